@@ -1,0 +1,292 @@
+"""The agent interface: what a realtime speech model is to the rest of sipbridge.
+
+A call holds one `Agent`, pushes the caller's audio into it and iterates over its events; which vendor answers, the call
+never asks. It asks `Capabilities`, which are data. Providers (`sipbridge.providers`) implement this; nothing here does
+I/O.
+
+Order of events, whatever the vendor does: `SessionOpen` first; for each reply `AssistantTurnStarted`, then its audio,
+text and tool calls, then exactly one `AssistantTurnEnd`, also after `cancel()` and after an interruption; after
+`cancel()` no more audio of that reply; `UserTranscript(final=True)` may come at any time; `SessionClosed` last, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, Self, TypeAlias
+
+from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat, Played
+
+# --- what a model can do, and what is asked of it ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider's models can do; the call asks this instead of asking which vendor it has."""
+
+    input_format: AudioFormat = PCM_16K
+    """The format it takes when nothing is said: PCM16 at this rate."""
+    output_format: AudioFormat = PCM_24K
+    native_formats: frozenset[AudioFormat] = frozenset()
+    """Formats it takes and gives beside PCM16, so that a phone's G.711 may pass through untouched."""
+    speech_events: bool = True
+    """Reports that the caller started and stopped speaking."""
+    interrupts_by_itself: bool = True
+    """Its server cuts its own reply when the caller speaks, unless told otherwise."""
+    can_leave_interrupting: bool = False
+    """May be told not to interrupt by itself (`TurnDetection.interrupt_response`)."""
+    can_truncate: bool = False
+    """Can be told how much of an item was heard."""
+    can_resume: bool = False
+    full_duplex: bool = False
+    takes_temperature: tuple[float, float] | None = None
+    """The vendor's range, or None where no temperature may be sent."""
+    takes_text: bool = True
+    takes_images: bool = False
+    takes_tools: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDetection:
+    """Who decides that the caller's turn began and ended. None means: the vendor's default, nothing is sent."""
+
+    type: Literal["server_vad", "semantic_vad", "local_vad", "none"] = "server_vad"
+    threshold: float | None = None
+    prefix_ms: int | None = None
+    silence_ms: int | None = None
+    eagerness: Literal["low", "medium", "high", "auto"] | None = None
+    interrupt_response: bool = True
+    """Whether the server may cut its own reply when the caller speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDeclaration:
+    """A tool as the model sees it; `parameters` is a JSON Schema object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    instructions: str = ""
+    voice: str | None = None
+    temperature: float | None = None
+    """None: not sent. Clamped to the vendor's range, or dropped where it takes none, when the configuration is read."""
+    language: str | None = None
+    """BCP 47 or ISO 639-1, a hint for transcription and speech."""
+    input_format: AudioFormat = PCM_16K
+    """What `push_audio` will be given."""
+    output_format: AudioFormat = PCM_24K
+    """What `AssistantAudio` will carry."""
+    turn_detection: TurnDetection = TurnDetection()
+    modalities: tuple[Literal["audio", "text"], ...] = ("audio",)
+    tools: tuple[ToolDeclaration, ...] = ()
+    transcription: bool = True
+    interim_transcripts: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Vendor keys, merged into the vendor's session object as they are."""
+
+
+# --- events: one closed union -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpen:
+    """The model is configured and can hear. Always the first event."""
+
+    session_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """The last event, once. `reason` is 'closed' when we closed it, else the vendor's or the transport's word."""
+
+    reason: str
+    expected: bool = False
+    """True when we closed it ourselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnecting:
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    context_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UserSpeechStarted:
+    """The model hears the caller speak; unplayed audio should stop now."""
+
+    audio_ms: int | None = None
+    """Where on the input stream the speech began, in the vendor's count, where it says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserSpeechEnded:
+    audio_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserTranscript:
+    text: str
+    final: bool
+    item_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantTurnStarted:
+    reply_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantText:
+    """What the agent says, in words. `final` carries the whole text of the item; before it come deltas."""
+
+    reply_id: str
+    text: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantAudio:
+    """Speech in `AgentOptions.output_format`, usually much faster than it will be played."""
+
+    reply_id: str
+    item_id: str
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantInterrupted:
+    """The model's side cut this reply by itself. `AssistantTurnEnd` of it still follows."""
+
+    reply_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantTurnEnd:
+    """The reply is generated, not played: a hang-up still waits for the pacer."""
+
+    reply_id: str
+    status: Literal["completed", "cancelled", "incomplete", "failed"] = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    call_id: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A complete call: `arguments` is the JSON text as the vendor gave it, not yet checked."""
+
+    call_id: str
+    name: str
+    arguments: str
+    reply_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallCancelled:
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentError:
+    """`fatal`: the session is of no more use; `SessionClosed` follows."""
+
+    message: str
+    code: str
+    fatal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one reply, by the vendor's own names (`input_audio_tokens` and the like)."""
+
+    reply_id: str
+    counts: Mapping[str, int]
+
+
+AgentEvent: TypeAlias = (
+    SessionOpen
+    | SessionClosed
+    | Reconnecting
+    | Resumed
+    | UserSpeechStarted
+    | UserSpeechEnded
+    | UserTranscript
+    | AssistantTurnStarted
+    | AssistantText
+    | AssistantAudio
+    | AssistantInterrupted
+    | AssistantTurnEnd
+    | ToolCallDelta
+    | ToolCall
+    | ToolCallCancelled
+    | AgentError
+    | Usage
+)
+
+
+# --- the agent --------------------------------------------------------------------------------------------------------
+
+
+class Agent(Protocol):
+    """One conversation with one model.
+
+    All commands but `start` and `close` return at once: they only queue what is to be sent. After `close()` every other
+    one raises `AgentClosedError`. Iterate to receive events, from one task only; iteration ends after `SessionClosed`.
+    """
+
+    @property
+    def slug(self) -> str:
+        """The provider's registered name, for logs."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def uplink_dropped_ms(self) -> float:
+        """Caller audio thrown away because the transport did not take it in time, oldest first."""
+
+    async def start(self) -> None:
+        """Connect and configure; returns when audio may flow. Raises `AgentStartError` (or is cancelled)."""
+
+    def push_audio(self, pcm: bytes) -> None:
+        """Caller audio in `AgentOptions.input_format`, any length, without gaps: the model's VAD counts samples."""
+
+    def commit_input_audio(self) -> None:
+        """End of utterance by hand; does nothing where the model finds turns itself."""
+
+    def cancel(self, played: Sequence[Played]) -> None:
+        """Barge-in: stop the reply under way; `played` says, for each of its items, what was really heard of it."""
+
+    def update_instructions(self, text: str) -> None: ...
+
+    def send_text(self, text: str) -> None:
+        """A message of the user's in words. It asks for no answer by itself: see `create_response`."""
+
+    def send_image(self, data: bytes, media_type: str) -> None: ...
+
+    def say(self, text: str) -> None:
+        """Have the agent speak these words (a greeting, an announcement, a farewell) as a reply of its own."""
+
+    def create_response(self) -> None:
+        """Ask for a reply now."""
+
+    def send_tool_result(self, call_id: str, output: str) -> None:
+        """Answer a tool call. When all calls of a reply are answered the model is asked to go on, once."""
+
+    async def close(self) -> None:
+        """Close the transport. Idempotent; `SessionClosed` is the last event."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> AgentEvent: ...
