@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sipbridge.sip.invite import Invite
 
 
-
 @dataclass(frozen=True, slots=True)
 class Identity:
     """How we present ourselves."""
@@ -38,7 +37,7 @@ class Identity:
     public_address: str | None = None
     """Host for Via and Contact instead of the listener's, behind NAT; not told to peers on a loopback address."""
     wildcard_address: Callable[[Flow], str] | None = None
-    """The host to name where the listener is bound to all addresses. The transport knows; None: the loopback address."""
+    """The host to name where the listener is bound to all addresses; the transport knows. None: the loopback one."""
 
 
 class Core:
@@ -53,7 +52,7 @@ class Core:
         self.schedule = Schedule(self._wake)
         self.flows = FlowTable(self.emit)
         self.transactions = TransactionLayer(timers, self.transmit, self.schedule, self.counters)
-        self.dialogs: dict[DialogId, Invite] = {}
+        self.dialogs: dict[DialogId, tuple[Dialog, Invite]] = {}
         self.calls: set[Invite] = set()
         """Those with anything left to do, be it only to see their BYE answered."""
         self.unacknowledged: dict[tuple[str, str, int], Invite] = {}
@@ -145,7 +144,9 @@ class Core:
 
     def stateless_tag(self, *parts: str) -> str:
         """A To tag for a response without a transaction: the same for each repetition of the request (§8.2.7)."""
-        return blake2s("\0".join(parts).encode("utf-8", "surrogateescape"), key=self._secret[:32], digest_size=8).hexdigest()
+        return blake2s(
+            "\0".join(parts).encode("utf-8", "surrogateescape"), key=self._secret[:32], digest_size=8
+        ).hexdigest()
 
     # our own addresses
 
@@ -179,10 +180,14 @@ class Core:
     # calls
 
     def add_dialog(self, dialog: Dialog, call: Invite) -> None:
-        self.dialogs[dialog.id] = call
+        self.dialogs[dialog.id] = (dialog, call)
 
     def remove_dialog(self, dialog: Dialog) -> None:
         self.dialogs.pop(dialog.id, None)
+
+    def find_dialog(self, request: Request) -> tuple[Dialog, Invite] | None:
+        """The dialog that a request was sent in (§12.2.2), and the call it is of."""
+        return self.dialogs.get(DialogId(request.call_id, request.to.tag or "", request.from_.tag or ""))
 
 
 def _host_port(address: Address) -> str:

@@ -17,6 +17,8 @@ ACCEPT = "application/sdp"
 SUPPORTED = ""
 """No extension is supported yet; an empty header says so (§20.37)."""
 
+OPTIONS_HEADERS = (("Allow", ALLOW), ("Accept", ACCEPT), ("Accept-Encoding", "identity"), ("Supported", SUPPORTED))
+
 _SCHEMES = frozenset({"sip", "sips", "tel"})
 
 

@@ -46,6 +46,12 @@ class TransactionUser(Protocol):
 
     def receive_ack(self, ack: Request, now: float) -> None: ...
 
+    def receive_cancel(self, cancel: Request, now: float) -> None: ...
+
+    @property
+    def local_tag(self) -> str | None:
+        """The To tag of the responses to the INVITE that a CANCEL means."""
+
 
 def server_key(request: Request, method: str | None = None) -> Key:
     """§17.2.3; with `method`, the key of the other request of the same branch, which a CANCEL means. An ACK has the key
