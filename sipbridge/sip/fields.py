@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Self, TypeVar, cast
 
-from sipbridge.errors import LocalProtocolError
+from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.headers import is_token, split_list
 
 T = TypeVar("T")
@@ -45,6 +45,20 @@ def canonical_name(name: str) -> str:
 
 def _key(name: str) -> str:
     return _SPELLING.get(name) or _SPELLING.get(lower := name.lower()) or lower
+
+
+def parse_fields(text: str) -> list[tuple[str, str]]:
+    """The fields of an unfolded header section: names canonical, values stripped. Raises SipParseError."""
+    fields = []
+    for line in text.split("\r\n"):
+        spelled, colon, value = line.partition(":")
+        name = _SPELLING.get(spelled)
+        if name is None or not colon:
+            if not colon or not is_token(spelled := spelled.rstrip(" \t")):
+                raise SipParseError(f"not a header field: {ascii(line[:60])}")
+            name = canonical_name(spelled)
+        fields.append((name, value.strip(" \t")))
+    return fields
 
 
 class Headers:
@@ -140,18 +154,21 @@ class Headers:
 
     def typed(self, name: str, parse: Callable[[Headers], T]) -> T:
         """What `parse` makes of these fields, remembered under `name` until they change."""
-        try:
-            return cast(T, self._typed[name])
-        except KeyError:
+        value = self._typed.get(name)
+        if value is None:
             value = self._typed[name] = parse(self)
-            return value
+        return cast(T, value)
 
     def _lookup(self) -> dict[str, list[str]]:
         index = self._index
         if index is None:
             index = self._index = {}
             for name, value in self._fields:
-                index.setdefault(_key(name), []).append(value)
+                key = _SPELLING.get(name) or name.lower()
+                if key in index:
+                    index[key].append(value)
+                else:
+                    index[key] = [value]
         return index
 
     def _changed(self) -> None:

@@ -23,7 +23,8 @@ Params = Mapping[str, str | None]
 """By lower-case name, in order; the value as it was written (a quoted string with its quotes), None for a flag."""
 
 TOKEN = r"[A-Za-z0-9\-.!%*_+`'~]"
-_HOST = r"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_][A-Za-z0-9_.\-]*+)"
+_LABEL = r"[A-Za-z0-9_][A-Za-z0-9_\-]{0,62}+"  # underscores are no host names, and common
+_HOST = rf"(?:\[[0-9A-Fa-f:.]++\]|{_LABEL}(?:\.{_LABEL})*+\.?)"
 _QUOTED = r'"(?:[^"\\]++|\\.)*+"'
 _VISIBLE = r"\x00-\x20\x7f"  # to be excluded: controls and space
 _PARAM_VALUE = rf'(?:{_QUOTED}|[^{_VISIBLE};,"<>@?]*+)'
@@ -284,6 +285,8 @@ def _fail(what: str, text: str) -> NoReturn:
 
 def _parse_host(text: str) -> str:
     if text[0] != "[":
+        if len(text) > 253:
+            _fail("host name too long", text)
         return text
     try:
         IPv6Address(text[1:-1])

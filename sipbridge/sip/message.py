@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Self, TypeVar, overload
 
 from sipbridge.errors import LocalProtocolError, SipParseError
-from sipbridge.sip.fields import Headers, canonical_name
+from sipbridge.sip.fields import Headers, canonical_name, parse_fields
 from sipbridge.sip.headers import TOKEN, CSeq, NameAddr, Uri, Via, is_token, parse_addresses, split_list
 from sipbridge.sip.status import reason_phrase
 
@@ -204,11 +204,13 @@ class Response(Message):
 
 
 _SINGLE = ("Call-ID", "CSeq", "From", "To", "Content-Length", "Max-Forwards", "Content-Type")
+_MAGIC_COOKIE = "z9hG4bK"
 _FOLD = re.compile(r"\r\n[ \t]++")
-_FIELD = re.compile(rf"^({TOKEN}++)[ \t]*+:[ \t]*+([^\r\n]*+)", re.MULTILINE)
+_REQUEST_LINE = re.compile(rf"({TOKEN}++) ([^ \t]++) SIP/2\.0", re.IGNORECASE)
 _REQUEST_LIKE = re.compile(rf"({TOKEN}++)[ \t].*[ \t](SIP/[0-9]++\.[0-9]++)[ \t]*", re.IGNORECASE)
 _STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL)
-_LENGTH = re.compile(r"0*+([0-9]{1,9})|0++")
+_LENGTH = re.compile(r"[0-9]{1,9}")
+_TAG = re.compile(r";[ \t]*+tag[ \t]*+=", re.IGNORECASE)
 _LEADING_LINES = re.compile(rb"(?:\r\n)*+")
 _QUOTED_PAIR = re.compile(rb"\\[\x00-\x7f]")
 
@@ -241,7 +243,7 @@ def refusal(error: SipParseError, *, to_tag: str) -> Response | None:
     if not error.reply_headers:
         return None
     fields = [
-        (name, f"{value};tag={to_tag}" if name == "To" and "tag" not in value.lower() else value)
+        (name, f"{value};tag={to_tag}" if name == "To" and not _TAG.search(value) else value)
         for name, value in error.reply_headers
     ]
     return Response(error.sip_status, reason_phrase(error.sip_status), Headers.trusted(fields))
@@ -250,14 +252,17 @@ def refusal(error: SipParseError, *, to_tag: str) -> Response | None:
 def _parse_request(data: bytes, head: bytes, end: int, start_line: str, fields: str, *, version: str) -> Request:
     if version.upper() != "SIP/2.0":
         raise SipParseError(f"unknown version {version[:20]}", sip_status=505)
-    parts = start_line.split(" ")
-    if len(parts) != 3:
+    line = _REQUEST_LINE.fullmatch(start_line)
+    if line is None:
         raise SipParseError("malformed request line")
     headers = _parse_fields(head, end, fields)
-    request = Request(parts[0], parts[1], headers, _cut_body(data, end, headers))
+    request = Request(line[1], line[2], headers, _cut_body(data, end, headers))
     _check_mandatory(request)
     if request.cseq.method != request.method:
         raise SipParseError("the methods of request line and CSeq differ")
+    if request.via.branch == _MAGIC_COOKIE:
+        # RFC 4475 §3.2.1: taken as an identifier, it would make one transaction of all requests of that peer.
+        raise SipParseError("a branch that identifies nothing")
     uri = request.request_uri
     if uri.headers or "method" in uri.params:
         # §19.1.1: neither is allowed in a Request-URI, and both have been used to smuggle.
@@ -291,13 +296,10 @@ def _parse_fields(head: bytes, end: int, text: str) -> Headers:
         raise SipParseError("the start line is folded")
     if "\r\n " in text or "\r\n\t" in text:
         text = _FOLD.sub(" ", text)
-        lines = text.count("\r\n") + 1
-    found = _FIELD.findall(text)
-    if len(found) != lines:
-        raise SipParseError("a line that is no header field")
-    if lines > MAX_FIELDS:
+    fields = parse_fields(text)
+    if len(fields) > MAX_FIELDS:
         raise SipParseError("too many header fields", sip_status=513)
-    return Headers.trusted([(canonical_name(name), value.rstrip(" \t")) for name, value in found])
+    return Headers.trusted(fields)
 
 
 def _cut_body(data: bytes, end: int, headers: Headers) -> bytes:
@@ -305,10 +307,9 @@ def _cut_body(data: bytes, end: int, headers: Headers) -> bytes:
     value = headers.get("Content-Length")
     if value is None:
         return body
-    match = _LENGTH.fullmatch(value)
-    if match is None:
+    if _LENGTH.fullmatch(value) is None:
         raise SipParseError(f"malformed Content-Length: {ascii(value[:60])}")
-    length = int(match[1] or 0)
+    length = int(value)
     if length > len(body):
         raise SipParseError("the body is shorter than Content-Length")
     return body[:length]
