@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import soxr
+import soxr  # type: ignore[import-untyped]
 
 DIRECTORY = Path(__file__).parent
 PROMPT_RATE = 16000
@@ -21,11 +21,8 @@ CALLER_WAV = DIRECTORY / "caller.wav"
 """A caller's sentence in another voice, 8 kHz: what the demonstration and the tests say to the gateway."""
 CALLER_TEXT = "Hello, I would like to know whether my order has arrived."
 
-_KEYS = {
-    **dict(zip("0123456789", "zero one two three four five six seven eight nine".split(), strict=True)),
-    "*": "star",
-    "#": "pound",
-}
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_KEYS = {**{str(digit): word for digit, word in enumerate(_DIGITS)}, "*": "star", "#": "pound"}
 
 PROMPTS = {
     "greeting": "Hello, this is sipbridge. Speak, and I repeat it. Press a key, and I name it. Press pound to hang up.",
