@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -65,6 +65,7 @@ class OfflineDialect:
         self._state = "new"
         self._has_program = False
         self._synthesising = 0
+        self.counters: Counter[str] = Counter()
         self._pending: list[Utterance | str] = []  # what the caller said by hand-committed audio, text and keys
         self._was_cut_short = False
 
@@ -215,11 +216,8 @@ class OfflineDialect:
         name = self._voice.tool_calls.pop(call_id, None)
         if name is None or self._state != "open":
             return
-        if _failed(output):
-            prompt = "transfer-failed" if name == "transfer_call" else "tool-failed"
-        else:
-            prompt = "tool-done"
-        self._voice.add(Plan([self._prompt(prompt)]))
+        failure = "transfer-failed" if name == "transfer_call" else "tool-failed"
+        self._voice.add(Plan([self._prompt(failure if _failed(output) else "tool-done")]))
         self._speak(now)
 
     def _answer(self, told: Utterance | str, plan: Plan) -> None:
