@@ -17,6 +17,8 @@ import structlog
 from jinja2 import StrictUndefined, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from sipbridge.agent import AgentOptions, ToolDeclaration, TurnDetection
+from sipbridge.audio import AudioFormat
 from sipbridge.config import AgentConfig, Config, Match, TenantConfig, load_tenant, not_in_use
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.providers import capabilities_of
@@ -57,6 +59,41 @@ class Tenant:
     def greeting(self, fields: CallFields) -> str | None:
         greeting = self.config.agent.greeting
         return None if greeting is None else _render(greeting, fields)
+
+    def credential(self) -> dict[str, Any]:
+        """What `new_agent_from_credential` is given. Raises `ConfigError` where a secret that is needed is missing."""
+        agent = self.config.agent
+        return {
+            "provider": agent.provider,
+            "api_key": agent.api_key.reveal() if agent.api_key else None,
+            "url": agent.url,
+            "model": agent.model,
+        }
+
+    def agent_options(
+        self, fields: CallFields, uplink: AudioFormat, downlink: AudioFormat, tools: tuple[ToolDeclaration, ...]
+    ) -> AgentOptions:
+        agent = self.config.agent
+        turns = agent.turn_detection
+        return AgentOptions(
+            instructions=self.instructions(fields),
+            voice=agent.voice,
+            temperature=temperature(agent),
+            language=agent.language,
+            input_format=uplink,
+            output_format=downlink,
+            turn_detection=TurnDetection(
+                type=turns.type,
+                threshold=turns.threshold,
+                prefix_ms=turns.prefix_ms,
+                silence_ms=turns.silence_ms,
+                eagerness=turns.eagerness,
+                interrupt_response=self.config.barge_in.enabled,
+            ),
+            tools=tools,
+            interim_transcripts=agent.transcripts.interim,
+            extra=agent.extra,
+        )
 
 
 _TEMPLATES = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)

@@ -39,18 +39,23 @@ class Turn:
         self._greeting_began: float | None = None
         self._replies: dict[str, _Reply] = {}
         self._closing = False
+        self.replies = 0
+        """How many replies the model has begun."""
         self.dropped_bytes = 0
         """Audio of cut replies that came too late to be heard."""
 
     # --- what the model does ---------------------------------------------------------------------
 
     def reply_started(self, reply_id: str) -> None:
-        self._replies.setdefault(reply_id, _Reply())
+        if reply_id not in self._replies:
+            self.replies += 1
+            self._replies[reply_id] = _Reply()
 
     def may_play(self, reply_id: str, item_id: str, size: int, now: float) -> bool:
         """Whether audio of this reply may be played; what may not is counted. Audio that may belongs to an item that
         is now waiting to be heard."""
-        reply = self._replies.setdefault(reply_id, _Reply())
+        self.reply_started(reply_id)
+        reply = self._replies[reply_id]
         if reply.cut:
             self.dropped_bytes += size
             return False
