@@ -1,0 +1,170 @@
+"""The command line: arguments, logging, exit codes. What the commands do is elsewhere.
+
+Exit status: 0, 1 (it failed) or 2 (wrong usage or configuration).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from sipbridge import __version__, logs
+from sipbridge.errors import ConfigError, SipbridgeError
+
+app = typer.Typer(
+    name="sipbridge",
+    help="A telephony gateway: phone calls talk to realtime speech models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Show what the configuration may contain.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="sipbridge.yaml")]
+DEFAULT_CONFIG = Path("config/sipbridge.yaml")
+T = TypeVar("T")
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except ConfigError as error:
+        sys.exit(_failed(error, 2))
+    except (SipbridgeError, OSError) as error:
+        sys.exit(_failed(error, 1))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _failed(error: Exception, status: int) -> int:
+    print(f"sipbridge: {error}", file=sys.stderr)
+    return status
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run it on uvloop where that is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    log: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
+    log_json: Annotated[bool, typer.Option("--log-json", help="One JSON object a line.")] = False,
+) -> None:
+    if version:
+        print(f"sipbridge {__version__}")
+        raise typer.Exit
+    if log not in ("debug", "info", "warning", "error"):
+        raise typer.BadParameter(f"{log!r} is none of debug, info, warning, error", param_hint="--log")
+    logs.set_up(log, json=log_json)  # type: ignore[arg-type]  # checked above
+
+
+@app.command()
+def serve(
+    config: ConfigPath = DEFAULT_CONFIG,
+    drain_seconds: Annotated[float, typer.Option(help="How long calls may go on after SIGTERM.")] = 10,
+) -> None:
+    """Answer calls until told to stop: the first SIGTERM or Ctrl-C drains, a second one ends everything at once."""
+    run(_serve(config, drain_seconds))
+
+
+async def _serve(path: Path, drain_seconds: float) -> None:
+    from sipbridge.gateway import Gateway
+
+    config, tenants = _load(path)
+    stop, now = asyncio.Event(), asyncio.Event()
+
+    def signalled() -> None:
+        (now if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
+    async with Gateway(config, tenants) as gateway:
+        await stop.wait()
+        drained = loop.create_task(gateway.drain(drain_seconds))
+        forced = loop.create_task(now.wait())
+        await asyncio.wait({drained, forced}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (drained, forced):
+            task.cancel()
+
+
+def _load(path: Path) -> tuple[Any, Any]:
+    """Configuration and tenants, with what will have no effect said aloud."""
+    from sipbridge.config import load_config
+    from sipbridge.tenants import TenantDirectory, warnings
+
+    config = load_config(path)
+    tenants = TenantDirectory.load(config, path.parent)
+    for warning in warnings(config):
+        print(f"{path}: warning: {warning}", file=sys.stderr)
+    for tenant in tenants.tenants:
+        for warning in warnings(tenant.config):
+            print(f"tenant {tenant.id}: warning: {warning}", file=sys.stderr)
+    return config, tenants
+
+
+@app.command()
+def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Read the configuration and the tenants, and say what is wrong with them."""
+    _, tenants = _load(config)
+    missing = []
+    for tenant in tenants.tenants:
+        try:
+            tenant.credential()
+        except ConfigError as error:
+            missing.append(f"tenant {tenant.id}: agent.api_key: {error}")
+    for line in missing:
+        print(line, file=sys.stderr)
+    print(f"{config}: {len(tenants.tenants)} tenants: {', '.join(tenant.id for tenant in tenants.tenants)}")
+    if missing:
+        raise typer.Exit(2)
+
+
+@app.command()
+def route(
+    to: Annotated[str, typer.Option(help="The dialled user part.")],
+    caller: Annotated[str, typer.Option("--from", help="The caller.")] = "",
+    trunk: Annotated[str | None, typer.Option(help="The trunk that the call comes by.")] = None,
+    header: Annotated[list[str] | None, typer.Option(help="NAME: VALUE, as often as needed.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Say which tenant a call would be for, and why not the others."""
+    from sipbridge.tenants import CallFields
+
+    _, tenants = _load(config)
+    headers = dict(_header(text) for text in header or ())
+    fields = CallFields(to=to, caller=caller, trunk=trunk, headers=headers)
+    for tenant, reason in tenants.explain(fields):
+        print(f"{tenant}: {reason}")
+    if tenants.resolve(fields) is None:
+        raise typer.Exit(1)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise typer.BadParameter(f"{text!r}: expected NAME: VALUE", param_hint="--header")
+    return name.strip(), value.strip()
+
+
+@config_app.command("schema")
+def config_schema(tenant: Annotated[bool, typer.Option(help="Of a tenant's file.")] = False) -> None:
+    """Print the JSON Schema, for editors."""
+    from sipbridge.config import Config, TenantConfig
+
+    print(json.dumps((TenantConfig if tenant else Config).model_json_schema(), indent=2))
