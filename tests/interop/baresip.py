@@ -28,7 +28,7 @@ class Baresip:
     """
 
     def __init__(
-        self, folder: Path, *, address: str, says: Path, codec: str = "PCMU", answers: bool = False, srate: int = 8000
+        self, folder: Path, *, address: str, says: Path, codec: str = "PCMU", answers: bool = False
     ) -> None:
         self.address = address
         self.port = free_port(address)
@@ -38,7 +38,7 @@ class Baresip:
         self._recordings.mkdir(parents=True)
         control = free_port(address, socket.SOCK_STREAM)
         program = require("baresip")
-        (folder / "config").write_text(self._config(_modules(program), says, control, srate))
+        (folder / "config").write_text(self._config(_modules(program), says, control))
         mode = ";answermode=auto" if answers else ""
         account = f"<sip:baresip@{address}>;regint=0;audio_codecs={codec}/8000/1{mode}\n"
         (folder / "accounts").write_text(account)
@@ -54,15 +54,15 @@ class Baresip:
             self.program.stop()
             raise
 
-    def _config(self, modules: Path, says: Path, control: int, srate: int) -> str:
+    def _config(self, modules: Path, says: Path, control: int) -> str:
         lines = (
             f"sip_listen {self.address}:{self.port}",
             f"net_interface {self.address}",
             f"audio_source aufile,{says}",
             "audio_player aubridge,loudspeaker",
             "audio_alert aubridge,bell",
-            f"ausrc_srate {srate}",
-            f"auplay_srate {srate}",
+            f"ausrc_srate 8000",
+            f"auplay_srate 8000",
             "ausrc_channels 1",
             "auplay_channels 1",
             "rtp_ports 20000-20998",
