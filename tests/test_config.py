@@ -131,3 +131,14 @@ def test_files_are_read_and_unreadable_ones_named(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"bytes\.yaml: cannot be read"):
         load_config(tmp_path / "bytes.yaml")
+
+
+def test_every_key_is_documented() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for model in (Config, TenantConfig):
+        for name, field in model.model_fields.items():
+            section = field.annotation
+            assert f"`{name}" in page, name
+            if isinstance(section, type) and issubclass(section, Section):
+                for key in (inner.alias or key for key, inner in section.model_fields.items()):
+                    assert f"{name}.{key}" in page or f".{key}`" in page or f"`{key}`" in page, f"{name}.{key}"
