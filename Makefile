@@ -5,6 +5,10 @@
 PYTHON_BIN := .venv/bin
 # Where a second Python is found, the tests that need no peer run on it too (see scripts/python.sh).
 SECOND := .venv-3.13
+# Tests find espeak-ng where `make lab` put it.
+SIPBRIDGE_LAB ?= $(CURDIR)/.lab
+export SIPBRIDGE_LAB
+test test-all quick quick-3.13: export PATH := $(SIPBRIDGE_LAB)/bin:$(PATH)
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20

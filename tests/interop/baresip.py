@@ -1,8 +1,10 @@
 """A headless baresip, driven over its control socket (ctrl_tcp: JSON in netstrings).
 
-It says a WAV file and records both directions of every call. What of it is peculiar, found by running it (1.0.0): the
-network interface must be named by its address, or SDP carries the host's; aufile can only be a source, so the far end is
-heard by the sndfile filter, and aubridge stands in for a loudspeaker; without a terminal the stdio module must stay out.
+It says a WAV file and records both directions of every call. What of it is peculiar, found by running 1.0.0: the
+network interface must be named by its address, or SDP carries the host's; aufile can only be a source, so the far end
+is heard by the sndfile filter, and aubridge stands in for a loudspeaker; without a terminal the stdio module must
+stay out; its RTP leaves from 127.0.0.1 whatever address its SDP names, so a peer that hears it has followed the
+packets' source.
 """
 
 from __future__ import annotations
@@ -28,10 +30,17 @@ class Baresip:
     """
 
     def __init__(
-        self, folder: Path, *, address: str, says: Path, codec: str = "PCMU", answers: bool = False
+        self,
+        folder: Path,
+        *,
+        address: str,
+        says: Path,
+        codec: str = "PCMU",
+        answers: bool = False,
+        port: int | None = None,
     ) -> None:
         self.address = address
-        self.port = free_port(address)
+        self.port = port or free_port(address)
         self.uri = f"sip:baresip@{address}:{self.port}"
         self._folder = folder
         self._recordings = folder / "recordings"
@@ -61,8 +70,8 @@ class Baresip:
             f"audio_source aufile,{says}",
             "audio_player aubridge,loudspeaker",
             "audio_alert aubridge,bell",
-            f"ausrc_srate 8000",
-            f"auplay_srate 8000",
+            "ausrc_srate 8000",
+            "auplay_srate 8000",
             "ausrc_channels 1",
             "auplay_channels 1",
             "rtp_ports 20000-20998",
@@ -118,6 +127,11 @@ class Baresip:
 
         self._receive_until(arrived, timeout, f"event {kind}")
         return found[0]
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether a call has had sound from the far end."""
+        return any(file.stat().st_size > 44 for file in self._recordings.glob("*dec.wav"))
 
     def heard(self) -> Samples:
         """What came from the far end in the last call, decoded. Whole when the call is over."""

@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -95,6 +95,12 @@ class Program:
             what = f"ended with {self.process.wait()}" if self._ended else f"did not say so within {timeout:g} s"
             raise AssertionError(f"{self.argv[0]}: waiting for {pattern!r}, but it {what}:\n{self.output}")
         return match
+
+    def wait_until(self, done: Callable[[], bool], timeout: float, what: str) -> None:
+        """Wait until `done`, which is asked again at every line of output."""
+        with self._changed:
+            if not self._changed.wait_for(done, timeout):
+                raise AssertionError(f"{self.argv[0]}: no {what} within {timeout:g} s:\n{self.output}")
 
     def wait(self, timeout: float) -> int:
         """The exit status; fails where the program does not end by itself in time."""

@@ -17,7 +17,6 @@ import numpy as np
 from tests.interop.peers import Program, require
 from tests.interop.sound import tone
 
-
 SCENARIOS = Path(__file__).parent / "sipp"
 ADDRESS = "127.0.0.2"
 """SIPp's own: budgets and blocks per source hit nobody else."""
@@ -71,7 +70,15 @@ class Sipp:
         argv += ["-t", {"udp": "u1", "tcp": "t1"}[transport], "-i", ADDRESS, "-mi", ADDRESS]
         argv += ["-m", str(calls), "-l", str(calls), "-r", str(calls), "-rp", "1000"]
         argv += ["-nostdin", "-timeout", f"{timeout:g}s", "-timeout_error"]
-        argv += ["-trace_msg", "-message_file", str(self._log), "-trace_err", "-error_file", str(self._errors), *further]
+        argv += [
+            "-trace_msg",
+            "-message_file",
+            str(self._log),
+            "-trace_err",
+            "-error_file",
+            str(self._errors),
+            *further,
+        ]
         self.program = Program(argv, cwd=folder, env={"TERM": "dumb"})
 
     def finish(self) -> list[Message]:
