@@ -40,10 +40,11 @@ from sipbridge.agent import (
     UserSpeechStarted,
     UserTranscript,
 )
-from sipbridge.codecs import encode
+from sipbridge.audio import AudioFormat
 from sipbridge.errors import MediaError, SipbridgeError
 from sipbridge.leg import SipLeg
-from sipbridge.media.events import Audio, Drained, KeyPressed, MediaEvent, MediaTimeout, NonRtp, SourceChanged
+from sipbridge.media.convert import Converter
+from sipbridge.media.events import Audio, Drained, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.outcome import CallReport, Ended, reason_header
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import capabilities_of
@@ -278,8 +279,6 @@ class CallSession:
                 self.end(Ended.MEDIA_TIMEOUT, f"no audio from the caller for {seconds:g} s")
             case SourceChanged():
                 self._log.info("media source changed")
-            case NonRtp():
-                pass
             case _:
                 assert_never(event)
 
@@ -375,7 +374,8 @@ class CallSession:
         stream = self._leg.stream
         if stream is None:
             return
-        data = encode(load_prompt(name, self._downlink.rate), self._downlink)
+        rate = self._downlink.rate
+        data = Converter(AudioFormat("pcm16", rate), self._downlink).process(load_prompt(name, rate))
         reply_id = item_id = f"prompt-{name}"
         if self._turn.may_play(reply_id, item_id, len(data), self._clock()):
             self._turn.reply_ended(reply_id)

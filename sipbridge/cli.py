@@ -168,3 +168,49 @@ def config_schema(tenant: Annotated[bool, typer.Option(help="Of a tenant's file.
     from sipbridge.config import Config, TenantConfig
 
     print(json.dumps((TenantConfig if tenant else Config).model_json_schema(), indent=2))
+
+
+@app.command()
+def simulate(
+    wire: Annotated[str, typer.Argument(help="Whose wire format: openai.")],
+    port: Annotated[int, typer.Option(help="0: any free one.")] = 8765,
+    wav: Annotated[Path | None, typer.Option(help="What it says; a tone without one.")] = None,
+    text: Annotated[str, typer.Option(help="What it claims to say.")] = "This is the simulated model speaking.",
+    seconds: Annotated[float, typer.Option(help="How long the tone lasts.")] = 2.0,
+    tone: Annotated[float, typer.Option(help="Its frequency in Hz.")] = 440.0,
+    transcript: Annotated[list[str] | None, typer.Option(help="What it claims to hear, turn by turn.")] = None,
+    tool: Annotated[list[str] | None, typer.Option(help="REPLY:NAME {JSON}: call a tool in that reply.")] = None,
+    speed: Annotated[float, typer.Option(help="How much faster than realtime it generates; 0: at once.")] = 8.0,
+    fault: Annotated[str | None, typer.Option(help="NAME or NAME:ARGUMENT, such as close:1011 or status:401.")] = None,
+) -> None:
+    """Be a realtime model behind a WebSocket, to try the gateway and its failures without a vendor."""
+    from sipbridge.simulator.model import WIRES, ModelServer
+    from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
+
+    if wire not in WIRES:
+        raise typer.BadParameter(f"{wire!r} cannot be simulated; there is: {', '.join(WIRES)}", param_hint="WIRE")
+    tools = {}
+    for entry in tool or ():
+        number, _, rest = entry.partition(":")
+        name, _, arguments = rest.strip().partition(" ")
+        if not number.isdigit() or not name:
+            raise typer.BadParameter(f"{entry!r}: expected REPLY:NAME {{JSON}}", param_hint="--tool")
+        tools[int(number)] = ToolUse(name, arguments or "{}")
+    try:
+        broken = None if fault is None else Fault.parse(fault)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--fault") from error
+    script = Script(
+        utterances=(Utterance(text, seconds, tone, wav),),
+        transcripts=tuple(transcript) if transcript else Script().transcripts,
+        tools=tools,
+        speed=speed,
+        fault=broken,
+    )
+
+    async def listen() -> None:
+        async with ModelServer(script, wire=wire, port=port) as server:
+            print(f"{wire} is simulated at {server.url}", flush=True)
+            await server.serve_forever()
+
+    run(listen())

@@ -182,6 +182,7 @@ class Gateway:
             engine=self._engine,
             open_stream=open_stream,
             choices=self._choices,
+            session_id=str(secrets.randbits(62)),
             clock=self._clock,
         )
         session = CallSession(

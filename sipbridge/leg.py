@@ -26,7 +26,7 @@ from sipbridge.sip.events import (
     ReinviteReceived,
     SipEvent,
 )
-from sipbridge.sip.invite import Invite
+from sipbridge.sip.uas import IncomingInvite
 
 _TRANSFER_S = 32.0
 """How long the far end may take to say how a transfer went; as long as a transaction may (RFC 3261 Timer F)."""
@@ -51,12 +51,13 @@ class SipLeg:
 
     def __init__(
         self,
-        invite: Invite,
+        invite: IncomingInvite,
         offer: bytes | None,
         *,
         engine: MediaEngine,
         open_stream: OpenStream,
         choices: MediaChoices,
+        session_id: str,
         clock: Callable[[], float],
     ) -> None:
         self._invite = invite
@@ -64,6 +65,7 @@ class SipLeg:
         self._engine = engine
         self._open_stream = open_stream
         self._choices = choices
+        self._session_id = session_id
         self._clock = clock
         self._dialog_open = True
         self._port: LocalPort | None = None
@@ -95,6 +97,7 @@ class SipLeg:
             address=self._choices.public_address or self._port.address,
             port=self._port.port,
             codecs=self._choices.codecs,
+            session_id=self._session_id,
         )
         if self._offer is None:
             self._body = sdp.offer(self._local)
@@ -147,7 +150,7 @@ class SipLeg:
         self._answer_due = False
         assert self._local is not None
         try:
-            self._use(sdp.accept(body, self._local))
+            self._use(sdp.accept(body, self._local, offered=self._body))
         except SdpError as error:
             self.failure = f"no usable answer in the ACK: {error}"
 
@@ -156,7 +159,7 @@ class SipLeg:
         assert self._local is not None
         try:
             if offer is None:
-                body = sdp.offer(self._local, version=1)
+                body = self._body = sdp.offer(self._local, previous=self._negotiated)
                 self._answer_due = True
             else:
                 negotiated = sdp.answer(offer, self._local, previous=self._negotiated)

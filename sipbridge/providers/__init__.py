@@ -10,6 +10,7 @@ A new vendor is one file with a dialect in it and one line in `_providers` below
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -91,6 +92,10 @@ class Dialect(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
+    @property
+    def counters(self) -> Counter[str]:
+        """What was dropped, ignored or retried, by reason."""
+
     async def prepare(self) -> None:
         """Fetch what must be known before `endpoints()`: a token, a session URL, a program's path. Often nothing.
 
@@ -127,7 +132,7 @@ class Dialect(Protocol):
     # the commands of `Agent`, with the time
 
     def push_audio(self, pcm: bytes, now: float) -> None:
-        """May be called before `SessionOpen`: what the vendor can't take yet is kept (the last 500 ms) or dropped."""
+        """Only called after `SessionOpen`: until then the driver keeps the last 500 ms."""
 
     def commit_input_audio(self, now: float) -> None: ...
 
@@ -224,4 +229,10 @@ def new_agent_from_credential(
 
     slug = str(credential.get("provider") or "")
     dialect = lookup(slug)(credential, options)
-    return Session(dialect, slug=slug.lower(), connect_timeout=connect_timeout, clock=clock)
+    return Session(
+        dialect,
+        slug=slug.lower(),
+        input_format=options.input_format,
+        connect_timeout=connect_timeout,
+        clock=clock,
+    )
