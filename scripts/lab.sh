@@ -15,6 +15,7 @@ PACKAGES=(sip-tester baresip-core espeak-ng)
 PROGRAMS=(sipp baresip espeak-ng)
 
 cd "$(dirname "$0")/.."
+. scripts/private-apt.sh
 lab=${SIPBRIDGE_LAB:-.lab}
 mkdir -p "$(dirname "$lab")"
 lab=$(cd "$(dirname "$lab")" && pwd)/$(basename "$lab")
@@ -51,25 +52,8 @@ chmod 755 "$new"
 trap 'rm -rf -- "$new"' EXIT
 log=$new/apt.log
 
-mkdir -p "$new"/apt/{state/lists/partial,cache/archives/partial} "$new"/{root,bin}
-: >"$new/apt/state/status"
-cat >"$new/apt/apt.conf" <<END
-Dir::State "$new/apt/state";
-Dir::State::status "$new/apt/state/status";
-Dir::Cache "$new/apt/cache";
-Dir::Log "$new/apt";
-APT::Sandbox::User "";
-APT::Get::Assume-Yes "true";
-APT::Install-Recommends "false";
-Acquire::Retries "3";
-# The hooks of the machine's own apt are about the machine's own packages.
-#clear APT::Update::Pre-Invoke;
-#clear APT::Update::Post-Invoke;
-#clear APT::Update::Post-Invoke-Success;
-#clear DPkg::Pre-Invoke;
-#clear DPkg::Pre-Install-Pkgs;
-#clear DPkg::Post-Invoke;
-END
+mkdir -p "$new"/{root,bin}
+private_apt "$new/apt"
 
 download() {
     apt-get -c "$new/apt/apt.conf" update >>"$log" 2>&1 &&
