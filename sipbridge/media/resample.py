@@ -1,0 +1,181 @@
+"""Sample rate conversion of a live stream: a linear-phase polyphase FIR, 2 ms of delay.
+
+Between two rates lies a virtual one, their least common multiple, where the low-pass works; only the products that a
+wanted output needs are made. Filters are Kaiser windows (beta 6): for a factor of 2 a half-band of 63 taps, else 32
+taps per factor (95 for 3) with the cut-off at 95 % of the lower rate's half. At 8 kHz that is flat to 3.4 kHz, and what
+would fold or mirror to below 3.4 kHz is more than 60 dB down.
+
+Outputs are computed in blocks of `_BLOCK` groups (a group is the shortest run of input that makes whole outputs), as
+one matrix product: rows are overlapping windows of the input, columns the filter at each output's place. Numbers are
+chosen so that nothing is ever rounded before the end: 16-bit samples times coefficients of 30 fractional bits, summed
+in float64, are exact in any order. So the output does not depend on how the stream was cut into chunks, nor on the
+machine.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from math import gcd
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 16
+# The longest run filtered at once, about 60 ms. Keeps the working memory of a leg small, and each matrix product far
+# below the size at which OpenBLAS would wake its threads.
+_MAX_BLOCKS = 32
+_MAX_FACTOR = 6
+_TAPS_PER_FACTOR = 32
+_KAISER_BETA = 6.0
+_FRACTION = 1 << 30
+
+
+class _Kernel:
+    """The filter for one reduced ratio up:down, as the matrix that one window of input is multiplied with."""
+
+    def __init__(self, up: int, down: int) -> None:
+        self.up = up
+        self.down = down
+        taps = design(up, down)
+        self.delay = (len(taps) - 1) / 2
+        """In samples of the virtual rate."""
+        self.history = (len(taps) - 1) // up
+        """Input samples before a block that its outputs still need."""
+        position = np.arange(_BLOCK * up) * down  # of the block's outputs at the virtual rate
+        source = np.arange(-self.history, _BLOCK * down) * up  # of its window's inputs
+        tap = position[np.newaxis, :] - source[:, np.newaxis]
+        inside = (tap >= 0) & (tap < len(taps))
+        self.weights: NDArray[np.float64] = np.where(inside, taps[np.clip(tap, 0, len(taps) - 1)], 0.0)
+        self.group_bytes = 2 * down
+        self.tail_groups = -(-int(self.delay) // (up * down))
+
+
+def design(up: int, down: int) -> NDArray[np.float64]:
+    """The low-pass at the virtual rate with gain `up`, in steps of 2**-30.
+
+    Each of its `up` phases passes DC alike, which puts a zero on every image of DC and hum.
+    """
+    factor = max(up, down)
+    count = _TAPS_PER_FACTOR * factor - 1
+    cutoff = (1.0 if factor == 2 else 0.95) / factor  # of half the virtual rate
+    offset = np.arange(count) - (count - 1) / 2
+    taps = np.sinc(cutoff * offset) * np.kaiser(count, _KAISER_BETA)
+    for phase in range(up):
+        taps[phase::up] /= taps[phase::up].sum()
+    exact: NDArray[np.float64] = np.rint(taps * _FRACTION) / _FRACTION
+    return exact
+
+
+@cache
+def _kernel(up: int, down: int) -> _Kernel:
+    return _Kernel(up, down)
+
+
+class Resampler:
+    """One direction of one stream of mono 16-bit little-endian PCM. Not to be shared between threads.
+
+    Any two rates whose reduced ratio has no side above 6 will do: all of 8, 16, 24 and 48 kHz among each other.
+    """
+
+    def __init__(self, source_rate: int, target_rate: int) -> None:
+        """Raises ValueError for a ratio out of reach: a mistake of ours, rates are never a stranger's choice."""
+        if source_rate <= 0 or target_rate <= 0:
+            raise ValueError(f"cannot resample {source_rate} to {target_rate} Hz")
+        divisor = gcd(source_rate, target_rate)
+        up, down = target_rate // divisor, source_rate // divisor
+        if max(up, down) > _MAX_FACTOR:
+            raise ValueError(f"cannot resample {source_rate} to {target_rate} Hz")
+        self.source_rate = source_rate
+        self.target_rate = target_rate
+        self._kernel = None if up == down else _kernel(up, down)
+        self.delay_ms = 0.0 if self._kernel is None else self._kernel.delay * 1000 / (source_rate * up)
+        """How much later a sound comes out than it went in."""
+        self._rest = b""
+        if self._kernel is not None:
+            self._history_bytes = 2 * self._kernel.history
+            self._max_bytes = _MAX_BLOCKS * _BLOCK * self._kernel.group_bytes
+            self._blocks = 0
+            self._input = memoryview(bytearray(self._history_bytes))
+            self._plan(self._kernel, 1)
+
+    def process(self, pcm: bytes) -> bytes:
+        """What follows from `pcm` and all before it, any length.
+
+        Input that makes no whole group waits for the next call; apart from that the output is exactly input times
+        ratio, from the first call on (silence is taken to come before the first sample).
+        """
+        kernel = self._kernel
+        if kernel is None:
+            return pcm
+        if self._rest:
+            pcm = self._rest + pcm
+            self._rest = b""
+        size = len(pcm)
+        extra = size % kernel.group_bytes
+        if extra:
+            size -= extra
+            self._rest = pcm[size:]
+            pcm = pcm[:size]
+        if size <= self._max_bytes:
+            return self._filter(kernel, pcm, size)
+        step = self._max_bytes
+        pieces = (pcm[start : start + step] for start in range(0, size, step))
+        return b"".join(self._filter(kernel, piece, len(piece)) for piece in pieces)
+
+    def flush(self) -> bytes:
+        """The end of the stream: what is still inside the filter, a little over `delay_ms`. Then as new."""
+        kernel = self._kernel
+        if kernel is None:
+            return b""
+        missing = -len(self._rest) % kernel.group_bytes
+        tail = self.process(bytes(missing + kernel.tail_groups * kernel.group_bytes))
+        self.reset()
+        return tail
+
+    def reset(self) -> None:
+        """Forget the stream so far."""
+        self._rest = b""
+        if self._kernel is not None:
+            self._input[: self._history_bytes] = bytes(self._history_bytes)
+
+    def _filter(self, kernel: _Kernel, pcm: bytes, size: int) -> bytes:
+        if not size:
+            return b""
+        groups = size // kernel.group_bytes
+        blocks = -(-groups // _BLOCK)
+        if blocks != self._blocks:
+            self._plan(kernel, blocks)
+        history = self._history_bytes
+        samples = self._input
+        product = self._product
+        # What lies behind `pcm` in the buffer is old, but it only reaches outputs that are cut off below.
+        samples[history : history + size] = pcm
+        self._window[...] = self._window_view
+        np.matmul(self._window, kernel.weights, out=product)
+        np.rint(product, out=product)
+        np.maximum(product, self._lowest, out=product)
+        np.minimum(product, self._highest, out=product)
+        self._output[...] = product
+        samples[:history] = samples[size : size + history]
+        return self._flat_output[: groups * kernel.up].tobytes()
+
+    def _plan(self, kernel: _Kernel, blocks: int) -> None:
+        """Lay out the arrays for so many blocks. Streams come in equal chunks, so this is rare; they only grow."""
+        step = _BLOCK * kernel.down
+        size = self._history_bytes + 2 * blocks * step
+        if size > len(self._input):
+            grown = memoryview(bytearray(size))
+            grown[: self._history_bytes] = self._input[: self._history_bytes]
+            self._input = grown
+            self._window_space = np.zeros((blocks, len(kernel.weights)))
+            self._product_space = np.zeros((blocks, _BLOCK * kernel.up))
+            self._output_space = np.zeros((blocks, _BLOCK * kernel.up), "<i2")
+            self._lowest = np.array(-32768.0)  # arrays: a plain number costs numpy a conversion at each call
+            self._highest = np.array(32767.0)
+        self._blocks = blocks
+        shape = (blocks, len(kernel.weights))
+        self._window_view: NDArray[np.int16] = np.ndarray(shape, "<i2", self._input, strides=(2 * step, 2))
+        self._window = self._window_space[:blocks]
+        self._product = self._product_space[:blocks]
+        self._output = self._output_space[:blocks]
+        self._flat_output = self._output.reshape(-1)

@@ -1,0 +1,356 @@
+"""Offer and answer for one audio stream (RFC 3264, with the advice of RFC 6337).
+
+`answer` for an offer that came in, `offer` and `accept` where we speak first. All of an offer's m= lines are answered
+in their order; the first audio that we can speak is taken, the others get port 0. An answer names one codec: what is
+answered is what is sent. All three are pure; whatever a stranger wrote, the only exception is SdpError with the status
+to answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from sipbridge.codecs import Codec, lookup, lookup_payload_type, select
+from sipbridge.errors import SdpError
+from sipbridge.media.session_description import (
+    Attribute,
+    Direction,
+    Encoding,
+    MediaDescription,
+    Origin,
+    SessionDescription,
+    number,
+)
+
+__all__ = ["Direction", "LocalAudio", "Negotiated", "SessionDescription", "accept", "answer", "offer"]
+
+Host = tuple[str, int]
+
+_PROTOCOL = "RTP/AVP"
+_EVENT_NAME = "telephone-event"
+_KEY_EVENTS = "0-16"
+_FIRST_DYNAMIC = 96
+_EVENT_PAYLOAD_TYPE = 101  # not fixed by any RFC, but what nearly everybody uses
+_MIN_PTIME, _MAX_PTIME, _PTIME_STEP = 10, 60, 10
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAudio:
+    """What our side has to say about its stream."""
+
+    address: str
+    port: int
+    codecs: tuple[str, ...]
+    """Names in order of preference; those that this build lacks are passed over."""
+    session_id: str
+    """Digits, the same for all descriptions of a call."""
+    ptime: int = 20
+    """Where the other side asks for nothing else."""
+    telephone_event: bool = True
+    direction: Direction = "sendrecv"
+    """The most that we want; the other side may allow less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """What both sides agreed on, as our side sees it."""
+
+    sdp: bytes
+    """Our description: the answer to send, or the offer that was accepted."""
+    version: int
+    """Of our o= line."""
+    codec: Codec
+    payload_type_send: int
+    payload_type_receive: int
+    event_payload_type_send: int | None
+    """For keys; None: the other side does not know telephone events."""
+    event_payload_type_receive: int | None
+    ptime_ms: int
+    """Of what we send."""
+    remote: Host | None
+    """Where to send: always a numeric unicast address of our own family, so that no resolver can block. None: not known
+    until packets come from there (a host name, the wrong family, no address), or never while we are held."""
+    remote_rtcp: Host | None
+    direction: Direction
+    remote_name: Host | None = None
+    """The host name given in place of an address, for whoever wants to resolve it."""
+
+    @property
+    def may_send(self) -> bool:
+        return self.direction in ("sendrecv", "sendonly")
+
+    @property
+    def may_receive(self) -> bool:
+        return self.direction in ("sendrecv", "recvonly")
+
+
+def answer(offer: bytes, local: LocalAudio, *, version: int = 0, previous: Negotiated | None = None) -> Negotiated:
+    """Answer an offer.
+
+    `previous` is what held before it, in a re-INVITE: an answer that says the same as our last description keeps its
+    version, any other has the next one (RFC 3264 §8). Without it `version` is used. Raises SdpError: 400 where the
+    offer cannot be read, 488 where it has nothing for us; in both cases the session stays as it was.
+    """
+    theirs = SessionDescription.parse(offer)
+    wanted = select(local.codecs)
+    chosen = [(index, pair) for index, line in enumerate(theirs.media) if (pair := _choose(line, wanted)) is not None]
+    if not chosen:
+        raise SdpError("no audio in the offer that could be accepted")
+    index, (payload_type, codec) = chosen[0]
+    media = theirs.media[index]
+    event_type = _event_type(media, codec.clock_rate) if local.telephone_event else None
+    direction = _our_direction(theirs, media, local.direction)
+    ptime = _packet_time(media, local.ptime)
+    lines = [line.refused() for line in theirs.media]
+    events = [] if event_type is None else [(event_type, codec.clock_rate)]
+    lines[index] = _audio_line(local.port, [(payload_type, codec)], events, ptime, direction)
+    sdp, version = _describe(local, lines, theirs.timing, version, previous)
+    remote = _remote(theirs, media, local.address)
+    return Negotiated(
+        sdp=sdp,
+        version=version,
+        codec=codec,
+        payload_type_send=payload_type,
+        payload_type_receive=payload_type,
+        event_payload_type_send=event_type,
+        event_payload_type_receive=event_type,
+        ptime_ms=ptime,
+        remote=remote.rtp,
+        remote_rtcp=remote.rtcp,
+        remote_name=remote.name,
+        direction=direction,
+    )
+
+
+def offer(local: LocalAudio, *, version: int = 0, previous: Negotiated | None = None) -> bytes:
+    """An offer of all our codecs.
+
+    With `previous` it is a new offer within the call: its m= lines stay in their places, payload types keep their
+    meaning, and the version is handled as in `answer`. Raises SdpError where this build has none of the codecs.
+    """
+    codecs = select(local.codecs)
+    if not codecs:
+        raise SdpError("none of our codecs is available")
+    formats, events = _assign_payload_types(codecs, previous)
+    if not local.telephone_event:
+        events = []
+    audio = _audio_line(local.port, formats, events, local.ptime, local.direction)
+    if previous is None:
+        return _describe(local, [audio], "0 0", version, None)[0]
+    ours = SessionDescription.parse(previous.sdp)
+    lines = [audio if line.port else line.refused() for line in ours.media]
+    return _describe(local, lines, ours.timing, version, previous)[0]
+
+
+def accept(answer: bytes, local: LocalAudio, *, offered: bytes | None = None) -> Negotiated:
+    """What an answer to our offer agrees to; `offered` is that offer, where it was not simply `offer(local)`.
+
+    The codec is the answer's first that we offered. Payload types may differ by direction: each side names those that
+    it wants to receive. Raises SdpError: 400 where the answer cannot be read, 488 where it does not fit the offer.
+    """
+    sdp = offer(local) if offered is None else offered
+    ours = SessionDescription.parse(sdp)
+    theirs = SessionDescription.parse(answer)
+    if len(theirs.media) != len(ours.media):
+        raise SdpError(f"the answer has {len(theirs.media)} m= lines, the offer {len(ours.media)}")
+    own, media = next((own, media) for own, media in zip(ours.media, theirs.media, strict=True) if own.port)
+    own_types = {codec: payload_type for payload_type, codec in reversed(_codecs_of(own))}
+    answered = [(payload_type, codec) for payload_type, codec in _codecs_of(media) if codec in own_types]
+    if not _is_live_audio(media) or not answered:
+        raise SdpError("the answer takes none of the offered audio")
+    payload_type, codec = answered[0]
+    event_send, event_receive = _event_type(media, codec.clock_rate), _event_type(own, codec.clock_rate)
+    if event_send is None or event_receive is None:
+        event_send = event_receive = None
+    remote = _remote(theirs, media, local.address)
+    return Negotiated(
+        sdp=sdp,
+        version=ours.origin.version if ours.origin else 0,
+        codec=codec,
+        payload_type_send=payload_type,
+        payload_type_receive=own_types[codec],
+        event_payload_type_send=event_send,
+        event_payload_type_receive=event_receive,
+        ptime_ms=_packet_time(media, local.ptime),
+        remote=remote.rtp,
+        remote_rtcp=remote.rtcp,
+        remote_name=remote.name,
+        direction=_our_direction(theirs, media, ours.direction(own)),
+    )
+
+
+# Reading theirs.
+
+
+def _is_live_audio(media: MediaDescription) -> bool:
+    """SRTP comes as another protocol (RTP/SAVP) and is refused: it could not be kept secret, nor decoded."""
+    return media.kind == "audio" and media.port > 0 and media.protocol.upper() == _PROTOCOL
+
+
+def _codecs_of(media: MediaDescription) -> list[tuple[int, Codec]]:
+    """The payload types that we can speak, in their order; static ones need no rtpmap (RFC 3264 §5.1)."""
+    encodings = media.encodings()
+    found = []
+    for payload_type in media.payload_types():
+        encoding = encodings.get(payload_type)
+        codec = lookup_payload_type(payload_type) if encoding is None else _codec_for(encoding)
+        if codec is not None:
+            found.append((payload_type, codec))
+    return found
+
+
+def _codec_for(encoding: Encoding) -> Codec | None:
+    codec = lookup(encoding.name)
+    if codec is None or (codec.clock_rate, codec.channels) != (encoding.clock_rate, encoding.channels):
+        return None
+    return codec
+
+
+def _choose(media: MediaDescription, wanted: Iterable[Codec]) -> tuple[int, Codec] | None:
+    """Our most preferred codec among theirs, under the number that they gave it."""
+    if not _is_live_audio(media):
+        return None
+    theirs = _codecs_of(media)
+    return next(((payload_type, ours) for ours in wanted for payload_type, codec in theirs if codec is ours), None)
+
+
+def _event_type(media: MediaDescription, clock_rate: int) -> int | None:
+    """The payload type of telephone events at the codec's clock rate, as RFC 4733 §2.1 wants them."""
+    encodings = media.encodings()
+    for payload_type in media.payload_types():
+        encoding = encodings.get(payload_type)
+        if encoding is not None and encoding.name.lower() == _EVENT_NAME and encoding.clock_rate == clock_rate:
+            return payload_type
+    return None
+
+
+def _packet_time(media: MediaDescription, default: int) -> int:
+    """The ptime to send with: what they asked for, in steps that the engine can send, not above their maxptime."""
+    limit = number(media.attribute("maxptime"), 1000)
+    wish = number((media.attribute("ptime") or "").partition(".")[0], 1000) or default
+    ptime = min(wish, limit or _MAX_PTIME, _MAX_PTIME)
+    return max(ptime // _PTIME_STEP * _PTIME_STEP, _MIN_PTIME)
+
+
+def _our_direction(theirs: SessionDescription, media: MediaDescription, wanted: Direction) -> Direction:
+    """What is left for us of their direction, and of what we want ourselves (RFC 3264 §6.1)."""
+    direction = theirs.direction(media)
+    held = theirs.address(media) in ("0.0.0.0", "::")  # the old way to hold (§8.4): they may send, but not receive
+    send = wanted in ("sendrecv", "sendonly") and direction in ("sendrecv", "recvonly") and not held
+    receive = wanted in ("sendrecv", "recvonly") and direction in ("sendrecv", "sendonly")
+    if send:
+        return "sendrecv" if receive else "sendonly"
+    return "recvonly" if receive else "inactive"
+
+
+class _Remote(NamedTuple):
+    rtp: Host | None
+    rtcp: Host | None
+    name: Host | None
+
+
+def _remote(theirs: SessionDescription, media: MediaDescription, local_address: str) -> _Remote:
+    """Where their RTP and RTCP go: the next port, if a=rtcp (RFC 3605) says nothing else."""
+    host = theirs.address(media) or ""
+    if not _is_address(host):
+        is_name = _HOST_NAME.fullmatch(host) is not None
+        return _Remote(None, None, (host, media.port) if is_name else None)
+    rtcp_host, rtcp_port = host, media.port + 1 if media.port < 65535 else 0
+    fields = (media.attribute("rtcp") or "").split()
+    if fields and (port := number(fields[0], 65535)):
+        rtcp_port = port
+        rtcp_host = fields[3] if len(fields) == 4 else host
+    return _Remote(
+        rtp=(host, media.port) if _can_send_to(host, local_address) else None,
+        rtcp=(rtcp_host, rtcp_port) if rtcp_port and _can_send_to(rtcp_host, local_address) else None,
+        name=None,
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _can_send_to(host: str, local_address: str) -> bool:
+    """A stranger's word must not make us flood a group or a network, and one socket speaks one family."""
+    if not _is_address(host) or "%" in host:
+        return False
+    address = ip_address(host)
+    if address.is_unspecified or address.is_multicast or host == "255.255.255.255":
+        return False
+    return (address.version == 6) == (":" in local_address)
+
+
+# Writing ours.
+
+
+def _assign_payload_types(
+    codecs: tuple[Codec, ...], previous: Negotiated | None
+) -> tuple[list[tuple[int, Codec]], list[tuple[int, int]]]:
+    """Numbers for an offer: (payload type, codec) and, for each clock rate, (payload type, clock rate) of the events.
+
+    Within a session a number never gets another meaning (RFC 3264 §8.3.2), so those in use are kept.
+    """
+    codec_types: dict[Codec, int] = {}
+    event_types: dict[int, int] = {}
+    if previous is not None:
+        codec_types[previous.codec] = previous.payload_type_receive
+        if previous.event_payload_type_receive is not None:
+            event_types[previous.codec.clock_rate] = previous.event_payload_type_receive
+    taken = {*codec_types.values(), *event_types.values()}
+
+    def take(wish: int | None) -> int:
+        free = (value for value in range(_FIRST_DYNAMIC, 128) if value not in taken and value != _EVENT_PAYLOAD_TYPE)
+        payload_type = wish if wish is not None and wish not in taken else next(free)
+        taken.add(payload_type)
+        return payload_type
+
+    for codec in codecs:
+        if codec not in codec_types:
+            codec_types[codec] = take(codec.static_payload_type)
+    for codec in codecs:
+        if codec.clock_rate not in event_types:
+            event_types[codec.clock_rate] = take(_EVENT_PAYLOAD_TYPE)
+    rates = dict.fromkeys(codec.clock_rate for codec in codecs)
+    return [(codec_types[codec], codec) for codec in codecs], [(event_types[rate], rate) for rate in rates]
+
+
+def _audio_line(
+    port: int,
+    formats: list[tuple[int, Codec]],
+    events: list[tuple[int, int]],
+    ptime: int,
+    direction: Direction,
+) -> MediaDescription:
+    encodings = [Encoding(value, codec.name, codec.clock_rate, codec.channels) for value, codec in formats]
+    encodings += [Encoding(value, _EVENT_NAME, clock_rate) for value, clock_rate in events]
+    attributes: list[Attribute] = [("rtpmap", str(encoding)) for encoding in encodings]
+    attributes += [("fmtp", f"{value} {_KEY_EVENTS}") for value, _ in events]
+    attributes += [("ptime", str(ptime)), (direction, None)]
+    types = tuple(str(encoding.payload_type) for encoding in encodings)
+    return MediaDescription("audio", port, _PROTOCOL, types, attributes=tuple(attributes))
+
+
+def _describe(
+    local: LocalAudio, lines: list[MediaDescription], timing: str, version: int, previous: Negotiated | None
+) -> tuple[bytes, int]:
+    """Our description and its version: that of `previous` if it says the same, else the next."""
+
+    def describe(version: int) -> bytes:
+        origin = Origin(local.session_id, version, local.address)
+        return SessionDescription(origin, local.address, tuple(lines), timing=timing).serialize()
+
+    if previous is None:
+        return describe(version), version
+    if describe(previous.version) == previous.sdp:
+        return previous.sdp, previous.version
+    return describe(previous.version + 1), previous.version + 1
