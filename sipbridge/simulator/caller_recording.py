@@ -63,6 +63,11 @@ class Recording:
     def duration_ms(self) -> int:
         return len(self._heard) // _BYTES_PER_MS
 
+    @property
+    def speaking(self) -> bool:
+        """The other side speaks now."""
+        return self._vad.speaking
+
     def hear(self, pcm: bytes, at: float) -> list[VadEvent]:
         """The next audio that came, its end at `at`; returns what speech began or ended, in ms of the recording.
 

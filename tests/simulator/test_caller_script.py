@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-
 from sipbridge.simulator.caller_script import Action, HangUp, Listen, Press, Say, Script, Step, steps_for
 
 
