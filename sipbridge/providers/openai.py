@@ -174,7 +174,7 @@ class OpenAIDialect:
         self._update(self.shape.instructions(text))
 
     def sendtext_of(self, text: str, now: float) -> None:
-        self._send(wire.item_create(self._new_id(), wire.usertext_of(text)))
+        self._send(wire.item_create(self._new_id(), wire.user_text(text)))
 
     def send_image(self, data: bytes, media_type: str, now: float) -> None:
         self._send(wire.item_create(self._new_id(), wire.user_image(data, media_type)))
@@ -240,7 +240,6 @@ class OpenAIDialect:
         if self._state == "updating":
             self._state = "open"
             self._events.append(SessionOpen(self._session_id))
-            self._settle(now)
 
     def _on_error(self, event: Json, now: float) -> None:
         error = event["error"]
@@ -252,7 +251,6 @@ class OpenAIDialect:
         if code == wire.ACTIVE_RESPONSE:
             self.counters["response_refused"] += 1
             self._replies.refused(ours, now)
-            self._settle(now)
             return
         setup = self._state in ("connecting", "updating") and ours in ("", self._setup_id)
         fatal = setup or code in wire.FATAL_CODES or kind in wire.FATAL_CODES
@@ -261,7 +259,6 @@ class OpenAIDialect:
             self._end(code or kind or "error", "failed")
         elif ours:
             self._replies.rejected(ours)
-            self._settle(now)
 
     def _end(self, reason: str, status: Status, *, expected: bool = False) -> None:
         for reply in self._replies.open_replies():
