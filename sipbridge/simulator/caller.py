@@ -19,13 +19,13 @@ from sipbridge.audio import PCM_8K
 from sipbridge.errors import ConfigError, SdpError, SipParseError
 from sipbridge.media import sdp
 from sipbridge.media.engine import MediaEngine
-from sipbridge.media.events import Audio, Drained, Handle, MediaEvent
+from sipbridge.media.events import Audio, Drained, Handle, MediaEvent, MediaStats
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort
 from sipbridge.media.vad import SpeechStarted
 from sipbridge.simulator.caller_recording import Recording, read_speech, sound_of
 from sipbridge.simulator.caller_report import CallReport, Expectation, TimelineEntry
-from sipbridge.simulator.caller_script import HangUp, Press, Say, Script, steps_for
+from sipbridge.simulator.caller_script import TURN_GAP_S, HangUp, Press, Say, Script, steps_for
 from sipbridge.simulator.caller_speech import speak
 from sipbridge.simulator.caller_stopwatch import Stopwatch
 from sipbridge.sip.core import Identity
@@ -36,7 +36,6 @@ from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
 
-BARGE_IN_AFTER_S = 1.5
 LISTEN_SECONDS = 10.0
 LONGEST_SECONDS = 120.0
 _LINGER_SECONDS = 2.0
@@ -59,7 +58,13 @@ class CallOptions:
     seconds: float | None = None
     """Hang up so long after the answer, wherever the call is then."""
     barge_in: bool = False
-    """Interrupt the answer by saying the sentence once more."""
+    """Interrupt the answer by saying the sentence once more ..."""
+    barge_in_after_s: float = 1.5
+    """... when so much of it was heard."""
+    greeting_within_s: float = 5.0
+    reply_within_s: float = 10.0
+    turn_gap_s: float = TURN_GAP_S
+    """So long a quiet means that the other side has finished."""
     expect: tuple[Expectation, ...] = ()
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
     transport: Literal["udp", "tcp"] | None = None
@@ -129,9 +134,12 @@ class SoftPhone:
             steps_for(
                 speaks=bool(speech),
                 keys=options.dtmf,
-                interrupt_after_s=BARGE_IN_AFTER_S if options.barge_in else None,
+                interrupt_after_s=options.barge_in_after_s if options.barge_in else None,
+                greeting_within_s=options.greeting_within_s,
+                reply_within_s=options.reply_within_s,
             ),
             seconds=options.seconds or (LONGEST_SECONDS if speech or options.dtmf else LISTEN_SECONDS),
+            turn_gap_s=options.turn_gap_s,
         )
         self._timer: asyncio.TimerHandle | None = None
         self._handle: Handle | None = None
@@ -267,13 +275,10 @@ class SoftPhone:
         finally:
             await self._transport.close()
             if self._handle is not None:
-                self._keep_figures(self._handle)
-                self._engine.close(self._handle)
-            elif hasattr(self, "_port"):
-                self._engine.release(self._port)
+                self._keep_figures(self._engine.stats(self._handle))
+            self._engine.shut_down()
 
-    def _keep_figures(self, handle: Handle) -> None:
-        stats = self._engine.stats(handle)
+    def _keep_figures(self, stats: MediaStats) -> None:
         self._report.packets = {
             "sent": stats.packets_sent,
             "received": stats.packets_received,
@@ -316,10 +321,7 @@ class SoftPhone:
                 case Say(interrupting=interrupting):
                     self._say(now, over=interrupting and self._recording.speaking)
                 case Press(key=key):
-                    assert self._handle is not None
-                    self._stopwatch.presses(key, (now - self._answered_at) * 1000)
-                    self._engine.send_key(self._handle, key)
-                    self._script.done(now)
+                    self._press(key, now)
                 case HangUp():
                     self._call.hang_up(now)
         self._arm(self._script.get_timer())
@@ -333,6 +335,13 @@ class SoftPhone:
         self._recording.say(self._speech, at)
         self._engine.push(self._handle, self._speech, "caller", item)
         self._engine.finish(self._handle, item)
+
+    def _press(self, key: str, now: float) -> None:
+        assert self._handle is not None
+        self._stopwatch.presses(key, (now - self._answered_at) * 1000)
+        if not self._engine.send_key(self._handle, key):
+            self._stopwatch.note("the other side takes no keys (no telephone-event in its answer)", now)
+        self._script.done(now)
 
     def _arm(self, deadline: float | None) -> None:
         if self._timer is not None:

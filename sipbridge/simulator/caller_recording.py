@@ -69,11 +69,12 @@ class Recording:
         return self._vad.speaking
 
     def hear(self, pcm: bytes, at: float) -> list[VadEvent]:
-        """The next audio that came, its end at `at`; returns what speech began or ended, in ms of the recording.
+        """The next audio, which came at `at` and is heard from then on, as an ear would; returns what speech began or
+        ended, in ms of the recording.
 
         Before the first packet, and where the stream had a hole, silence is laid down up to the time that it is.
         """
-        hole_ms = round(at * 1000) - self.duration_ms - len(pcm) // _BYTES_PER_MS
+        hole_ms = round(at * 1000) - self.duration_ms
         if hole_ms > (_LARGEST_HOLE_MS if self._heard else 0):
             pcm = bytes(hole_ms * _BYTES_PER_MS) + pcm
         self._heard += pcm

@@ -7,7 +7,7 @@ words, so these are facts and times, in milliseconds where a number is compared 
     ringing       180 or 183 came                                 INVITE to 180
     greeting      speech before we had said anything              200 to its first sound
     reply         speech after our sentence                       our last sound to its first (the slowest, if several)
-    key           speech after a key                              the key's end to its first sound (the slowest)
+    key           speech after a key                              the press to its first sound (the slowest)
     flush         our interruption silenced the other side        our first sound to its last
     heard         any speech at all                               how much of it, all in all
     duration                                                      200 to the end of the call

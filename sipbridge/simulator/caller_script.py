@@ -75,8 +75,9 @@ class Script:
     sentence or the key of the last action has been sent.
     """
 
-    def __init__(self, steps: list[Step], *, seconds: float) -> None:
+    def __init__(self, steps: list[Step], *, seconds: float, turn_gap_s: float = TURN_GAP_S) -> None:
         self._steps = deque(steps)
+        self._turn_gap_s = turn_gap_s
         self._seconds = seconds
         self._actions: deque[Action] = deque()
         self._step: Step | None = None
@@ -134,7 +135,7 @@ class Script:
         if self._began is None:
             return self._entered + step.within_s
         if not self._speaking:
-            return self._quiet_since + TURN_GAP_S
+            return self._quiet_since + self._turn_gap_s
         return float("inf") if step.interrupt_after_s is None else self._began + step.interrupt_after_s
 
     def _next(self, now: float) -> None:

@@ -21,11 +21,11 @@ def quiet(ms: int) -> bytes:
 
 
 def hear(recording: Recording, pcm: bytes, at: float) -> list[object]:
-    """20 ms at once, the first of them ending 20 ms after `at`."""
+    """20 ms at once, the first of them at `at`."""
     events: list[object] = []
     for start in range(0, len(pcm), 320):
-        at += 0.02
         events += recording.hear(pcm[start : start + 320], at)
+        at += 0.02
     return events
 
 
@@ -39,11 +39,11 @@ def test_a_position_in_the_recording_is_a_moment_of_the_call() -> None:
 
 def test_a_hole_in_the_stream_is_silence_and_jitter_is_none() -> None:
     recording = Recording()
-    recording.hear(eight(20), 0.02)
+    recording.hear(eight(20), 0.0)
     recording.hear(eight(20), 0.1)
     assert recording.duration_ms == 40
     recording.hear(eight(20), 1.0)
-    assert recording.duration_ms == 1000
+    assert recording.duration_ms == 1020
 
 
 def test_speech_that_the_end_cuts_off_counts() -> None:
