@@ -141,7 +141,8 @@ class TcpConnection(asyncio.BufferedProtocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods, not by its class
+        # uvloop's transports are asyncio's by their methods, not by their class.
+        transport = self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         if peer is None:  # gone before it was accepted
             transport.abort()
