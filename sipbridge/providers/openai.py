@@ -120,7 +120,7 @@ class OpenAIDialect:
             return
         why = f"{code} {reason}".strip()
         self._events.append(AgentError(f"the model's connection closed: {why}", "closed", fatal=True))
-        self._end(why, "failed")
+        self._end(why, "failed", now)
 
     def messages_to_send(self) -> list[Outgoing]:
         messages, self._outbox = self._outbox, []
@@ -197,7 +197,7 @@ class OpenAIDialect:
 
     def close(self, now: float) -> None:
         if self._state != "closed":
-            self._end("closed", "cancelled", expected=True)
+            self._end("closed", "cancelled", now, expected=True)
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -256,13 +256,13 @@ class OpenAIDialect:
         fatal = setup or code in wire.FATAL_CODES or kind in wire.FATAL_CODES
         self._events.append(AgentError(message, code or kind, fatal))
         if fatal:
-            self._end(code or kind or "error", "failed")
+            self._end(code or kind or "error", "failed", now)
         elif ours:
             self._replies.rejected(ours)
 
-    def _end(self, reason: str, status: Status, *, expected: bool = False) -> None:
+    def _end(self, reason: str, status: Status, now: float, *, expected: bool = False) -> None:
         for reply in self._replies.open_replies():
-            self._reader.end(reply, status)
+            self._reader.end(reply, status, now)
         self._events.append(SessionClosed(reason, expected))
         self._outbox.clear()
         self._state = "closed"

@@ -57,21 +57,21 @@ class ReplyReader:
     def on_response_created(self, event: Json, now: float) -> None:
         reply_id = text_of(event["response"], "id")
         if not reply_id or self._replies.find(reply_id) is None:
-            self._begin(reply_id)
+            self._begin(reply_id, now)
 
-    def _begin(self, reply_id: str) -> Reply:
+    def _begin(self, reply_id: str, now: float) -> Reply:
         for stale in self._replies.open_replies():
-            self.end(stale, "cancelled")
+            self.end(stale, "cancelled", now)
         if not reply_id:
             self._nameless += 1
             reply_id = f"reply-{self._nameless}"
         self._events.append(AssistantTurnStarted(reply_id))
         return self._replies.created(reply_id)
 
-    def _reply_of(self, event: Json) -> Reply:
+    def _reply_of(self, event: Json, now: float) -> Reply:
         """The reply an event belongs to; where the server never announced it, it begins here."""
         reply_id = text_of(event, "response_id")
-        return self._replies.find(reply_id) or self._begin(reply_id)
+        return self._replies.find(reply_id) or self._begin(reply_id, now)
 
     def on_response_done(self, event: Json, now: float) -> None:
         response = event["response"]
@@ -88,7 +88,7 @@ class ReplyReader:
             self._on_failure(reply, details.get("error") or {}, now)
         if counts := usage_counts(response.get("usage") or {}):
             self._events.append(Usage(reply.id, counts))
-        self.end(reply, status)
+        self.end(reply, status, now)
 
     def _on_failure(self, reply: Reply, error: Json, now: float) -> None:
         code = text_of(error, "code") or text_of(error, "type") or "failed"
@@ -96,14 +96,14 @@ class ReplyReader:
             self._counters["rate_limited"] += 1
         self._events.append(AgentError(text_of(error, "message") or code, code, fatal=code in FATAL_CODES))
 
-    def end(self, reply: Reply, status: Status) -> None:
+    def end(self, reply: Reply, status: Status, now: float) -> None:
         """Everything of the reply comes before its end: words whose last form never came, calls that were cut short."""
         for pieces in reply.texts.values():
             self._events.append(AssistantText(reply.id, "".join(pieces), final=True))
         reply.texts.clear()
         for call_id in reply.announced - reply.calls:
             self._events.append(ToolCallCancelled(call_id))
-        self._replies.done(reply, went_well=status in ("completed", "incomplete"))
+        self._replies.done(reply, now, went_well=status in ("completed", "incomplete"))
         self._events.append(AssistantTurnEnd(reply.id, status))
 
     # --- speech and text ----------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class ReplyReader:
         pcm = a2b_base64(event["delta"])
         if self._sample_size == 2 and len(pcm) & 1:
             pcm = pcm[:-1]
-        reply = self._reply_of(event)
+        reply = self._reply_of(event, now)
         item_id = text_of(event, "item_id")
         if self._replies.audio(reply, item_id, number_of(event, "content_index") or 0, len(pcm)):
             self._events.append(AssistantAudio(reply.id, item_id, pcm))
@@ -122,13 +122,13 @@ class ReplyReader:
             self._replies.cancel(reply)
 
     def on_text_delta(self, event: Json, now: float) -> None:
-        reply = self._reply_of(event)
+        reply = self._reply_of(event, now)
         if (text := text_of(event, "delta")) and not reply.done:
             reply.texts.setdefault(text_of(event, "item_id"), []).append(text)
             self._events.append(AssistantText(reply.id, text, final=False))
 
     def on_text_done(self, event: Json, now: float) -> None:
-        reply = self._reply_of(event)
+        reply = self._reply_of(event, now)
         pieces = reply.texts.pop(text_of(event, "item_id"), [])
         text = text_of(event, "transcript") or text_of(event, "text") or "".join(pieces)
         if text and not reply.done:
@@ -140,14 +140,14 @@ class ReplyReader:
         """For the tool's name: the beta shape does not repeat it."""
         item = event["item"]
         if item.get("type") == "function_call":
-            self._reply_of(event).names[text_of(item, "call_id")] = text_of(item, "name")
+            self._reply_of(event, now).names[text_of(item, "call_id")] = text_of(item, "name")
 
     def on_conversation_item(self, event: Json, now: float) -> None:
         if event["item"].get("type") == "function_call_output":
             self._replies.confirmed(text_of(event["item"], "call_id"))
 
     def on_arguments_delta(self, event: Json, now: float) -> None:
-        reply, call_id = self._reply_of(event), text_of(event, "call_id")
+        reply, call_id = self._reply_of(event, now), text_of(event, "call_id")
         if not reply.done:
             reply.announced.add(call_id)
             self._events.append(ToolCallDelta(call_id, text_of(event, "delta")))
@@ -156,10 +156,10 @@ class ReplyReader:
         """Comes for a call that was cut short as well: here only arguments that are whole make a call."""
         arguments = text_of(event, "arguments")
         if is_object(arguments):
-            self._call(self._reply_of(event), text_of(event, "call_id"), text_of(event, "name"), arguments)
+            self._call(self._reply_of(event, now), text_of(event, "call_id"), text_of(event, "name"), arguments)
 
     def on_item_done(self, event: Json, now: float) -> None:
-        self._on_call_item(event["item"], self._reply_of(event), whole=True)
+        self._on_call_item(event["item"], self._reply_of(event, now), whole=True)
 
     def _on_call_item(self, item: Json, reply: Reply, *, whole: bool) -> None:
         """`whole`: what to believe of an item that states no status of its own."""

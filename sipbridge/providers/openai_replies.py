@@ -18,6 +18,8 @@ _ITEMS_KEPT = 64
 _REPLIES_KEPT = 16
 RETRIES = 2
 """How often a response refused for its rate is asked for again."""
+OWED_WAIT = 20.0
+"""Seconds for which a tool result that does not come may hold up what else we want to say."""
 BLIND_WAIT = 1.0
 """Seconds before asking again where the server says a response is active that we know nothing of."""
 
@@ -59,6 +61,8 @@ class Reply:
     """When the server said that the caller speaks, whereupon it cuts this reply by itself."""
     cancel_sent: bool = False
     done: bool = False
+    waits_until: float = 0.0
+    """Until when its owed results hold up other requests."""
     names: dict[str, str] = field(default_factory=dict)
     """Call id -> tool, as announced."""
     announced: set[str] = field(default_factory=set)
@@ -104,18 +108,18 @@ class Replies:
 
     def next_request(self, now: float) -> Request | None:
         """The next request that may be sent now: none is active and no tool result is owed. Counts as sent."""
-        if not self._waiting or not self._may_ask() or self._waiting[0].not_before > now:
+        due = self.get_timer()
+        if due is None or due > now:
             return None
         self.in_flight = self._waiting.popleft()
         return self.in_flight
 
     def get_timer(self) -> float | None:
-        if self._waiting and self._may_ask() and self._waiting[0].not_before > 0.0:
-            return self._waiting[0].not_before
-        return None
-
-    def _may_ask(self) -> bool:
-        return self.active is None and self.in_flight is None and not any(r.owed for r in self._replies.values())
+        """When `next_request` has something; None: not before something else happens."""
+        if not self._waiting or self.active is not None or self.in_flight is not None:
+            return None
+        owing = [reply.waits_until for reply in self._replies.values() if reply.owed]
+        return max(self._waiting[0].not_before, *owing) if owing else self._waiting[0].not_before
 
     def refused(self, event_id: str, now: float) -> None:
         """The server says that another response is active: ask again when it is done."""
@@ -171,10 +175,11 @@ class Replies:
         """Some servers leave the id out; then it is the active one."""
         return self._replies.get(reply_id) if reply_id else self.active
 
-    def done(self, reply: Reply, *, went_well: bool) -> None:
+    def done(self, reply: Reply, now: float, *, went_well: bool) -> None:
         if reply.cancelled:
             self._cut_unheard(reply)
         reply.done = True
+        reply.waits_until = now + OWED_WAIT
         if self.active is reply:
             self.active = None
         if not went_well:

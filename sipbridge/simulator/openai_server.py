@@ -377,6 +377,8 @@ def _merge(base: Json, update: Mapping[str, Any]) -> None:
 
 
 def _spread(text: str, parts: int) -> list[str]:
-    """The text in so many pieces, some of them empty."""
-    cuts = [len(text) * i // parts for i in range(parts + 1)]
-    return [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    """The text in so many pieces, cut between words; some may be empty."""
+    words = text.split(" ")
+    words[:-1] = [word + " " for word in words[:-1]]
+    cuts = [len(words) * i // parts for i in range(parts + 1)]
+    return ["".join(words[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]

@@ -1,0 +1,139 @@
+"""The sending half of a leg: the agent's speech in, one RTP packet out for every packet time, silence where there is no
+speech. Keys go out in place of audio, one after the other.
+
+Speech is brought into the ring's format when it is pushed, where it comes in long pieces: the encoded form where the
+codec has no memory (G.711), so that a packet is a header and a slice; else PCM at the codec's rate.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from sipbridge.audio import Played
+from sipbridge.media.convert import Converter
+from sipbridge.media.dtmf import KeyPacket, key_packets
+from sipbridge.media.pacer import Pacer
+from sipbridge.media.params import MediaParams
+from sipbridge.media.rtp import Sequencer
+
+
+class Downlink:
+    def __init__(self, params: MediaParams, sequencer: Sequencer) -> None:
+        self.pacer = Pacer(params.codec.audio_format or params.codec.pcm_format, fade_ms=params.fade_ms)
+        self.packets = self.octets = self.flushes = self.flushed_ms = 0
+        self.first_audio_at: float | None = None
+        self.last_audio_at: float | None = None
+        self._sequencer = sequencer
+        self._keys: deque[KeyPacket | None] = deque()
+        self._key_timestamp = 0
+        self._talking = False
+        self._tail = False  # the converter's filter may hold speech that is not in the ring
+        self._configure(params)
+
+    def _configure(self, params: MediaParams) -> None:
+        codec = params.codec
+        ring = self.pacer.audio_format
+        self._params = params
+        self._converter = Converter(params.downlink, ring)
+        self._encode = None if codec.audio_format is not None else codec.new_encoder().encode
+        self._payload_type = params.payload_type_send
+        self._ticks = codec.ticks(params.ptime_ms)
+        self._frame_bytes = ring.bytes_per_ms * params.ptime_ms
+        self._silence = ring.silence * (ring.rate * params.ptime_ms // 1000)
+
+    def update(self, params: MediaParams) -> None:
+        """After a new offer and answer: what waits to be heard is kept, in the new codec's format."""
+        old = self._params
+        ring = params.codec.audio_format or params.codec.pcm_format
+        if ring != self.pacer.audio_format:
+            self.pacer.convert(ring, Converter(self.pacer.audio_format, ring).process)
+        converter = self._converter
+        self._configure(params)
+        if (params.downlink, params.codec) == (old.downlink, old.codec):
+            self._converter = converter
+        else:
+            self._tail = False
+        if params.event_payload_type_send is None:
+            self._keys.clear()
+        self._talking = False
+
+    # --- from the agent -----------------------------------------------------------------------------------------------
+
+    def push(self, data: bytes, reply_id: str, item_id: str) -> None:
+        converter = self._converter
+        if not converter.transparent:
+            data = converter.process(data)
+            self._tail = converter.delay_ms > 0
+        self.pacer.push(data, reply_id, item_id)
+
+    def finish(self, item_id: str) -> None:
+        if self._tail and self.pacer.buffered <= self._frame_bytes:
+            self._push_tail()
+        self.pacer.finish(item_id)
+
+    def discard(self) -> tuple[Played, ...]:
+        before = self.pacer.buffered
+        played = self.pacer.discard()
+        self._converter.reset()
+        self._tail = False
+        self.flushes += 1
+        self.flushed_ms += before // self.pacer.audio_format.bytes_per_ms
+        return played
+
+    def send_key(self, key: str) -> bool:
+        """Press a key after those that wait. False where the other side takes none; ValueError where it is no key."""
+        packets = key_packets(key, ptime_ms=self._params.ptime_ms, clock_rate=self._params.codec.clock_rate)
+        if self._params.event_payload_type_send is None:
+            return False
+        self._keys.extend(packets)
+        return True
+
+    # --- to the clock -------------------------------------------------------------------------------------------------
+
+    def next_packet(self, now: float) -> bytes:
+        if self._keys:
+            return self._next_key_packet()
+        pacer = self.pacer
+        if self._tail and pacer.buffered <= self._frame_bytes and pacer.ending:
+            self._push_tail()
+        frame = pacer.next_frame(self._frame_bytes)
+        marker = False
+        if frame is None:
+            frame = self._silence
+            self._talking = False
+        else:
+            if not self._talking:  # RFC 3551 §4.1: the first packet of a talkspurt is marked
+                self._talking = marker = True
+                if self.first_audio_at is None:
+                    self.first_audio_at = now
+            self.last_audio_at = now
+        if self._encode is not None:
+            frame = self._encode(frame)
+        self.packets += 1
+        self.octets += len(frame)
+        return self._sequencer.packet(self._payload_type, frame, self._ticks, marker)
+
+    def _push_tail(self) -> None:
+        self._tail = False
+        self.pacer.push_tail(self._converter.flush())
+
+    def _next_key_packet(self) -> bytes:
+        entry = self._keys.popleft()
+        self._talking = False
+        self.packets += 1
+        event_type = self._params.event_payload_type_send
+        if entry is None or event_type is None:
+            payload = self._silence if self._encode is None else self._encode(self._silence)
+            self.octets += len(payload)
+            return self._sequencer.packet(self._payload_type, payload, self._ticks)
+        if entry.marker:
+            self._key_timestamp = self._sequencer.timestamp
+        self._sequencer.skip(self._ticks)
+        self.octets += len(entry.payload)
+        return self._sequencer.packet_at(self._key_timestamp, event_type, entry.payload, entry.marker)
+
+    def skip(self, ms: int) -> None:
+        """Time passes in which nothing is sent: hold, or a clock that stood still. What waits to be heard goes on
+        waiting."""
+        self._talking = False
+        self._sequencer.skip(self._params.codec.ticks(ms))

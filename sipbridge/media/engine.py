@@ -1,0 +1,334 @@
+"""The media engine: the RTP sockets of all legs and the one clock that serves them.
+
+Shaped for all legs at once, so that a native engine can take its place: commands name a leg by its handle, and what
+happens comes back as one list of events per tick. The clock ticks every 5 ms, by absolute deadlines. At each tick the
+legs whose packet time it is send theirs, then all sockets that have something are read, and the events of all legs are
+handed out. Legs are spread over four phases of 20 ms, so that no burst of packets leaves at once.
+
+Sockets are not given to the event loop: asking once per tick which of them can be read costs one system call for all
+legs where a wake-up of the loop for each packet costs several, and events are handed out per tick anyway.
+
+What belongs to one leg (order, latching, codec, pacing) is in `leg` and below it and does no I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import selectors
+import time
+from collections.abc import Callable
+from functools import partial
+
+from sipbridge.audio import Played
+from sipbridge.media.events import (
+    Audio,
+    Drained,
+    Handle,
+    KeyPressed,
+    MediaEvent,
+    MediaStats,
+    MediaTimeout,
+    SourceChanged,
+)
+from sipbridge.media.leg import Leg
+from sipbridge.media.params import Direction, MediaParams, MediaSettings
+from sipbridge.media.ports import LocalPort, PortPool
+from sipbridge.media.rtp import Sequencer
+from sipbridge.media.sockets import MediaSockets, receive
+
+__all__ = [
+    "Audio",
+    "Direction",
+    "Drained",
+    "Handle",
+    "KeyPressed",
+    "LocalPort",
+    "MediaEngine",
+    "MediaEvent",
+    "MediaParams",
+    "MediaSettings",
+    "MediaStats",
+    "MediaTimeout",
+    "SourceChanged",
+]
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.005
+_PHASES = 4
+# A clock that is late makes up for it, two packets of each leg at most. Beyond that the time is lost: a burst would
+# only fill the jitter buffer at the other end.
+_MAX_CATCH_UP_TICKS = 8
+_MAX_DATAGRAMS_PER_TICK = 16
+
+
+class _Seat:
+    """A leg with its sockets and its place on the clock."""
+
+    __slots__ = ("busy_at", "leg", "local_port", "open", "period", "phase", "rtp", "sockets")
+
+    def __init__(self, leg: Leg, local_port: LocalPort, sockets: MediaSockets, phase: int) -> None:
+        self.leg = leg
+        self.local_port = local_port
+        self.sockets = sockets
+        self.rtp = sockets.rtp
+        self.phase = phase
+        self.period = _period(leg.params)
+        self.busy_at = -1
+        self.open = True
+
+
+def _period(params: MediaParams) -> int:
+    return max(1, round(params.ptime_ms / 1000 / TICK_SECONDS))
+
+
+class MediaEngine:
+    """Commands may be given at any time between two ticks, from the loop's thread. A handle that was closed is a
+    KeyError."""
+
+    def __init__(
+        self,
+        settings: MediaSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        random_bits: Callable[[int], int] = secrets.randbits,
+    ) -> None:
+        """`random_bits(n)` makes SSRCs and the first numbers of each stream (RFC 3550 §5.1: not to be guessed)."""
+        self._settings = settings
+        self._clock = clock
+        self._random_bits = random_bits
+        self._pool = PortPool(settings.ports, rest_seconds=settings.port_rest_seconds)
+        self._reserved: dict[LocalPort, MediaSockets] = {}
+        self._seats: dict[Handle, _Seat] = {}
+        self._next_handle = 1
+        self._selector = selectors.DefaultSelector()
+        self._tick = 0
+        self._epoch = clock()  # when tick 0 was due; moves when the clock had to give up time
+        self._due: dict[int, list[_Seat]] = {}
+        self._advancing: list[_Seat] = []  # those whose packet time this tick is
+        self._phases = [0] * _PHASES
+        self._events: list[MediaEvent] = []
+        self.late_max = 0.0
+        """The longest, in seconds, that a tick was behind its time."""
+        self.stalled_ms = 0
+        """Time that the clock had to give up."""
+
+    # --- legs ---------------------------------------------------------------------------------------------------------
+
+    def reserve(self) -> LocalPort:
+        """A port that is bound from now on, RTCP's with it. Then `start` it or `release` it.
+
+        Raises NoPortAvailableError when every one of the range is in use.
+        """
+        port, sockets = self._pool.acquire(partial(MediaSockets, self._settings.address), self._clock())
+        local_port = LocalPort(self._settings.address, port)
+        self._reserved[local_port] = sockets
+        return local_port
+
+    def release(self, local_port: LocalPort) -> None:
+        """Give back a port that was never started."""
+        self._reserved.pop(local_port).close()
+        self._pool.give_back(local_port.port, self._clock())
+
+    def start(self, local_port: LocalPort, params: MediaParams) -> Handle:
+        """Begin to send and receive on a reserved port, which now belongs to the leg."""
+        sockets = self._reserved.pop(local_port)
+        handle = self._next_handle
+        self._next_handle += 1
+        # The sequence number starts in its lower half: see Sequencer.
+        sequencer = Sequencer(self._random_bits(32), self._random_bits(15), self._random_bits(32))
+        timeout = self._settings.media_timeout_seconds
+        leg = Leg(handle, params, sequencer, self._clock(), timeout_seconds=timeout)
+        phase = self._phases.index(min(self._phases))
+        self._phases[phase] += 1
+        seat = self._seats[handle] = _Seat(leg, local_port, sockets, phase)
+        first = self._tick + 1
+        self._due.setdefault(first + (phase - first) % _PHASES, []).append(seat)
+        self._selector.register(sockets.rtp, selectors.EVENT_READ, seat)
+        self._selector.register(sockets.rtcp, selectors.EVENT_READ, seat)
+        return handle
+
+    def update(self, handle: Handle, params: MediaParams) -> None:
+        """After a new offer and answer (hold, resume, another codec or address). Speech that waits is kept."""
+        seat = self._seats[handle]
+        seat.leg.update(params, self._clock())
+        seat.period = _period(params)
+
+    def close(self, handle: Handle) -> MediaStats | None:
+        """End a leg and give back its port; its final figures, or None where it is closed already. No event follows."""
+        seat = self._seats.pop(handle, None)
+        if seat is None:
+            return None
+        seat.open = False
+        self._phases[seat.phase] -= 1
+        self._selector.unregister(seat.sockets.rtp)
+        self._selector.unregister(seat.sockets.rtcp)
+        seat.sockets.close()
+        self._pool.give_back(seat.local_port.port, self._clock())
+        return seat.leg.stats()
+
+    def shut_down(self) -> None:
+        """Close all legs and ports."""
+        for handle in tuple(self._seats):
+            self.close(handle)
+        for local_port in tuple(self._reserved):
+            self.release(local_port)
+        self._selector.close()
+
+    # --- the agent's speech -------------------------------------------------------------------------------------------
+
+    def push(self, handle: Handle, data: bytes, reply_id: str, item_id: str) -> None:
+        """Speech in `MediaParams.downlink`, as fast as it comes: there is room for minutes."""
+        self._seats[handle].leg.downlink.push(data, reply_id, item_id)
+
+    def finish(self, handle: Handle, item_id: str) -> None:
+        """The item is complete: `Drained` follows when its last packet has been sent."""
+        self._seats[handle].leg.downlink.finish(item_id)
+
+    def pause(self, handle: Handle) -> None:
+        """No speech after the next packet, which fades out."""
+        self._seats[handle].leg.downlink.pacer.pause()
+
+    def resume(self, handle: Handle) -> None:
+        """After `pause`: go on where it stopped."""
+        self._seats[handle].leg.downlink.pacer.resume()
+
+    def discard(self, handle: Handle) -> tuple[Played, ...]:
+        """Throw away all speech that waits, paused or not; what was heard of each item that is not drained."""
+        return self._seats[handle].leg.downlink.discard()
+
+    def position(self, handle: Handle) -> tuple[Played, ...]:
+        """The same, with nothing thrown away."""
+        return self._seats[handle].leg.downlink.pacer.position()
+
+    def send_key(self, handle: Handle, digit: str) -> bool:
+        """Press a key (telephone-event), after those that wait; speech waits meanwhile. False: the other side takes
+        none.
+
+        Raises ValueError where `digit` is no key.
+        """
+        return self._seats[handle].leg.downlink.send_key(digit)
+
+    def stats(self, handle: Handle) -> MediaStats:
+        return self._seats[handle].leg.stats()
+
+    @property
+    def legs(self) -> int:
+        return len(self._seats)
+
+    @property
+    def free_ports(self) -> int:
+        return self._pool.free
+
+    # --- the clock ----------------------------------------------------------------------------------------------------
+
+    async def run(self, dispatch: Callable[[MediaEvent], None]) -> None:
+        """Serve all legs until cancelled. `dispatch` gets each event, on the loop's thread; it must not block. Where it
+        raises, that is logged and concerns only that event: one call's fault must not silence the others."""
+        loop = asyncio.get_running_loop()
+        self._epoch = self._clock() - self._tick * TICK_SECONDS
+        while True:
+            wake = loop.create_future()
+            delay = self._epoch + (self._tick + 1) * TICK_SECONDS - self._clock()
+            timer = loop.call_later(max(0.0, delay), _wake, wake)
+            try:
+                await wake
+            finally:
+                timer.cancel()
+            self.tick()
+            for event in self.collect():
+                if event.handle not in self._seats:
+                    continue  # closed by the handler of an earlier event
+                try:
+                    dispatch(event)
+                except Exception:
+                    logger.exception("a media event was not handled: %s", type(event).__name__)
+
+    def tick(self) -> None:
+        """Send the packets that are due. `run` does this every 5 ms."""
+        now = self._clock()
+        late = now - self._epoch - (self._tick + 1) * TICK_SECONDS
+        if late > _MAX_CATCH_UP_TICKS * TICK_SECONDS:
+            late = self._give_up_time(late)
+        self._tick += 1
+        if late > self.late_max:
+            self.late_max = late
+        seats = self._due.pop(self._tick, None)
+        if seats is None:
+            return
+        events = self._events
+        for seat in seats:
+            if not seat.open:
+                continue
+            self._send(seat, now, late, events)
+            self._due.setdefault(self._tick + seat.period, []).append(seat)
+            self._advancing.append(seat)
+
+    def _send(self, seat: _Seat, now: float, late: float, events: list[MediaEvent]) -> None:
+        leg = seat.leg
+        if late > leg.late_max:
+            leg.late_max = late
+        packet, target = leg.next_packet(now), leg.latch.target
+        if packet is None or target is None:
+            return
+        try:
+            seat.rtp.sendto(packet, target)
+        except OSError:
+            leg.send_errors += 1  # a full buffer, no route, ICMP: the packet is lost, as it would be on the way
+        leg.sent(events)
+
+    def _give_up_time(self, late: float) -> float:
+        """Whole ticks are taken out of the clock, so that each leg keeps its place on it."""
+        ticks = int(late / TICK_SECONDS)
+        self._epoch += ticks * TICK_SECONDS
+        ms = round(ticks * TICK_SECONDS * 1000)
+        self.stalled_ms += ms
+        for seat in self._seats.values():
+            seat.leg.stalled(ms)
+        return late - ticks * TICK_SECONDS
+
+    def collect(self) -> list[MediaEvent]:
+        """What happened on all legs since the last call: reads the sockets."""
+        events = self._events
+        now = self._clock()
+        heard: list[_Seat] = []
+        for key, _ in self._selector.select(0):
+            seat: _Seat = key.data
+            if key.fileobj is not seat.rtp:
+                self._drain_rtcp(seat)
+                continue
+            # One packet is what there nearly always is; asking for a second costs more than the next tick's finding it.
+            # Where the tick before has found one as well, there is a queue.
+            limit = _MAX_DATAGRAMS_PER_TICK if seat.busy_at >= self._tick - 1 else 1
+            seat.busy_at = self._tick
+            self._read(seat, limit, now, events)
+            heard.append(seat)
+        for seat in self._advancing:
+            seat.leg.advance(now, events)
+        self._advancing, due = [], self._advancing
+        for seat in dict.fromkeys(heard + due):
+            audio = seat.leg.uplink.take()
+            if audio:
+                events.append(Audio(seat.leg.handle, audio))
+        self._events = []
+        return events
+
+    def _read(self, seat: _Seat, limit: int, now: float, events: list[MediaEvent]) -> None:
+        for _ in range(limit):
+            datagram = receive(seat.rtp)
+            if datagram is None:
+                return
+            seat.leg.receive(datagram[0], datagram[1], now, events)
+
+    def _drain_rtcp(self, seat: _Seat) -> None:
+        for _ in range(_MAX_DATAGRAMS_PER_TICK):
+            if receive(seat.sockets.rtcp) is None:
+                return
+            seat.leg.rtcp_received += 1
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

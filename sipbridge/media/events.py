@@ -1,0 +1,100 @@
+"""What the media engine tells: one closed union of events, and the figures of a leg."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Handle: TypeAlias = int
+"""Names a leg of one engine; never used twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """What the caller says, in `MediaParams.uplink`, in order and without holes: what is missing is silence."""
+
+    handle: Handle
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPressed:
+    """Once per press."""
+
+    handle: Handle
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The last packet of a finished item has been sent. Once per item; not for one that was discarded."""
+
+    handle: Handle
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChanged:
+    """Packets of a new source are believed from now on, and ours go there; also when the first source was learned."""
+
+    handle: Handle
+    address: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaTimeout:
+    """No RTP for so long although some is due. Once per silence."""
+
+    handle: Handle
+    seconds: float
+
+
+MediaEvent: TypeAlias = Audio | KeyPressed | Drained | SourceChanged | MediaTimeout
+
+
+@dataclass(frozen=True, slots=True)
+class MediaStats:
+    """A leg's figures at one moment. Counts are since `start`; times are on the engine's clock."""
+
+    packets_received: int
+    """RTP packets that were believed: audio, telephone events, comfort noise."""
+    bytes_received: int
+    """Of their payload; likewise `bytes_sent`."""
+    packets_sent: int
+    bytes_sent: int
+    lost: int
+    late: int
+    duplicate: int
+    reordered: int
+    jitter_ms: float
+    """Interarrival jitter (RFC 3550 §6.4.1). Arrivals are seen once per tick, which adds up to 2 ms."""
+    filled_ms: int
+    """Silence put in place of audio: for lost packets, and where the sender left some out or fell silent."""
+    skipped_ms: int
+    """Audio left out because it came much faster than time passes."""
+    wrong_source: int
+    wrong_payload: int
+    malformed: int
+    """Looked like RTP, but was none."""
+    non_rtp: int
+    """STUN, DTLS, RTCP on the RTP port, and whatever else came."""
+    unwanted: int
+    """RTP that came while we receive none (hold)."""
+    rtcp_received: int
+    source_changes: int
+    send_errors: int
+    underruns: int
+    """How often speech stopped in the middle of an item because no more had come."""
+    flushes: int
+    flushed_ms: int
+    """Speech that was thrown away unheard, by `discard`."""
+    late_max_ms: float
+    """The latest that a packet of this leg left after its time."""
+    stalled_ms: int
+    """Time in which the clock stood still for too long to catch up: no packets were sent for it."""
+    first_audio_received_at: float | None
+    first_audio_sent_at: float | None
+    last_audio_sent_at: float | None
+    remote: tuple[str, int] | None
+    """Where packets go."""
+    codec: str

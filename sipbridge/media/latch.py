@@ -1,0 +1,134 @@
+"""Whose packets are believed, and where ours are sent: symmetric RTP (RFC 4961) with a lock against injection.
+
+We send to the address that SDP named. The source is learned from the first packet that comes from there, or from five
+consistent packets of another address: behind a NAT the phone does not know its own. Then address and SSRC are locked.
+Another source can only take over soon after a new offer or answer, or once the locked one has been silent for two
+seconds: by being what SDP names, or again with five in a row. A locked address may change its SSRC (a PBX that connects
+its next leg does, without telling): five packets in a row without one of the old SSRC between them.
+
+RTP attacks like AST-2017-008 live from relearning at will: hence no packet of a stranger is ever used or answered to
+while the known source speaks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from ipaddress import ip_address
+
+Address = tuple[str, int]
+
+_CONSISTENT_PACKETS = 5
+_SILENCE_SECONDS = 2.0
+# Even five in a row fit between two packets of the known source, if they are sent quickly enough: it must have paused,
+# too.
+_HANDOVER_SECONDS = 0.08
+_OPEN_SECONDS = 5.0
+_MAX_CANDIDATES = 8
+_MAX_STEP = 3  # how far the sequence number may move between two consistent packets: a lost one or two are forgiven
+
+
+class Verdict(Enum):
+    ACCEPTED = auto()
+    NEW_SOURCE = auto()
+    """Accepted, and it is the first packet of a source: what was known of the stream before is void."""
+    WRONG_SOURCE = auto()
+
+
+@dataclass(slots=True)
+class _Candidate:
+    sequence_number: int
+    count: int
+
+
+class Latch:
+    """One leg's. Give it only packets that are RTP with a payload type that was negotiated."""
+
+    def __init__(self, remote: Address, *, enabled: bool = True) -> None:
+        """`remote` as SDP says. Not `enabled`: nothing is learned, only that address is believed and sent to."""
+        self._enabled = enabled
+        self._remote = _usable(remote)
+        self._source: Address | None = None
+        self._ssrc = 0
+        self._heard_at = 0.0
+        self._open_until = 0.0
+        self._candidates: dict[tuple[Address, int], _Candidate] = {}
+        self.target = self._remote
+        """Where to send: None until one is known (the address 0.0.0.0, or a name)."""
+
+    @property
+    def source(self) -> Address | None:
+        """The locked source."""
+        return self._source
+
+    def update(self, remote: Address, now: float) -> None:
+        """A new offer or answer: for some seconds the source may be learned anew. Until one is, the old one is
+        believed.
+
+        Where the address in SDP is as before we go on sending to what was learned, else to the new one.
+        """
+        usable = _usable(remote)
+        if usable != self._remote:
+            self._remote = usable
+            if usable is not None:
+                self.target = usable
+        self._open_until = now + _OPEN_SECONDS
+        self._candidates.clear()
+
+    def judge(self, source: Address, ssrc: int, sequence_number: int, now: float) -> Verdict:
+        """What to do with a packet. Anything but WRONG_SOURCE means that it may be used."""
+        if source == self._source and ssrc == self._ssrc:
+            self._heard_at = now
+            if self._candidates:
+                self._candidates.clear()
+            return Verdict.ACCEPTED
+        if not self._may_learn(source, now):
+            return Verdict.WRONG_SOURCE
+        # What SDP names needs no proof, unless it is locked already and only the SSRC is new.
+        proven = source == self._remote and source != self._source
+        if not proven and not self._is_consistent(source, ssrc, sequence_number, now):
+            return Verdict.WRONG_SOURCE
+        self._lock(source, ssrc, now)
+        return Verdict.NEW_SOURCE
+
+    def _may_learn(self, source: Address, now: float) -> bool:
+        if not self._enabled:
+            return source == self._remote
+        if self._source is None or source == self._source or now < self._open_until:
+            return True
+        return now - self._heard_at >= _SILENCE_SECONDS
+
+    def _is_consistent(self, source: Address, ssrc: int, sequence_number: int, now: float) -> bool:
+        key = (source, ssrc)
+        candidate = self._candidates.get(key)
+        if candidate is None:
+            if len(self._candidates) >= _MAX_CANDIDATES:
+                del self._candidates[next(iter(self._candidates))]
+            self._candidates[key] = _Candidate(sequence_number, 1)
+            return False
+        step = (sequence_number - candidate.sequence_number) & 0xFFFF
+        candidate.sequence_number = sequence_number
+        candidate.count = candidate.count + 1 if 0 < step <= _MAX_STEP else 1
+        if self._source is not None and now - self._heard_at < _HANDOVER_SECONDS:
+            return False
+        return candidate.count >= _CONSISTENT_PACKETS
+
+    def _lock(self, source: Address, ssrc: int, now: float) -> None:
+        self._source = source
+        self._ssrc = ssrc
+        self._heard_at = now
+        self._open_until = 0.0
+        self._candidates.clear()
+        if self._enabled:
+            self.target = source
+
+
+def _usable(address: Address) -> Address | None:
+    """None for what nothing can be sent to. A host name is not looked up here: that would wait, and be somebody's
+    choice."""
+    host, port = address
+    try:
+        parsed = ip_address(host)
+    except ValueError:
+        return None
+    return None if parsed.is_unspecified or not port else (str(parsed), port)

@@ -1,0 +1,110 @@
+"""One leg: an `Uplink`, a `Downlink` and what concerns both. No socket and no clock; the engine drives it."""
+
+from __future__ import annotations
+
+from sipbridge.media.downlink import Downlink
+from sipbridge.media.events import Drained, Handle, KeyPressed, MediaEvent, MediaStats, MediaTimeout, SourceChanged
+from sipbridge.media.latch import Address
+from sipbridge.media.params import MediaParams
+from sipbridge.media.rtp import Sequencer
+from sipbridge.media.uplink import Uplink
+
+
+class Leg:
+    def __init__(
+        self,
+        handle: Handle,
+        params: MediaParams,
+        sequencer: Sequencer,
+        now: float,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> None:
+        self.handle = handle
+        self.params = params
+        self.uplink = Uplink(params, now)
+        self.downlink = Downlink(params, sequencer)
+        self.latch = self.uplink.latch
+        self.send_errors = 0
+        self.rtcp_received = 0
+        self.late_max = 0.0
+        """The longest, in seconds, that a packet was behind its time."""
+        self.stalled_ms = 0
+        self._timeout_seconds = timeout_seconds
+        self._timed_out_at: float | None = None  # heard_at of the silence that was reported
+
+    def update(self, params: MediaParams, now: float) -> None:
+        self.params = params
+        self.uplink.update(params, now)
+        self.downlink.update(params)
+
+    def receive(self, data: bytes, source: Address, now: float, events: list[MediaEvent]) -> None:
+        """A datagram from anyone, with what it means appended to `events`; its audio waits in `uplink.take()`."""
+        uplink = self.uplink
+        if uplink.receive(data, source, now):
+            events.append(SourceChanged(self.handle, source))
+        if uplink.keys:
+            events.extend(KeyPressed(self.handle, key) for key in uplink.keys)
+            uplink.keys.clear()
+
+    def next_packet(self, now: float) -> bytes | None:
+        """What to send to `latch.target` at this packet time; None while the direction allows nothing, or nobody is
+        known to send it to. Speech waits then: it counts as played only where it is sent."""
+        if self.params.sends and self.latch.target is not None:
+            return self.downlink.next_packet(now)
+        self.downlink.skip(self.params.ptime_ms)
+        return None
+
+    def sent(self, events: list[MediaEvent]) -> None:
+        """The packet has left: report the items that ended with it."""
+        events.extend(Drained(self.handle, item_id) for item_id in self.downlink.pacer.take_drained())
+
+    def advance(self, now: float, events: list[MediaEvent]) -> None:
+        """Once per packet time, after what the socket holds has been received."""
+        uplink = self.uplink
+        uplink.advance(now)
+        if self._timeout_seconds is None or not self.params.receives:
+            return
+        silent = now - uplink.heard_at
+        if silent >= self._timeout_seconds and self._timed_out_at != uplink.heard_at:
+            self._timed_out_at = uplink.heard_at
+            events.append(MediaTimeout(self.handle, silent))
+
+    def stalled(self, ms: int) -> None:
+        """The clock stood still for so long that the packets of that time are left out."""
+        self.stalled_ms += ms
+        self.downlink.skip(ms)
+
+    def stats(self) -> MediaStats:
+        up, down = self.uplink, self.downlink
+        return MediaStats(
+            packets_received=up.packets,
+            bytes_received=up.octets,
+            packets_sent=down.packets,
+            bytes_sent=down.octets,
+            lost=up.jitter.lost,
+            late=up.jitter.late,
+            duplicate=up.jitter.duplicate,
+            reordered=up.jitter.reordered,
+            jitter_ms=up.jitter_ms,
+            filled_ms=round(up.filled_seconds * 1000),
+            skipped_ms=round(up.skipped_seconds * 1000),
+            wrong_source=up.wrong_source,
+            wrong_payload=up.wrong_payload,
+            malformed=up.malformed,
+            non_rtp=up.non_rtp,
+            unwanted=up.unwanted,
+            rtcp_received=up.rtcp + self.rtcp_received,
+            source_changes=up.source_changes,
+            send_errors=self.send_errors,
+            underruns=down.pacer.underruns,
+            flushes=down.flushes,
+            flushed_ms=down.flushed_ms,
+            late_max_ms=self.late_max * 1000,
+            stalled_ms=self.stalled_ms,
+            first_audio_received_at=up.first_audio_at,
+            first_audio_sent_at=down.first_audio_at,
+            last_audio_sent_at=down.last_audio_at,
+            remote=self.latch.target,
+            codec=self.params.codec.name,
+        )

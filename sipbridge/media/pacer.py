@@ -1,0 +1,293 @@
+"""Agent speech waiting to be heard on one leg: the only downlink queue, so the only thing a barge-in has to stop.
+
+A model speaks much faster than a caller listens. What it said is kept here as the pieces it came in, in the leg's ring
+format, until the clock asks for the next frame; each item knows how much of it has really left as RTP. Nothing here
+converts, encodes or keeps time.
+
+`pause()` and `discard()` end the sound with a fade of at most `fade_ms` in the next frame and silence after it. What
+fades out counts as played: it was heard.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+
+import numpy as np
+
+from sipbridge import codecs
+from sipbridge.audio import AudioFormat, Played
+
+_REMEMBERED_ITEMS = 64
+
+
+class _State(Enum):
+    PLAYING = auto()
+    PAUSING = auto()
+    """pause() was called; the next frame carries the fade."""
+    PAUSED = auto()
+
+
+class _Item:
+    __slots__ = ("finished", "item_id", "reply_id", "sent", "waiting")
+
+    def __init__(self, reply_id: str, item_id: str) -> None:
+        self.reply_id = reply_id
+        self.item_id = item_id
+        self.sent = 0
+        """Bytes handed out that count towards what was played."""
+        self.waiting = 0
+        """Bytes still in the ring, those that do not count included."""
+        self.finished = False
+
+
+class _Segment:
+    """One piece of the ring, as it was pushed. `counts` is False for sound that is no progress in its item."""
+
+    __slots__ = ("counts", "data", "item", "position")
+
+    def __init__(self, data: bytes, item: _Item, counts: bool) -> None:
+        self.data = data
+        self.item = item
+        self.counts = counts
+        self.position = 0
+
+
+class Pacer:
+    """The ring of one leg.
+
+    Items play in the order they were pushed, without a gap between them. An item is *drained* when it is finished and
+    its last byte has been handed out; `take_drained()` names it once. Until then `position()` and `discard()` report
+    it, also when nothing of it was heard yet, and when all of it was but its end is not known.
+    """
+
+    def __init__(self, audio_format: AudioFormat, *, fade_ms: int = 10) -> None:
+        self.audio_format = audio_format
+        self.underruns = 0
+        """How often the ring ran empty in the middle of an item."""
+        self._fade_bytes = fade_ms * audio_format.bytes_per_ms
+        self._segments: deque[_Segment] = deque()
+        self._items: list[_Item] = []
+        self._by_id: dict[str, _Item] = {}
+        self._buffered = 0
+        self._state = _State.PLAYING
+        self._sounding = False  # the frame before ended with speech: stopping now would click
+        self._farewell = b""  # the fade that discard() left for the next frame
+        self._faded: _Segment | None = None  # what pause() faded out, to be faded in by resume()
+        self._drained: list[str] = []
+        self._done: deque[str] = deque(maxlen=_REMEMBERED_ITEMS)  # drained or discarded: their finish() comes too late
+
+    # --- from the agent -----------------------------------------------------------------------------------------------
+
+    def push(self, data: bytes, reply_id: str, item_id: str) -> None:
+        """Append speech of an item; any length, whole samples. An item may go on after it was found empty."""
+        item = self._by_id.get(item_id)
+        if item is None or item.reply_id != reply_id:
+            item = _Item(reply_id, item_id)
+            self._items.append(item)
+            self._by_id[item_id] = item
+        if data:
+            self._append(data, item, counts=True)
+
+    def push_tail(self, data: bytes) -> None:
+        """Append to the last item what a filter still held of it. It is heard, but is no more than was pushed."""
+        if data and self._items:
+            self._append(data, self._items[-1], counts=False)
+
+    def finish(self, item_id: str) -> None:
+        """No more of this item will come. One that never had any audio is drained at once, so that nobody waits for
+        it."""
+        item = self._by_id.get(item_id)
+        if item is not None:
+            item.finished = True
+            self._settle(item)
+        elif item_id not in self._done:
+            self._done.append(item_id)
+            self._drained.append(item_id)
+
+    def _append(self, data: bytes, item: _Item, *, counts: bool) -> None:
+        item.waiting += len(data)
+        self._buffered += len(data)
+        self._segments.append(_Segment(data, item, counts))
+
+    # --- to the clock -------------------------------------------------------------------------------------------------
+
+    def next_frame(self, size: int) -> bytes | None:
+        """The next `size` bytes to be sent, padded with silence where the ring runs out; None when there is no
+        sound."""
+        if self._state is not _State.PLAYING or self._farewell:
+            return self._frame_while_stopping(size)
+        segments = self._segments
+        if not segments:
+            if self._sounding:
+                self._sounding = False
+                self._note_underrun()
+            return None
+        segment = segments[0]
+        start = segment.position
+        end = start + size
+        if end < len(segment.data):  # nearly always: one slice of the piece that is being played
+            segment.position = end
+            segment.item.waiting -= size
+            if segment.counts:
+                segment.item.sent += size
+            self._buffered -= size
+            self._sounding = True
+            return segment.data[start:end]
+        sound = self._take(size)
+        if len(sound) < size:
+            self._note_underrun()
+        return self._pad(sound, size)
+
+    def _note_underrun(self) -> None:
+        if self._items and not self._items[-1].finished:
+            self.underruns += 1
+
+    def _frame_while_stopping(self, size: int) -> bytes | None:
+        sound, self._farewell = self._farewell, b""
+        if self._state is _State.PLAYING:
+            return self._pad(sound + self._take(size - len(sound)), size)
+        if self._state is _State.PAUSING:
+            self._state = _State.PAUSED
+            sound += self._fade_out(min(self._fade_bytes, size - len(sound)), keep=True)
+        self._sounding = False
+        return self._pad(sound, size) if sound else None
+
+    def _pad(self, sound: bytes, size: int) -> bytes | None:
+        missing = size - len(sound)
+        self._sounding = bool(sound) and missing <= 0
+        if missing <= 0:
+            return sound
+        return sound + self.audio_format.silence * (missing // self.audio_format.bytes_per_sample)
+
+    def _take(self, size: int) -> bytes:
+        """Up to `size` bytes off the front, counted as sent."""
+        parts: list[bytes] = []
+        wanted = size
+        while wanted > 0 and self._segments:
+            segment = self._segments[0]
+            part = segment.data[segment.position : segment.position + wanted]
+            parts.append(part)
+            wanted -= len(part)
+            segment.position += len(part)
+            item = segment.item
+            item.waiting -= len(part)
+            if segment.counts:
+                item.sent += len(part)
+            if segment.position == len(segment.data):
+                self._segments.popleft()
+                self._settle(item)
+        self._buffered -= size - wanted
+        return b"".join(parts)
+
+    def _settle(self, item: _Item) -> None:
+        if item.finished and not item.waiting:
+            if self._faded is not None and self._faded.item is item:
+                self._faded = None  # it ended with the fade, so it was heard: nothing to repeat
+            self._forget(item)
+            self._drained.append(item.item_id)
+
+    def _forget(self, item: _Item) -> None:
+        self._items.remove(item)
+        if self._by_id.get(item.item_id) is item:
+            del self._by_id[item.item_id]
+        self._done.append(item.item_id)
+
+    def take_drained(self) -> list[str]:
+        """Items drained since the last call. Ask after the frame has been sent: then their last packet is out."""
+        drained = self._drained
+        if drained:
+            self._drained = []
+        return drained
+
+    @property
+    def buffered(self) -> int:
+        """Bytes waiting."""
+        return self._buffered
+
+    @property
+    def ending(self) -> bool:
+        """The last item is finished: unless another begins, the ring will run empty, and rightly so."""
+        return bool(self._items) and self._items[-1].finished
+
+    @property
+    def paused(self) -> bool:
+        return self._state is not _State.PLAYING
+
+    # --- barge-in -----------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Stop sounding: the next frame fades out, then silence. What is pushed meanwhile waits behind the rest."""
+        if self._state is _State.PLAYING:
+            self._state = _State.PAUSING if self._sounding else _State.PAUSED
+
+    def resume(self) -> None:
+        """Go on exactly where it stopped. The part that faded out is heard once more, fading in: at most `fade_ms` is
+        repeated, nothing is lost, and the repetition is not counted as played again."""
+        faded, self._faded = self._faded, None
+        self._state = _State.PLAYING
+        if faded is not None:
+            faded.item.waiting += len(faded.data)
+            self._buffered += len(faded.data)
+            self._segments.appendleft(faded)
+
+    def discard(self) -> tuple[Played, ...]:
+        """Throw away all that waits and tell what was heard of it; ready for the next reply, also when it was paused.
+
+        If there was sound in the frame before, the next one ends it with the fade, already counted in what is returned.
+        """
+        if self._sounding and self._state is not _State.PAUSED:
+            self._farewell = self._fade_out(self._fade_bytes, keep=False)
+        played = self.position()
+        for item in tuple(self._items):
+            self._forget(item)
+        self._segments.clear()
+        self._buffered = 0
+        self._faded = None
+        self._sounding = False
+        self._state = _State.PLAYING
+        return played
+
+    def position(self) -> tuple[Played, ...]:
+        """What was heard so far of each item that is not drained."""
+        return tuple(
+            Played(item.reply_id, item.item_id, item.sent // self.audio_format.bytes_per_ms) for item in self._items
+        )
+
+    def _fade_out(self, size: int, *, keep: bool) -> bytes:
+        item = self._segments[0].item if self._segments else None
+        drained = len(self._drained)
+        sound = self._take(size)
+        if not sound or item is None:
+            return b""
+        if keep and len(self._drained) == drained:  # an item that ended inside the fade is over: nothing to repeat
+            self._faded = _Segment(self._ramp(sound, 0.0, 1.0), item, counts=False)
+        return self._ramp(sound, 1.0, 0.0)
+
+    def _ramp(self, sound: bytes, first: float, last: float) -> bytes:
+        codec = codecs.lookup(self.audio_format.encoding)  # None for PCM
+        pcm = codec.new_decoder().decode(sound) if codec else sound
+        samples = np.frombuffer(pcm, "<i2")
+        gain = np.linspace(first, last, len(samples), endpoint=last != 0.0)
+        pcm = np.rint(samples * gain).astype("<i2").tobytes()
+        return codec.new_encoder().encode(pcm) if codec else pcm
+
+    # --- a re-INVITE changed the codec --------------------------------------------------------------------------------
+
+    def convert(self, audio_format: AudioFormat, process: Callable[[bytes], bytes]) -> None:
+        """Bring the ring into another format: `process` is given each waiting piece. Positions keep their
+        milliseconds."""
+        old, new = self.audio_format.bytes_per_ms, audio_format.bytes_per_ms
+        self._fade_bytes = self._fade_bytes * new // old
+        self.audio_format = audio_format
+        self._farewell = b""
+        self._faded = None
+        for item in self._items:
+            item.sent = item.sent * new // old
+            item.waiting = 0
+        waiting, self._segments, self._buffered = self._segments, deque(), 0
+        for segment in waiting:
+            data = process(segment.data[segment.position :])
+            if data:
+                self._append(data, segment.item, counts=segment.counts)

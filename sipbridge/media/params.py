@@ -1,0 +1,56 @@
+"""What the media engine is told: once for all legs (`MediaSettings`), and for each leg (`MediaParams`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat
+from sipbridge.codecs import Codec
+
+Direction: TypeAlias = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSettings:
+    address: str = "127.0.0.1"
+    """Where RTP is received and sent from: one address of this host, not a name."""
+    ports: range = range(16384, 32768)
+    """RTP takes the even ones, RTCP the odd one above."""
+    media_timeout_seconds: float | None = 30.0
+    """After so long without RTP, where some is due, `MediaTimeout` is reported. None: never."""
+    port_rest_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class MediaParams:
+    """One leg as offer and answer left it. Payload types are those of each direction (RFC 3264 lets them differ)."""
+
+    codec: Codec
+    remote: tuple[str, int]
+    """RTP address of the other side, from its SDP: an IP address, not a name."""
+    payload_type_send: int
+    payload_type_receive: int
+    event_payload_type_send: int | None = None
+    """telephone-event; None: keys can not be sent."""
+    event_payload_type_receive: int | None = None
+    ptime_ms: int = 20
+    """Of what we send; 10 to 60, in steps of 5. What we receive may have any."""
+    direction: Direction = "sendrecv"
+    """Ours."""
+    uplink: AudioFormat = PCM_16K
+    """What `Audio` carries. Where it is the codec's own format the payload passes untouched."""
+    downlink: AudioFormat = PCM_24K
+    """What `push` is given; likewise."""
+    latch: bool = True
+    """Learn the source from the packets (symmetric RTP). Without it only `remote` is believed."""
+    fade_ms: int = 10
+    """How long sound that is interrupted takes to end; at most 10, or the last packet would be late."""
+
+    @property
+    def sends(self) -> bool:
+        return self.direction in ("sendrecv", "sendonly")
+
+    @property
+    def receives(self) -> bool:
+        return self.direction in ("sendrecv", "recvonly")

@@ -1,0 +1,58 @@
+"""Which RTP port the next call gets: even for RTP, the odd one above it for RTCP (RFC 3550 §11).
+
+A port that was given back rests, so that late packets of the old call do not reach the next one: the one that has been
+free for longest goes first, and one that has not rested is only used when no other is left.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import TypeVar
+
+from sipbridge.errors import NoPortAvailableError
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPort:
+    """A bound RTP port. RTCP is the next one."""
+
+    address: str
+    port: int
+
+
+class PortPool:
+    def __init__(self, ports: range, *, rest_seconds: float = 30.0) -> None:
+        """Ports of `ports` that are even and whose odd successor is in it, too."""
+        self._rest_seconds = rest_seconds
+        self._free = deque((port, -inf) for port in ports if port % 2 == 0 and port + 1 in ports)
+        self.size = len(self._free)
+        """How many calls the range can hold."""
+
+    def acquire(self, bind: Callable[[int], _T], now: float) -> tuple[int, _T]:
+        """The port and what `bind(port)` returned. One that somebody else holds (`bind` raises OSError) is put last.
+
+        Raises NoPortAvailableError when there is none.
+        """
+        for _ in range(len(self._free)):
+            port, _ = self._free.popleft()
+            try:
+                return port, bind(port)
+            except OSError:
+                self._free.append((port, now))  # in use just now: it rests like one of ours
+        raise NoPortAvailableError(f"no free RTP port: all {self.size} are in use")
+
+    def give_back(self, port: int, now: float) -> None:
+        self._free.append((port, now))
+
+    def rested(self, now: float) -> int:
+        """How many ports have rested: what a node that is asked for its room should answer."""
+        return sum(now - freed_at >= self._rest_seconds for _, freed_at in self._free)
+
+    @property
+    def free(self) -> int:
+        return len(self._free)

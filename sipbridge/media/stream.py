@@ -1,0 +1,75 @@
+"""One leg's handle on the media engine: what a call talks to."""
+
+from __future__ import annotations
+
+from sipbridge.audio import Played
+from sipbridge.media.engine import MediaEngine
+from sipbridge.media.events import Handle, MediaStats
+from sipbridge.media.params import MediaParams
+
+
+class MediaStream:
+    """Speech to the leg and figures of it; what the caller says comes as events of the engine with this `handle`.
+
+    After `close()` commands do nothing: late speech of a model that has not heard of the hang-up is no error.
+    """
+
+    def __init__(self, engine: MediaEngine, handle: Handle) -> None:
+        self.handle = handle
+        self._engine = engine
+        self._final: MediaStats | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._final is not None
+
+    def play(self, pcm: bytes, reply_id: str, item_id: str) -> None:
+        """Speech of an item, in `MediaParams.downlink`; it is heard after all that was given before."""
+        if self._final is None:
+            self._engine.push(self.handle, pcm, reply_id, item_id)
+
+    def finish(self, item_id: str) -> None:
+        """The item is complete: `Drained` follows when its last packet has been sent (at once where it had no
+        audio)."""
+        if self._final is None:
+            self._engine.finish(self.handle, item_id)
+
+    def pause(self) -> None:
+        """No old audio later than the next packet, which fades out. What is played meanwhile waits."""
+        if self._final is None:
+            self._engine.pause(self.handle)
+
+    def resume(self) -> None:
+        """Go on where `pause` stopped."""
+        if self._final is None:
+            self._engine.resume(self.handle)
+
+    def discard(self) -> tuple[Played, ...]:
+        """Throw away what was not heard, and tell what was; ends a pause."""
+        return () if self._final is not None else self._engine.discard(self.handle)
+
+    def played(self) -> tuple[Played, ...]:
+        """What was heard so far of each item that is not drained."""
+        return () if self._final is not None else self._engine.position(self.handle)
+
+    def send_key(self, digit: str) -> bool:
+        """False where the other side takes no telephone events. Raises ValueError where `digit` is no key."""
+        return self._final is None and self._engine.send_key(self.handle, digit)
+
+    def update(self, params: MediaParams) -> None:
+        """After a new offer and answer."""
+        if self._final is None:
+            self._engine.update(self.handle, params)
+
+    @property
+    def stats(self) -> MediaStats:
+        """Now, or at the end."""
+        return self._final if self._final is not None else self._engine.stats(self.handle)
+
+    def close(self) -> MediaStats:
+        """End the leg; its final figures. May be called again."""
+        if self._final is None:
+            final = self._engine.stats(self.handle)
+            self._engine.close(self.handle)
+            self._final = final
+        return self._final
