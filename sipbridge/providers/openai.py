@@ -173,7 +173,7 @@ class OpenAIDialect:
     def update_instructions(self, text: str, now: float) -> None:
         self._update(self.shape.instructions(text))
 
-    def sendtext_of(self, text: str, now: float) -> None:
+    def send_text(self, text: str, now: float) -> None:
         self._send(wire.item_create(self._new_id(), wire.user_text(text)))
 
     def send_image(self, data: bytes, media_type: str, now: float) -> None:
