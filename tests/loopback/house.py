@@ -21,6 +21,7 @@ import yaml
 from sipbridge.config import Config, TenantConfig
 from sipbridge.configfile import parse
 from sipbridge.gateway import Gateway
+from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport
 from sipbridge.simulator.model import ModelServer, SessionRecord
 from sipbridge.simulator.script import Script
@@ -43,10 +44,23 @@ class Clock:
         return time.monotonic() + self.ahead
 
 
+class _Sessions(list[SessionRecord]):
+    """Tells when a session begins."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__()
+        self._changed = changed
+
+    def append(self, record: SessionRecord) -> None:
+        super().append(record)
+        self._changed()
+
+
 class House(Watched):
     def __init__(self, model: ModelServer) -> None:
         super().__init__()
         self.model = model
+        model.sessions = _Sessions(self.changed)
         self.gateway: Gateway
         self.clock = Clock()
         self.reports: list[CallReport] = []
@@ -62,10 +76,8 @@ class House(Watched):
         return self.reports[count - 1]
 
     async def session(self, count: int = 1, *, within: float = 3.0) -> SessionRecord:
-        """The model's record of the `count`-th session."""
-        async with asyncio.timeout(within):
-            while len(self.model.sessions) < count:
-                await asyncio.sleep(0)
+        """The model's record of the `count`-th session, as soon as it has begun."""
+        await self.until(lambda: len(self.model.sessions) >= count, within=within)
         return self.model.sessions[count - 1]
 
     def address(self, transport: Literal["udp", "tcp"] = "udp") -> tuple[str, int]:
@@ -77,6 +89,12 @@ class House(Watched):
         phone = await Phone.open(self.address(transport), transport=transport, host=host, user=user)
         self.phones.append(phone)
         return phone
+
+    @property
+    def media(self) -> MediaStats:
+        """The figures of the one leg that is up."""
+        engine = self.gateway._engine
+        return engine.stats(next(iter(engine._seats)))
 
     def pass_time(self, seconds: float) -> None:
         """For the gateway's SIP, so much time goes by at once."""
@@ -117,7 +135,7 @@ async def house(
             yield bench
             for phone in bench.phones:
                 await phone.close()
-            await bench.until(lambda: gateway.calls == 0)
+            await within(3.0, gateway._all_over)
             assert engine.legs == 0
             assert engine.free_ports == free
             bench.pass_time(_TRANSACTIONS_S)
