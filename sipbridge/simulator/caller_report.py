@@ -16,8 +16,8 @@ words, so these are facts and times, in milliseconds where a number is compared 
     busy          the call was refused with 486 or 600
     480, 4xx      the final status, or its class
 
-`answer` is another word for `reply`, `speech` for `heard`, `hangup` for `bye`. Times are good for about 20 ms, the length
-of a packet.
+`answer` is another word for `reply`, `speech` for `heard`, `hangup` for `bye`. Times are good for about 20 ms, the
+length of a packet.
 """
 
 from __future__ import annotations
