@@ -283,7 +283,7 @@ class CallSession:
             case MediaTimeout(seconds=seconds):
                 self.end(Ended.MEDIA_TIMEOUT, f"no audio from the caller for {seconds:g} s")
             case SourceChanged():
-                self._log.info("media source changed")
+                self._log.debug("media source learned")
             case _:
                 assert_never(event)
 
