@@ -189,10 +189,6 @@ class ModelServer:
         self._server.close()
         await self._server.wait_closed()
 
-    async def serve_forever(self) -> None:
-        assert self._server is not None
-        await self._server.serve_forever()
-
     def _script_for(self, path: str) -> Script:
         return self.script.with_query(parse_qs(urlsplit(path).query))
 
