@@ -53,13 +53,18 @@ class TransactionUser(Protocol):
         """The To tag of the responses to the INVITE that a CANCEL means."""
 
 
+def is_modern(via: Via) -> bool:
+    """The branch identifies a transaction, as RFC 3261 wants it (§8.1.1.7); RFC 2543 knew no such thing."""
+    return via.branch is not None and via.branch.startswith(MAGIC_COOKIE) and len(via.branch) > len(MAGIC_COOKIE)
+
+
 def server_key(request: Request, method: str | None = None) -> Key:
     """§17.2.3; with `method`, the key of the other request of the same branch, which a CANCEL means. An ACK has the key
     of its INVITE. Without the magic cookie the rules of RFC 2543 hold, without the To tag, which an ACK has and its
     INVITE had not."""
     via = request.via
     method = method or ("INVITE" if request.method == "ACK" else request.method)
-    if via.branch is not None and via.branch.startswith(MAGIC_COOKIE) and len(via.branch) > len(MAGIC_COOKIE):
+    if is_modern(via):
         return via.branch, via.host.lower(), via.port, method
     number = request.cseq.number
     return request.uri, request.from_.tag, request.call_id, number, via.host, via.port, via.branch, method

@@ -263,9 +263,10 @@ class UserAgent:
         self.counters["refused_malformed"] += 1
         try:
             _stamp(response.headers, response.via, flow)
-            self._send(response, flow, now)
         except SipParseError:
-            self.counters["dropped_malformed"] += 1
+            pass  # it may be the Via that is malformed: then it goes back as it came
+        self._core.sign(response)
+        self._core.transmit(flow, response.serialize(), None, now)
 
     def _reply(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
         """Answer without a transaction (§8.2.7)."""
