@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Sized
+from contextlib import suppress
 from dataclasses import replace
 
 from sipbridge.errors import LocalProtocolError, SipParseError
@@ -261,10 +262,8 @@ class UserAgent:
             self.counters["dropped_malformed"] += 1
             return
         self.counters["refused_malformed"] += 1
-        try:
+        with suppress(SipParseError):  # it may be the Via that is malformed: then it goes back as it came
             _stamp(response.headers, response.via, flow)
-        except SipParseError:
-            pass  # it may be the Via that is malformed: then it goes back as it came
         self._core.sign(response)
         self._core.transmit(flow, response.serialize(), None, now)
 
