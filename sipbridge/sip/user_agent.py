@@ -221,12 +221,14 @@ class UserAgent:
             call.receive_ack(ack, now)
 
     def _receive_cancel(self, cancel: Request, flow: Flow, now: float) -> None:
-        call = self._core.transactions.cancelled_by(cancel)
-        if call is None:
+        found = self._core.transactions.cancelled_by(cancel)
+        if found is None:
             self._reply(cancel, Refusal(481), flow, now)
             return
-        self._send(cancel.response(200, to_tag=call.local_tag), flow, now)
-        call.receive_cancel(cancel, now)
+        tag, call = found
+        self._send(cancel.response(200, to_tag=tag or self._tag(cancel)), flow, now)
+        if call is not None:
+            call.receive_cancel(cancel, now)
 
     def _receive_in_dialog(self, request: Request, flow: Flow, now: float) -> None:
         core = self._core
