@@ -278,8 +278,14 @@ def test_the_end_of_the_subscription_without_a_final_status_is_final_all_the_sam
 
 def test_a_final_status_is_told_once_though_the_subscription_goes_on() -> None:
     wire, tag, _ = transferring()
-    for cseq, state in ((2, "active"), (3, "active"), (4, "terminated")):
-        assert status_of(wire, notify(tag, "SIP/2.0 603 Declined", state, cseq=cseq)) == 200
+    notifies = [
+        ("603 Declined", "active"),
+        ("603 Declined", "active"),
+        ("180 Ringing", "active"),
+        ("200 OK", "terminated"),
+    ]
+    for cseq, (line, state) in enumerate(notifies, start=2):
+        assert status_of(wire, notify(tag, f"SIP/2.0 {line}", state, cseq=cseq)) == 200
     event = wire.event(ReferProgress)
     assert (event.status, event.reason, event.final) == (603, "Declined", True)
 
