@@ -112,6 +112,8 @@ class ReplyReader:
         pcm = a2b_base64(event["delta"])
         if self._sample_size == 2 and len(pcm) & 1:
             pcm = pcm[:-1]
+        if not pcm:
+            return
         reply = self._reply_of(event, now)
         item_id = text_of(event, "item_id")
         if self._replies.audio(reply, item_id, number_of(event, "content_index") or 0, len(pcm)):
