@@ -323,6 +323,7 @@ class OpenAIModel:
             except Faulty as faulty:
                 await self._connection.break_off(faulty.fault)
                 return
+        reply.end_speech(whole=True)
         for _ in range(plan.tool.times if plan.tool else 0):
             assert plan.tool is not None
             self._connection.record.open_calls.append(reply.call(plan.tool))
