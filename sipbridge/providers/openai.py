@@ -161,9 +161,12 @@ class OpenAIDialect:
         self.create_response(now)
 
     def cancel(self, played: Sequence[Played], now: float) -> None:
-        for event in [event for event in self._events if isinstance(event, AssistantAudio)]:
-            self._events.remove(event)
-            self._replies.taken_back(event.item_id, len(event.pcm))
+        for _ in range(len(self._events)):
+            event = self._events.popleft()
+            if isinstance(event, AssistantAudio):
+                self._replies.taken_back(event.item_id, len(event.pcm))
+            else:
+                self._events.append(event)
         self._replies.interrupt(played)
         self._settle(now)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from sipbridge.agent import (
     AgentError,
     AgentOptions,
+    AssistantAudio,
     AssistantTurnEnd,
     SessionClosed,
     SessionOpen,
@@ -242,6 +244,13 @@ def test_audio_is_whole_samples_even_if_a_delta_is_not() -> None:
     odd = audio("r1", "i1", 1) | {"delta": "AAAA"}  # three octets
     driver.server(created("r1"), odd)
     assert [len(event.pcm) for event in driver.take_events() if hasattr(event, "pcm")] == [2]
+
+
+def test_every_octet_of_audio_arrives() -> None:
+    octets = bytes(range(256))
+    driver = Driver().open()
+    driver.server(created("r1"), audio("r1", "i1", 1) | {"delta": b64encode(octets).decode()})
+    assert AssistantAudio("r1", "i1", octets) in driver.take_events()
 
 
 RUBBISH: list[str | bytes] = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -38,6 +40,8 @@ G711 = AgentOptions(input_format=PCMU, output_format=PCMU)
 QUICK = Script(speed=0.0, utterances=(Utterance(seconds=0.5),))
 SPOKEN = speech(Utterance(seconds=0.6), PCMU)
 SILENCE = b"\xff" * 160
+
+FAULTS = ("status:401", "refuse_setup", "drop", "close:1011", "error:session_expired")
 
 Scenario = Callable[[], Awaitable[None]]
 
@@ -447,6 +451,45 @@ def test_audio_from_before_the_session_is_open_is_bounded() -> None:
             expected = b"".join(bytes([number]) * 160 for number in range(25, 50))
             assert bytes(server.sessions[0].audio) == expected
             await agent.close()
+
+    run(scenario)
+
+
+def test_a_reply_that_hangs_ends_when_we_close() -> None:
+    async def scenario() -> None:
+        async with ModelServer(Script(speed=0.0, fault=Fault("hang"))) as server:
+            agent = agent_for(server.url)
+            await agent.start()
+            agent.create_response()
+            started = await until(agent, AssistantTurnStarted)
+            await until(agent, AssistantAudio)
+            await agent.close()
+            events = await rest(agent)
+            end, closed = [event for event in events if isinstance(event, AssistantTurnEnd | SessionClosed)]
+            assert end == AssistantTurnEnd(started.reply_id, "cancelled")
+            assert closed == SessionClosed("closed", expected=True)
+
+    run(scenario)
+
+
+def test_a_hundred_sessions_leave_no_descriptor_behind() -> None:
+    async def one(server: ModelServer, number: int) -> None:
+        agent = agent_for(f"{server.url}?fault={FAULTS[number % len(FAULTS)]}" if number % 2 else server.url, timeout=2)
+        with contextlib.suppress(AgentStartError):
+            await agent.start()
+            agent.create_response()
+            if number % 3:
+                await until(agent, AssistantTurnStarted)
+        await agent.close()
+
+    async def scenario() -> None:
+        async with ModelServer(QUICK) as server:
+            await one(server, 0)
+        before = len(os.listdir("/proc/self/fd"))
+        async with ModelServer(QUICK) as server:
+            for batch in range(10):
+                await asyncio.gather(*(one(server, batch * 10 + number) for number in range(10)))
+        assert len(os.listdir("/proc/self/fd")) == before
 
     run(scenario)
 
