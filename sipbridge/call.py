@@ -213,6 +213,7 @@ class CallSession:
         # The model is gone and the caller is still there: a sentence and BYE, not dead air.
         self._agent_lost = True
         self._turn.close_floor()
+        self._finish(self._turn.model_lost())
         self._say_prompt("unavailable")
         await self._until_silent()
         self.end(Ended.PROVIDER_FAILED, closed)
@@ -231,9 +232,7 @@ class CallSession:
                 if self._turn.cut(reply_id, self._clock()) is Verdict.DISCARD:
                     self._flush()
             case AssistantTurnEnd(reply_id):
-                for item_id in self._turn.reply_ended(reply_id):
-                    if stream:
-                        stream.finish(item_id)
+                self._finish(self._turn.reply_ended(reply_id))
             case ToolCall():
                 self._tool_tasks[event.call_id] = self._spawn(self._run_tool(agent, event))
             case ToolCallCancelled(call_id):
@@ -242,11 +241,17 @@ class CallSession:
             case AgentError(message, code, fatal):
                 self._log.warning("agent error", message=message, code=code, fatal=fatal)
             case SessionOpen() | SessionClosed() | Reconnecting() | Resumed():
-                self._log.debug("agent session", event=event)
+                self._log.debug("agent session", now=type(event).__name__)
             case UserSpeechEnded() | UserTranscript() | AssistantText() | ToolCallDelta() | Usage():
                 pass
             case _:
                 assert_never(event)
+
+    def _finish(self, item_ids: tuple[str, ...]) -> None:
+        """No more audio of these items will come; when they have been heard, `Drained` says so."""
+        if self._leg.stream is not None:
+            for item_id in item_ids:
+                self._leg.stream.finish(item_id)
 
     # --- barge-in ---------------------------------------------------------------------------------
 
@@ -278,7 +283,7 @@ class CallSession:
             case MediaTimeout(seconds=seconds):
                 self.end(Ended.MEDIA_TIMEOUT, f"no audio from the caller for {seconds:g} s")
             case SourceChanged():
-                self._log.info("media source changed")
+                self._log.debug("media source learned")
             case _:
                 assert_never(event)
 

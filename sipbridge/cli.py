@@ -86,21 +86,27 @@ async def _serve(path: Path, drain_seconds: float) -> None:
     from sipbridge.gateway import Gateway
 
     config, tenants = _load(path)
-    stop, now = asyncio.Event(), asyncio.Event()
+    stop, now = _signals()
+    async with Gateway(config, tenants) as gateway:
+        await stop.wait()
+        drained = asyncio.create_task(gateway.drain(drain_seconds))
+        forced = asyncio.create_task(now.wait())
+        await asyncio.wait({drained, forced}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (drained, forced):
+            task.cancel()
+
+
+def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Set by the first SIGTERM or SIGINT, and by the second."""
+    first, second = asyncio.Event(), asyncio.Event()
 
     def signalled() -> None:
-        (now if stop.is_set() else stop).set()
+        (second if first.is_set() else first).set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
-    async with Gateway(config, tenants) as gateway:
-        await stop.wait()
-        drained = loop.create_task(gateway.drain(drain_seconds))
-        forced = loop.create_task(now.wait())
-        await asyncio.wait({drained, forced}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (drained, forced):
-            task.cancel()
+    return first, second
 
 
 def _load(path: Path) -> tuple[Any, Any]:
@@ -116,6 +122,65 @@ def _load(path: Path) -> tuple[Any, Any]:
         for warning in warnings(tenant.config):
             print(f"tenant {tenant.id}: warning: {warning}", file=sys.stderr)
     return config, tenants
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the call: 0 if it went well, else 1.")] = False,
+) -> None:
+    """Start a gateway on the embedded model, place a real call to it, and stay up for yours."""
+    if not run(_demo(once)):
+        raise typer.Exit(1)
+
+
+async def _demo(once: bool) -> bool:
+    from sipbridge.demo import demonstrate
+
+    stop, _ = _signals()
+    shown = asyncio.create_task(demonstrate(stop, once=once))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({shown, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not shown.done():
+        shown.cancel()
+        await asyncio.wait({shown})
+        return True
+    return shown.result()
+
+
+@app.command()
+def call(
+    target: Annotated[str, typer.Argument(help="sip:USER@HOST[:PORT]")],
+    wav: Annotated[Path | None, typer.Option(help="Say this file once the greeting is over.")] = None,
+    say: Annotated[str | None, typer.Option(help="Say these words (with espeak-ng).")] = None,
+    record: Annotated[Path | None, typer.Option(help="Write what is heard to this WAV.")] = None,
+    stereo: Annotated[bool, typer.Option(help="Record both: left what is said, right what is heard.")] = False,
+    dtmf: Annotated[str, typer.Option(help="Press these keys, each after the last was answered.")] = "",
+    barge_in: Annotated[bool, typer.Option("--barge-in", help="Interrupt the answer.")] = False,
+    seconds: Annotated[float | None, typer.Option(help="Hang up so long after the answer.")] = None,
+    expect: Annotated[str, typer.Option(help="answered, greeting<2000, busy, 480 ...: else exit 1.")] = "",
+    codec: Annotated[list[str] | None, typer.Option(help="Offer these, in this order.")] = None,
+) -> None:
+    """Be a phone: dial, speak, press keys, record, and print what happened when."""
+    from sipbridge.simulator.caller import CallOptions, place_call
+    from sipbridge.simulator.caller_report import parse_expectations
+
+    options = CallOptions(
+        target=target,
+        wav=wav,
+        say=say,
+        record=record,
+        stereo=stereo,
+        dtmf=dtmf,
+        barge_in=barge_in,
+        seconds=seconds,
+        expect=parse_expectations(expect),
+        codecs=tuple(codec) if codec else ("PCMU", "PCMA"),
+    )
+    report = run(place_call(options, print))
+    print(*report.summary(), sep="\n")
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 @app.command()

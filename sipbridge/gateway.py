@@ -171,7 +171,7 @@ class Gateway:
         handles: list[int] = []
 
         def open_stream(port: LocalPort, params: MediaParams) -> MediaStream:
-            stream = MediaStream.open(self._engine, port, params)
+            stream = MediaStream(self._engine, self._engine.start(port, params))
             self._by_handle[stream.handle] = session
             handles.append(stream.handle)
             return stream

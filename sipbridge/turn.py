@@ -76,6 +76,10 @@ class Turn:
         self._forget(reply_id)
         return items
 
+    def model_lost(self) -> tuple[str, ...]:
+        """No reply will be generated any further; what is queued of them is still heard. Returns like `reply_ended`."""
+        return tuple(item for reply_id in tuple(self._replies) for item in self.reply_ended(reply_id))
+
     # --- what the caller hears and does ----------------------------------------------------------
 
     def item_heard(self, item_id: str) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from sipbridge.media.events import Audio, Drained, KeyPressed, MediaTimeout
-from sipbridge.sip.events import CallEnded, EndCause
 
 from sipbridge.agent import (
     AgentError,
@@ -23,7 +21,9 @@ from sipbridge.agent import (
 from sipbridge.audio import PCM_16K, PCM_24K, Played
 from sipbridge.codecs import PCMA
 from sipbridge.errors import AgentStartError, NoPortAvailableError, SdpError
+from sipbridge.media.events import Audio, Drained, KeyPressed, MediaTimeout
 from sipbridge.outcome import Ended
+from sipbridge.sip.events import CallEnded, EndCause
 from tests import virtual
 from tests.call.fakes import Call, FakeLeg, ScriptedAgent, settle
 
@@ -220,7 +220,9 @@ async def test_hang_up_waits_until_the_goodbye_was_heard_to_its_last_packet() ->
     call.agent.emit(
         AssistantTurnStarted("r1"), speech("r1", "i1"), ToolCall("t1", "hang_up", '{"reason":"done"}', "r1")
     )
-    call.agent.emit(AssistantTurnEnd("r1"), UserSpeechStarted())
+    call.agent.emit(AssistantTurnEnd("r1"))
+    await settle()
+    call.agent.emit(UserSpeechStarted())
     await asyncio.sleep(5)
     assert call.leg.steps[-1][0] == "200"
     assert call.stream.discards == 0, "nothing interrupts a goodbye"

@@ -97,3 +97,12 @@ def test_whether_a_reply_spoke_and_how_many_there_were() -> None:
     assert turn.spoke("r1")
     assert turn.replies == 1
     assert turn.reply_ended("unknown") == ()
+
+
+def test_when_the_model_is_lost_what_is_queued_is_still_heard() -> None:
+    turn = speaking(Turn())
+    turn.reply_started("r2")
+    assert turn.model_lost() == ("i1",)
+    assert not turn.silent
+    turn.item_heard("i1")
+    assert turn.silent
