@@ -118,7 +118,10 @@ class Resampler:
             pcm = pcm[:size]
         if size <= self._max_bytes:
             return self._filter(kernel, pcm, size)
-        step = self._max_bytes
+        # Pieces of equal length, so that they share one plan.
+        block_bytes = _BLOCK * kernel.group_bytes
+        count = -(-size // self._max_bytes)
+        step = -(-size // (count * block_bytes)) * block_bytes
         pieces = (pcm[start : start + step] for start in range(0, size, step))
         return b"".join(self._filter(kernel, piece, len(piece)) for piece in pieces)
 

@@ -135,30 +135,26 @@ class RtpPacket:
 
     def serialize(self) -> bytes:
         """Raises RtpError where a field does not fit its place in the packet."""
-        first = _VERSION | len(self.csrcs)
-        parts = [struct.pack(f"!{len(self.csrcs)}I", *self.csrcs)] if self.csrcs else []
-        if len(self.csrcs) > 15:
-            raise RtpError(f"{len(self.csrcs)} CSRCs")
-        if self.extension is not None:
-            first |= _HAS_EXTENSION
-            words, rest = divmod(len(self.extension.data), 4)
-            if rest or words > 0xFFFF:
-                raise RtpError(f"RTP header extension of {len(self.extension.data)} octets")
-            parts += [_EXTENSION.pack(self.extension.profile, words), self.extension.data]
-        parts.append(self.payload)
-        if self.padding:
-            if not 0 < self.padding <= 255:
-                raise RtpError(f"RTP padding of {self.padding} octets")
-            first |= _PADDING
-            parts.append(bytes(self.padding - 1) + bytes((self.padding,)))
-        if not 0 <= self.payload_type <= 127:
-            raise RtpError(f"payload type {self.payload_type}")
+        if not 0 <= self.payload_type <= 127 or len(self.csrcs) > 15 or not 0 <= self.padding <= 255:
+            raise RtpError("payload type, number of CSRCs or padding out of range")
         second = self.payload_type | (_MARKER if self.marker else 0)
+        first = _VERSION | len(self.csrcs)
+        extension = padding = b""
         try:
+            if self.extension is not None:
+                first |= _HAS_EXTENSION
+                words, rest = divmod(len(self.extension.data), 4)
+                if rest:
+                    raise RtpError(f"RTP header extension of {len(self.extension.data)} octets")
+                extension = _EXTENSION.pack(self.extension.profile, words) + self.extension.data
+            if self.padding:
+                first |= _PADDING
+                padding = bytes(self.padding - 1) + bytes((self.padding,))
             header = _HEADER.pack(first, second, self.sequence_number, self.timestamp, self.ssrc)
+            csrcs = struct.pack(f"!{len(self.csrcs)}I", *self.csrcs)
         except struct.error as error:
             raise RtpError(f"RTP field out of range: {error}") from None
-        return header + b"".join(parts)
+        return header + csrcs + extension + self.payload + padding
 
 
 class Sequencer:
