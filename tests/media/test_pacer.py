@@ -251,7 +251,7 @@ class TestPause:
         pacer = Pacer(PCMU)
         pacer.push(speech(1000), "r", "i")
         pacer.finish("i")
-        drained = []
+        drained: list[str] = []
         for _ in range(100):
             pacer.next_frame(FRAME)
             drained += pacer.take_drained()
