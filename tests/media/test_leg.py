@@ -78,7 +78,10 @@ class Bench:
             if say is not None:
                 self.say(say)
             self.leg.advance(self.now, self.events)
-            self.heard += self.leg.uplink.take()
+            self.take()
+
+    def take(self) -> None:
+        self.heard += self.leg.uplink.converter.process(self.leg.uplink.take())
 
     def payloads(self) -> list[bytes]:
         return [packet.payload for packet in self.sent]
@@ -191,7 +194,7 @@ class TestUplink:
             bench.now += 0.02
             bench.say(bytes([3]) * 160, ssrc=2)
             bench.leg.advance(bench.now, bench.events)
-            bench.heard += bench.leg.uplink.take()
+            bench.take()
         assert bench.heard.count(3) >= 160 * 41
         assert 1800 <= len(bench.heard) / 8 <= 2000
         assert bench.leg.stats().source_changes == 2
@@ -204,7 +207,7 @@ class TestUplink:
             bench.now = 100.0 + (n + 1) * ptime_ms / 1000
             bench.say(voice)
             bench.leg.advance(bench.now, bench.events)
-            bench.heard += bench.leg.uplink.take()
+            bench.take()
         assert bench.heard == voice * (1200 // ptime_ms)
 
 
