@@ -213,7 +213,7 @@ class Gateway:
 
 
 def _load_what_a_call_needs() -> None:
-    """Modules and files that are read at first use: the first caller should not wait for them, nor the others' audio."""
+    """What is read at first use: neither the first caller nor the audio of the others should wait for it."""
     import_module("sipbridge.providers.session")
     for name in ("unavailable", "goodbye"):
         for rate in (8000, 24000):
