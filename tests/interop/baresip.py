@@ -133,6 +133,10 @@ class Baresip:
         """Whether a call has had sound from the far end."""
         return any(file.stat().st_size > 44 for file in self._recordings.glob("*dec.wav"))
 
+    def forget_events(self) -> None:
+        """What has happened so far is no answer to what is asked next."""
+        self.events.clear()
+
     def heard(self) -> Samples:
         """What came from the far end in the last call, decoded. Whole when the call is over."""
         return read_wav(self._latest("dec"))

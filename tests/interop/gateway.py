@@ -68,6 +68,8 @@ class GatewayProcess:
         return {
             "sip": {"listen": [f"udp://{self.target}", f"tcp://{self.target}"]},
             "media": {"address": self.address, "ports": "30000-30399"},
+            # Above the 32 s after which a call without ACK is given up.
+            "limits": {"media_timeout_seconds": 60},
             "tenants": {"directory": "tenants"},
         }
 

@@ -70,7 +70,6 @@ def test_the_caller_hears_the_greeting_and_then_itself(gateway: GatewayProcess, 
     assert report["codec"] == codec
     assert report["ended"] == "caller_hung_up"
     assert report["barge_ins"] == 1
-    assert report["late_bytes_dropped"] >= 0
 
 
 def test_keys_are_heard_and_pound_ends_the_call(gateway: GatewayProcess, phone: NewPhone) -> None:
@@ -90,15 +89,17 @@ def test_hold_and_resume(gateway: GatewayProcess, phone: NewPhone) -> None:
     caller = phone(silence(1))
     caller.dial(gateway.uri())
     caller.wait_event("CALL_ESTABLISHED")
-    caller.command("hold")
-    caller.wait_event("CALL_REMOTE_SDP")
-    caller.command("resume")
-    caller.wait_event("CALL_REMOTE_SDP")
-    wait_for_sound(caller, lambda heard: loud_seconds(heard) > 1)
-    caller.hang_up()
-    caller.wait_event("CALL_CLOSED")
+    wait_for_sound(caller, lambda heard: loud_seconds(heard) > 0.5)
+    for verb in ("hold", "resume"):
+        caller.forget_events()
+        caller.command(verb)
+        caller.wait_event("CALL_REMOTE_SDP")
+    # baresip's recording ends with the first re-INVITE (towards another baresip too), so that the call goes on is seen
+    # by a key that is heard, and by a goodbye that is played to its end.
+    caller.press("#")
+    caller.wait_event("CALL_CLOSED", timeout=15)
     (report,) = gateway.new_reports(1)
-    assert report["ended"] == "caller_hung_up"
+    assert report["ended"] == "agent_hung_up"
 
 
 def test_a_transfer_connects_the_caller_with_the_desk(gateway: GatewayProcess, phone: NewPhone, desk_port: int) -> None:
