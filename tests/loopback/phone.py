@@ -146,6 +146,9 @@ class _Stream:
                 head = await reader.readuntil(b"\r\n\r\n")
             except asyncio.IncompleteReadError:
                 return
+            head = head.lstrip(b"\r\n")  # answers to keep-alives
+            if not head:
+                continue
             length = int(head.lower().partition(b"content-length:")[2].split()[0])
             received(head + await reader.readexactly(length))
 
