@@ -37,7 +37,15 @@ async def test_options() -> None:
 
 
 async def test_what_is_no_sip_is_dropped_and_counted() -> None:
-    datagrams = (b"hello", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(range(256)), b"\xff" * 1400, b"SIP/2.0", b"\r\n\r\n", b"")
+    datagrams = (
+        b"hello",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        bytes(range(256)),
+        b"\xff" * 1400,
+        b"SIP/2.0",
+        b"\r\n\r\n",
+        b"",
+    )
     async with house() as bench:
         phone = await bench.phone()
         for datagram in datagrams:

@@ -151,7 +151,9 @@ async def test_bye_during_that_sentence() -> None:
 @pytest.mark.parametrize("fault", ["error:server_error", "error:invalid_value", "garbage"])
 async def test_a_fault_that_is_not_the_end(fault: str) -> None:
     """It is all heard, and the call goes on."""
-    script = Script((Utterance(seconds=0.8, tone_hz=440), Utterance(seconds=0.2, tone_hz=700)), fault=Fault.parse(fault))
+    script = Script(
+        (Utterance(seconds=0.8, tone_hz=440), Utterance(seconds=0.2, tone_hz=700)), fault=Fault.parse(fault)
+    )
     async with house(script, tenant=GREETING) as bench:
         phone = await bench.phone()
         await phone.call()
