@@ -11,6 +11,7 @@ text and tool calls, then exactly one `AssistantTurnEnd`, also after `cancel()` 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self, TypeAlias
@@ -255,6 +256,11 @@ class Agent(Protocol):
     @property
     def uplink_dropped_ms(self) -> float:
         """Caller audio thrown away because the transport did not take it in time, oldest first."""
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What the provider dropped, ignored or retried, by reason; `late_audio_bytes`: speech that came after its
+        reply had been cut."""
 
     async def start(self) -> None:
         """Connect and configure; returns when audio may flow. Raises `AgentStartError` (or is cancelled)."""

@@ -397,8 +397,7 @@ class CallSession:
     def _report(self) -> CallReport:
         assert self._outcome is not None
         ended, detail = self._outcome
-        answered = self._answered_at
-        codec = self._leg.codec
+        answered, codec, agent = self._answered_at, self._leg.codec, self._agent
         return CallReport(
             call_id=self._fields.call_id,
             tenant=self._tenant.id,
@@ -409,6 +408,7 @@ class CallSession:
             seconds=round(self._ended_at - self._began, 3),
             replies=self._turn.replies,
             barge_ins=self._barge_ins,
-            late_bytes_dropped=self._turn.dropped_bytes,
-            uplink_dropped_ms=self._agent.uplink_dropped_ms if self._agent else 0.0,
+            # Where the provider knows itself that a reply is cut, its late audio never gets here.
+            late_bytes_dropped=self._turn.dropped_bytes + (agent.counters["late_audio_bytes"] if agent else 0),
+            uplink_dropped_ms=agent.uplink_dropped_ms if agent else 0.0,
         )

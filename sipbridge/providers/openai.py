@@ -165,6 +165,7 @@ class OpenAIDialect:
             event = self._events.popleft()
             if isinstance(event, AssistantAudio):
                 self._replies.taken_back(event.item_id, len(event.pcm))
+                self.counters["late_audio_bytes"] += len(event.pcm)
             else:
                 self._events.append(event)
         self._replies.interrupt(played)

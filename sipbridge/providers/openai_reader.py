@@ -120,6 +120,7 @@ class ReplyReader:
             self._events.append(AssistantAudio(reply.id, item_id, pcm))
             return
         self._counters["late_audio"] += 1
+        self._counters["late_audio_bytes"] += len(pcm)
         if reply.cut_at is not None and now - reply.cut_at > CUT_GRACE and not reply.done:
             self._replies.cancel(reply)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
@@ -25,6 +26,7 @@ class ScriptedAgent:
     slug = "scripted"
     capabilities = Capabilities(input_format=PCM_16K, output_format=PCM_24K, native_formats=frozenset())
     uplink_dropped_ms = 0.0
+    counters: Counter[str] = Counter()
 
     def __init__(self, options: AgentOptions, *, start: BaseException | float | None = None) -> None:
         self.options = options

@@ -1,0 +1,169 @@
+"""Everything between two telephones' ends, for real: a gateway, a model's server, and phones on 127.0.0.1.
+
+    async with house(Script(...), tenant="tools: {hang_up: {}}") as bench:
+        phone = await bench.phone()
+        await phone.call()
+
+On leaving it, no call, leg, port, task or descriptor may be left, and the user agent must be idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import yaml
+
+from sipbridge.config import Config, TenantConfig
+from sipbridge.configfile import parse
+from sipbridge.gateway import Gateway
+from sipbridge.media.events import MediaStats
+from sipbridge.outcome import CallReport
+from sipbridge.simulator.model import ModelServer, SessionRecord
+from sipbridge.simulator.script import Script
+from sipbridge.tenants import Tenant, TenantDirectory
+from tests.loopback.phone import Phone
+from tests.loopback.waiting import Watched
+
+_PORTS = "28000-28399"
+_TRANSACTIONS_S = 64.0
+"""By then every SIP timer has run out (Timers B, F, H, J, L: 32 s; a BYE may begin with the end of another)."""
+
+
+class Clock:
+    """The gateway's time: real, but it can be put forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+class _Sessions(list[SessionRecord]):
+    """Tells when a session begins."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__()
+        self._changed = changed
+
+    def append(self, record: SessionRecord) -> None:
+        super().append(record)
+        self._changed()
+
+
+class House(Watched):
+    def __init__(self, model: ModelServer) -> None:
+        super().__init__()
+        self.model = model
+        model.sessions = _Sessions(self.changed)
+        self.gateway: Gateway
+        self.clock = Clock()
+        self.reports: list[CallReport] = []
+        self.phones: list[Phone] = []
+
+    def reported(self, report: CallReport) -> None:
+        self.reports.append(report)
+        self.changed()
+
+    async def report(self, count: int = 1, *, within: float = 3.0) -> CallReport:
+        """The `count`-th call's, as soon as it is over."""
+        await self.until(lambda: len(self.reports) >= count, within=within)
+        return self.reports[count - 1]
+
+    async def session(self, count: int = 1, *, within: float = 3.0) -> SessionRecord:
+        """The model's record of the `count`-th session, as soon as it has begun."""
+        await self.until(lambda: len(self.model.sessions) >= count, within=within)
+        return self.model.sessions[count - 1]
+
+    def address(self, transport: Literal["udp", "tcp"] = "udp") -> tuple[str, int]:
+        return self.gateway.transport.address(transport)
+
+    async def phone(
+        self, *, transport: Literal["udp", "tcp"] = "udp", host: str = "127.0.0.1", user: str = "agent"
+    ) -> Phone:
+        phone = await Phone.open(self.address(transport), transport=transport, host=host, user=user)
+        self.phones.append(phone)
+        return phone
+
+    @property
+    def media(self) -> MediaStats:
+        """The figures of the one leg that is up."""
+        engine = self.gateway._engine
+        return engine.stats(next(iter(engine._seats)))
+
+    def pass_time(self, seconds: float) -> None:
+        """For the gateway's SIP, so much time goes by at once."""
+        self.clock.ahead += seconds
+        self.gateway.user_agent.handle_timer(self.clock())
+        self.gateway.transport.flush()
+
+
+async def within(seconds: float, event: asyncio.Event) -> None:
+    async with asyncio.timeout(seconds):
+        await event.wait()
+
+
+@asynccontextmanager
+async def house(
+    script: Script | None = None,
+    *,
+    tenant: str = "",
+    config: str = "",
+    provider: str = "openai",
+    url: Callable[[ModelServer], str] = lambda model: model.url,
+) -> AsyncIterator[House]:
+    """`tenant` and `config` are YAML, merged over what a test needs in any case. The tenant is dialled as `agent`."""
+    descriptors = _descriptors()
+    async with ModelServer(script or Script()) as model:
+        bench = House(model)
+        directory = TenantDirectory([Tenant("t", _tenant(tenant, provider, url(model)))])
+        base = {
+            "sip": {"listen": ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]},
+            "media": {"ports": _PORTS},
+            "limits": {"media_timeout_seconds": 600},
+        }
+        settings = parse(yaml.safe_dump(_merged(base, config)), Config, "sipbridge.yaml")
+        async with Gateway(settings, directory, on_report=bench.reported, clock=bench.clock) as gateway:
+            bench.gateway = gateway
+            engine = gateway._engine
+            free = engine.free_ports
+            yield bench
+            for phone in bench.phones:
+                await phone.close()
+            await within(3.0, gateway._all_over)
+            assert engine.legs == 0
+            assert engine.free_ports == free
+            bench.pass_time(_TRANSACTIONS_S)
+            bench.pass_time(_TRANSACTIONS_S)
+            assert gateway.user_agent.idle
+        for record in model.sessions:
+            assert record.closed.is_set()
+    assert _descriptors() == descriptors
+
+
+def _tenant(text: str, provider: str, url: str) -> TenantConfig:
+    agent = {"provider": provider, "instructions": "You are a test.", "turn_detection": {"silence_ms": 200}}
+    if provider == "openai":
+        agent |= {"url": url}
+    base = {"match": {"to": "agent"}, "agent": agent, "deadlines": {"connect_seconds": 1}}
+    return parse(yaml.safe_dump(_merged(base, text)), TenantConfig, "t.yaml")
+
+
+def _merged(base: dict[str, object], text: str) -> dict[str, object]:
+    def merge(old: object, new: object) -> object:
+        if isinstance(old, dict) and isinstance(new, dict):
+            return old | {key: merge(old.get(key), value) for key, value in new.items()}
+        return new
+
+    merged = merge(base, yaml.safe_load(text) or {})
+    assert isinstance(merged, dict)
+    return merged
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
