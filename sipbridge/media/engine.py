@@ -13,7 +13,6 @@ What belongs to one leg (order, latching, codec, pacing) is in `leg` and below i
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import selectors
@@ -22,6 +21,7 @@ from collections.abc import Callable
 from functools import partial
 
 from sipbridge.audio import Played
+from sipbridge.media.alarm import open_alarm
 from sipbridge.media.convert import Converter, convert_together
 from sipbridge.media.events import (
     Audio,
@@ -228,24 +228,24 @@ class MediaEngine:
     async def run(self, dispatch: Callable[[MediaEvent], None]) -> None:
         """Serve all legs until cancelled. `dispatch` gets each event, on the loop's thread; it must not block. Where it
         raises, that is logged and concerns only that event: one call's fault must not silence the others."""
-        loop = asyncio.get_running_loop()
         self._epoch = self._clock() - self._tick * TICK_SECONDS
-        while True:
-            wake = loop.create_future()
-            delay = self._epoch + (self._tick + 1) * TICK_SECONDS - self._clock()
-            timer = loop.call_later(max(0.0, delay), _wake, wake)
+        alarm = open_alarm(self._clock)
+        try:
+            while True:
+                await alarm.wait_until(self._epoch + (self._tick + 1) * TICK_SECONDS)
+                self.tick()
+                self._hand_out(self.collect(), dispatch)
+        finally:
+            alarm.close()
+
+    def _hand_out(self, events: list[MediaEvent], dispatch: Callable[[MediaEvent], None]) -> None:
+        for event in events:
+            if event.handle not in self._seats:
+                continue  # closed by the handler of an earlier event
             try:
-                await wake
-            finally:
-                timer.cancel()
-            self.tick()
-            for event in self.collect():
-                if event.handle not in self._seats:
-                    continue  # closed by the handler of an earlier event
-                try:
-                    dispatch(event)
-                except Exception:
-                    logger.exception("a media event was not handled: %s", type(event).__name__)
+                dispatch(event)
+            except Exception:
+                logger.exception("a media event was not handled: %s", type(event).__name__)
 
     def tick(self) -> None:
         """Send the packets that are due. `run` does this every 5 ms."""
@@ -339,8 +339,3 @@ class MediaEngine:
             if receive(seat.sockets.rtcp) is None:
                 return
             seat.leg.rtcp_received += 1
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
