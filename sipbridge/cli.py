@@ -276,6 +276,7 @@ def simulate(
     async def listen() -> None:
         async with ModelServer(script, wire=wire, port=port) as server:
             print(f"{wire} is simulated at {server.url}", flush=True)
-            await server.serve_forever()
+            stop, _ = _signals()
+            await stop.wait()
 
     run(listen())

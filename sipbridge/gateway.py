@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,7 @@ from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams, MediaSet
 from sipbridge.media.events import MediaEvent
 from sipbridge.media.stream import MediaStream
 from sipbridge.outcome import CallReport, Ended
+from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
 from sipbridge.sip.core import Identity
 from sipbridge.sip.events import InviteReceived, SipEvent
@@ -68,6 +70,7 @@ class Gateway:
 
     async def __aenter__(self) -> Self:
         """Open every listener. Raises `OSError` where an address cannot be had."""
+        _load_what_a_call_needs()
         config = self._config
         first, last = config.media.ports
         self._engine = MediaEngine(
@@ -207,6 +210,14 @@ class Gateway:
                     self._all_over.set()
 
         self._group.create_task(run())
+
+
+def _load_what_a_call_needs() -> None:
+    """What is read at first use: neither the first caller nor the audio of the others should wait for it."""
+    import_module("sipbridge.providers.session")
+    for name in ("unavailable", "goodbye"):
+        for rate in (8000, 24000):
+            load_prompt(name, rate)
 
 
 def _fields(request: Request, trunk: str | None) -> CallFields:

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from functools import partial
 
 from sipbridge.audio import Played
+from sipbridge.media.convert import Converter, convert_together
 from sipbridge.media.events import (
     Audio,
     Drained,
@@ -308,12 +309,23 @@ class MediaEngine:
         for seat in self._advancing:
             seat.leg.advance(now, events)
         self._advancing, due = [], self._advancing
-        for seat in dict.fromkeys(heard + due):
-            audio = seat.leg.uplink.take()
-            if audio:
-                events.append(Audio(seat.leg.handle, audio))
         self._events = []
+        self._take_audio([seat.leg for seat in dict.fromkeys(heard + due)], events)
         return events
+
+    def _take_audio(self, legs: list[Leg], events: list[MediaEvent]) -> None:
+        handles: list[Handle] = []
+        converters: list[Converter] = []
+        chunks: list[bytes] = []
+        for leg in legs:
+            chunk = leg.uplink.take()
+            if chunk:
+                handles.append(leg.handle)
+                converters.append(leg.uplink.converter)
+                chunks.append(chunk)
+        for handle, audio in zip(handles, convert_together(converters, chunks), strict=True):
+            if audio:
+                events.append(Audio(handle, audio))
 
     def _read(self, seat: _Seat, limit: int, now: float, events: list[MediaEvent]) -> None:
         for _ in range(limit):

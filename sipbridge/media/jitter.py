@@ -11,6 +11,7 @@ sequence are a source that began anew.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -96,14 +97,14 @@ class JitterBuffer:
         while len(self._held) > _HELD_PACKETS:
             self._give_up()
 
-    def pop(self, now: float) -> list[Chunk]:
+    def pop(self, now: float) -> Sequence[Chunk]:
         """What follows in the stream: audio and gaps, in order; empty while there is nothing, or something is waited
         for."""
         while self._held and now - min(held[3] for held in self._held.values()) >= self._max_wait:
             self._give_up()
-        ready = self._ready
-        if ready:
-            self._ready = []
+        if not self._ready:
+            return ()
+        ready, self._ready = self._ready, []
         return ready
 
     def _start(self, sequence_number: int, timestamp: int) -> None:

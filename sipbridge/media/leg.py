@@ -39,7 +39,8 @@ class Leg:
         self.downlink.update(params)
 
     def receive(self, data: bytes, source: Address, now: float, events: list[MediaEvent]) -> None:
-        """A datagram from anyone, with what it means appended to `events`; its audio waits in `uplink.take()`."""
+        """A datagram from anyone, with what it means appended to `events`; its audio waits in
+        `uplink.take()`."""
         uplink = self.uplink
         if uplink.receive(data, source, now):
             events.append(SourceChanged(self.handle, source))
@@ -57,7 +58,8 @@ class Leg:
 
     def sent(self, events: list[MediaEvent]) -> None:
         """The packet has left: report the items that ended with it."""
-        events.extend(Drained(self.handle, item_id) for item_id in self.downlink.pacer.take_drained())
+        for item_id in self.downlink.pacer.take_drained():
+            events.append(Drained(self.handle, item_id))
 
     def advance(self, now: float, events: list[MediaEvent]) -> None:
         """Once per packet time, after what the socket holds has been received."""

@@ -11,7 +11,7 @@ fades out counts as played: it was heard.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
 import numpy as np
@@ -194,11 +194,11 @@ class Pacer:
             del self._by_id[item.item_id]
         self._done.append(item.item_id)
 
-    def take_drained(self) -> list[str]:
+    def take_drained(self) -> Sequence[str]:
         """Items drained since the last call. Ask after the frame has been sent: then their last packet is out."""
-        drained = self._drained
-        if drained:
-            self._drained = []
+        if not self._drained:
+            return ()
+        drained, self._drained = self._drained, []
         return drained
 
     @property

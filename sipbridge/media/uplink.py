@@ -45,8 +45,7 @@ class Uplink:
         self.wrong_source = self.wrong_payload = self.malformed = self.non_rtp = self.unwanted = 0
         self.filled_seconds = self.skipped_seconds = 0.0
         self._key_receiver = KeyReceiver()
-        self._out: list[bytes] = []  # in the uplink's format
-        self._pending: list[bytes] = []  # in the wire's, to be converted in one go
+        self._pending: list[bytes] = []  # in the wire's format
         self._stream_until = now  # the moment up to which there is audio
         self._audio_at = now
         self._clock_filled = 0.0  # seconds of the clock's silence that no timestamp has confirmed yet
@@ -59,7 +58,7 @@ class Uplink:
         self._bytes_per_second = self._wire.bytes_per_ms * 1000
         self._decode = None if codec.audio_format is not None else codec.new_decoder().decode
         self._ticks_per_byte = codec.clock_rate / self._bytes_per_second
-        self._converter = Converter(self._wire, params.uplink)
+        self.converter = Converter(self._wire, params.uplink)
         self._estimator = rtp.JitterEstimator(codec.clock_rate)
         self._receives = params.receives
         self._audio_type = params.payload_type_receive
@@ -67,20 +66,19 @@ class Uplink:
         self._packet_seconds = params.ptime_ms / 1000
 
     def update(self, params: MediaParams, now: float) -> None:
-        """After a new offer and answer. The stream goes on; its source may be learned anew."""
+        """After a new offer and answer; take what there is before. The stream goes on; its source may be learned
+        anew."""
         old = self._params
         self.latch.update(params.remote, now)
-        if params.uplink == old.uplink:
-            self._out.append(self.take())
         self._pending.clear()
-        converter, estimator = self._converter, self._estimator
+        converter, estimator = self.converter, self._estimator
         self._configure(params)
         if params.codec != old.codec:
             self.jitter.restart(params.codec.clock_rate)
         else:
             self._estimator = estimator
             if params.uplink == old.uplink:
-                self._converter = converter
+                self.converter = converter
         self.heard_at = now
 
     # --- from the socket ----------------------------------------------------------------------------------------------
@@ -190,16 +188,12 @@ class Uplink:
         return seconds
 
     def take(self) -> bytes:
-        """The stream since the last call, in the uplink's format."""
+        """The stream since the last call, as it came from the wire: `converter` makes it what the agent hears."""
         pending = self._pending
-        if not pending and not self._out:
+        if not pending:
             return b""
-        audio = self._converter.process(pending[0] if len(pending) == 1 else b"".join(pending))
-        pending.clear()
-        if self._out:
-            audio = b"".join(self._out) + audio
-            self._out.clear()
-        return audio
+        self._pending = []
+        return pending[0] if len(pending) == 1 else b"".join(pending)
 
     @property
     def jitter_ms(self) -> float:

@@ -34,7 +34,7 @@ class VadSettings:
     """Once speech has begun, a frame this much quieter still belongs to it."""
     quietest_db: float = -50.0
     """Below this level (dB of full scale, RMS) nothing is speech, however quiet the line."""
-    loudest_floor_db: float = -38.0
+    loudest_floor_db: float = -45.0
     """The noise floor is never taken to be above this, so that a steady tone or music stays speech."""
 
 

@@ -188,10 +188,11 @@ class ProgramChannel:
 
     async def receive(self, deliver: Receive) -> tuple[int, str]:
         while not self._closed:
-            while self._messages and not self._closed:
+            if self._messages:
                 deliver(await run_program(self._endpoint, self._messages.popleft()))
-            self._wanted.clear()
-            await self._wanted.wait()
+            else:
+                self._wanted.clear()
+                await self._wanted.wait()
         return 1000, "closed"
 
     async def close(self) -> None:

@@ -76,10 +76,8 @@ class OfflineDialect:
     # --- the session -------------------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
-        """Finds the synthesiser and reads the prompts, so that nothing touches the disk while calls are served."""
+        """Finds the synthesiser."""
         self._has_program = self._synthesiser is not None and shutil.which(self._synthesiser) is not None
-        for name in PROMPTS:
-            load_prompt(name, self._options.output_format.rate)
 
     def start(self, now: float) -> None:
         if not self._has_program:

@@ -75,7 +75,6 @@ class OpenAIDialect:
             **{name: getattr(self._reader, method) for name, method in _REPLY_EVENTS.items()},
         }
         self._state: Literal["connecting", "updating", "open", "closed"] = "connecting"
-        self._setup_id = ""
         self._session_id = ""
         self._last_id = 0
         self._logged: set[str] = set()
@@ -141,12 +140,10 @@ class OpenAIDialect:
             return
         try:
             event = from_json(message)
-            kind = event["type"]
-            handler = self._handlers.get(kind)
-            if handler is None:
-                handler = self._handlers.get(wire.EVENT_ALIASES.get(kind, ""), self._on_other)
-            handler(event, now)
-            self._settle(now)
+            kind = wire.EVENT_ALIASES.get(event["type"], event["type"])
+            if self._state == "open" or kind in _SETUP_EVENTS:
+                self._handlers.get(kind, self._on_other)(event, now)
+                self._settle(now)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             self.counters["malformed"] += 1
             self._log_once("malformed", "message passed over: %s", type(error).__name__)
@@ -164,16 +161,19 @@ class OpenAIDialect:
         self.create_response(now)
 
     def cancel(self, played: Sequence[Played], now: float) -> None:
-        for event in [event for event in self._events if isinstance(event, AssistantAudio)]:
-            self._events.remove(event)
-            self._replies.taken_back(event.item_id, len(event.pcm))
+        for _ in range(len(self._events)):
+            event = self._events.popleft()
+            if isinstance(event, AssistantAudio):
+                self._replies.taken_back(event.item_id, len(event.pcm))
+            else:
+                self._events.append(event)
         self._replies.interrupt(played)
         self._settle(now)
 
     def update_instructions(self, text: str, now: float) -> None:
         self._update(self.shape.instructions(text))
 
-    def sendtext_of(self, text: str, now: float) -> None:
+    def send_text(self, text: str, now: float) -> None:
         self._send(wire.item_create(self._new_id(), wire.user_text(text)))
 
     def send_image(self, data: bytes, media_type: str, now: float) -> None:
@@ -209,10 +209,8 @@ class OpenAIDialect:
         if self._state != "closed":
             self._outbox.append(Outgoing(CHANNEL, wire.encode(message)))
 
-    def _update(self, session: Json) -> str:
-        event_id = self._new_id()
-        self._send({"type": "session.update", "event_id": event_id, "session": session})
-        return event_id
+    def _update(self, session: Json) -> None:
+        self._send({"type": "session.update", "event_id": self._new_id(), "session": session})
 
     def _settle(self, now: float) -> None:
         """Send what follows from the state of the replies: cancels, truncations, the next `response.create`."""
@@ -234,7 +232,7 @@ class OpenAIDialect:
         self._session_id = text_of(event["session"], "id")
         if self._state == "connecting":
             self._state = "updating"
-            self._setup_id = self._update(self.shape.session(self._options))
+            self._update(self.shape.session(self._options))
 
     def _on_session_updated(self, event: Json, now: float) -> None:
         if self._state == "updating":
@@ -252,8 +250,7 @@ class OpenAIDialect:
             self.counters["response_refused"] += 1
             self._replies.refused(ours, now)
             return
-        setup = self._state in ("connecting", "updating") and ours in ("", self._setup_id)
-        fatal = setup or code in wire.FATAL_CODES or kind in wire.FATAL_CODES
+        fatal = self._state != "open" or code in wire.FATAL_CODES or kind in wire.FATAL_CODES
         self._events.append(AgentError(message, code or kind, fatal))
         if fatal:
             self._end(code or kind or "error", "failed", now)
@@ -288,10 +285,12 @@ class OpenAIDialect:
     # --- the rest -----------------------------------------------------------------------------------------------------
 
     def _on_other(self, event: Json, now: float) -> None:
-        kind = str(event["type"])[:80]
+        kind = event["type"]
+        if not isinstance(kind, str):
+            raise TypeError("an event's type is a string")
         if kind not in wire.IGNORED_EVENTS:
             self.counters["unknown"] += 1
-            self._log_once(kind, "event of unknown type %r passed over", kind)
+            self._log_once(kind, "event of unknown type %r passed over", kind[:80])
 
     def _log_once(self, key: str, text: str, *values: object) -> None:
         if key not in self._logged and len(self._logged) < 100:
@@ -299,6 +298,8 @@ class OpenAIDialect:
             log.warning(text, *values)
 
 
+_SETUP_EVENTS = frozenset({"session.created", "session.updated", "error"})
+"""The only ones that mean anything before the session is open."""
 _SESSION_EVENTS = {
     "session.created": "_on_session_created",
     "session.updated": "_on_session_updated",

@@ -6,7 +6,6 @@ late or leaves out is settled here; what has to be sent in consequence is noted 
 
 from __future__ import annotations
 
-from binascii import a2b_base64
 from collections import Counter, deque
 from typing import Any, Literal
 
@@ -29,6 +28,7 @@ from sipbridge.providers.openai_wire import (
     FATAL_CODES,
     RATE_LIMITED,
     Json,
+    decode_audio,
     is_object,
     number_of,
     text_of,
@@ -109,9 +109,11 @@ class ReplyReader:
     # --- speech and text ----------------------------------------------------------------------------------------------
 
     def on_audio(self, event: Json, now: float) -> None:
-        pcm = a2b_base64(event["delta"])
+        pcm = decode_audio(event["delta"])
         if self._sample_size == 2 and len(pcm) & 1:
             pcm = pcm[:-1]
+        if not pcm:
+            return
         reply = self._reply_of(event, now)
         item_id = text_of(event, "item_id")
         if self._replies.audio(reply, item_id, number_of(event, "content_index") or 0, len(pcm)):

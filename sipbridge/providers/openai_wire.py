@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from pydantic_core import from_json
+from pydantic_core import CoreConfig, SchemaValidator, core_schema, from_json
 
 from sipbridge.agent import AgentOptions, Capabilities, ToolDeclaration, TurnDetection
 from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
@@ -80,6 +80,16 @@ _APPEND_TAIL = b'"}'
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
+
+
+# Four times as fast as the standard library, and already a dependency.
+_BASE64 = SchemaValidator(core_schema.bytes_schema(), CoreConfig(val_json_bytes="base64"))
+
+
+def decode_audio(text: str) -> bytes:
+    """Raises `ValueError` or `TypeError`."""
+    audio: bytes = _BASE64.validate_json('"' + text + '"')
+    return audio
 
 
 def text_of(message: Json, key: str) -> str:

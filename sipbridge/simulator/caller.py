@@ -9,23 +9,27 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from sipbridge.audio import PCM_8K
-from sipbridge.errors import ConfigError, SdpError, SipParseError
+from sipbridge.errors import MediaError, SdpError
 from sipbridge.media import sdp
 from sipbridge.media.engine import MediaEngine
 from sipbridge.media.events import Audio, Drained, Handle, MediaEvent, MediaStats
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort
 from sipbridge.media.vad import SpeechStarted
+from sipbridge.simulator.caller_options import (
+    LISTEN_SECONDS,
+    LONGEST_SECONDS,
+    CallOptions,
+    address_towards,
+    parse_target,
+)
 from sipbridge.simulator.caller_recording import Recording, read_speech, sound_of
-from sipbridge.simulator.caller_report import CallReport, Expectation, TimelineEntry
-from sipbridge.simulator.caller_script import TURN_GAP_S, HangUp, Press, Say, Script, steps_for
+from sipbridge.simulator.caller_report import CallReport, TimelineEntry
+from sipbridge.simulator.caller_script import HangUp, Press, Say, Script, steps_for
 from sipbridge.simulator.caller_speech import speak
 from sipbridge.simulator.caller_stopwatch import Stopwatch
 from sipbridge.sip.core import Identity
@@ -36,46 +40,9 @@ from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
 
-LISTEN_SECONDS = 10.0
-LONGEST_SECONDS = 120.0
+__all__ = ["CallOptions", "CallReport", "SoftPhone", "TimelineEntry", "place_call"]
+
 _LINGER_SECONDS = 2.0
-_PORTS = range(20000, 30000)
-
-
-@dataclass(frozen=True, slots=True)
-class CallOptions:
-    target: str
-    """`sip:USER@HOST[:PORT]`."""
-    wav: Path | None = None
-    """What to say, once the greeting is over."""
-    say: str | None = None
-    """The same as words: a shipped prompt, or spoken by `espeak-ng`."""
-    record: Path | None = None
-    stereo: bool = False
-    """Record both sides: left what the phone says, right what it hears."""
-    dtmf: str = ""
-    """Keys to press, one by one, each after the last was answered."""
-    seconds: float | None = None
-    """Hang up so long after the answer, wherever the call is then."""
-    barge_in: bool = False
-    """Interrupt the answer by saying the sentence once more ..."""
-    barge_in_after_s: float = 1.5
-    """... when so much of it was heard."""
-    greeting_within_s: float = 5.0
-    reply_within_s: float = 10.0
-    turn_gap_s: float = TURN_GAP_S
-    """So long a quiet means that the other side has finished."""
-    expect: tuple[Expectation, ...] = ()
-    codecs: tuple[str, ...] = ("PCMU", "PCMA")
-    transport: Literal["udp", "tcp"] | None = None
-    """None: what the target's `transport` parameter says, else UDP."""
-    from_: str | None = None
-    """The caller's URI; None: `sip:caller@` and our address."""
-    headers: tuple[tuple[str, str], ...] = ()
-    ring_seconds: float = 60.0
-    """Give up where nobody has answered by then."""
-    local_address: str | None = None
-    ports: range = _PORTS
 
 
 def ignore_entry(entry: TimelineEntry) -> None:
@@ -87,22 +54,19 @@ async def place_call(options: CallOptions, on_entry: Callable[[TimelineEntry], N
 
     What happens in the call, or prevents it, is in the report. Raises `ConfigError` where the options can't be used.
     """
-    uri = _target(options.target)
-    if set(options.dtmf) - set("0123456789*#ABCD"):
-        raise ConfigError(f"{options.dtmf!r}: keys are 0-9, *, # and A-D")
+    options.check()
+    uri = parse_target(options.target)
     speech = b""
     if options.wav is not None:
         speech = read_speech(options.wav)
     elif options.say is not None:
         speech = await speak(options.say)
-    if options.barge_in and not speech:
-        raise ConfigError("to interrupt, the phone needs something to say")
     report = CallReport(expected=options.expect)
     try:
-        local = options.local_address or await _address_towards(uri)
+        local = options.local_address or await address_towards(uri)
         phone = SoftPhone(options, uri, speech, local, report, on_entry)
         await phone.call()
-    except OSError as error:
+    except (OSError, MediaError) as error:
         report.error = str(error)
     return report
 
@@ -146,9 +110,9 @@ class SoftPhone:
         self._negotiated: sdp.Negotiated | None = None
         self._answered_at = 0.0
         self._said = 0
+        self._call: OutgoingInvite | None = None
         # Set by call():
         self._transport: SipTransport
-        self._call: OutgoingInvite
         self._stopwatch: Stopwatch
         self._port: LocalPort
         self._audio: sdp.LocalAudio
@@ -160,10 +124,10 @@ class SoftPhone:
             self._user_agent, [f"{transport}://{self._local}:0"], on_event=self._on_sip
         )
         try:
+            self._invite(transport)
             async with asyncio.TaskGroup() as group:
                 clock = group.create_task(self._engine.run(self._on_media))
                 try:
-                    self._invite(transport)
                     await self._over.wait()
                 finally:
                     clock.cancel()
@@ -198,8 +162,8 @@ class SoftPhone:
             case Answered(response=response, answer=answer):
                 self._stopwatch.answered(response.status, response.reason, now)
                 self._start_media(answer, now)
-            case ReinviteReceived(offer=offer):
-                self._renegotiate(offer, now)
+            case ReinviteReceived():
+                self._renegotiate(event, now)
             case CallEnded():
                 self._ended(event, now)
             case _:
@@ -221,24 +185,29 @@ class SoftPhone:
         self._script.start(now)
         self._act(now)
 
-    def _renegotiate(self, offer: bytes | None, now: float) -> None:
+    def _renegotiate(self, event: ReinviteReceived, now: float) -> None:
         try:
-            if offer is None or self._handle is None or self._negotiated is None:
+            if event.offer is None or self._handle is None or self._negotiated is None:
                 raise SdpError("nothing to answer")
-            negotiated = sdp.answer(offer, self._audio, previous=self._negotiated)
+            negotiated = sdp.answer(event.offer, self._audio, previous=self._negotiated)
         except SdpError as error:
-            self._call.reject_reinvite(error.sip_status, now)
+            event.call.reject_reinvite(error.sip_status, now)
             return
         remote = negotiated.remote or self._negotiated.remote
         assert remote is not None
         self._negotiated = negotiated
         self._engine.update(self._handle, _params(negotiated, remote))
-        self._call.accept_reinvite(negotiated.sdp, now)
+        event.call.accept_reinvite(negotiated.sdp, now)
         self._stopwatch.note(f"re-INVITE: {negotiated.direction}, {negotiated.codec.name}", now)
 
     def _fail(self, error: str, now: float) -> None:
         self._report.error = error
-        self._call.hang_up(now)
+        self._hang_up(now)
+
+    def _hang_up(self, now: float) -> None:
+        """As the call's state asks; nothing where it is over."""
+        if self._call is not None:
+            self._call.hang_up(now)
 
     def _ended(self, event: CallEnded, now: float) -> None:
         report = self._report
@@ -265,8 +234,7 @@ class SoftPhone:
         """Hang up if that was not done, wait a little for the BYE's answer, keep what was recorded."""
         if self._timer is not None:
             self._timer.cancel()
-        if not self._over.is_set() and hasattr(self, "_call"):
-            self._call.hang_up(self._transport.now())
+        self._hang_up(self._transport.now())
         try:
             async with asyncio.timeout(_LINGER_SECONDS):
                 await self._user_agent.until_idle()
@@ -274,19 +242,17 @@ class SoftPhone:
             pass  # they don't answer our BYE: that is theirs to clean up
         finally:
             await self._transport.close()
-            if self._handle is not None:
-                self._keep_figures(self._engine.stats(self._handle))
+            stats = None if self._handle is None else self._engine.close(self._handle)
             self._engine.shut_down()
+        if stats is not None:
+            self._keep(stats)
 
-    def _keep_figures(self, stats: MediaStats) -> None:
-        self._report.packets = {
-            "sent": stats.packets_sent,
-            "received": stats.packets_received,
-            "lost": stats.lost,
-        }
-        if self._options.record is not None:
-            self._recording.write(self._options.record, stereo=self._options.stereo)
-            self._report.recording = self._options.record
+    def _keep(self, stats: MediaStats) -> None:
+        report, options = self._report, self._options
+        report.packets = {"sent": stats.packets_sent, "received": stats.packets_received, "lost": stats.lost}
+        if options.record is not None:
+            self._recording.write(options.record, stereo=options.stereo)
+            report.recording = options.record
 
     # --- the conversation ---------------------------------------------------------------------------------------------
 
@@ -323,7 +289,7 @@ class SoftPhone:
                 case Press(key=key):
                     self._press(key, now)
                 case HangUp():
-                    self._call.hang_up(now)
+                    self._hang_up(now)
         self._arm(self._script.get_timer())
 
     def _say(self, now: float, *, over: bool) -> None:
@@ -354,7 +320,7 @@ class SoftPhone:
         now = self._transport.now()
         self._timer = None
         if self._handle is None:
-            self._call.cancel(now)  # nobody has answered
+            self._hang_up(now)  # nobody has answered
             return
         self._script.handle_timer(now)
         self._act(now)
@@ -374,25 +340,6 @@ class _PhoneAgent(UserAgent):
         self._cleared = asyncio.Event()
         if self.calls:
             await self._cleared.wait()
-
-
-def _target(text: str) -> Uri:
-    try:
-        uri = Uri.parse(text)
-    except SipParseError as error:
-        raise ConfigError(str(error)) from None
-    if uri.scheme != "sip":
-        raise ConfigError(f"{text}: the phone calls sip: URIs only")
-    return uri
-
-
-async def _address_towards(uri: Uri) -> str:
-    """Our own address on the way there. Raises OSError where the host is unknown or out of reach."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(uri.host, uri.port or 5060, type=socket.SOCK_DGRAM, family=socket.AF_INET)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(found[0][4])  # sends nothing
-        return str(probe.getsockname()[0])
 
 
 def _params(negotiated: sdp.Negotiated, remote: tuple[str, int]) -> MediaParams:

@@ -103,7 +103,7 @@ class Recording:
             length = max(len(heard), len(said))
             left = audioop.tostereo(said.ljust(length, b"\x00"), 2, 1, 0)
             heard = audioop.add(left, audioop.tostereo(heard.ljust(length, b"\x00"), 2, 0, 1), 2)
-        with wave.open(str(path), "wb") as file:
+        with path.open("wb") as raw, wave.open(raw, "wb") as file:
             file.setnchannels(2 if stereo else 1)
             file.setsampwidth(2)
             file.setframerate(RATE)

@@ -15,6 +15,9 @@ words, so these are facts and times, in milliseconds where a number is compared 
     bye           the other side hung up
     busy          the call was refused with 486 or 600
     480, 4xx      the final status, or its class
+
+`answer` is another word for `reply`, `speech` for `heard`, `hangup` for `bye`. Times are good for about 20 ms, the
+length of a packet.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ FIGURES = {
     "heard": "speech heard, all in all",
     "duration": "200 to the end",
 }
+_ALIASES = {"answer": "reply", "speech": "heard", "hangup": "bye"}
 _WORDS = {"answered", "silence", "bye", "busy"}
 _TERM = re.compile(r"(?P<name>[a-z]+|[1-6](?:\d\d|xx))(?:(?P<compare><=|>=|<|>)(?P<number>\d+(?:\.\d+)?))?")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -92,7 +96,7 @@ def parse_expectations(text: str) -> tuple[Expectation, ...]:
     found = []
     for term in filter(None, (part.strip() for part in text.lower().split(","))):
         match = _TERM.fullmatch(term.replace(" ", ""))
-        name = match["name"] if match else ""
+        name = _ALIASES.get(match["name"], match["name"]) if match else ""
         known = (
             name in FIGURES if match and match["compare"] else name in FIGURES or name in _WORDS or name[:1].isdigit()
         )

@@ -11,6 +11,7 @@ Every client message is recorded with its time, every violation of the protocol 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -158,6 +159,7 @@ class ModelServer:
         self._host = host
         self._port = port
         self._server: Server | None = None
+        self._arrived = asyncio.Event()
 
     @property
     def port(self) -> int:
@@ -184,14 +186,22 @@ class ModelServer:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
-        for connection in list(self._server.connections):
-            connection.transport.resume_reading()
+        self.resume()
         self._server.close()
         await self._server.wait_closed()
 
-    async def serve_forever(self) -> None:
+    async def session(self, index: int = 0) -> SessionRecord:
+        """The record of a client, as soon as it has connected."""
+        while len(self.sessions) <= index:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self.sessions[index]
+
+    def resume(self) -> None:
+        """Ends every `stall`."""
         assert self._server is not None
-        await self._server.serve_forever()
+        for connection in list(self._server.connections):
+            connection.transport.resume_reading()
 
     def _script_for(self, path: str) -> Script:
         return self.script.with_query(parse_qs(urlsplit(path).query))
@@ -213,6 +223,7 @@ class ModelServer:
         script = self._script_for(request.path)
         record = SessionRecord(dict(request.headers.raw_items()), request.path)
         self.sessions.append(record)
+        self._arrived.set()
         connection = Connection(websocket, record)
         model_name = parse_qs(urlsplit(request.path).query).get("model", ["simulated"])[0]
         model = self._new_model(connection, script, model_name)
@@ -220,7 +231,8 @@ class ModelServer:
         log.info("client connected: %s", urlsplit(request.path).path)
         try:
             if fault and fault.name == "slow":
-                await asyncio.sleep(fault.number / 1000)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(websocket.wait_closed(), fault.number / 1000)
             if not (fault and fault.name == "silence"):
                 model.opened()
             async for message in websocket:

@@ -108,7 +108,9 @@ class Reply:
             self.item.sent += len(audio)
             self.emit("response.output_audio.delta", delta=b64encode(audio).decode("ascii"), **self._place())
 
-    def _end_speech(self) -> None:
+    def end_speech(self, *, whole: bool) -> None:
+        if self.item is None or self.output:
+            return
         text = "".join(self.said)
         if self.plan.audio:
             self.emit("response.output_audio.done", **self._place())
@@ -119,7 +121,7 @@ class Reply:
             part = content = {"type": "text", "text": text}
             content = {"type": "output_text", "text": text}
         self.emit("response.content_part.done", part=part, **self._place())
-        message = self._message("completed" if self.status == "completed" else "incomplete", [content])
+        message = self._message("completed" if whole else "incomplete", [content])
         self.emit("conversation.item.done", previous_item_id=None, item=message)
         self.emit("response.output_item.done", response_id=self.id, output_index=0, item=message)
         self.output.append(message)
@@ -144,7 +146,7 @@ class Reply:
     def call(self, tool: ToolUse) -> str:
         """One whole call; returns its id."""
         item_id, call_id = self.new_id("item"), self.new_id("call")
-        index = len(self.output) + (1 if self.item else 0)
+        index = len(self.output)
         place = {"response_id": self.id, "output_index": index, "item_id": item_id, "call_id": call_id}
         item: Json = {
             "id": item_id,
@@ -178,8 +180,7 @@ class Reply:
         error: Json | None = None,
     ) -> None:
         self.status = status
-        if self.item is not None:
-            self._end_speech()
+        self.end_speech(whole=status == "completed")
         details: Json | None = None
         if status != "completed":
             details = {"type": status}

@@ -67,6 +67,7 @@ class OpenAIModel:
         self._user_item = ""
         self._turns = 0
         self._replies = 0
+        self._configured = False
         self._spoken = False
         self._buffered = 0
 
@@ -140,11 +141,12 @@ class OpenAIModel:
         voice = session.get("audio", {}).get("output", {}).get("voice")
         if self._spoken and voice not in (None, self._session["audio"]["output"]["voice"]):
             return Refusal("cannot_update_voice", "Cannot update a conversation's voice if assistant audio is present.")
+        first, self._configured = not self._configured, True
         _merge(self._session, session)
         if "turn_detection" in session.get("audio", {}).get("input", {}) or self._ear is None:
             self._listen()
         self._emit("session.updated", session=deepcopy(self._session))
-        if fault and fault.name == "stall":
+        if first and fault and fault.name == "stall":
             self._connection.stall()
         return None
 
@@ -321,6 +323,7 @@ class OpenAIModel:
             except Faulty as faulty:
                 await self._connection.break_off(faulty.fault)
                 return
+        reply.end_speech(whole=True)
         for _ in range(plan.tool.times if plan.tool else 0):
             assert plan.tool is not None
             self._connection.record.open_calls.append(reply.call(plan.tool))

@@ -61,9 +61,9 @@ class Dialog:
 
     @classmethod
     def as_uas(cls, request: Request, local_tag: str) -> Dialog:
-        """§12.1.1: the route set is the Record-Route in its own order, the remote target the caller's Contact."""
-        contact = request.contact
-        assert contact is not None, "the INVITE was screened for its Contact"
+        """§12.1.1: the route set is the Record-Route in its own order, the remote target the caller's Contact, which
+        only a client of RFC 2543 may leave out (`screening.py`)."""
+        contact = request.contact or request.from_
         return cls(
             DialogId(request.call_id, local_tag, request.from_.tag or ""),
             local_party=f"{request.headers.get('To')};tag={local_tag}",

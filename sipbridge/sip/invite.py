@@ -258,8 +258,8 @@ class Invite:
         if sdp:
             response.headers.add("Content-Type", SDP)
             response.body = sdp
-        self._core.respond(transaction, response, now)
         self._answer = PendingAnswer(transaction, response, now, self._core.timers)
+        self._core.respond(transaction, response, now)
         self._core.unacknowledged[self._answer.key] = self
         self._core.schedule.update(self)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sipbridge.errors import SipParseError
 from sipbridge.sip.body import is_understood
 from sipbridge.sip.message import Request
+from sipbridge.sip.transaction_layer import is_modern
 
 METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "NOTIFY", "REFER")
 ALLOW = ", ".join(METHODS)
@@ -50,8 +51,9 @@ def _screen(request: Request) -> Refusal | None:
     if method != "CANCEL" and request.require:  # §8.2.2.3: to be ignored in CANCEL
         return Refusal(420, (("Unsupported", ", ".join(request.require)),))
     if method == "INVITE":
-        # §8.1.1.8: exactly one Contact, with a URI that requests can be sent to.
-        if len(request.contacts) != 1 or request.contacts[0].uri.scheme not in ("sip", "sips"):
+        # §8.1.1.8: exactly one Contact, with a URI that requests can be sent to. RFC 2543 could do without.
+        targets = request.contacts or (() if is_modern(request.via) else (request.from_,))
+        if len(targets) != 1 or targets[0].uri.scheme not in ("sip", "sips"):
             return Refusal(400, reason="Bad Request: INVITE needs one Contact with a SIP URI")
         _ = request.record_routes
         if not is_understood(request):

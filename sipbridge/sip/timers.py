@@ -98,39 +98,44 @@ class Schedule:
     """Which of many timed objects is due next.
 
     Call `update(owner)` after anything that may have changed its `get_timer()`. A heap with lazy deletion: entries
-    that no longer hold are skipped, and the heap is rebuilt when they outnumber the others.
+    that no longer hold are skipped, and the heap is rebuilt when they outnumber the others. They keep no owner alive.
     """
 
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
         """`changed` is called whenever a deadline was set or dropped."""
         self._changed = changed
-        self._heap: list[tuple[float, int, Timed]] = []
-        self._deadlines: dict[int, float] = {}
+        self._heap: list[tuple[float, int]] = []
+        self._entries: dict[Timed, tuple[float, int]] = {}
+        self._owners: dict[int, Timed] = {}
         self._serial = count()
 
     def __len__(self) -> int:
-        return len(self._deadlines)
+        return len(self._entries)
 
     def update(self, owner: Timed) -> None:
         deadline = owner.get_timer()
-        known = self._deadlines.get(id(owner))
-        if deadline == known:
+        known = self._entries.get(owner)
+        if deadline == (None if known is None else known[0]):
             return
         self._changed()
+        self.cancel(owner)
         if deadline is None:
-            self.cancel(owner)
             return
-        self._deadlines[id(owner)] = deadline
-        heappush(self._heap, (deadline, next(self._serial), owner))
-        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._deadlines):
-            self._heap = [entry for entry in self._heap if self._holds(entry)]
+        entry = (deadline, next(self._serial))
+        self._entries[owner] = entry
+        self._owners[entry[1]] = owner
+        heappush(self._heap, entry)
+        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._entries):
+            self._heap = list(self._entries.values())
             heapify(self._heap)
 
     def cancel(self, owner: Timed) -> None:
-        self._deadlines.pop(id(owner), None)
+        entry = self._entries.pop(owner, None)
+        if entry is not None:
+            del self._owners[entry[1]]
 
     def next_deadline(self) -> float | None:
-        while self._heap and not self._holds(self._heap[0]):
+        while self._heap and self._heap[0][1] not in self._owners:
             heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
@@ -139,10 +144,6 @@ class Schedule:
         deadline = self.next_deadline()
         if deadline is None or deadline > now:
             return None
-        _, _, owner = heappop(self._heap)
-        del self._deadlines[id(owner)]
+        owner = self._owners[heappop(self._heap)[1]]
+        self.cancel(owner)
         return owner
-
-    def _holds(self, entry: tuple[float, int, Timed]) -> bool:
-        deadline, _, owner = entry
-        return self._deadlines.get(id(owner)) == deadline

@@ -345,8 +345,12 @@ class NonInviteClientTransaction(ClientTransaction):
     initial = State.TRYING
 
 
+SPENT = Request("", "")
+"""Stands for a request that has had its final answer: what is kept of it for half a minute should be little."""
+
+
 class ServerTransaction(Transaction):
-    """A request of the peer's that has been received and is to be answered."""
+    """A request of the peer's that has been received and is to be answered; then `request` is `SPENT`."""
 
     initial: ClassVar[State]
 
@@ -354,6 +358,7 @@ class ServerTransaction(Transaction):
         super().__init__(request, self.initial, timers=timers, reliable=reliable)
         self._wire: bytes | None = None
         self._ack: Request | None = None
+        self._method = request.method
 
     def receive_request(self, request: Request, now: float) -> None:
         """A repetition of the request, or the ACK that matches it."""
@@ -372,9 +377,13 @@ class ServerTransaction(Transaction):
         else:
             received = Input.SEND_FAILURE
         if received not in self.table.get(self.state, {}):
-            raise LocalProtocolError(f"{response.status} to {self.request.method} in state {self.state.value}")
+            raise LocalProtocolError(f"{response.status} to {self._method} in state {self.state.value}")
         self._wire = response.serialize()
         self._step(received, now)
+        if response.status >= 200:
+            self.request = SPENT
+        if self.state is State.ACCEPTED:
+            self._wire = None  # the TU has it, and repeats it
 
     def _send_response(self) -> None:
         assert self._wire is not None

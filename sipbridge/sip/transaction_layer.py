@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Protocol, TypeAlias
+from weakref import ref
 
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import Via
@@ -50,7 +51,12 @@ class TransactionUser(Protocol):
 
     @property
     def local_tag(self) -> str | None:
-        """The To tag of the responses to the INVITE that a CANCEL means."""
+        """The To tag of our responses."""
+
+
+def is_modern(via: Via) -> bool:
+    """The branch identifies a transaction, as RFC 3261 wants it (§8.1.1.7); RFC 2543 knew no such thing."""
+    return via.branch is not None and via.branch.startswith(MAGIC_COOKIE) and len(via.branch) > len(MAGIC_COOKIE)
 
 
 def server_key(request: Request, method: str | None = None) -> Key:
@@ -59,7 +65,7 @@ def server_key(request: Request, method: str | None = None) -> Key:
     INVITE had not."""
     via = request.via
     method = method or ("INVITE" if request.method == "ACK" else request.method)
-    if via.branch is not None and via.branch.startswith(MAGIC_COOKIE) and len(via.branch) > len(MAGIC_COOKIE):
+    if is_modern(via):
         return via.branch, via.host.lower(), via.port, method
     number = request.cseq.number
     return request.uri, request.from_.tag, request.call_id, number, via.host, via.port, via.branch, method
@@ -72,16 +78,26 @@ def merge_key(request: Request) -> Key:
 class _Entry:
     """A transaction in its place: its key, its flow and its user."""
 
-    __slots__ = ("flow", "key", "layer", "transaction", "user")
+    __slots__ = ("flow", "key", "layer", "merge_key", "tag", "transaction", "user", "via")
 
     def __init__(
-        self, layer: TransactionLayer, transaction: Transaction, key: Key, flow: Flow, user: TransactionUser | None
+        self,
+        layer: TransactionLayer,
+        transaction: Transaction,
+        key: Key,
+        flow: Flow,
+        user: Callable[[], TransactionUser | None],
     ) -> None:
         self.layer = layer
         self.transaction = transaction
         self.key = key
         self.flow = flow
         self.user = user
+        self.merge_key: Key = None
+        self.via: Via | None = None
+        """Where a response goes if the connection of its request is gone."""
+        self.tag: str | None = None
+        """The To tag of our responses."""
 
     def get_timer(self) -> float | None:
         return self.transaction.get_timer()
@@ -98,6 +114,7 @@ class TransactionLayer:
         self._schedule = schedule
         self._counters = counters
         self._servers: dict[Key, _Entry] = {}
+        self._entries: dict[ServerTransaction, _Entry] = {}
         self._clients: dict[Key, _Entry] = {}
         self._merged: dict[Key, Key] = {}
 
@@ -111,7 +128,7 @@ class TransactionLayer:
         machine = InviteClientTransaction if request.method == "INVITE" else NonInviteClientTransaction
         transaction: ClientTransaction = machine(request, now, timers=self._timers, reliable=flow.reliable)
         key = (request.via.branch, request.method)
-        entry = _Entry(self, transaction, key, flow, user)
+        entry = _Entry(self, transaction, key, flow, lambda: user)
         self._clients[key] = entry
         self.collect(entry, now)
         return transaction
@@ -131,7 +148,6 @@ class TransactionLayer:
         key = (transaction.request.via.branch, transaction.request.method)
         entry = self._clients.pop(key, None)
         if entry is not None:
-            entry.user = None
             self._remove(entry)
 
     def flow_closed(self, flow: Flow, now: float) -> None:
@@ -159,26 +175,31 @@ class TransactionLayer:
         """The same request came by another path and is being served already (§8.2.2.2)."""
         return request.to.tag is None and merge_key(request) in self._merged
 
-    def cancelled_by(self, cancel: Request) -> TransactionUser | None:
-        """The user of the INVITE that a CANCEL means (§9.2), if there is such a transaction."""
+    def cancelled_by(self, cancel: Request) -> tuple[str | None, TransactionUser | None] | None:
+        """The To tag and the user, if it still cares, of the INVITE that a CANCEL means (§9.2); None: there is none."""
         entry = self._servers.get(server_key(cancel, "INVITE"))
-        return None if entry is None else entry.user
+        return None if entry is None else (entry.tag, entry.user())
 
-    def serve(self, request: Request, flow: Flow, user: TransactionUser | None, now: float) -> ServerTransaction:
-        """Begin to serve a request that `receive_request` did not know."""
+    def serve(self, request: Request, flow: Flow, user: TransactionUser, now: float) -> ServerTransaction:
+        """Begin to serve a request that `receive_request` did not know. The transaction outlives its user, who is
+        therefore not kept alive by it."""
         machine = InviteServerTransaction if request.method == "INVITE" else NonInviteServerTransaction
         transaction: ServerTransaction = machine(request, timers=self._timers, reliable=flow.reliable)
         key = server_key(request)
-        entry = _Entry(self, transaction, key, flow, user)
-        self._servers[key] = entry
+        entry = _Entry(self, transaction, key, flow, ref(user))
+        entry.tag = user.local_tag
+        if flow.reliable:
+            entry.via = request.via
+        self._servers[key] = self._entries[transaction] = entry
         if request.to.tag is None:
-            self._merged[merge_key(request)] = key
+            entry.merge_key = merge_key(request)
+            self._merged[entry.merge_key] = key
         return transaction
 
     def respond(self, transaction: ServerTransaction, response: Response, now: float) -> None:
         """Send a response through its transaction; nothing happens where that has ended meanwhile."""
-        entry = self._servers.get(server_key(transaction.request))
-        if entry is None or entry.transaction is not transaction:
+        entry = self._entries.get(transaction)
+        if entry is None:
             self._counters["response_too_late"] += 1
             return
         transaction.send_response(response, now)
@@ -189,12 +210,11 @@ class TransactionLayer:
     def collect(self, entry: _Entry, now: float) -> None:
         """Pass on what a transaction left, drop it when it has ended, and note its next timer."""
         transaction = entry.transaction
-        via = transaction.request.via if isinstance(transaction, ServerTransaction) else None
         while transaction.to_send or transaction.to_user:
             messages, transaction.to_send = transaction.to_send, []
             events, transaction.to_user = transaction.to_user, []
             for data in messages:
-                self._transmit(entry.flow, data, via, now)
+                self._transmit(entry.flow, data, entry.via, now)
             for event in events:
                 self._tell(entry, event, now)
         if transaction.state is State.TERMINATED:
@@ -203,7 +223,7 @@ class TransactionLayer:
             self._schedule.update(entry)
 
     def _tell(self, entry: _Entry, event: object, now: float) -> None:
-        user, request = entry.user, entry.transaction.request
+        user, request = entry.user(), entry.transaction.request
         match event:
             case TimedOut() if isinstance(entry.transaction, ServerTransaction):
                 self._counters["failure_not_acknowledged"] += 1
@@ -219,10 +239,12 @@ class TransactionLayer:
                 user.request_failed(request, 503, now)
 
     def _remove(self, entry: _Entry) -> None:
-        request = entry.transaction.request
-        table = self._servers if isinstance(entry.transaction, ServerTransaction) else self._clients
+        table = self._clients
+        if isinstance(entry.transaction, ServerTransaction):
+            table = self._servers
+            self._entries.pop(entry.transaction, None)
+            if self._merged.get(entry.merge_key) == entry.key:
+                del self._merged[entry.merge_key]
         if table.get(entry.key) is entry:
             del table[entry.key]
-        if table is self._servers and self._merged.get(merge_key(request)) == entry.key:
-            del self._merged[merge_key(request)]
         self._schedule.cancel(entry)

@@ -96,6 +96,11 @@ class SipTransport:
         """The time by the clock that the core lives by: what commands on calls take as `now`."""
         return self._clock()
 
+    @property
+    def connections(self) -> int:
+        """How many TCP connections are open, both ways."""
+        return len(self._connections)
+
     def flush(self) -> None:
         """Send, hand out events, set the timer. Nobody has to call it: the core's `wake` sees to that."""
         if self._flushing or self._closed:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Sized
+from contextlib import suppress
 from dataclasses import replace
 
 from sipbridge.errors import LocalProtocolError, SipParseError
@@ -220,12 +221,14 @@ class UserAgent:
             call.receive_ack(ack, now)
 
     def _receive_cancel(self, cancel: Request, flow: Flow, now: float) -> None:
-        call = self._core.transactions.cancelled_by(cancel)
-        if call is None:
+        found = self._core.transactions.cancelled_by(cancel)
+        if found is None:
             self._reply(cancel, Refusal(481), flow, now)
             return
-        self._send(cancel.response(200, to_tag=call.local_tag), flow, now)
-        call.receive_cancel(cancel, now)
+        tag, call = found
+        self._send(cancel.response(200, to_tag=tag or self._tag(cancel)), flow, now)
+        if call is not None:
+            call.receive_cancel(cancel, now)
 
     def _receive_in_dialog(self, request: Request, flow: Flow, now: float) -> None:
         core = self._core
@@ -261,11 +264,10 @@ class UserAgent:
             self.counters["dropped_malformed"] += 1
             return
         self.counters["refused_malformed"] += 1
-        try:
+        with suppress(SipParseError):  # it may be the Via that is malformed: then it goes back as it came
             _stamp(response.headers, response.via, flow)
-            self._send(response, flow, now)
-        except SipParseError:
-            self.counters["dropped_malformed"] += 1
+        self._core.sign(response)
+        self._core.transmit(flow, response.serialize(), None, now)
 
     def _reply(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
         """Answer without a transaction (§8.2.7)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -204,7 +205,7 @@ def test_a_result_nobody_asked_for_or_a_second_one_is_not_sent() -> None:
 
 
 def test_a_turn_answered_with_all_results_known_leaves_nothing_to_go_on_with() -> None:
-    """The caller spoke while the tool ran: the server's own reply has seen the result already."""
+    """What waited was held up by the second call; the server's own reply to the caller has seen all there is."""
     driver = Driver().open()
     driver.server(created("r1"), call("r1", "a"), call("r1", "b"), done("r1"))
     driver.command("create_response")
@@ -307,8 +308,6 @@ def test_audio_that_nobody_has_taken_yet_is_not_handed_out_after_the_cancel() ->
         driver.server(message)
     heard = [event for event in driver.take_events() if isinstance(event, AssistantAudio)]
     assert len(heard) == 1
-    import json
-
     dialect.receive("realtime", json.dumps(audio("r1", "i2", 100)), 0.0)
     driver.command("cancel", [Played("r1", "i1", 40)])
     assert not [event for event in driver.take_events() if isinstance(event, AssistantAudio)]

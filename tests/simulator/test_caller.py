@@ -200,12 +200,21 @@ def test_an_unknown_host_is_an_error() -> None:
         replace(QUICK, target="tel:+15550100"),
         replace(QUICK, target="sip:a@127.0.0.1", dtmf="5x"),
         replace(QUICK, target="sip:a@127.0.0.1", barge_in=True),
+        replace(QUICK, target="sip:a@127.0.0.1", codecs=("MP3",)),
+        replace(QUICK, target="sip:a@127.0.0.1", from_="nobody"),
         replace(QUICK, target="sip:a@127.0.0.1", wav=Path("missing.wav")),
     ],
 )
 def test_options_that_cannot_be_used(options: CallOptions) -> None:
     with pytest.raises(ConfigError):
         asyncio.run(place_call(options))
+
+
+def test_a_recording_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    report, stub, _ = call(Manners(), replace(QUICK, seconds=0.2, record=tmp_path / "missing" / "heard.wav"))
+    assert "missing" in report.error
+    assert not report.ok
+    assert stub.ended
 
 
 def test_words_to_say() -> None:

@@ -24,6 +24,8 @@ def a_call() -> CallReport:
         "greeting<100",
         "reply<=700",
         "heard > 5000",
+        "answer",
+        "speech>5000",
         "2xx",
         "200",
         "flush>=120",

@@ -44,7 +44,8 @@ def test_the_greeting_is_timed_from_the_answer_and_only_its_first_sound() -> Non
     call.watch.speech_ended(900)
     call.watch.speech_started(1400)
     assert call.figures == {"greeting": 80}
-    assert call.entries[-1] == TimelineEntry(pytest.approx(1.08), "greeting heard after 80 ms")
+    assert call.entries[-1].text == "greeting heard after 80 ms"
+    assert call.entries[-1].at == pytest.approx(1.08)
 
 
 def test_the_answer_is_timed_from_the_last_sound_of_the_sentence() -> None:

@@ -257,11 +257,12 @@ class TestInviteServer:
 
     def test_a_2xx_can_be_repeated_by_the_tu_and_nothing_else_said(self) -> None:
         transaction = server("INVITE")
+        ok, busy = answer(transaction, 200), answer(transaction, 486)
         for now in (1.0, 1.5):
-            transaction.send_response(answer(transaction, 200), now)
+            transaction.send_response(ok, now)
         assert len(transaction.to_send) == 2
         with pytest.raises(LocalProtocolError):
-            transaction.send_response(answer(transaction, 486), 2.0)
+            transaction.send_response(busy, 2.0)
 
     def test_an_ack_with_the_branch_of_the_invite_reaches_the_tu(self) -> None:
         transaction = server("INVITE")
@@ -289,9 +290,10 @@ class TestNonInviteServer:
 
     def test_a_second_final_response_is_our_bug(self) -> None:
         transaction = server("BYE")
-        transaction.send_response(answer(transaction, 200), 0.2)
+        ok, error = answer(transaction, 200), answer(transaction, 500)
+        transaction.send_response(ok, 0.2)
         with pytest.raises(LocalProtocolError):
-            transaction.send_response(answer(transaction, 500), 0.3)
+            transaction.send_response(error, 0.3)
 
 
 def test_a_clock_that_stood_still_makes_no_burst() -> None:
