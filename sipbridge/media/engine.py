@@ -111,6 +111,7 @@ class MediaEngine:
         self._advancing: list[_Seat] = []  # those whose packet time this tick is
         self._phases = [0] * _PHASES
         self._events: list[MediaEvent] = []
+        self._leg_started = asyncio.Event()
         self.late_max = 0.0
         """The longest, in seconds, that a tick was behind its time."""
         self.stalled_ms = 0
@@ -149,6 +150,7 @@ class MediaEngine:
         self._due.setdefault(first + (phase - first) % _PHASES, []).append(seat)
         self._selector.register(sockets.rtp, selectors.EVENT_READ, seat)
         self._selector.register(sockets.rtcp, selectors.EVENT_READ, seat)
+        self._leg_started.set()
         return handle
 
     def update(self, handle: Handle, params: MediaParams) -> None:
@@ -171,7 +173,7 @@ class MediaEngine:
         return seat.leg.stats()
 
     def shut_down(self) -> None:
-        """Close all legs and ports."""
+        """Close all legs and ports, once `run` has been cancelled."""
         for handle in tuple(self._seats):
             self.close(handle)
         for local_port in tuple(self._reserved):
@@ -228,16 +230,13 @@ class MediaEngine:
     async def run(self, dispatch: Callable[[MediaEvent], None]) -> None:
         """Serve all legs until cancelled. `dispatch` gets each event, on the loop's thread; it must not block. Where it
         raises, that is logged and concerns only that event: one call's fault must not silence the others."""
-        loop = asyncio.get_running_loop()
-        self._epoch = self._clock() - self._tick * TICK_SECONDS
+        self._restart_clock()
         while True:
-            wake = loop.create_future()
-            delay = self._epoch + (self._tick + 1) * TICK_SECONDS - self._clock()
-            timer = loop.call_later(max(0.0, delay), _wake, wake)
-            try:
-                await wake
-            finally:
-                timer.cancel()
+            if not self._seats:  # an idle gateway has no use for 200 wake-ups a second
+                self._leg_started.clear()
+                await self._leg_started.wait()
+                self._restart_clock()
+            await self._until_next_tick()
             self.tick()
             for event in self.collect():
                 if event.handle not in self._seats:
@@ -247,15 +246,30 @@ class MediaEngine:
                 except Exception:
                     logger.exception("a media event was not handled: %s", type(event).__name__)
 
+    def _restart_clock(self) -> None:
+        """The next tick is one tick from now."""
+        self._epoch = self._clock() - self._tick * TICK_SECONDS
+
+    async def _until_next_tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        delay = self._epoch + (self._tick + 1) * TICK_SECONDS - self._clock()
+        wake = loop.create_future()
+        # Also where it is late: what else the loop has to do comes between two ticks in any case.
+        timer = loop.call_later(max(0.0, delay), _wake, wake)
+        try:
+            await wake
+        finally:
+            timer.cancel()
+
     def tick(self) -> None:
         """Send the packets that are due. `run` does this every 5 ms."""
         now = self._clock()
         late = now - self._epoch - (self._tick + 1) * TICK_SECONDS
+        if late > self.late_max:
+            self.late_max = late
         if late > _MAX_CATCH_UP_TICKS * TICK_SECONDS:
             late = self._give_up_time(late)
         self._tick += 1
-        if late > self.late_max:
-            self.late_max = late
         seats = self._due.pop(self._tick, None)
         if seats is None:
             return
@@ -310,7 +324,7 @@ class MediaEngine:
             seat.leg.advance(now, events)
         self._advancing, due = [], self._advancing
         self._events = []
-        self._take_audio([seat.leg for seat in dict.fromkeys(heard + due)], events)
+        self._take_audio([seat.leg for seat in dict.fromkeys(heard + due) if seat.open], events)
         return events
 
     def _take_audio(self, legs: list[Leg], events: list[MediaEvent]) -> None:
