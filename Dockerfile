@@ -1,0 +1,33 @@
+# sipbridge in a container. SIP and RTP want many UDP ports and true source addresses: run it on the host's network.
+#
+#   docker build -t sipbridge .
+#   docker run --network host -v "$PWD/config:/etc/sipbridge:ro" -e OPENAI_API_KEY sipbridge
+#
+# scripts/check-dockerfile.sh runs these steps in a plain folder where there is no container engine.
+
+FROM debian:trixie-slim AS build
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY sipbridge ./sipbridge
+RUN python3 -m venv /opt/sipbridge \
+    && /opt/sipbridge/bin/pip install --no-cache-dir --disable-pip-version-check ".[fast]"
+
+FROM debian:trixie-slim
+# espeak-ng is for the embedded provider: it speaks the texts that do not ship as recordings.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates espeak-ng python3 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --home-dir /var/lib/sipbridge --create-home --shell /usr/sbin/nologin sipbridge
+COPY --from=build /opt/sipbridge /opt/sipbridge
+COPY config /etc/sipbridge
+ENV PATH=/opt/sipbridge/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /var/lib/sipbridge
+USER sipbridge
+EXPOSE 5060/udp 5060/tcp
+# An OPTIONS to the node itself. Give another address where `sip.listen` has no 127.0.0.1:5060.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-m", "sipbridge.health", "127.0.0.1:5060"]
+ENTRYPOINT ["sipbridge"]
+CMD ["serve", "-c", "/etc/sipbridge/sipbridge.yaml"]

@@ -1,0 +1,57 @@
+# Everything sets itself up: `make run` and `make test` need git, make, a C compiler and python3 (>= 3.11) with venv.
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all quick quick-3.13 lint types format bench setup setup-test lab clean
+
+PYTHON_BIN := .venv/bin
+# Where a second Python is found, the tests that need no peer run on it too (see scripts/python.sh).
+SECOND := .venv-3.13
+# Tests find espeak-ng where `make lab` put it.
+SIPBRIDGE_LAB ?= $(CURDIR)/.lab
+export SIPBRIDGE_LAB
+test test-all quick quick-3.13: export PATH := $(SIPBRIDGE_LAB)/bin:$(PATH)
+
+help: ## these lines
+	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+run: setup ## start the gateway, place a call to it, stay up (needs no key, no network, no peer)
+	@$(PYTHON_BIN)/sipbridge demo
+
+test: setup-test lab lint types quick-3.13 ## what CI runs: lint, types, all quick tests, each real peer's main cases
+	$(PYTHON_BIN)/pytest -q -m "not slow"
+
+test-all: setup-test lab lint types quick-3.13 ## test, and what takes longer
+	$(PYTHON_BIN)/pytest -q
+
+quick: setup-test ## the tests that need no real peer
+	$(PYTHON_BIN)/pytest -q -m "not slow and not interop"
+
+quick-3.13: setup-test
+	@scripts/quick-3.13.sh $(SECOND)
+
+lint: setup-test ## ruff, both linter and formatter
+	$(PYTHON_BIN)/ruff check .
+	$(PYTHON_BIN)/ruff format --check .
+
+types: setup-test ## mypy --strict
+	$(PYTHON_BIN)/mypy
+
+format: setup-test ## let ruff rewrite what it can
+	$(PYTHON_BIN)/ruff check --fix .
+	$(PYTHON_BIN)/ruff format .
+
+bench: setup-test ## the figures of bench/README.md
+	$(PYTHON_BIN)/python -m bench
+
+setup:
+	@scripts/setup.sh .venv fast
+
+setup-test:
+	@scripts/setup.sh .venv fast,test
+
+# A machine without apt can still run the tests: those with real peers are skipped, with the reason. Not in CI.
+lab: ## install the real peers (SIPp, baresip, espeak-ng) into .lab/
+	@scripts/lab.sh || { test "$$CI" != true && echo "lab: going on without; tests that need these peers are skipped"; }
+
+clean: ## delete what the set-up made
+	scripts/lab.sh --remove
+	rm -rf .venv $(SECOND) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

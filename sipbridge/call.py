@@ -1,0 +1,414 @@
+"""CallSession: one conversation, one task group. Read this first.
+
+    uplink      media_event(Audio)     -> Agent.push_audio                                     caller to agent
+    downlink    AssistantAudio         -> Turn.may_play -> MediaStream.play                     agent to caller
+    interrupt   UserSpeechStarted      -> Turn.interrupt -> MediaStream.discard -> Agent.cancel
+
+SIP and media events arrive straight from the gateway, synchronously; the agent's are iterated in `_converse`. Whatever
+ends the call goes through `end`, once; `run` then closes the dialog, the sound and the model, in every case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol, assert_never
+
+import structlog
+
+from sipbridge.agent import (
+    Agent,
+    AgentError,
+    AgentEvent,
+    AgentOptions,
+    AssistantAudio,
+    AssistantInterrupted,
+    AssistantText,
+    AssistantTurnEnd,
+    AssistantTurnStarted,
+    Reconnecting,
+    Resumed,
+    SessionClosed,
+    SessionOpen,
+    ToolCall,
+    ToolCallCancelled,
+    ToolCallDelta,
+    Usage,
+    UserSpeechEnded,
+    UserSpeechStarted,
+    UserTranscript,
+)
+from sipbridge.audio import AudioFormat
+from sipbridge.errors import MediaError, SipbridgeError
+from sipbridge.leg import SipLeg
+from sipbridge.media.convert import Converter
+from sipbridge.media.events import Audio, Drained, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
+from sipbridge.outcome import CallReport, Ended, reason_header
+from sipbridge.prompts import load_prompt
+from sipbridge.providers import capabilities_of
+from sipbridge.sip.events import CallEnded, EndCause, SipEvent
+from sipbridge.tenants import CallFields, Tenant
+from sipbridge.tools import toolbox_for
+from sipbridge.turn import Turn, Verdict
+
+log = structlog.get_logger(__name__)
+
+_KEYS_TOGETHER_S = 1.0
+"""Keys pressed in quicker succession than this reach the model as one message."""
+_AFTER_GOODBYE_S = 0.2
+"""Between the last packet of a goodbye and BYE: the far end's playout buffer still holds that packet."""
+_LONGEST_FAREWELL_S = 30.0
+
+
+class NewAgent(Protocol):
+    def __call__(self, credential: Mapping[str, Any], options: AgentOptions, *, connect_timeout: float) -> Agent: ...
+
+
+class CallSession:
+    """One conversation from its INVITE to its end. `await run()` is its whole life; everything else is an input."""
+
+    def __init__(
+        self,
+        leg: SipLeg,
+        tenant: Tenant,
+        fields: CallFields,
+        *,
+        new_agent: NewAgent,
+        max_seconds: float = 3600,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        config = tenant.config
+        self._leg = leg
+        self._tenant = tenant
+        self._fields = fields
+        self._new_agent = new_agent
+        self._max_seconds = max_seconds
+        self._clock = clock
+        self._deadlines = config.deadlines
+        self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
+        self._turn = Turn(barge_in=config.barge_in.enabled, protect_greeting_ms=config.barge_in.protect_greeting_ms)
+        self._toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
+        capabilities = capabilities_of(config.agent.provider)
+        self._native_formats = capabilities.native_formats if config.agent.native_audio else frozenset()
+        self._uplink, self._downlink = capabilities.input_format, capabilities.output_format
+
+        self._agent: Agent | None = None
+        self._agent_lost = False
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tool_tasks: dict[str, asyncio.Task[None]] = {}
+        self._tool_calls_answered: set[str] = set()
+        self._floor_moved = asyncio.Event()
+        self._over = asyncio.Event()
+        self._outcome: tuple[Ended, str] | None = None
+        self._keys = ""
+        self._keys_timer: asyncio.TimerHandle | None = None
+        self._began = self._ended_at = clock()
+        self._answered_at: float | None = None
+        self._barge_ins = 0
+
+    # --- the call's life --------------------------------------------------------------------------
+
+    async def run(self) -> CallReport:
+        """Answer, converse, clean up. Raises nothing but cancellation, and has cleaned up even then."""
+        self._log.info("call began", to=self._fields.to)
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                self._spawn(self._live())
+                self._spawn(self._limit())
+                await self._over.wait()
+                for task in tuple(self._tasks):
+                    task.cancel()
+        except* Exception:
+            self._log.exception("call failed")
+            self.end(Ended.INTERNAL_ERROR)
+        finally:
+            self.end(Ended.SHUTDOWN)
+            await self._shut()
+        report = self._report()
+        self._log.info("call ended", **{**asdict(report), "ended": report.ended.value})
+        return report
+
+    def end(self, ended: Ended, detail: str = "") -> None:
+        """End the call now. The first reason given stands."""
+        if self._outcome is None:
+            self._outcome = (ended, detail)
+            self._ended_at = self._clock()
+            self._over.set()
+
+    async def _live(self) -> None:
+        agent = await self._answer()
+        if agent is None:
+            return
+        await self._leg.media_open.wait()
+        greeting = self._tenant.greeting(self._fields)
+        if greeting is not None:
+            agent.say(greeting)
+        await self._converse(agent)
+
+    async def _answer(self) -> Agent | None:
+        """180 while the model connects, 200 when it can hear, 480 when it cannot: never a 200 followed by silence."""
+        try:
+            self._leg.negotiate()
+        except MediaError as error:
+            self._refuse(error.sip_status, Ended.REFUSED, str(error))
+            return None
+        codec = self._leg.codec
+        if codec is not None and codec.audio_format in self._native_formats:
+            self._uplink = self._downlink = codec.audio_format
+        self._leg.ring()
+        seconds = self._deadlines.connect_seconds
+        try:
+            options = self._tenant.agent_options(self._fields, self._uplink, self._downlink, self._toolbox.declarations)
+            agent = self._agent = self._new_agent(self._tenant.credential(), options, connect_timeout=seconds)
+            async with asyncio.timeout(seconds):
+                await agent.start()
+        except TimeoutError:
+            self._refuse(480, Ended.AGENT_NOT_READY, f"the agent was not ready within {seconds:g} s")
+            return None
+        except SipbridgeError as error:
+            self._refuse(480, Ended.AGENT_NOT_READY, str(error))
+            return None
+        self._answered_at = self._clock()
+        self._leg.answer(self._uplink, self._downlink)
+        return agent
+
+    def _refuse(self, status: int, ended: Ended, detail: str) -> None:
+        self._leg.reject(status, reason_header(ended, detail))
+        self.end(ended, detail)
+
+    async def _limit(self) -> None:
+        """The longest that a call may last, and a word before it is cut."""
+        await asyncio.sleep(self._max_seconds)
+        farewell = self._tenant.config.agent.farewell
+        if farewell is not None and self._agent is not None and not self._agent_lost:
+            replies = self._turn.replies
+            self._agent.say(farewell)
+            await self._until(lambda: self._turn.replies > replies, self._deadlines.reply_seconds)
+        else:
+            self._say_prompt("goodbye")
+        self._turn.close_floor()
+        await self._until_silent()
+        self.end(Ended.TOO_LONG, f"{self._max_seconds:g} s")
+
+    async def _shut(self) -> None:
+        assert self._outcome is not None
+        if self._keys_timer is not None:
+            self._keys_timer.cancel()
+        self._leg.close(reason_header(*self._outcome))
+        if self._agent is not None:
+            await self._agent.close()
+
+    # --- the agent's events: downlink -------------------------------------------------------------
+
+    async def _converse(self, agent: Agent) -> None:
+        closed = "closed"
+        async for event in agent:
+            if isinstance(event, SessionClosed):
+                closed = event.reason
+            self._agent_event(agent, event)
+            self._floor_moved.set()
+        # The model is gone and the caller is still there: a sentence and BYE, not dead air.
+        self._agent_lost = True
+        self._turn.close_floor()
+        self._finish(self._turn.model_lost())
+        self._say_prompt("unavailable")
+        await self._until_silent()
+        self.end(Ended.PROVIDER_FAILED, closed)
+
+    def _agent_event(self, agent: Agent, event: AgentEvent) -> None:
+        stream = self._leg.stream
+        match event:
+            case AssistantAudio(reply_id, item_id, pcm):
+                if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
+                    stream.play(pcm, reply_id, item_id)
+            case UserSpeechStarted():
+                self._interrupt()
+            case AssistantTurnStarted(reply_id):
+                self._turn.reply_started(reply_id)
+            case AssistantInterrupted(reply_id):
+                if self._turn.cut(reply_id, self._clock()) is Verdict.DISCARD:
+                    self._flush()
+            case AssistantTurnEnd(reply_id):
+                self._finish(self._turn.reply_ended(reply_id))
+            case ToolCall():
+                self._tool_tasks[event.call_id] = self._spawn(self._run_tool(agent, event))
+            case ToolCallCancelled(call_id):
+                if task := self._tool_tasks.pop(call_id, None):
+                    task.cancel()
+            case AgentError(message, code, fatal):
+                self._log.warning("agent error", message=message, code=code, fatal=fatal)
+            case SessionOpen() | SessionClosed() | Reconnecting() | Resumed():
+                self._log.debug("agent session", now=type(event).__name__)
+            case UserSpeechEnded() | UserTranscript() | AssistantText() | ToolCallDelta() | Usage():
+                pass
+            case _:
+                assert_never(event)
+
+    def _finish(self, item_ids: tuple[str, ...]) -> None:
+        """No more audio of these items will come; when they have been heard, `Drained` says so."""
+        if self._leg.stream is not None:
+            for item_id in item_ids:
+                self._leg.stream.finish(item_id)
+
+    # --- barge-in ---------------------------------------------------------------------------------
+
+    def _interrupt(self) -> None:
+        """The caller speaks or presses a key."""
+        if self._turn.interrupt(self._clock()) is Verdict.DISCARD:
+            self._flush()
+
+    def _flush(self) -> None:
+        """No old audio after the fade, and the model's memory ends where the caller's does."""
+        self._barge_ins += 1
+        played = self._leg.stream.discard() if self._leg.stream else ()
+        if self._agent is not None and not self._agent_lost:
+            self._agent.cancel(played)
+        self._floor_moved.set()
+
+    # --- the caller's sound and keys: uplink ------------------------------------------------------
+
+    def media_event(self, event: MediaEvent) -> None:
+        match event:
+            case Audio(pcm=pcm):
+                if self._agent is not None and not self._agent_lost:
+                    self._agent.push_audio(pcm)
+            case Drained(item_id=item_id):
+                self._turn.item_heard(item_id)
+                self._floor_moved.set()
+            case KeyPressed(digit=digit):
+                self._key_pressed(digit)
+            case MediaTimeout(seconds=seconds):
+                self.end(Ended.MEDIA_TIMEOUT, f"no audio from the caller for {seconds:g} s")
+            case SourceChanged():
+                self._log.debug("media source learned")
+            case _:
+                assert_never(event)
+
+    def _key_pressed(self, digit: str) -> None:
+        self._interrupt()
+        self._keys += digit
+        if self._keys_timer is not None:
+            self._keys_timer.cancel()
+        self._keys_timer = asyncio.get_running_loop().call_later(_KEYS_TOGETHER_S, self._send_keys)
+
+    def _send_keys(self) -> None:
+        keys, self._keys = self._keys, ""
+        self._tell_agent(f"The caller pressed {' '.join(keys)}.")
+
+    def _tell_agent(self, text: str) -> None:
+        """Something that happened, in words, to which the agent should react."""
+        if self._agent is not None and not self._agent_lost:
+            self._agent.send_text(text)
+            self._agent.create_response()
+
+    # --- what signalling brings -------------------------------------------------------------------
+
+    def sip_event(self, event: SipEvent) -> None:
+        self._leg.sip_event(event)
+        if isinstance(event, CallEnded):
+            self._dialog_ended(event)
+        elif self._leg.failure:
+            self.end(Ended.SIGNALLING_FAILED, self._leg.failure)
+
+    def _dialog_ended(self, event: CallEnded) -> None:
+        match event.cause:
+            case EndCause.REMOTE_BYE:
+                # After an accepted REFER many PBXs end our leg themselves, before or instead of the last NOTIFY.
+                transferred = self._leg.transfer_accepted
+                self.end(Ended.TRANSFERRED if transferred else Ended.CALLER_HUNG_UP, event.reason)
+            case EndCause.CANCELLED:
+                self.end(Ended.CALLER_CANCELLED, event.reason)
+            case cause:
+                self.end(Ended.SIGNALLING_FAILED, f"{cause.value} {event.reason}".strip())
+
+    # --- tools (the `CallControl` of sipbridge.tools) ---------------------------------------------
+
+    async def _run_tool(self, agent: Agent, request: ToolCall) -> None:
+        result = await self._toolbox.run(self, request)
+        self._tool_tasks.pop(request.call_id, None)
+        if result is None or self._agent_lost:
+            return
+        if request.call_id in self._tool_calls_answered:
+            self._tell_agent(result)
+        else:
+            agent.send_tool_result(request.call_id, result)
+
+    async def end_call(self, request: ToolCall, reason: str) -> None:
+        self._turn.close_floor()
+        await self._announce(request, "The line is still open: say goodbye in one short sentence, nothing else.")
+        await asyncio.sleep(_AFTER_GOODBYE_S)
+        self.end(Ended.AGENT_HUNG_UP, reason)
+
+    async def transfer(self, request: ToolCall, name: str, target: str) -> str:
+        await self._announce(request, f"Tell the caller in one short sentence that you put them through to {name}.")
+        failure = await self._leg.refer(target)
+        if not failure:
+            self.end(Ended.TRANSFERRED, name)
+            await asyncio.Event().wait()  # until `run` cancels this task: nobody is left to be answered
+        return failure
+
+    async def _announce(self, request: ToolCall, prompt: str) -> None:
+        """Return when what the agent has to say to its request was heard; where it said nothing, ask it to."""
+        if not self._turn.spoke(request.reply_id) and self._agent is not None:
+            replies = self._turn.replies
+            self._tool_calls_answered.add(request.call_id)
+            self._agent.send_tool_result(request.call_id, prompt)
+            await self._until(lambda: self._turn.replies > replies, self._deadlines.reply_seconds)
+        await self._until_silent()
+
+    # --- waiting and saying -----------------------------------------------------------------------
+
+    async def _until_silent(self) -> None:
+        await self._until(lambda: self._turn.silent, _LONGEST_FAREWELL_S)
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Return when the condition holds, or when it has not for so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    self._floor_moved.clear()
+                    await self._floor_moved.wait()
+        except TimeoutError:
+            self._log.warning("gave up waiting", seconds=seconds)
+
+    def _say_prompt(self, name: str) -> None:
+        """A sentence that ships with sipbridge, for when no agent can speak."""
+        stream = self._leg.stream
+        if stream is None:
+            return
+        rate = self._downlink.rate
+        data = Converter(AudioFormat("pcm16", rate), self._downlink).process(load_prompt(name, rate))
+        reply_id = item_id = f"prompt-{name}"
+        if self._turn.may_play(reply_id, item_id, len(data), self._clock()):
+            self._turn.reply_ended(reply_id)
+            stream.play(data, reply_id, item_id)
+            stream.finish(item_id)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        assert self._group is not None
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _report(self) -> CallReport:
+        assert self._outcome is not None
+        ended, detail = self._outcome
+        answered = self._answered_at
+        codec = self._leg.codec
+        return CallReport(
+            call_id=self._fields.call_id,
+            tenant=self._tenant.id,
+            ended=ended,
+            detail=detail,
+            codec=codec.name if codec else None,
+            setup_ms=None if answered is None else round((answered - self._began) * 1000),
+            seconds=round(self._ended_at - self._began, 3),
+            replies=self._turn.replies,
+            barge_ins=self._barge_ins,
+            late_bytes_dropped=self._turn.dropped_bytes,
+            uplink_dropped_ms=self._agent.uplink_dropped_ms if self._agent else 0.0,
+        )

@@ -1,0 +1,282 @@
+"""The command line: arguments, logging, exit codes. What the commands do is elsewhere.
+
+Exit status: 0, 1 (it failed) or 2 (wrong usage or configuration).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from sipbridge import __version__, logs
+from sipbridge.errors import ConfigError, SipbridgeError
+
+app = typer.Typer(
+    name="sipbridge",
+    help="A telephony gateway: phone calls talk to realtime speech models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Show what the configuration may contain.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="sipbridge.yaml")]
+DEFAULT_CONFIG = Path("config/sipbridge.yaml")
+T = TypeVar("T")
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except ConfigError as error:
+        sys.exit(_failed(error, 2))
+    except (SipbridgeError, OSError) as error:
+        sys.exit(_failed(error, 1))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _failed(error: Exception, status: int) -> int:
+    print(f"sipbridge: {error}", file=sys.stderr)
+    return status
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run it on uvloop where that is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    log: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
+    log_json: Annotated[bool, typer.Option("--log-json", help="One JSON object a line.")] = False,
+) -> None:
+    if version:
+        print(f"sipbridge {__version__}")
+        raise typer.Exit
+    if log not in ("debug", "info", "warning", "error"):
+        raise typer.BadParameter(f"{log!r} is none of debug, info, warning, error", param_hint="--log")
+    logs.set_up(log, json=log_json)  # type: ignore[arg-type]  # checked above
+
+
+@app.command()
+def serve(
+    config: ConfigPath = DEFAULT_CONFIG,
+    drain_seconds: Annotated[float, typer.Option(help="How long calls may go on after SIGTERM.")] = 10,
+) -> None:
+    """Answer calls until told to stop: the first SIGTERM or Ctrl-C drains, a second one ends everything at once."""
+    run(_serve(config, drain_seconds))
+
+
+async def _serve(path: Path, drain_seconds: float) -> None:
+    from sipbridge.gateway import Gateway
+
+    config, tenants = _load(path)
+    stop, now = _signals()
+    async with Gateway(config, tenants) as gateway:
+        await stop.wait()
+        drained = asyncio.create_task(gateway.drain(drain_seconds))
+        forced = asyncio.create_task(now.wait())
+        await asyncio.wait({drained, forced}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (drained, forced):
+            task.cancel()
+
+
+def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Set by the first SIGTERM or SIGINT, and by the second."""
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def signalled() -> None:
+        (second if first.is_set() else first).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
+    return first, second
+
+
+def _load(path: Path) -> tuple[Any, Any]:
+    """Configuration and tenants, with what will have no effect said aloud."""
+    from sipbridge.config import load_config
+    from sipbridge.tenants import TenantDirectory, warnings
+
+    config = load_config(path)
+    tenants = TenantDirectory.load(config, path.parent)
+    for warning in warnings(config):
+        print(f"{path}: warning: {warning}", file=sys.stderr)
+    for tenant in tenants.tenants:
+        for warning in warnings(tenant.config):
+            print(f"tenant {tenant.id}: warning: {warning}", file=sys.stderr)
+    return config, tenants
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the call: 0 if it went well, else 1.")] = False,
+) -> None:
+    """Start a gateway on the embedded model, place a real call to it, and stay up for yours."""
+    if not run(_demo(once)):
+        raise typer.Exit(1)
+
+
+async def _demo(once: bool) -> bool:
+    from sipbridge.demo import demonstrate
+
+    stop, _ = _signals()
+    shown = asyncio.create_task(demonstrate(stop, once=once))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({shown, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not shown.done():
+        shown.cancel()
+        await asyncio.wait({shown})
+        return True
+    return shown.result()
+
+
+@app.command()
+def call(
+    target: Annotated[str, typer.Argument(help="sip:USER@HOST[:PORT]")],
+    wav: Annotated[Path | None, typer.Option(help="Say this file once the greeting is over.")] = None,
+    say: Annotated[str | None, typer.Option(help="Say these words (with espeak-ng).")] = None,
+    record: Annotated[Path | None, typer.Option(help="Write what is heard to this WAV.")] = None,
+    stereo: Annotated[bool, typer.Option(help="Record both: left what is said, right what is heard.")] = False,
+    dtmf: Annotated[str, typer.Option(help="Press these keys, each after the last was answered.")] = "",
+    barge_in: Annotated[bool, typer.Option("--barge-in", help="Interrupt the answer.")] = False,
+    seconds: Annotated[float | None, typer.Option(help="Hang up so long after the answer.")] = None,
+    expect: Annotated[str, typer.Option(help="answered, greeting<2000, busy, 480 ...: else exit 1.")] = "",
+    codec: Annotated[list[str] | None, typer.Option(help="Offer these, in this order.")] = None,
+) -> None:
+    """Be a phone: dial, speak, press keys, record, and print what happened when."""
+    from sipbridge.simulator.caller import CallOptions, place_call
+    from sipbridge.simulator.caller_report import parse_expectations
+
+    options = CallOptions(
+        target=target,
+        wav=wav,
+        say=say,
+        record=record,
+        stereo=stereo,
+        dtmf=dtmf,
+        barge_in=barge_in,
+        seconds=seconds,
+        expect=parse_expectations(expect),
+        codecs=tuple(codec) if codec else ("PCMU", "PCMA"),
+    )
+    report = run(place_call(options, print))
+    print(*report.summary(), sep="\n")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Read the configuration and the tenants, and say what is wrong with them."""
+    _, tenants = _load(config)
+    missing = []
+    for tenant in tenants.tenants:
+        try:
+            tenant.credential()
+        except ConfigError as error:
+            missing.append(f"tenant {tenant.id}: agent.api_key: {error}")
+    for line in missing:
+        print(line, file=sys.stderr)
+    print(f"{config}: {len(tenants.tenants)} tenants: {', '.join(tenant.id for tenant in tenants.tenants)}")
+    if missing:
+        raise typer.Exit(2)
+
+
+@app.command()
+def route(
+    to: Annotated[str, typer.Option(help="The dialled user part.")],
+    caller: Annotated[str, typer.Option("--from", help="The caller.")] = "",
+    trunk: Annotated[str | None, typer.Option(help="The trunk that the call comes by.")] = None,
+    header: Annotated[list[str] | None, typer.Option(help="NAME: VALUE, as often as needed.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Say which tenant a call would be for, and why not the others."""
+    from sipbridge.tenants import CallFields
+
+    _, tenants = _load(config)
+    headers = dict(_header(text) for text in header or ())
+    fields = CallFields(to=to, caller=caller, trunk=trunk, headers=headers)
+    for tenant, reason in tenants.explain(fields):
+        print(f"{tenant}: {reason}")
+    if tenants.resolve(fields) is None:
+        raise typer.Exit(1)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise typer.BadParameter(f"{text!r}: expected NAME: VALUE", param_hint="--header")
+    return name.strip(), value.strip()
+
+
+@config_app.command("schema")
+def config_schema(tenant: Annotated[bool, typer.Option(help="Of a tenant's file.")] = False) -> None:
+    """Print the JSON Schema, for editors."""
+    from sipbridge.config import Config, TenantConfig
+
+    print(json.dumps((TenantConfig if tenant else Config).model_json_schema(), indent=2))
+
+
+@app.command()
+def simulate(
+    wire: Annotated[str, typer.Argument(help="Whose wire format: openai.")],
+    port: Annotated[int, typer.Option(help="0: any free one.")] = 8765,
+    wav: Annotated[Path | None, typer.Option(help="What it says; a tone without one.")] = None,
+    text: Annotated[str, typer.Option(help="What it claims to say.")] = "This is the simulated model speaking.",
+    seconds: Annotated[float, typer.Option(help="How long the tone lasts.")] = 2.0,
+    tone: Annotated[float, typer.Option(help="Its frequency in Hz.")] = 440.0,
+    transcript: Annotated[list[str] | None, typer.Option(help="What it claims to hear, turn by turn.")] = None,
+    tool: Annotated[list[str] | None, typer.Option(help="REPLY:NAME {JSON}: call a tool in that reply.")] = None,
+    speed: Annotated[float, typer.Option(help="How much faster than realtime it generates; 0: at once.")] = 8.0,
+    fault: Annotated[str | None, typer.Option(help="NAME or NAME:ARGUMENT, such as close:1011 or status:401.")] = None,
+) -> None:
+    """Be a realtime model behind a WebSocket, to try the gateway and its failures without a vendor."""
+    from sipbridge.simulator.model import WIRES, ModelServer
+    from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
+
+    if wire not in WIRES:
+        raise typer.BadParameter(f"{wire!r} cannot be simulated; there is: {', '.join(WIRES)}", param_hint="WIRE")
+    tools = {}
+    for entry in tool or ():
+        number, _, rest = entry.partition(":")
+        name, _, arguments = rest.strip().partition(" ")
+        if not number.isdigit() or not name:
+            raise typer.BadParameter(f"{entry!r}: expected REPLY:NAME {{JSON}}", param_hint="--tool")
+        tools[int(number)] = ToolUse(name, arguments or "{}")
+    try:
+        broken = None if fault is None else Fault.parse(fault)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--fault") from error
+    script = Script(
+        utterances=(Utterance(text, seconds, tone, wav),),
+        transcripts=tuple(transcript) if transcript else Script().transcripts,
+        tools=tools,
+        speed=speed,
+        fault=broken,
+    )
+
+    async def listen() -> None:
+        async with ModelServer(script, wire=wire, port=port) as server:
+            print(f"{wire} is simulated at {server.url}", flush=True)
+            stop, _ = _signals()
+            await stop.wait()
+
+    run(listen())

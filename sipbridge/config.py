@@ -1,0 +1,364 @@
+"""The configuration's shape: pydantic models of `sipbridge.yaml` and of a tenant's file.
+
+Names and defaults are documented in docs/configuration.md. Keys that belong to the shape but that this version does not
+act on yet carry `PLANNED`: setting one is allowed and reported by `not_in_use()`; where ignoring a key would be unsafe
+(authentication, encryption), it is refused instead.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from sipbridge.configfile import Section, load
+from sipbridge.errors import ConfigError
+
+PLANNED: Final = "planned"
+"""Metadata of a key that is part of the shape and has no effect yet."""
+
+
+class Secret:
+    """A secret by reference: `${NAME}` (environment) or `file:PATH`; shown by nobody, read when it is needed."""
+
+    def __init__(self, reference: str) -> None:
+        self._reference = reference
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def reveal(self) -> str:
+        """The value. Raises `ConfigError` naming the variable or file that is missing."""
+        if self._reference.startswith("file:"):
+            path = Path(self._reference.removeprefix("file:"))
+            try:
+                return path.read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ConfigError(f"the secret file {path} cannot be read: {error.strerror}") from error
+        return _VARIABLE.sub(_from_environment, self._reference)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _from_environment(match: re.Match[str]) -> str:
+    value = os.environ.get(match[1])
+    if value is None:
+        raise ConfigError(f"the environment variable {match[1]} is not set")
+    return value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+
+
+def _parse_ports(value: object) -> object:
+    match = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError("a range of ports is expected, such as 16384-32767")
+    first, last = int(match[1]), int(match[2])
+    if not 1024 <= first < last <= 65535:
+        raise ValueError("ports lie between 1024 and 65535, the first below the last")
+    return (first, last)
+
+
+Ports = Annotated[
+    tuple[int, int], BeforeValidator(_parse_ports), PlainSerializer(lambda ports: f"{ports[0]}-{ports[1]}")
+]
+
+# --- sipbridge.yaml ---------------------------------------------------------------------------------------------------
+
+_LISTENER = re.compile(r"(udp|tcp|tls|ws|wss)://(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):(\d{1,5})")
+
+
+class Node(Section):
+    id: str | None = None
+
+
+class Tls(Section):
+    certificate: str | None = None
+    key: str | None = None
+    verify_peer: bool = True
+
+
+class Sip(Section):
+    listen: tuple[str, ...] = ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
+    public_address: str | None = None
+    tls: Annotated[Tls, PLANNED] = Tls()
+    unknown_sources: Literal["silence", "forbid"] = "silence"
+    accounts: tuple[dict[str, Any], ...] = ()
+
+    @field_validator("listen")
+    @classmethod
+    def _listeners(cls, listen: tuple[str, ...]) -> tuple[str, ...]:
+        if not listen:
+            raise ValueError("at least one listener is needed")
+        for url in listen:
+            match = _LISTENER.fullmatch(url)
+            if not match or int(match[3]) > 65535:
+                raise ValueError(f"{url!r}: expected udp://ADDRESS:PORT or tcp://ADDRESS:PORT")
+            if match[1] not in ("udp", "tcp"):
+                raise ValueError(f"{url!r}: {match[1]} listeners do not exist yet; udp and tcp do")
+        return listen
+
+    @field_validator("accounts")
+    @classmethod
+    def _no_registrar_yet(cls, accounts: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        if accounts:
+            raise ValueError("registering at sipbridge does not exist yet")
+        return accounts
+
+
+class Media(Section):
+    address: str = "127.0.0.1"
+    ports: Ports = (16384, 32767)
+    codecs: tuple[Literal["opus", "G722", "PCMU", "PCMA"], ...] = ("opus", "G722", "PCMU", "PCMA")
+    srtp: Literal["off", "optional", "required"] = "optional"
+
+    @field_validator("srtp")
+    @classmethod
+    def _no_srtp_yet(cls, srtp: str) -> str:
+        return _refuse_required_srtp(srtp)
+
+
+def _refuse_required_srtp(srtp: str) -> str:
+    if srtp == "required":
+        raise ValueError("SRTP does not exist yet, so it cannot be required; calls would be refused")
+    return srtp
+
+
+class NodeLimits(Section):
+    max_calls: int = Field(default=300, ge=1)
+    max_call_seconds: float = Field(default=3600, gt=0)
+    media_timeout_seconds: float = Field(default=30, gt=0)
+
+
+class Trunk(Section):
+    name: str = Field(min_length=1)
+    sources: tuple[str, ...] = ()
+    auth: dict[str, Any] | None = None
+    register_at: dict[str, Any] | None = Field(default=None, alias="register")
+    outbound: Annotated[dict[str, Any] | None, PLANNED] = None
+    srtp: Literal["off", "optional", "required"] = "optional"
+    codecs: Annotated[tuple[str, ...] | None, PLANNED] = None
+    accept_refer: Literal[False] = False
+    follow_redirects: Literal[False] = False
+
+    @field_validator("sources")
+    @classmethod
+    def _networks(cls, sources: tuple[str, ...]) -> tuple[str, ...]:
+        for source in sources:
+            ipaddress.ip_network(source)  # raises ValueError, whose text says what is wrong
+        return sources
+
+    @field_validator("srtp")
+    @classmethod
+    def _no_srtp_yet(cls, srtp: str) -> str:
+        return _refuse_required_srtp(srtp)
+
+    @model_validator(mode="after")
+    def _only_by_source(self) -> Trunk:
+        if self.auth is not None:
+            raise ValueError("digest authentication does not exist yet: leaving it out would let callers in unchecked")
+        if self.register_at is not None:
+            raise ValueError("registering at a PBX does not exist yet; name its address in 'sources'")
+        if not self.sources:
+            raise ValueError("'sources' is needed: who may call over this trunk")
+        return self
+
+
+class Tenants(Section):
+    source: Literal["auto", "http", "directory"] = "auto"
+    """`http` without a `url` reads the directory, as `auto` does."""
+    directory: str = "tenants"
+    url: str | None = None
+    timeout_seconds: Annotated[float, PLANNED] = 3
+
+    @field_validator("url")
+    @classmethod
+    def _no_backend_yet(cls, url: str | None) -> str | None:
+        if url is not None:
+            raise ValueError("asking an HTTP backend for tenants does not exist yet; use a directory")
+        return url
+
+
+class Config(Section):
+    """`sipbridge.yaml`. `directory` is where it lies; relative paths in it start there."""
+
+    node: Annotated[Node, PLANNED] = Node()
+    sip: Sip = Sip()
+    media: Media = Media()
+    limits: NodeLimits = NodeLimits()
+    trunks: tuple[Trunk, ...] = ()
+    tenants: Tenants = Tenants()
+    history: Annotated[dict[str, Any], PLANNED] = {}
+    recordings: Annotated[dict[str, Any], PLANNED] = {}
+    webhooks: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+    redis: Annotated[dict[str, Any], PLANNED] = {}
+    prices: Annotated[dict[str, Any], PLANNED] = {}
+    http: Annotated[dict[str, Any], PLANNED] = {}
+
+    @field_validator("trunks")
+    @classmethod
+    def _names_differ(cls, trunks: tuple[Trunk, ...]) -> tuple[Trunk, ...]:
+        names = [trunk.name for trunk in trunks]
+        if len(set(names)) < len(names):
+            raise ValueError("two trunks have the same name")
+        return trunks
+
+
+# --- tenants/ID.yaml --------------------------------------------------------------------------------------------------
+
+
+class Match(Section):
+    """All of those given must hold."""
+
+    to: Patterns = ("*",)
+    caller: Patterns = Field(default=(), alias="from")
+    trunk: str | None = None
+    header: dict[str, str] = {}
+
+
+class TurnDetectionConfig(Section):
+    type: Literal["server_vad", "semantic_vad", "local_vad", "none"] = "server_vad"
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    prefix_ms: int | None = Field(default=None, ge=0)
+    silence_ms: int | None = Field(default=None, ge=0)
+    eagerness: Literal["low", "medium", "high", "auto"] | None = None
+
+
+class Transcripts(Section):
+    interim: bool = False
+
+
+class AgentConfig(Section):
+    provider: str = Field(min_length=1)
+    api_key: Secret | None = None
+    url: str | None = None
+    model: str | None = None
+    voice: str | None = None
+    temperature: float | None = None
+    instructions: str = ""
+    greeting: str | None = None
+    farewell: str | None = None
+    language: str | None = None
+    turn_detection: TurnDetectionConfig = TurnDetectionConfig()
+    transcripts: Transcripts = Transcripts()
+    native_audio: bool = True
+    """Let the phone's own codec through to a model that takes it, instead of going over PCM."""
+    extra: dict[str, Any] = {}
+
+    @field_validator("url")
+    @classmethod
+    def _websocket_url(cls, url: str | None) -> str | None:
+        if url is not None and not re.match(r"wss?://[^/?#\s]+[^?#\s]*$", url):
+            raise ValueError("a full WebSocket URL without query is expected: wss://HOST[:PORT]/PATH")
+        return url
+
+
+class Deadlines(Section):
+    connect_seconds: float = Field(default=3, gt=0)
+    first_audio_seconds: Annotated[float, PLANNED] = Field(default=5, gt=0)
+    reply_seconds: float = Field(default=10, gt=0)
+    tool_seconds: float = Field(default=10, gt=0)
+
+
+class BargeIn(Section):
+    enabled: bool = True
+    source: Literal["agent"] = "agent"
+    debounce_ms: Annotated[int, PLANNED] = Field(default=0, ge=0)
+    protect_greeting_ms: int = Field(default=0, ge=0)
+    fade_ms: Annotated[int, PLANNED] = Field(default=10, ge=0, le=10)
+    recover_false_alarms: Annotated[bool, PLANNED] = False
+
+
+class HangUpConfig(Section):
+    pass
+
+
+class TransferCallConfig(Section):
+    targets: dict[str, str] = Field(min_length=1)
+    confirm: Annotated[bool, PLANNED] = False
+
+    @field_validator("targets")
+    @classmethod
+    def _sip_or_tel(cls, targets: dict[str, str]) -> dict[str, str]:
+        for name, target in targets.items():
+            if not re.fullmatch(r"(sips?:[^\s<>?]+|tel:\+?[0-9().-]+(;[^\s<>?]*)?)", target):
+                raise ValueError(f"target {name!r}: expected sip:USER@HOST or tel:NUMBER, not {target!r}")
+        return targets
+
+
+class ToolsConfig(Section):
+    hang_up: HangUpConfig | None = None
+    transfer_call: TransferCallConfig | None = None
+    http: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+    python: Annotated[tuple[str, ...], PLANNED] = ()
+    mcp: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+
+
+class TenantConfig(Section):
+    """One tenant's file; its name is the tenant's id."""
+
+    match: Match = Match()
+    outbound_trunk: Annotated[str | None, PLANNED] = None
+    agent: AgentConfig
+    agents: Annotated[dict[str, Any], PLANNED] = {}
+    fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+    answer: Annotated[Literal["when_ready", "ring_then_answer", "immediately"], PLANNED] = "when_ready"
+    rings: Annotated[int, PLANNED] = Field(default=2, ge=1)
+    deadlines: Deadlines = Deadlines()
+    barge_in: BargeIn = BargeIn()
+    tools: ToolsConfig = ToolsConfig()
+    phrases: Annotated[dict[str, Any], PLANNED] = {}
+    limits: Annotated[dict[str, Any], PLANNED] = {}
+    recording: Annotated[dict[str, Any], PLANNED] = {}
+    storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
+
+
+def load_config(path: Path) -> Config:
+    """Read `sipbridge.yaml`. Raises `ConfigError`."""
+    return load(path, Config)
+
+
+def load_tenant(path: Path) -> TenantConfig:
+    """Read one tenant's file. Raises `ConfigError`."""
+    return load(path, TenantConfig)
+
+
+def not_in_use(section: BaseModel, place: str = "") -> Iterator[str]:
+    """The keys that were set to something other than their default and that this version does not act on."""
+    for name in sorted(section.model_fields_set):
+        field = type(section).model_fields[name]
+        value = getattr(section, name)
+        here = f"{place}.{field.alias or name}" if place else field.alias or name
+        if PLANNED in field.metadata:
+            if value != field.default:
+                yield here
+        elif isinstance(value, BaseModel):
+            yield from not_in_use(value, here)
+        elif isinstance(value, tuple):
+            for position, item in enumerate(value):
+                if isinstance(item, BaseModel):
+                    yield from not_in_use(item, f"{here}[{position}]")

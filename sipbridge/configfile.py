@@ -1,0 +1,121 @@
+"""YAML files whose errors name file, line and key.
+
+`load(path, Model)` parses one file into a pydantic model. What is wrong with it is collected, each with its place, and
+raised as one `ConfigError`: syntax errors, keys given twice, unknown keys (with the nearest known one) and values that
+do not fit. Nothing here knows what the keys mean.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from sipbridge.errors import ConfigError
+
+Place = tuple[str | int, ...]
+"""Where in the document: keys and list positions, from the root."""
+
+M = TypeVar("M", bound="Section")
+
+
+class Section(BaseModel):
+    """A mapping of the configuration: unknown keys are refused, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: object) -> object:
+        if not isinstance(data, Mapping):
+            return data
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = [str(key) for key in data if key not in known and key not in cls.model_fields]
+        if unknown:
+            raise PydanticCustomError("unknown_keys", "unknown keys", {"keys": unknown, "known": sorted(known)})
+        return data
+
+
+def load(path: Path, model: type[M]) -> M:
+    """Read `path` as `model`. Raises `ConfigError` naming file, line and key of everything that is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse(text, model, str(path))
+
+
+def parse(text: str, model: type[M], name: str) -> M:
+    """Like `load`, for a text that is already there; `name` stands for the file in messages."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines: dict[Place, int] = {}
+        twice = [] if root is None else list(_walk(root, (), lines))
+        data = yaml.safe_load(text) if root is not None else {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{name}:{line}: not valid YAML: {error.problem or error.context}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{name}:1: not valid YAML: {error}") from error
+    if twice:
+        raise ConfigError("\n".join(f"{name}:{line}: {dotted(place)}: key given twice" for place, line in twice))
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name}:1: a mapping of keys is expected, not {type(data).__name__}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(error, lines, name))) from None
+
+
+def dotted(place: Place) -> str:
+    """`("tools", "http", 0, "url")` -> `tools.http[0].url`."""
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "(top)"
+
+
+def _walk(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Iterator[tuple[Place, int]]:
+    """Note the line of every key below `node`; yield those that stand twice."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*place, str(key.value))
+            line = key.start_mark.line + 1
+            if here in lines:
+                yield here, line
+            lines[here] = line
+            yield from _walk(value, here, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            lines[(*place, position)] = value.start_mark.line + 1
+            yield from _walk(value, (*place, position), lines)
+
+
+def _describe(error: ValidationError, lines: Mapping[Place, int], name: str) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_input=False):
+        place = _in_document(problem["loc"], lines)
+        if problem["type"] == "unknown_keys":
+            context: dict[str, Any] = problem["ctx"]
+            for key in context["keys"]:
+                where = (*place, key)
+                near = difflib.get_close_matches(key, context["known"], n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(context["known"])
+                yield f"{name}:{lines.get(where, 1)}: {dotted(where)}: unknown key; {hint}"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            yield f"{name}:{lines.get(place, 1)}: {dotted(place)}: {message}"
+
+
+def _in_document(location: Place, lines: Mapping[Place, int]) -> Place:
+    """pydantic's location without what it adds of its own, such as the names of a union's members."""
+    place: Place = ()
+    for part in location:
+        if (*place, part) in lines:
+            place = (*place, part)
+    missing = location[-1] if location else None
+    return (*place, missing) if isinstance(missing, str) and location[:-1] == place else place

@@ -1,0 +1,238 @@
+"""Realtime models as dialects of the agent interface: the seam, and the table from slug to dialect.
+
+A `Dialect` is one vendor's wire protocol with the same verbs as the SIP core: it is fed messages and time and hands
+back messages, a timer and `AgentEvent`s. It has no socket and no clock. `sipbridge.providers.session` is the one
+adapter that connects a dialect to the world and makes an `Agent` of it.
+
+A new vendor is one file with a dialect in it and one line in `_providers` below (or one call of `register`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from sipbridge.agent import Agent, AgentEvent, AgentOptions, Capabilities, ToolDeclaration
+from sipbridge.audio import Played
+from sipbridge.errors import UnknownProviderError
+
+__all__ = [
+    "Dialect",
+    "Endpoint",
+    "Outgoing",
+    "ProgramEndpoint",
+    "Provider",
+    "WebSocketEndpoint",
+    "capabilities_of",
+    "lookup",
+    "new_agent_from_credential",
+    "register",
+    "registered_providers",
+    "tools_for_session",
+]
+
+# --- what a dialect wants opened --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketEndpoint:
+    url: str
+    """With its query. Printed only without it, and never with the headers: either may hold a secret."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    subprotocols: tuple[str, ...] = ()
+    ping_interval: float | None = 20.0
+    """Seconds between our pings; None where a vendor answers them too late to be of use."""
+    text: bool = False
+    """Every message sent is a text frame, also one given as bytes (UTF-8 already); what is received comes as bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramEndpoint:
+    """A program on this machine. Each message sent is one run of it with the message as its standard input.
+
+    For each run, in the order sent, exactly one `bytes` message comes back: its standard output, or `b""` where the run
+    failed (no such program, exit status, time or size exceeded).
+    """
+
+    argv: tuple[str, ...]
+    timeout: float = 10.0
+    max_output: int = 16 * 1024 * 1024
+
+
+Endpoint: TypeAlias = WebSocketEndpoint | ProgramEndpoint
+
+
+class Outgoing(NamedTuple):
+    """A message to send on a channel. `audio_ms` > 0 marks caller audio, which may be dropped, oldest first."""
+
+    channel: str
+    data: str | bytes
+    audio_ms: float = 0.0
+
+
+# --- the seam ---------------------------------------------------------------------------------------------------------
+
+
+class Dialect(Protocol):
+    """One conversation in one vendor's protocol, without I/O.
+
+    Driven in this order: `await prepare()`, `start(now)`, then every channel of `endpoints()` is opened and reported
+    with `channel_opened`. After every call that takes `now`, the driver must send `messages_to_send()`, re-arm one
+    timer from `get_timer()` and take `next_event()` until it is None. The order of events that `sipbridge.agent`
+    promises is kept here, not in the driver: `SessionOpen` first, `SessionClosed` last and once.
+
+    Nothing a vendor sends may make a method raise.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was dropped, ignored or retried, by reason."""
+
+    async def prepare(self) -> None:
+        """Fetch what must be known before `endpoints()`: a token, a session URL, a program's path. Often nothing.
+
+        Raises `AgentStartError`.
+        """
+
+    def start(self, now: float) -> None:
+        """The session begins. A dialect without endpoints has its `SessionOpen` pending after this."""
+
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Channel name -> what to open for it. Asked once, after `start`."""
+
+    # what comes in
+
+    def channel_opened(self, channel: str, now: float) -> None: ...
+
+    def receive(self, channel: str, message: str | bytes, now: float) -> None: ...
+
+    def channel_closed(self, channel: str, code: int, reason: str, now: float) -> None:
+        """Where the session can't go on without this channel, `SessionClosed` is pending after this."""
+
+    # what goes out
+
+    def messages_to_send(self) -> list[Outgoing]:
+        """Takes what is to be sent, in order."""
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` wants to be called, on the clock of `now`; None: no need."""
+
+    def handle_timer(self, now: float) -> None: ...
+
+    def next_event(self) -> AgentEvent | None: ...
+
+    # the commands of `Agent`, with the time
+
+    def push_audio(self, pcm: bytes, now: float) -> None:
+        """Only called after `SessionOpen`: until then the driver keeps the last 500 ms."""
+
+    def commit_input_audio(self, now: float) -> None: ...
+
+    def cancel(self, played: Sequence[Played], now: float) -> None: ...
+
+    def update_instructions(self, text: str, now: float) -> None: ...
+
+    def send_text(self, text: str, now: float) -> None: ...
+
+    def send_image(self, data: bytes, media_type: str, now: float) -> None: ...
+
+    def say(self, text: str, now: float) -> None: ...
+
+    def create_response(self, now: float) -> None: ...
+
+    def send_tool_result(self, call_id: str, output: str, now: float) -> None: ...
+
+    def close(self, now: float) -> None:
+        """We end it. A goodbye, where the vendor knows one, is in `messages_to_send()`; open replies are ended and
+        `SessionClosed("closed", expected=True)` is pending, unless it was already handed out. The channels are closed
+        by the driver."""
+
+
+class Provider(Protocol):
+    """What the registry holds: in practice a dialect's class, whose `capabilities` is a class attribute."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def __call__(self, credential: Mapping[str, Any], options: AgentOptions) -> Dialect:
+        """Raises `ConfigError` where the credential lacks what the vendor needs."""
+
+    def tools_for_session(self, tools: Sequence[ToolDeclaration]) -> list[dict[str, Any]]:
+        """The vendor's tools array."""
+
+
+# --- the registry -----------------------------------------------------------------------------------------------------
+
+_providers: dict[str, Provider | str] = {
+    "offline": "sipbridge.providers.offline:OfflineDialect",
+    "openai": "sipbridge.providers.openai:OpenAIDialect",
+}
+"""Slug -> dialect, or where to import it from when it is first asked for."""
+
+
+def register(provider: Provider, *slugs: str) -> None:
+    """Make a dialect known under these slugs, lower-cased; a later one replaces an earlier one."""
+    for slug in slugs:
+        _providers[slug.lower()] = provider
+
+
+def registered_providers() -> list[str]:
+    return sorted(_providers)
+
+
+def lookup(slug: str) -> Provider:
+    """Raises `UnknownProviderError`, whose message names the slugs that exist."""
+    key = slug.lower()
+    entry = _providers.get(key)
+    if entry is None:
+        near = get_close_matches(key, _providers, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UnknownProviderError(f"unknown provider {slug!r}: there are {', '.join(registered_providers())}{hint}")
+    if isinstance(entry, str):
+        module, _, name = entry.partition(":")
+        entry = _providers[key] = _as_provider(getattr(import_module(module), name))
+    return entry
+
+
+def _as_provider(value: Any) -> Provider:
+    provider: Provider = value
+    return provider
+
+
+def capabilities_of(slug: str) -> Capabilities:
+    """What the provider's models can do, known without a session or a key."""
+    return lookup(slug).capabilities
+
+
+def tools_for_session(slug: str, tools: Sequence[ToolDeclaration]) -> list[dict[str, Any]]:
+    return lookup(slug).tools_for_session(tools)
+
+
+def new_agent_from_credential(
+    credential: Mapping[str, Any],
+    options: AgentOptions,
+    *,
+    connect_timeout: float = 3.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Agent:
+    """An agent, not yet started. `credential["provider"]` is the slug; the other keys (`api_key`, `url`, `model`, ...)
+    are the provider's."""
+    from sipbridge.providers.session import Session
+
+    slug = str(credential.get("provider") or "")
+    dialect = lookup(slug)(credential, options)
+    return Session(
+        dialect,
+        slug=slug.lower(),
+        input_format=options.input_format,
+        connect_timeout=connect_timeout,
+        clock=clock,
+    )

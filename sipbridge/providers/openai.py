@@ -1,0 +1,331 @@
+"""The OpenAI Realtime protocol, GA shape, as a dialect: one WebSocket, JSON text both ways.
+
+The server speaks first (`session.created`), we configure (`session.update`), and when it has answered
+(`session.updated`) audio may flow. It detects the caller's turns and answers them by itself; what we ask for beyond
+that (a greeting, the reply after a tool result) waits for its turn in `Replies`.
+
+Relatives of this protocol are a `Shape` (`openai_wire.py`) and, where their behaviour differs, a subclass.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+from urllib.parse import quote, urlsplit
+
+from pydantic_core import from_json
+
+from sipbridge.agent import (
+    AgentError,
+    AgentEvent,
+    AgentOptions,
+    AssistantAudio,
+    SessionClosed,
+    SessionOpen,
+    ToolDeclaration,
+    UserSpeechEnded,
+    UserSpeechStarted,
+    UserTranscript,
+)
+from sipbridge.audio import Played
+from sipbridge.errors import ConfigError
+from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
+from sipbridge.providers import openai_wire as wire
+from sipbridge.providers.openai_reader import ReplyReader, Status
+from sipbridge.providers.openai_replies import Replies, Request
+from sipbridge.providers.openai_wire import Json, number_of, text_of
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "realtime"
+
+
+class OpenAIDialect:
+    """One session of the GA protocol. See `sipbridge.providers.Dialect` for the verbs."""
+
+    shape: ClassVar[wire.Shape] = wire.OPENAI_GA
+    capabilities = wire.GA_CAPABILITIES
+
+    def __init__(self, credential: Mapping[str, Any], options: AgentOptions) -> None:
+        self._options = options
+        self._key = str(credential.get("api_key") or "")
+        self._url = str(credential.get("url") or self.shape.default_url)
+        self._model = str(credential.get("model") or self.shape.default_model)
+        self._account = {
+            header: str(credential[key])
+            for key, header in (("organization", "OpenAI-Organization"), ("project", "OpenAI-Project"))
+            if credential.get(key)
+        }
+        self._check(bool(credential.get("url")))
+        detects_turns = options.turn_detection.type in ("server_vad", "semantic_vad")
+        self._server_cuts = detects_turns and options.turn_detection.interrupt_response
+        self.capabilities = replace(
+            self.capabilities, speech_events=detects_turns, interrupts_by_itself=self._server_cuts
+        )
+        self.counters: Counter[str] = Counter()
+        self._events: deque[AgentEvent] = deque()
+        self._replies = Replies(options.output_format.bytes_per_ms)
+        self._outbox: list[Outgoing] = []
+        self._reader = ReplyReader(self._replies, self._events, self.counters, options.output_format)
+        self._handlers: dict[str, Callable[[Json, float], None]] = {
+            **{name: getattr(self, method) for name, method in _SESSION_EVENTS.items()},
+            **{name: getattr(self._reader, method) for name, method in _REPLY_EVENTS.items()},
+        }
+        self._state: Literal["connecting", "updating", "open", "closed"] = "connecting"
+        self._session_id = ""
+        self._last_id = 0
+        self._logged: set[str] = set()
+
+    def _check(self, has_url: bool) -> None:
+        takes = {self.capabilities.input_format, *self.capabilities.native_formats}
+        gives = {self.capabilities.output_format, *self.capabilities.native_formats}
+        if self._options.input_format not in takes or self._options.output_format not in gives:
+            raise ConfigError(
+                f"this provider takes {_names(takes)} and gives {_names(gives)}, not "
+                f"{_names({self._options.input_format})} and {_names({self._options.output_format})}"
+            )
+        if urlsplit(self._url).scheme not in ("ws", "wss"):
+            raise ConfigError("url: must begin with ws:// or wss://")
+        if self.shape.key_required and not self._key and not has_url:
+            raise ConfigError("api_key: is needed for the vendor's own endpoint")
+
+    @classmethod
+    def tools_for_session(cls, tools: Sequence[ToolDeclaration]) -> list[Json]:
+        return cls.shape.tools(tools)
+
+    # --- verbs of the driver ------------------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Nothing has to be fetched first."""
+
+    def start(self, now: float) -> None:
+        """The server speaks first."""
+
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        joint = "&" if urlsplit(self._url).query else "?"
+        headers = dict(self._account)
+        if self._key:
+            headers[self.shape.key_header] = self.shape.key_prefix + self._key
+        return {CHANNEL: WebSocketEndpoint(f"{self._url}{joint}model={quote(self._model)}", headers, text=True)}
+
+    def channel_opened(self, channel: str, now: float) -> None:
+        """`session.created` comes by itself."""
+
+    def channel_closed(self, channel: str, code: int, reason: str, now: float) -> None:
+        if self._state == "closed":
+            return
+        why = f"{code} {reason}".strip()
+        self._events.append(AgentError(f"the model's connection closed: {why}", "closed", fatal=True))
+        self._end(why, "failed", now)
+
+    def messages_to_send(self) -> list[Outgoing]:
+        messages, self._outbox = self._outbox, []
+        return messages
+
+    def get_timer(self) -> float | None:
+        return self._replies.get_timer() if self._state == "open" else None
+
+    def handle_timer(self, now: float) -> None:
+        self._settle(now)
+
+    def next_event(self) -> AgentEvent | None:
+        return self._events.popleft() if self._events else None
+
+    def receive(self, channel: str, message: str | bytes, now: float) -> None:
+        """Whatever is no JSON object of the shape we expect is counted, logged once and passed over."""
+        if self._state == "closed":
+            return
+        try:
+            event = from_json(message)
+            kind = wire.EVENT_ALIASES.get(event["type"], event["type"])
+            if self._state == "open" or kind in _SETUP_EVENTS:
+                self._handlers.get(kind, self._on_other)(event, now)
+                self._settle(now)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+            self.counters["malformed"] += 1
+            self._log_once("malformed", "message passed over: %s", type(error).__name__)
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    def push_audio(self, pcm: bytes, now: float) -> None:
+        audio_ms = len(pcm) / self._options.input_format.bytes_per_ms
+        self._outbox.append(Outgoing(CHANNEL, wire.append_audio(pcm), audio_ms))
+
+    def commit_input_audio(self, now: float) -> None:
+        if self._options.turn_detection.type in ("server_vad", "semantic_vad"):
+            return
+        self._send({"type": "input_audio_buffer.commit", "event_id": self._new_id()})
+        self.create_response(now)
+
+    def cancel(self, played: Sequence[Played], now: float) -> None:
+        for _ in range(len(self._events)):
+            event = self._events.popleft()
+            if isinstance(event, AssistantAudio):
+                self._replies.taken_back(event.item_id, len(event.pcm))
+            else:
+                self._events.append(event)
+        self._replies.interrupt(played)
+        self._settle(now)
+
+    def update_instructions(self, text: str, now: float) -> None:
+        self._update(self.shape.instructions(text))
+
+    def send_text(self, text: str, now: float) -> None:
+        self._send(wire.item_create(self._new_id(), wire.user_text(text)))
+
+    def send_image(self, data: bytes, media_type: str, now: float) -> None:
+        self._send(wire.item_create(self._new_id(), wire.user_image(data, media_type)))
+
+    def say(self, text: str, now: float) -> None:
+        self._replies.want(Request(wire.say_response(text)))
+        self._settle(now)
+
+    def create_response(self, now: float) -> None:
+        self._replies.want(Request())
+        self._settle(now)
+
+    def send_tool_result(self, call_id: str, output: str, now: float) -> None:
+        """A result nobody asked for, or a second one, would be an error on the wire: dropped and counted."""
+        if not self._replies.answered(call_id):
+            self.counters["tool_result_unexpected"] += 1
+            return
+        self._send(wire.item_create(self._new_id(), wire.tool_output(call_id, output)))
+        self._settle(now)
+
+    def close(self, now: float) -> None:
+        if self._state != "closed":
+            self._end("closed", "cancelled", now, expected=True)
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    def _new_id(self) -> str:
+        self._last_id += 1
+        return f"c{self._last_id}"
+
+    def _send(self, message: Json) -> None:
+        if self._state != "closed":
+            self._outbox.append(Outgoing(CHANNEL, wire.encode(message)))
+
+    def _update(self, session: Json) -> None:
+        self._send({"type": "session.update", "event_id": self._new_id(), "session": session})
+
+    def _settle(self, now: float) -> None:
+        """Send what follows from the state of the replies: cancels, truncations, the next `response.create`."""
+        replies = self._replies
+        for reply_id in replies.to_cancel:
+            named = reply_id if self.shape.cancel_names_response else ""
+            self._send(wire.response_cancel(self._new_id(), named))
+        replies.to_cancel.clear()
+        for cut in replies.to_cut if self.shape.can_truncate else ():
+            self._send(wire.truncate(self._new_id(), cut.item_id, cut.content_index, cut.audio_end_ms))
+        replies.to_cut.clear()
+        if self._state == "open" and (request := replies.next_request(now)):
+            request.event_id = self._new_id()
+            self._send(wire.response_create(request.event_id, request.response))
+
+    # --- the session --------------------------------------------------------------------------------------------------
+
+    def _on_session_created(self, event: Json, now: float) -> None:
+        self._session_id = text_of(event["session"], "id")
+        if self._state == "connecting":
+            self._state = "updating"
+            self._update(self.shape.session(self._options))
+
+    def _on_session_updated(self, event: Json, now: float) -> None:
+        if self._state == "updating":
+            self._state = "open"
+            self._events.append(SessionOpen(self._session_id))
+
+    def _on_error(self, event: Json, now: float) -> None:
+        error = event["error"]
+        kind, code, ours = text_of(error, "type"), text_of(error, "code"), text_of(error, "event_id")
+        message = text_of(error, "message") or code or kind
+        if code == wire.NOTHING_TO_CANCEL:
+            self.counters["cancel_too_late"] += 1
+            return
+        if code == wire.ACTIVE_RESPONSE:
+            self.counters["response_refused"] += 1
+            self._replies.refused(ours, now)
+            return
+        fatal = self._state != "open" or code in wire.FATAL_CODES or kind in wire.FATAL_CODES
+        self._events.append(AgentError(message, code or kind, fatal))
+        if fatal:
+            self._end(code or kind or "error", "failed", now)
+        elif ours:
+            self._replies.rejected(ours)
+
+    def _end(self, reason: str, status: Status, now: float, *, expected: bool = False) -> None:
+        for reply in self._replies.open_replies():
+            self._reader.end(reply, status, now)
+        self._events.append(SessionClosed(reason, expected))
+        self._outbox.clear()
+        self._state = "closed"
+
+    # --- the caller ---------------------------------------------------------------------------------------------------
+
+    def _on_speech_started(self, event: Json, now: float) -> None:
+        if self._server_cuts and self._replies.active is not None:
+            self._replies.active.cut_at = now
+        self._events.append(UserSpeechStarted(number_of(event, "audio_start_ms")))
+
+    def _on_speech_stopped(self, event: Json, now: float) -> None:
+        self._events.append(UserSpeechEnded(number_of(event, "audio_end_ms")))
+
+    def _on_user_delta(self, event: Json, now: float) -> None:
+        if self._options.interim_transcripts and (text := text_of(event, "delta")):
+            self._events.append(UserTranscript(text, final=False, item_id=text_of(event, "item_id")))
+
+    def _on_user_transcript(self, event: Json, now: float) -> None:
+        transcript = text_of(event, "transcript").strip()
+        self._events.append(UserTranscript(transcript, final=True, item_id=text_of(event, "item_id")))
+
+    # --- the rest -----------------------------------------------------------------------------------------------------
+
+    def _on_other(self, event: Json, now: float) -> None:
+        kind = event["type"]
+        if not isinstance(kind, str):
+            raise TypeError("an event's type is a string")
+        if kind not in wire.IGNORED_EVENTS:
+            self.counters["unknown"] += 1
+            self._log_once(kind, "event of unknown type %r passed over", kind[:80])
+
+    def _log_once(self, key: str, text: str, *values: object) -> None:
+        if key not in self._logged and len(self._logged) < 100:
+            self._logged.add(key)
+            log.warning(text, *values)
+
+
+_SETUP_EVENTS = frozenset({"session.created", "session.updated", "error"})
+"""The only ones that mean anything before the session is open."""
+_SESSION_EVENTS = {
+    "session.created": "_on_session_created",
+    "session.updated": "_on_session_updated",
+    "error": "_on_error",
+    "input_audio_buffer.speech_started": "_on_speech_started",
+    "input_audio_buffer.speech_stopped": "_on_speech_stopped",
+    "conversation.item.input_audio_transcription.delta": "_on_user_delta",
+    "conversation.item.input_audio_transcription.completed": "_on_user_transcript",
+}
+_REPLY_EVENTS = {
+    "conversation.item.added": "on_conversation_item",
+    "conversation.item.done": "on_conversation_item",
+    "response.created": "on_response_created",
+    "response.output_item.added": "on_item_added",
+    "response.output_audio.delta": "on_audio",
+    "response.output_audio_transcript.delta": "on_text_delta",
+    "response.output_audio_transcript.done": "on_text_done",
+    "response.output_text.delta": "on_text_delta",
+    "response.output_text.done": "on_text_done",
+    "response.function_call_arguments.delta": "on_arguments_delta",
+    "response.function_call_arguments.done": "on_arguments_done",
+    "response.output_item.done": "on_item_done",
+    "response.done": "on_response_done",
+}
+# By name, so that a relative's subclass may override a method.
+
+
+def _names(formats: set[Any]) -> str:
+    return " or ".join(sorted(f"{audio.encoding} at {audio.rate} Hz" for audio in formats))

@@ -1,0 +1,278 @@
+"""What is going on between us and a model of the OpenAI family: its replies, their items, the tool calls still owed.
+
+The wire allows one response at a time, wants every tool call answered before the next one, and does not know what the
+caller heard. This is the bookkeeping for that; it builds no message and knows no socket.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sipbridge.audio import Played
+
+_ITEMS_KEPT = 64
+"""Items whose length is remembered for truncation; a caller can't interrupt what was said long ago."""
+_REPLIES_KEPT = 16
+RETRIES = 2
+"""How often a response refused for its rate is asked for again."""
+OWED_WAIT = 20.0
+"""Seconds for which a tool result that does not come may hold up what else we want to say."""
+BLIND_WAIT = 1.0
+"""Seconds before asking again where the server says a response is active that we know nothing of."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A `response.create` of ours: waiting, sent, or become a reply."""
+
+    response: dict[str, Any] | None = None
+    """None: a plain one, to go on with the conversation as it stands."""
+    event_id: str = ""
+    not_before: float = 0.0
+    attempts: int = 0
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class Item:
+    """An assistant message with audio."""
+
+    reply_id: str
+    content_index: int
+    received: int = 0
+    """Octets of audio the server has sent of it."""
+    handed_on: int = 0
+    """Of these, how many went to the call."""
+    cut_ms: int | None = None
+    """Where we told the server to truncate it."""
+
+
+@dataclass(slots=True)
+class Reply:
+    id: str
+    request: Request | None = None
+    """Ours, or None where the server answers a turn by itself."""
+    cancelled: bool = False
+    """After our cancel: its audio is dropped."""
+    cut_at: float | None = None
+    """When the server said that the caller speaks, whereupon it cuts this reply by itself."""
+    cancel_sent: bool = False
+    done: bool = False
+    waits_until: float = 0.0
+    """Until when its owed results hold up other requests."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Call id -> tool, as announced."""
+    announced: set[str] = field(default_factory=set)
+    """Calls whose arguments have begun to come."""
+    calls: set[str] = field(default_factory=set)
+    """Complete calls, handed out."""
+    owed: set[str] = field(default_factory=set)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    """Item -> text deltas whose whole text has not come yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    item_id: str
+    content_index: int
+    audio_end_ms: int
+
+
+class Replies:
+    def __init__(self, bytes_per_ms: int) -> None:
+        self._bytes_per_ms = bytes_per_ms
+        self.active: Reply | None = None
+        self.in_flight: Request | None = None
+        """Sent, not yet created."""
+        self._waiting: deque[Request] = deque()
+        self._replies: dict[str, Reply] = {}
+        self._items: dict[str, Item] = {}
+        self._unconfirmed: set[str] = set()
+        """Tool results sent that the server has not yet shown as items of the conversation."""
+
+        self.to_cancel: list[str] = []
+        """Responses the server has to be told to cancel ("": the one in flight), in the order they came up."""
+        self.to_cut: list[Cut] = []
+        """Items it has to be told to truncate; after the cancels."""
+
+    # asking for replies
+
+    def want(self, request: Request) -> None:
+        """Plain requests that wait are one: each asks to go on with all there is."""
+        if request.response is None and any(waiting.response is None for waiting in self._waiting):
+            return
+        self._waiting.append(request)
+
+    def next_request(self, now: float) -> Request | None:
+        """The next request that may be sent now: none is active and no tool result is owed. Counts as sent."""
+        due = self.get_timer()
+        if due is None or due > now:
+            return None
+        self.in_flight = self._waiting.popleft()
+        return self.in_flight
+
+    def get_timer(self) -> float | None:
+        """When `next_request` has something; None: not before something else happens."""
+        if not self._waiting or self.active is not None or self.in_flight is not None:
+            return None
+        owing = [reply.waits_until for reply in self._replies.values() if reply.owed]
+        return max(self._waiting[0].not_before, *owing) if owing else self._waiting[0].not_before
+
+    def refused(self, event_id: str, now: float) -> None:
+        """The server says that another response is active: ask again when it is done."""
+        request = self._forget(event_id)
+        if request is not None and not request.cancelled:
+            request.not_before = 0.0 if self.active else now + BLIND_WAIT
+            self._waiting.appendleft(request)
+
+    def rejected(self, event_id: str) -> None:
+        """The server does not take this request at all."""
+        self._forget(event_id)
+
+    def _forget(self, event_id: str) -> Request | None:
+        """The request with this id (or the one in flight, where the server names none), no longer sent."""
+        request = self.in_flight
+        if request is not None and event_id in ("", request.event_id):
+            self.in_flight = None
+            return request
+        # The turn detection's own response came first and was taken for ours.
+        if self.active and self.active.request and self.active.request.event_id == event_id:
+            request, self.active.request = self.active.request, None
+            return request
+        return None
+
+    def retry(self, reply: Reply, now: float) -> bool:
+        """Ask again for a reply that failed for its rate. False: often enough."""
+        request = reply.request or Request()
+        request.attempts += 1
+        if request.attempts > RETRIES or reply.cancelled:
+            return False
+        request.not_before = now + request.attempts
+        self._waiting.appendleft(request)
+        return True
+
+    # the life of a reply
+
+    def created(self, reply_id: str) -> Reply:
+        reply = Reply(reply_id, request=self.in_flight)
+        if self.in_flight is not None:
+            reply.cancelled = self.in_flight.cancelled
+            reply.cancel_sent = reply.cancelled
+            self.in_flight = None
+        elif not self._unconfirmed:
+            # The server's own answer to a turn has seen all tool results: nothing is left to ask for.
+            self._waiting = deque(request for request in self._waiting if request.response is not None)
+        self._replies[reply_id] = self.active = reply
+        for old in list(self._replies.values())[:-_REPLIES_KEPT]:
+            if not old.owed:
+                del self._replies[old.id]
+        return reply
+
+    def find(self, reply_id: str) -> Reply | None:
+        """Some servers leave the id out; then it is the active one."""
+        return self._replies.get(reply_id) if reply_id else self.active
+
+    def done(self, reply: Reply, now: float, *, went_well: bool) -> None:
+        if reply.cancelled:
+            self._cut_unheard(reply)
+        reply.done = True
+        reply.waits_until = now + OWED_WAIT
+        if self.active is reply:
+            self.active = None
+        if not went_well:
+            # It was cut or failed: what its calls return is for the record, the caller has moved on.
+            reply.cancelled = True
+        self._continue(reply)
+
+    def open_replies(self) -> list[Reply]:
+        return [reply for reply in self._replies.values() if not reply.done]
+
+    # tool calls
+
+    def called(self, reply: Reply, call_id: str) -> bool:
+        """False: known already."""
+        if call_id in reply.calls:
+            return False
+        reply.calls.add(call_id)
+        reply.owed.add(call_id)
+        return True
+
+    def answered(self, call_id: str) -> bool:
+        """A result goes out. False: nobody asked for it, or it was answered before."""
+        for reply in self._replies.values():
+            if call_id in reply.owed:
+                reply.owed.discard(call_id)
+                self._unconfirmed.add(call_id)
+                self._continue(reply)
+                return True
+        return False
+
+    def confirmed(self, call_id: str) -> None:
+        self._unconfirmed.discard(call_id)
+
+    def _continue(self, reply: Reply) -> None:
+        if reply.done and reply.calls and not reply.owed and not reply.cancelled:
+            self.want(Request())
+
+    # audio, and what was heard of it
+
+    def audio(self, reply: Reply, item_id: str, content_index: int, size: int) -> bool:
+        """Account for a delta. False: it came too late and is not to be heard."""
+        item = self._items.get(item_id)
+        if item is None:
+            item = self._items[item_id] = Item(reply.id, content_index)
+            if len(self._items) > _ITEMS_KEPT:
+                del self._items[next(iter(self._items))]
+        item.received += size
+        if reply.cancelled or reply.done:
+            return False
+        item.handed_on += size
+        return True
+
+    def taken_back(self, item_id: str, size: int) -> None:
+        """Audio that was accounted for and never reached the call."""
+        if item := self._items.get(item_id):
+            item.handed_on -= size
+
+    # barge-in
+
+    def interrupt(self, played: Sequence[Played]) -> None:
+        """The caller has the floor: stop what is being generated, cut what he did not hear."""
+        # What only asked to go on is settled by his turn.
+        self._waiting = deque(request for request in self._waiting if request.response is not None)
+        if self.in_flight is not None and not self.in_flight.cancelled:
+            self.in_flight.cancelled = True
+            self.to_cancel.append("")
+        reply = self.active
+        if reply is not None and not reply.cancelled:
+            reply.cancelled = True
+            if reply.cut_at is None:
+                self.cancel(reply)
+        self._cut(played)
+        if reply is not None:
+            self._cut_unheard(reply)
+
+    def cancel(self, reply: Reply) -> None:
+        if not reply.cancel_sent:
+            reply.cancel_sent = True
+            self.to_cancel.append(reply.id)
+
+    def _cut(self, played: Sequence[Played]) -> None:
+        """Never beyond what the server sent, which it would refuse, and never later than it was told before."""
+        for heard in played:
+            item = self._items.get(heard.item_id)
+            if item is None or (item.cut_ms is not None and item.cut_ms <= heard.played_ms):
+                continue
+            sent_ms = item.received // self._bytes_per_ms
+            generating = self.active is not None and self.active.id == item.reply_id
+            if heard.played_ms < sent_ms or generating:
+                item.cut_ms = max(0, min(heard.played_ms, sent_ms))
+                self.to_cut.append(Cut(heard.item_id, item.content_index, item.cut_ms))
+
+    def _cut_unheard(self, reply: Reply) -> None:
+        """The items of a cancelled reply of which nothing reached the call, so that it can't report on them."""
+        mine = [(item_id, item) for item_id, item in self._items.items() if item.reply_id == reply.id]
+        self._cut([Played(reply.id, item_id, 0) for item_id, item in mine if item.handed_on <= 0])

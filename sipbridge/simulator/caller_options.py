@@ -1,0 +1,86 @@
+"""What the simulated caller is asked to do, and the checks of it that need no call."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sipbridge import codecs
+from sipbridge.errors import ConfigError, SipParseError
+from sipbridge.simulator.caller_report import Expectation
+from sipbridge.simulator.caller_script import TURN_GAP_S
+from sipbridge.sip.headers import Uri
+
+LISTEN_SECONDS = 10.0
+LONGEST_SECONDS = 120.0
+_PORTS = range(20000, 30000)
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    target: str
+    """`sip:USER@HOST[:PORT]`."""
+    wav: Path | None = None
+    """What to say, once the greeting is over."""
+    say: str | None = None
+    """The same as words: a shipped prompt, or spoken by `espeak-ng`."""
+    record: Path | None = None
+    stereo: bool = False
+    """Record both sides: left what the phone says, right what it hears."""
+    dtmf: str = ""
+    """Keys to press, one by one, each after the last was answered."""
+    seconds: float | None = None
+    """Hang up so long after the answer, wherever the call is then."""
+    barge_in: bool = False
+    """Interrupt the answer by saying the sentence once more ..."""
+    barge_in_after_s: float = 1.5
+    """... when so much of it was heard."""
+    greeting_within_s: float = 5.0
+    reply_within_s: float = 10.0
+    turn_gap_s: float = TURN_GAP_S
+    """So long a quiet means that the other side has finished."""
+    expect: tuple[Expectation, ...] = ()
+    codecs: tuple[str, ...] = ("PCMU", "PCMA")
+    transport: Literal["udp", "tcp"] | None = None
+    """None: what the target's `transport` parameter says, else UDP."""
+    from_: str | None = None
+    """The caller's URI; None: `sip:caller@` and our address."""
+    headers: tuple[tuple[str, str], ...] = ()
+    ring_seconds: float = 60.0
+    """Give up where nobody has answered by then."""
+    local_address: str | None = None
+    ports: range = _PORTS
+
+    def check(self) -> None:
+        """Raises `ConfigError` for what would fail whoever is called."""
+        parse_target(self.target)
+        if self.from_ is not None:
+            parse_target(self.from_)
+        if set(self.dtmf) - set("0123456789*#ABCD"):
+            raise ConfigError(f"{self.dtmf!r}: keys are 0-9, *, # and A-D")
+        if not codecs.select(self.codecs):
+            raise ConfigError(f"{', '.join(self.codecs)}: there are {', '.join(codecs.available_codecs())}")
+        if self.barge_in and self.wav is None and self.say is None:
+            raise ConfigError("to interrupt, the phone needs something to say")
+
+
+def parse_target(text: str) -> Uri:
+    try:
+        uri = Uri.parse(text)
+    except SipParseError as error:
+        raise ConfigError(str(error)) from None
+    if uri.scheme != "sip":
+        raise ConfigError(f"{text}: the phone calls sip: URIs only")
+    return uri
+
+
+async def address_towards(uri: Uri) -> str:
+    """Our own address on the way there. Raises OSError where the host is unknown or out of reach."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(uri.host, uri.port or 5060, type=socket.SOCK_DGRAM, family=socket.AF_INET)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(found[0][4])  # sends nothing
+        return str(probe.getsockname()[0])

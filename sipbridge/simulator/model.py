@@ -1,0 +1,247 @@
+"""A realtime model behind a real WebSocket, speaking a vendor's wire format: `sipbridge simulate openai`.
+
+    async with ModelServer(Script(transcripts=("two nights, please",))) as server:
+        credential = {"provider": "openai", "url": server.url}
+        ...
+        await server.sessions[0].wait_for("conversation.item.truncate")
+
+Every client message is recorded with its time, every violation of the protocol counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Protocol, Self
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from sipbridge.simulator.script import Fault, Script
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    at: float
+    """On the clock of `time.monotonic`."""
+    message: dict[str, Any]
+
+
+@dataclass(slots=True)
+class SessionRecord:
+    """What one client did."""
+
+    headers: Mapping[str, str]
+    path: str
+    received: list[Received] = field(default_factory=list)
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    violations: list[tuple[str, str]] = field(default_factory=list)
+    """(code, message) of everything that was refused."""
+    audio: bytearray = field(default_factory=bytearray)
+    """All audio the client appended."""
+    open_calls: list[str] = field(default_factory=list)
+    close_code: int | None = None
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = field(default_factory=list)
+
+    def add(self, message: dict[str, Any]) -> None:
+        self.received.append(Received(time.monotonic(), message))
+        self.notify()
+
+    def notify(self) -> None:
+        for ready, future in self._waiting:
+            if not future.done() and ready():
+                future.set_result(None)
+
+    def messages(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Received, without the audio unless it is asked for."""
+        if kind is not None:
+            return [entry.message for entry in self.received if entry.message.get("type") == kind]
+        everything = [entry.message for entry in self.received]
+        return [message for message in everything if message.get("type") != "input_audio_buffer.append"]
+
+    async def wait_for(self, kind: str, count: int = 1) -> dict[str, Any]:
+        """The `count`-th message of this type, as soon as it has come."""
+        await self.wait_until(lambda: len(self.messages(kind)) >= count)
+        return self.messages(kind)[count - 1]
+
+    async def wait_until(self, ready: Callable[[], bool]) -> None:
+        """Until this holds; looked at whenever a message comes in or goes out."""
+        if not ready():
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            entry = (ready, future)
+            self._waiting.append(entry)
+            try:
+                await future
+            finally:
+                self._waiting.remove(entry)
+
+
+class Faulty(Exception):
+    """Raised inside a model to break the connection as the script wants it."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.name)
+        self.fault = fault
+
+
+class Model(Protocol):
+    """One connection's conversation in one vendor's wire format."""
+
+    def opened(self) -> None: ...
+
+    def receive(self, data: str | bytes) -> None: ...
+
+    def closed(self) -> None: ...
+
+
+class Connection:
+    """What a `Model` sees of its WebSocket."""
+
+    def __init__(self, websocket: ServerConnection, record: SessionRecord) -> None:
+        self._websocket = websocket
+        self._mute = False
+        self.record = record
+
+    def send(self, message: dict[str, Any]) -> None:
+        if self._mute:
+            return
+        self.record.sent.append(message)
+        broadcast((self._websocket,), json.dumps(message))
+        self.record.notify()
+
+    def send_raw(self, data: str | bytes) -> None:
+        broadcast((self._websocket,), data)
+
+    def stall(self) -> None:
+        """Read nothing any more, not even a close."""
+        self._websocket.transport.pause_reading()
+
+    async def break_off(self, fault: Fault) -> None:
+        if fault.name == "close":
+            await self._websocket.close(fault.number or 1011, "the simulator was told to close")
+        elif fault.name == "drop":
+            self._websocket.transport.abort()
+        elif fault.name == "hang":
+            self._mute = True
+
+
+def _openai(connection: Connection, script: Script, model: str) -> Model:
+    from sipbridge.simulator.openai_server import OpenAIModel
+
+    return OpenAIModel(connection, script, model)
+
+
+WIRES: dict[str, Callable[[Connection, Script, str], Model]] = {"openai": _openai}
+"""The vendors that can be simulated."""
+
+
+class ModelServer:
+    """Listens as long as it is entered. A client's URL may change its script: see `Script.with_query`."""
+
+    def __init__(
+        self, script: Script | None = None, *, wire: str = "openai", host: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        self.script = script or Script()
+        self.sessions: list[SessionRecord] = []
+        self.refused = 0
+        self._new_model = WIRES[wire]
+        self._host = host
+        self._port = port
+        self._server: Server | None = None
+        self._arrived = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None, "the server is not running"
+        port: int = next(iter(self._server.sockets)).getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        return f"ws://{self._host}:{self.port}/v1/realtime"
+
+    async def __aenter__(self) -> Self:
+        self._server = await serve(
+            self._serve,
+            self._host,
+            self._port,
+            process_request=self._admit,
+            compression=None,
+            max_size=16 * 1024 * 1024,
+            close_timeout=0.2,
+            ping_interval=None,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self.resume()
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def session(self, index: int = 0) -> SessionRecord:
+        """The record of a client, as soon as it has connected."""
+        while len(self.sessions) <= index:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self.sessions[index]
+
+    def resume(self) -> None:
+        """Ends every `stall`."""
+        assert self._server is not None
+        for connection in list(self._server.connections):
+            connection.transport.resume_reading()
+
+    def _script_for(self, path: str) -> Script:
+        return self.script.with_query(parse_qs(urlsplit(path).query))
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        try:
+            fault = self._script_for(request.path).fault
+        except ValueError as error:
+            return connection.respond(HTTPStatus.BAD_REQUEST, f"{error}\n")
+        if fault is None or fault.name != "status":
+            return None
+        self.refused += 1
+        status = HTTPStatus(fault.number or 401)
+        return connection.respond(status, json.dumps({"error": {"message": status.phrase, "code": f"http_{status}"}}))
+
+    async def _serve(self, websocket: ServerConnection) -> None:
+        request = websocket.request
+        assert request is not None
+        script = self._script_for(request.path)
+        record = SessionRecord(dict(request.headers.raw_items()), request.path)
+        self.sessions.append(record)
+        self._arrived.set()
+        connection = Connection(websocket, record)
+        model_name = parse_qs(urlsplit(request.path).query).get("model", ["simulated"])[0]
+        model = self._new_model(connection, script, model_name)
+        fault = script.fault
+        log.info("client connected: %s", urlsplit(request.path).path)
+        try:
+            if fault and fault.name == "slow":
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(websocket.wait_closed(), fault.number / 1000)
+            if not (fault and fault.name == "silence"):
+                model.opened()
+            async for message in websocket:
+                model.receive(message)
+        except ConnectionClosed:
+            pass
+        finally:
+            model.closed()
+            record.close_code = websocket.close_code
+            record.closed.set()
+            record.notify()
+            log.info("client gone after %d messages, %d violations", len(record.received), len(record.violations))

@@ -1,0 +1,140 @@
+"""What the SIP core tells: one closed union, `SipEvent`, of frozen dataclasses.
+
+The events of a call carry it. `InviteReceived` is the first of an incoming call, `CallEnded` the last of any call, and
+comes exactly once; after it the call takes no command and says nothing more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+from sipbridge.sip.flow import Flow, FlowNeeded, ResolveNeeded
+from sipbridge.sip.message import Request, Response
+
+if TYPE_CHECKING:
+    from sipbridge.sip.invite import Invite
+    from sipbridge.sip.uac import OutgoingInvite
+    from sipbridge.sip.uas import IncomingInvite
+
+
+class EndCause(Enum):
+    """Why a call ended, as seen from here."""
+
+    REMOTE_BYE = "remote_bye"
+    LOCAL_BYE = "local_bye"
+    CANCELLED = "cancelled"
+    """Given up by the caller, us or them, before it was answered."""
+    REJECTED = "rejected"
+    """Refused by the peer; `status` says how."""
+    DECLINED = "declined"
+    """Refused by us."""
+    ACK_TIMEOUT = "ack_timeout"
+    """Our 200 was never acknowledged (§13.3.1.4)."""
+    TIMEOUT = "timeout"
+    """The peer did not answer."""
+    FLOW_FAILED = "flow_failed"
+    """The peer could not be reached: no address, no connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class InviteReceived:
+    """A new call. 100 has been sent; `ring`, `answer` or `reject` it."""
+
+    call: IncomingInvite
+    request: Request
+    offer: bytes | None
+    """The session description; None: our answer is to make the offer."""
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class ReinviteReceived:
+    """The peer wants to change the session: `accept_reinvite` or `reject_reinvite`."""
+
+    call: Invite
+    request: Request
+    offer: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The ACK of a 200 that we gave, to the first INVITE or to a re-INVITE."""
+
+    call: Invite
+    body: bytes
+    """The answer, where the 200 carried the offer; empty otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A provisional response other than 100."""
+
+    call: OutgoingInvite
+    response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The call was answered, and the ACK has been sent."""
+
+    call: OutgoingInvite
+    response: Response
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReferAccepted:
+    """The peer has taken on our REFER; `ReferProgress` follows."""
+
+    call: Invite
+
+
+@dataclass(frozen=True, slots=True)
+class ReferProgress:
+    """What became of the call that we asked the peer to make (RFC 3515 §2.4.5)."""
+
+    call: Invite
+    status: int
+    reason: str
+    final: bool
+    """Nothing more will come: a final status, or the end of the subscription. With a status below 200 the outcome
+    stays unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferFailed:
+    """The peer refused our REFER, or did not answer it (408)."""
+
+    call: Invite
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """The last event of a call."""
+
+    call: Invite
+    cause: EndCause
+    status: int | None
+    """The final response that ended it, if one did."""
+    reason: str
+    """For people: the reason phrase, or what happened."""
+    reason_header: str | None = None
+    """The Reason header of the peer's BYE, CANCEL or response (RFC 3326), as it came."""
+
+
+SipEvent: TypeAlias = (
+    InviteReceived
+    | ReinviteReceived
+    | Acknowledged
+    | Progress
+    | Answered
+    | ReferAccepted
+    | ReferProgress
+    | ReferFailed
+    | CallEnded
+    | FlowNeeded
+    | ResolveNeeded
+)

@@ -1,0 +1,61 @@
+"""What a UAS looks at before it serves a request (RFC 3261 §8.2), in the RFC's order: pure, request in, refusal out.
+
+A refusal made here needs no transaction: a repetition of the request is refused in the same words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sipbridge.errors import SipParseError
+from sipbridge.sip.body import is_understood
+from sipbridge.sip.message import Request
+from sipbridge.sip.transaction_layer import is_modern
+
+METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "NOTIFY", "REFER")
+ALLOW = ", ".join(METHODS)
+ACCEPT = "application/sdp"
+SUPPORTED = ""
+"""No extension is supported yet; an empty header says so (§20.37)."""
+
+OPTIONS_HEADERS = (("Allow", ALLOW), ("Accept", ACCEPT), ("Accept-Encoding", "identity"), ("Supported", SUPPORTED))
+
+_SCHEMES = frozenset({"sip", "sips", "tel"})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    reason: str | None = None
+
+
+def screen(request: Request) -> Refusal | None:
+    """None: it may be served. Never used for ACK, which is not answered, whatever is wrong with it."""
+    try:
+        return _screen(request)
+    except SipParseError as error:
+        # One of the optional header fields that we go by is malformed.
+        return Refusal(error.sip_status, reason=f"Bad Request: {error}"[:120].encode("ascii", "replace").decode())
+
+
+def _screen(request: Request) -> Refusal | None:
+    method = request.method
+    if method not in METHODS:
+        return Refusal(405, (("Allow", ALLOW),))
+    # The URI's grammar has been checked where it is a SIP URI; of other schemes only the name matters.
+    scheme, colon, _ = request.uri.partition(":")
+    if not colon or scheme.lower() not in _SCHEMES:
+        return Refusal(416)
+    _ = request.request_uri
+    if method != "CANCEL" and request.require:  # §8.2.2.3: to be ignored in CANCEL
+        return Refusal(420, (("Unsupported", ", ".join(request.require)),))
+    if method == "INVITE":
+        # §8.1.1.8: exactly one Contact, with a URI that requests can be sent to. RFC 2543 could do without.
+        targets = request.contacts or (() if is_modern(request.via) else (request.from_,))
+        if len(targets) != 1 or targets[0].uri.scheme not in ("sip", "sips"):
+            return Refusal(400, reason="Bad Request: INVITE needs one Contact with a SIP URI")
+        _ = request.record_routes
+        if not is_understood(request):
+            return Refusal(415, (("Accept", ACCEPT), ("Accept-Encoding", "identity")))
+    return None

@@ -1,0 +1,250 @@
+"""The transaction layer (RFC 3261 §17): which transaction a message belongs to, and the upkeep of all of them.
+
+It sits between the transport below (`transmit`) and the transaction users above (`TransactionUser`). Whatever a
+transaction leaves in `to_send` and `to_user` is collected here after every step, so nobody else has to think of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from typing import Protocol, TypeAlias
+from weakref import ref
+
+from sipbridge.sip.flow import Flow
+from sipbridge.sip.headers import Via
+from sipbridge.sip.message import Request, Response
+from sipbridge.sip.timers import Schedule, Timers
+from sipbridge.sip.transaction import (
+    AckReceived,
+    ClientTransaction,
+    InviteClientTransaction,
+    InviteServerTransaction,
+    NonInviteClientTransaction,
+    NonInviteServerTransaction,
+    ResponseReceived,
+    ServerTransaction,
+    State,
+    TimedOut,
+    Transaction,
+    TransportFailed,
+)
+
+MAGIC_COOKIE = "z9hG4bK"
+
+Key: TypeAlias = Hashable
+Transmit: TypeAlias = Callable[[Flow, bytes, Via | None, float], None]
+"""Flow, bytes, the top Via where it is a response, now."""
+
+
+class TransactionUser(Protocol):
+    """What hears of a transaction: an INVITE usage, mostly. Requests are told apart by identity."""
+
+    def receive_response(self, request: Request, response: Response, now: float) -> None: ...
+
+    def request_failed(self, request: Request, status: int, now: float) -> None:
+        """No answer came (408) or the request could not be sent (503), §8.1.3.1."""
+
+    def receive_ack(self, ack: Request, now: float) -> None: ...
+
+    def receive_cancel(self, cancel: Request, now: float) -> None: ...
+
+    @property
+    def local_tag(self) -> str | None:
+        """The To tag of our responses."""
+
+
+def is_modern(via: Via) -> bool:
+    """The branch identifies a transaction, as RFC 3261 wants it (§8.1.1.7); RFC 2543 knew no such thing."""
+    return via.branch is not None and via.branch.startswith(MAGIC_COOKIE) and len(via.branch) > len(MAGIC_COOKIE)
+
+
+def server_key(request: Request, method: str | None = None) -> Key:
+    """§17.2.3; with `method`, the key of the other request of the same branch, which a CANCEL means. An ACK has the key
+    of its INVITE. Without the magic cookie the rules of RFC 2543 hold, without the To tag, which an ACK has and its
+    INVITE had not."""
+    via = request.via
+    method = method or ("INVITE" if request.method == "ACK" else request.method)
+    if is_modern(via):
+        return via.branch, via.host.lower(), via.port, method
+    number = request.cseq.number
+    return request.uri, request.from_.tag, request.call_id, number, via.host, via.port, via.branch, method
+
+
+def merge_key(request: Request) -> Key:
+    return request.call_id, request.from_.tag, request.cseq.number, request.method
+
+
+class _Entry:
+    """A transaction in its place: its key, its flow and its user."""
+
+    __slots__ = ("flow", "key", "layer", "merge_key", "tag", "transaction", "user", "via")
+
+    def __init__(
+        self,
+        layer: TransactionLayer,
+        transaction: Transaction,
+        key: Key,
+        flow: Flow,
+        user: Callable[[], TransactionUser | None],
+    ) -> None:
+        self.layer = layer
+        self.transaction = transaction
+        self.key = key
+        self.flow = flow
+        self.user = user
+        self.merge_key: Key = None
+        self.via: Via | None = None
+        """Where a response goes if the connection of its request is gone."""
+        self.tag: str | None = None
+        """The To tag of our responses."""
+
+    def get_timer(self) -> float | None:
+        return self.transaction.get_timer()
+
+    def handle_timer(self, now: float) -> None:
+        self.transaction.handle_timer(now)
+        self.layer.collect(self, now)
+
+
+class TransactionLayer:
+    def __init__(self, timers: Timers, transmit: Transmit, schedule: Schedule, counters: Counter[str]) -> None:
+        self._timers = timers
+        self._transmit = transmit
+        self._schedule = schedule
+        self._counters = counters
+        self._servers: dict[Key, _Entry] = {}
+        self._entries: dict[ServerTransaction, _Entry] = {}
+        self._clients: dict[Key, _Entry] = {}
+        self._merged: dict[Key, Key] = {}
+
+    def __len__(self) -> int:
+        return len(self._servers) + len(self._clients)
+
+    # client side
+
+    def request(self, request: Request, flow: Flow, user: TransactionUser, now: float) -> ClientTransaction:
+        """Send a request whose top Via carries a branch of ours."""
+        machine = InviteClientTransaction if request.method == "INVITE" else NonInviteClientTransaction
+        transaction: ClientTransaction = machine(request, now, timers=self._timers, reliable=flow.reliable)
+        key = (request.via.branch, request.method)
+        entry = _Entry(self, transaction, key, flow, lambda: user)
+        self._clients[key] = entry
+        self.collect(entry, now)
+        return transaction
+
+    def receive_response(self, response: Response, now: float) -> bool:
+        """False: it belongs to no transaction of ours (§17.1.3)."""
+        entry = self._clients.get((response.via.branch, response.cseq.method))
+        if entry is None:
+            return False
+        assert isinstance(entry.transaction, ClientTransaction)
+        entry.transaction.receive_response(response, now)
+        self.collect(entry, now)
+        return True
+
+    def abandon(self, transaction: ClientTransaction) -> None:
+        """Wait no longer for an answer (§9.1: 64*T1 after CANCEL)."""
+        key = (transaction.request.via.branch, transaction.request.method)
+        entry = self._clients.pop(key, None)
+        if entry is not None:
+            self._remove(entry)
+
+    def flow_closed(self, flow: Flow, now: float) -> None:
+        """A connection is gone: no answer can come by it (§18.4)."""
+        for entry in [entry for entry in self._clients.values() if entry.flow == flow]:
+            assert isinstance(entry.transaction, ClientTransaction)
+            entry.transaction.transport_failed(now)
+            self.collect(entry, now)
+
+    # server side
+
+    def receive_request(self, request: Request, now: float) -> bool:
+        """True: it repeats a request, or acknowledges a response, of a transaction we know, and is done with."""
+        entry = self._servers.get(server_key(request))
+        if entry is None:
+            return False
+        assert isinstance(entry.transaction, ServerTransaction)
+        if request.method == "ACK" and entry.transaction.state is State.PROCEEDING:
+            return False
+        entry.transaction.receive_request(request, now)
+        self.collect(entry, now)
+        return True
+
+    def is_merged(self, request: Request) -> bool:
+        """The same request came by another path and is being served already (§8.2.2.2)."""
+        return request.to.tag is None and merge_key(request) in self._merged
+
+    def cancelled_by(self, cancel: Request) -> tuple[str | None, TransactionUser | None] | None:
+        """The To tag and the user, if it still cares, of the INVITE that a CANCEL means (§9.2); None: there is none."""
+        entry = self._servers.get(server_key(cancel, "INVITE"))
+        return None if entry is None else (entry.tag, entry.user())
+
+    def serve(self, request: Request, flow: Flow, user: TransactionUser, now: float) -> ServerTransaction:
+        """Begin to serve a request that `receive_request` did not know. The transaction outlives its user, who is
+        therefore not kept alive by it."""
+        machine = InviteServerTransaction if request.method == "INVITE" else NonInviteServerTransaction
+        transaction: ServerTransaction = machine(request, timers=self._timers, reliable=flow.reliable)
+        key = server_key(request)
+        entry = _Entry(self, transaction, key, flow, ref(user))
+        entry.tag = user.local_tag
+        if flow.reliable:
+            entry.via = request.via
+        self._servers[key] = self._entries[transaction] = entry
+        if request.to.tag is None:
+            entry.merge_key = merge_key(request)
+            self._merged[entry.merge_key] = key
+        return transaction
+
+    def respond(self, transaction: ServerTransaction, response: Response, now: float) -> None:
+        """Send a response through its transaction; nothing happens where that has ended meanwhile."""
+        entry = self._entries.get(transaction)
+        if entry is None:
+            self._counters["response_too_late"] += 1
+            return
+        transaction.send_response(response, now)
+        self.collect(entry, now)
+
+    # upkeep
+
+    def collect(self, entry: _Entry, now: float) -> None:
+        """Pass on what a transaction left, drop it when it has ended, and note its next timer."""
+        transaction = entry.transaction
+        while transaction.to_send or transaction.to_user:
+            messages, transaction.to_send = transaction.to_send, []
+            events, transaction.to_user = transaction.to_user, []
+            for data in messages:
+                self._transmit(entry.flow, data, entry.via, now)
+            for event in events:
+                self._tell(entry, event, now)
+        if transaction.state is State.TERMINATED:
+            self._remove(entry)
+        else:
+            self._schedule.update(entry)
+
+    def _tell(self, entry: _Entry, event: object, now: float) -> None:
+        user, request = entry.user(), entry.transaction.request
+        match event:
+            case TimedOut() if isinstance(entry.transaction, ServerTransaction):
+                self._counters["failure_not_acknowledged"] += 1
+            case _ if user is None:
+                pass
+            case ResponseReceived(response):
+                user.receive_response(request, response, now)
+            case AckReceived(ack):
+                user.receive_ack(ack, now)
+            case TimedOut():
+                user.request_failed(request, 408, now)
+            case TransportFailed():
+                user.request_failed(request, 503, now)
+
+    def _remove(self, entry: _Entry) -> None:
+        table = self._clients
+        if isinstance(entry.transaction, ServerTransaction):
+            table = self._servers
+            self._entries.pop(entry.transaction, None)
+            if self._merged.get(entry.merge_key) == entry.key:
+                del self._merged[entry.merge_key]
+        if table.get(entry.key) is entry:
+            del table[entry.key]
+        self._schedule.cancel(entry)

@@ -1,0 +1,287 @@
+"""The asyncio adapter around one `UserAgent`: sockets and one timer (RFC 3261 §18). It decides nothing.
+
+Four steps, whatever happened: feed the core, send its messages, hand out its events, set the timer. A command on a call
+needs no more than itself: the core calls `wake`, and the four steps follow in the loop's next turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Self
+
+from sipbridge.sip.events import SipEvent
+from sipbridge.sip.flow import Address, Flow, FlowNeeded, ResolveNeeded, Target, Transport
+from sipbridge.sip.sockets import StreamLimits, TcpConnection, UdpSocket, address_towards, parse_listen
+from sipbridge.sip.user_agent import UserAgent
+
+logger = logging.getLogger(__name__)
+
+_CLOSE_SECONDS = 1.0
+_STREAM_BUFFER = 16_384
+
+
+def admit_all(flow: Flow) -> bool:
+    return True
+
+
+class SipTransport:
+    """Make one with `await SipTransport.open(...)`; end it with `await close()`."""
+
+    def __init__(
+        self,
+        user_agent: UserAgent,
+        on_event: Callable[[SipEvent], None],
+        admit: Callable[[Flow], bool],
+        clock: Callable[[], float],
+        limits: StreamLimits,
+    ) -> None:
+        self._user_agent = user_agent
+        self._on_event = on_event
+        self._admit = admit
+        self._clock = clock
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self.addresses: list[tuple[Transport, Address]] = []
+        """Where it listens, in the order asked for, with the ports that were really bound."""
+        self._udp: dict[Address, UdpSocket] = {}
+        self._servers: list[asyncio.Server] = []
+        self._connections: dict[Flow, TcpConnection] = {}
+        self._stream_buffer = bytearray(_STREAM_BUFFER)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_for: float | None = None
+        self._flushing = False
+        self._scheduled: asyncio.Handle | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        user_agent: UserAgent,
+        listen: Sequence[str],
+        *,
+        on_event: Callable[[SipEvent], None],
+        admit: Callable[[Flow], bool] = admit_all,
+        clock: Callable[[], float] = time.monotonic,
+        limits: StreamLimits | None = None,
+    ) -> Self:
+        """Listen at URLs such as `udp://127.0.0.1:5060`; port 0 takes any.
+
+        `on_event` is called from the loop and must not block; commands on calls may be given from it. It never sees
+        FlowNeeded and ResolveNeeded, which are served here. `admit` decides, before anything is parsed, whether a
+        source may speak at all; who may not gets silence and is counted.
+
+        Raises OSError where an address can't be bound, ValueError for a URL that is none.
+        """
+        self = cls(user_agent, on_event, admit, clock, limits or StreamLimits())
+        try:
+            for url in listen:
+                await self._listen(*parse_listen(url))
+        except BaseException:
+            await self.close()
+            raise
+        user_agent.wake = self._wake
+        self.flush()
+        return self
+
+    def address(self, transport: Transport) -> Address:
+        """The first address at which this transport listens."""
+        return next(address for name, address in self.addresses if name == transport)
+
+    def now(self) -> float:
+        """The time by the clock that the core lives by: what commands on calls take as `now`."""
+        return self._clock()
+
+    @property
+    def connections(self) -> int:
+        """How many TCP connections are open, both ways."""
+        return len(self._connections)
+
+    def flush(self) -> None:
+        """Send, hand out events, set the timer. Nobody has to call it: the core's `wake` sees to that."""
+        if self._flushing or self._closed:
+            return
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        self._flushing = True
+        try:
+            while True:
+                messages = self._user_agent.messages_to_send()
+                for flow, data in messages:
+                    self._send(flow, data)
+                event = self._user_agent.next_event()
+                if event is not None:
+                    self._dispatch(event)
+                elif not messages:
+                    break
+        finally:
+            self._flushing = False
+        self._arm()
+
+    async def close(self) -> None:
+        """Send what waits, then close everything. Idempotent."""
+        if self._closed:
+            return
+        self.flush()
+        self._closed = True
+        self._user_agent.wake = None
+        for handle in (self._timer, self._scheduled):
+            if handle is not None:
+                handle.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for server in self._servers:
+            server.close()
+        for udp in self._udp.values():
+            udp.close()
+        connections = list(self._connections.values())
+        for connection in connections:
+            connection.close()
+        if connections:
+            await asyncio.wait([connection.closed for connection in connections], timeout=_CLOSE_SECONDS)
+        for connection in list(self._connections.values()):
+            connection.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # setting up
+
+    async def _listen(self, transport: Transport, address: Address) -> None:
+        if transport == "udp":
+            udp = UdpSocket(address, self._user_agent.counters, self._datagrams_received)
+            self._udp[udp.local] = udp
+            local = udp.local
+        else:
+            server = await self._loop.create_server(self._accepted_connection, *address)
+            self._servers.append(server)
+            local = server.sockets[0].getsockname()[:2]
+        self.addresses.append((transport, local))
+        self._user_agent.listen(transport, local, wildcard_address=address_towards)
+
+    def _accepted_connection(self) -> TcpConnection:
+        return self._new_connection(self._accept)
+
+    def _own_connection(self) -> TcpConnection:
+        return self._new_connection(self._keep)
+
+    def _new_connection(self, opened: Callable[[TcpConnection], bool]) -> TcpConnection:
+        return TcpConnection(
+            self._limits,
+            self._user_agent.counters,
+            self._stream_buffer,
+            opened=opened,
+            receive=self._messages_received,
+            closed=self._connection_closed,
+        )
+
+    # what comes in
+
+    def _datagrams_received(self, datagrams: list[tuple[Flow, bytes]]) -> None:
+        now = self._clock()
+        for flow, data in datagrams:
+            if self._admit(flow):
+                self._user_agent.receive(data, flow, now)
+            else:
+                self._user_agent.counters["not_admitted"] += 1
+        self.flush()
+
+    def _accept(self, connection: TcpConnection) -> bool:
+        if not self._admit(connection.flow):
+            self._user_agent.counters["not_admitted"] += 1
+            return False
+        return self._keep(connection)
+
+    def _keep(self, connection: TcpConnection) -> bool:
+        if len(self._connections) >= self._limits.connections or self._closed:
+            self._user_agent.counters["too_many_connections"] += 1
+            return False
+        self._connections[connection.flow] = connection
+        return True
+
+    def _messages_received(self, flow: Flow, messages: list[bytes]) -> None:
+        now = self._clock()
+        for data in messages:
+            self._user_agent.receive(data, flow, now)
+        self.flush()
+
+    def _connection_closed(self, connection: TcpConnection) -> None:
+        del self._connections[connection.flow]
+        self._user_agent.flow_closed(connection.flow, self._clock())
+        self.flush()
+
+    def _timer_fired(self) -> None:
+        self._timer = self._armed_for = None
+        self._user_agent.handle_timer(self._clock())
+        self.flush()
+
+    # what goes out
+
+    def _wake(self) -> None:
+        if not self._flushing and self._scheduled is None and not self._closed:
+            self._scheduled = self._loop.call_soon(self.flush)
+
+    def _send(self, flow: Flow, data: bytes) -> None:
+        if flow.transport == "udp":
+            udp = self._udp.get(flow.local)
+            if udp is not None:
+                udp.send(flow.remote, data)
+        elif (connection := self._connections.get(flow)) is not None:
+            connection.send(data)
+        else:
+            self._user_agent.counters["tcp_send_failed"] += 1
+
+    def _dispatch(self, event: SipEvent) -> None:
+        match event:
+            case FlowNeeded(target):
+                self._start(self._connect(target))
+            case ResolveNeeded(target):
+                self._start(self._resolve(target))
+            case _:
+                try:
+                    self._on_event(event)
+                except Exception:
+                    # One call's trouble must not become everybody's; the traceback says whose bug it is.
+                    logger.exception("the handler of %s failed", type(event).__name__)
+
+    def _arm(self) -> None:
+        deadline = self._user_agent.get_timer()
+        if deadline == self._armed_for:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = deadline
+        self._timer = None
+        if deadline is not None:
+            self._timer = self._loop.call_later(max(0.0, deadline - self._clock()), self._timer_fired)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, target: Target) -> None:
+        try:
+            async with asyncio.timeout(self._limits.connect_seconds):
+                _, connection = await self._loop.create_connection(self._own_connection, target.host, target.port)
+            if connection.flow not in self._connections:
+                raise ConnectionAbortedError("no room for another connection")
+        except OSError as error:  # TimeoutError is one of them
+            self._user_agent.flow_failed(target, str(error), self._clock())
+        else:
+            self._user_agent.flow_opened(target, connection.flow, self._clock())
+        self.flush()
+
+    async def _resolve(self, target: Target) -> None:
+        try:
+            async with asyncio.timeout(self._limits.connect_seconds):
+                found = await self._loop.getaddrinfo(
+                    target.host, target.port, type=socket.SOCK_DGRAM, family=socket.AF_INET
+                )
+        except (OSError, UnicodeError):  # the latter for names that IDNA refuses
+            found = []
+        self._user_agent.resolved(target, [str(sockaddr[0]) for *_, sockaddr in found], self._clock())
+        self.flush()

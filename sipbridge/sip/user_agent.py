@@ -1,0 +1,317 @@
+"""The user agent core: SIP as a value that is fed bytes and time (RFC 3261 §8, §12.2).
+
+The verbs: `receive`, `messages_to_send`, `get_timer`, `handle_timer`, `next_event`. After any of them that takes a
+time, and after any command on a call, whoever drives the core must send `messages_to_send()`, hand out the events, and
+call `handle_timer` at the time that `get_timer()` tells. `wake`, if set, is called whenever there is something of the
+kind to do, so that a command on a call needs nobody to remember that (`transport.py` sets it).
+
+Nothing that a stranger sends raises past `receive`: what is no SIP is dropped and counted, a request with a fault gets
+its 4xx, a response with a fault is dropped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence, Sized
+from contextlib import suppress
+from dataclasses import replace
+
+from sipbridge.errors import LocalProtocolError, SipParseError
+from sipbridge.sip.body import SDP, session_description
+from sipbridge.sip.core import Core, Identity
+from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
+from sipbridge.sip.events import InviteReceived, SipEvent
+from sipbridge.sip.flow import Address, Flow, Target, Transport, target_of
+from sipbridge.sip.headers import NameAddr, Uri, Via
+from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
+from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, Refusal, screen
+from sipbridge.sip.timers import Timers
+from sipbridge.sip.uac import OutgoingInvite
+from sipbridge.sip.uas import IncomingInvite
+
+
+class UserAgent:
+    """One user agent, UAC and UAS, for any number of calls.
+
+    `new_token` gives unguessable text for tags, branches and Call-IDs: at least 64 bits of it, letters and digits only.
+    """
+
+    def __init__(
+        self, *, new_token: Callable[[], str], identity: Identity | None = None, timers: Timers | None = None
+    ) -> None:
+        self._core = Core(new_token, identity or Identity(), timers or Timers())
+        self.unavailable: int | None = None
+        """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
+
+    # receiving
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+        """One datagram, or one message cut from a stream."""
+        self._core.flows.seen(flow)
+        if not data.strip(b"\r\n\0 "):
+            self.counters["keepalive"] += 1  # RFC 5626 §3.5.1, and what some phones send instead
+            return
+        try:
+            message = parse_message(data)
+        except SipParseError as error:
+            self._refuse_malformed(error, flow, now)
+            return
+        try:
+            if isinstance(message, Request):
+                self._receive_request(message, flow, now)
+            else:
+                self._receive_response(message, now)
+        except SipParseError:
+            # An optional header field that nobody screened. The message is as if it had never come.
+            self.counters["malformed_header"] += 1
+
+    def flow_opened(self, target: Target, flow: Flow, now: float) -> None:
+        """The answer to `FlowNeeded`."""
+        self._core.flows.opened(target, flow, now)
+
+    def flow_failed(self, target: Target, error: str, now: float) -> None:
+        """The other answer to `FlowNeeded`; `error` is for the log."""
+        self.counters["flow_failed"] += 1
+        self._core.flows.failed(target, now)
+
+    def flow_closed(self, flow: Flow, now: float) -> None:
+        """A connection is gone, whoever closed it."""
+        self._core.flows.closed(flow)
+        self._core.transactions.flow_closed(flow, now)
+
+    def resolved(self, target: Target, addresses: Sequence[str], now: float) -> None:
+        """The answer to `ResolveNeeded`: addresses, best first, or none."""
+        self._core.flows.resolved(target, addresses, now)
+
+    # sending
+
+    def messages_to_send(self) -> list[tuple[Flow, bytes]]:
+        messages, self._core.messages = self._core.messages, []
+        return messages
+
+    def next_event(self) -> SipEvent | None:
+        return self._core.events.popleft() if self._core.events else None
+
+    # time
+
+    def get_timer(self) -> float | None:
+        return self._core.schedule.next_deadline()
+
+    def handle_timer(self, now: float) -> None:
+        schedule = self._core.schedule
+        while (owner := schedule.pop_due(now)) is not None:
+            owner.handle_timer(now)
+            schedule.update(owner)
+
+    # calling
+
+    def invite(
+        self,
+        target: Uri | str,
+        *,
+        from_: NameAddr | str,
+        offer: bytes,
+        now: float,
+        to: NameAddr | str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        transport: Transport = "udp",
+        next_hop: Uri | str | None = None,
+    ) -> OutgoingInvite:
+        """Call `target`. `next_hop` is where the INVITE is sent if not to the target itself; a tel URI needs one.
+
+        Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
+        """
+        uri = _uri(target)
+        hop = uri if next_hop is None else _uri(next_hop)
+        if hop.scheme not in ("sip", "sips"):
+            raise LocalProtocolError(f"{uri.scheme} URI without a next hop")
+        tag = self._core.new_token()
+        caller = NameAddr.parse(from_) if isinstance(from_, str) else from_
+        callee = NameAddr("", replace(uri, headers=())) if to is None else to
+        fields = Headers()
+        fields.add("Max-Forwards", MAX_FORWARDS)
+        fields.add("From", str(caller.with_tag(tag)))
+        fields.add("To", str(callee))
+        fields.add("Call-ID", self._core.new_token())
+        fields.add("CSeq", "1 INVITE")
+        fields.add("Allow", ALLOW)
+        for name, value in headers:
+            fields.add(name, value)
+        if offer:
+            fields.add("Content-Type", SDP)
+        request = Request("INVITE", str(request_uri(uri)), fields, offer)
+        call = OutgoingInvite(self._core, request, request.to)
+        call.begin(target_of(hop, transport), now)
+        return call
+
+    # looking in
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was dropped, refused or odd, by reason."""
+        return self._core.counters
+
+    @property
+    def calls(self) -> int:
+        """Calls with anything left to do, be it only to see their BYE answered."""
+        return len(self._core.calls)
+
+    @property
+    def dialogs(self) -> int:
+        return len(self._core.dialogs)
+
+    @property
+    def transactions(self) -> int:
+        return len(self._core.transactions)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is going on: no call, no transaction, nobody waiting for a flow, no timer."""
+        core = self._core
+        tables: tuple[Sized, ...] = (core.calls, core.dialogs, core.unacknowledged, core.transactions, core.schedule)
+        return not any(map(len, tables)) and not core.flows.waiting
+
+    @property
+    def identity(self) -> Identity:
+        return self._core.identity
+
+    @property
+    def wake(self) -> Callable[[], None] | None:
+        return self._core.wake
+
+    @wake.setter
+    def wake(self, callback: Callable[[], None] | None) -> None:
+        self._core.wake = callback
+
+    def listen(
+        self, transport: Transport, local: Address, wildcard_address: Callable[[Flow], str] | None = None
+    ) -> None:
+        """Tell of a socket that receives. `wildcard_address` tells which host to name where it is bound to all."""
+        self._core.flows.listen(transport, local)
+        if wildcard_address is not None and self._core.identity.wildcard_address is None:
+            self._core.identity = replace(self._core.identity, wildcard_address=wildcard_address)
+
+    # requests
+
+    def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
+        core = self._core
+        _stamp(request.headers, request.via, flow)
+        if core.transactions.receive_request(request, now):
+            return
+        if request.method == "ACK":
+            self._receive_ack(request, now)
+            return
+        fault = screen(request)
+        if fault is not None:
+            self.counters[f"refused_{fault.status}"] += 1
+            self._reply(request, fault, flow, now)
+        elif request.method == "CANCEL":
+            self._receive_cancel(request, flow, now)
+        elif request.to.tag is not None:
+            self._receive_in_dialog(request, flow, now)
+        else:
+            self._receive_out_of_dialog(request, flow, now)
+
+    def _receive_ack(self, ack: Request, now: float) -> None:
+        """The ACK of a 2xx, which no transaction claims (§17.1.1.3)."""
+        call = self._core.unacknowledged.get((ack.call_id, ack.from_.tag or "", ack.cseq.number))
+        if call is None:
+            self.counters["stray_ack"] += 1
+        else:
+            call.receive_ack(ack, now)
+
+    def _receive_cancel(self, cancel: Request, flow: Flow, now: float) -> None:
+        found = self._core.transactions.cancelled_by(cancel)
+        if found is None:
+            self._reply(cancel, Refusal(481), flow, now)
+            return
+        tag, call = found
+        self._send(cancel.response(200, to_tag=tag or self._tag(cancel)), flow, now)
+        if call is not None:
+            call.receive_cancel(cancel, now)
+
+    def _receive_in_dialog(self, request: Request, flow: Flow, now: float) -> None:
+        core = self._core
+        found = core.find_dialog(request)
+        if found is None:
+            self._reply(request, Refusal(481), flow, now)
+            return
+        dialog, call = found
+        transaction = core.transactions.serve(request, flow, call, now)
+        call.receive_request(request, dialog, transaction, flow, now)
+
+    def _receive_out_of_dialog(self, request: Request, flow: Flow, now: float) -> None:
+        core = self._core
+        if core.transactions.is_merged(request):
+            self._reply(request, Refusal(482), flow, now)
+        elif request.method == "REFER":
+            self._reply(request, Refusal(403), flow, now)
+        elif request.method not in ("INVITE", "OPTIONS"):
+            self._reply(request, Refusal(481), flow, now)  # BYE, INFO, NOTIFY: of no dialog and no subscription
+        elif self.unavailable is not None:
+            self._reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
+        elif request.method == "OPTIONS":
+            self._reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
+        else:
+            call = IncomingInvite(core, request, flow)
+            call.begin(core.transactions.serve(request, flow, call, now), now)
+            core.emit(InviteReceived(call, request, session_description(request), flow))
+
+    def _refuse_malformed(self, error: SipParseError, flow: Flow, now: float) -> None:
+        tag = self._core.stateless_tag(*(value for _, value in error.reply_headers))
+        response = refusal(error, to_tag=tag)
+        if response is None:
+            self.counters["dropped_malformed"] += 1
+            return
+        self.counters["refused_malformed"] += 1
+        with suppress(SipParseError):  # it may be the Via that is malformed: then it goes back as it came
+            _stamp(response.headers, response.via, flow)
+        self._core.sign(response)
+        self._core.transmit(flow, response.serialize(), None, now)
+
+    def _reply(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
+        """Answer without a transaction (§8.2.7)."""
+        response = request.response(refusal.status, refusal.reason, to_tag=self._tag(request))
+        for name, value in refusal.headers:
+            response.headers.add(name, value)
+        self._send(response, flow, now)
+
+    def _send(self, response: Response, flow: Flow, now: float) -> None:
+        self._core.sign(response)
+        self._core.transmit(flow, response.serialize(), response.via, now)
+
+    def _tag(self, request: Request) -> str:
+        return self._core.stateless_tag(
+            request.via.branch or "", request.call_id, request.from_.tag or "", str(request.cseq.number)
+        )
+
+    # responses
+
+    def _receive_response(self, response: Response, now: float) -> None:
+        if len(response.vias) != 1:
+            self.counters["response_for_another"] += 1  # §8.1.3.3
+            return
+        _ = response.contact, response.record_routes, response.content_type
+        if not self._core.transactions.receive_response(response, now):
+            self.counters["stray_response"] += 1
+
+
+def _uri(text: Uri | str) -> Uri:
+    return Uri.parse(text) if isinstance(text, str) else text
+
+
+def _stamp(headers: Headers, via: Via, flow: Flow) -> None:
+    """Note in the top Via where the request really came from (§18.2.1, RFC 3581 §4).
+
+    Also where `rport` was not asked for: the answer goes back to the source in any case, and a peer that reads it
+    learns what its NAT made of it.
+    """
+    host, port = flow.remote
+    stamped = str(replace(via, params={**via.params, "received": host, "rport": str(port)}))
+    if len(headers.get_all("Via")) == 1 and "," not in (headers.get("Via") or ""):
+        headers.set("Via", stamped)
+        return
+    _, *others = headers.get_list("Via")
+    headers.remove("Via")
+    for value in reversed([stamped, *others]):
+        headers.prepend("Via", value)

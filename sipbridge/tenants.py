@@ -1,0 +1,271 @@
+"""Which tenant a call is for, and the tenant's texts with the call's fields filled in.
+
+A tenant's `match` names patterns for the dialled user part, the caller, the trunk and headers; all that are given must
+hold. Among several that do, the most specific wins: more conditions first, then the longer literal part of the pattern.
+Two tenants that are equally specific for one number are an error when they are loaded, not a coin toss per call.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from jinja2 import StrictUndefined, TemplateError, meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from sipbridge.agent import AgentOptions, ToolDeclaration, TurnDetection
+from sipbridge.audio import AudioFormat
+from sipbridge.config import AgentConfig, Config, Match, TenantConfig, load_tenant, not_in_use
+from sipbridge.errors import ConfigError, UnknownProviderError
+from sipbridge.providers import capabilities_of
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CallFields:
+    """What is known about a call when it arrives; what templates see as `call` and `header`."""
+
+    to: str
+    """The dialled user part."""
+    caller: str = ""
+    trunk: str | None = None
+    call_id: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class _AnyCase(dict[str, str]):
+    """Header fields by name, in any case (RFC 3261 §7.3.1)."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__({name.lower(): value for name, value in headers.items()})
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    id: str
+    config: TenantConfig
+
+    def instructions(self, fields: CallFields) -> str:
+        return _render(self.config.agent.instructions, fields)
+
+    def greeting(self, fields: CallFields) -> str | None:
+        greeting = self.config.agent.greeting
+        return None if greeting is None else _render(greeting, fields)
+
+    def credential(self) -> dict[str, Any]:
+        """What `new_agent_from_credential` is given. Raises `ConfigError` where a secret that is needed is missing."""
+        agent = self.config.agent
+        return {
+            "provider": agent.provider,
+            "api_key": agent.api_key.reveal() if agent.api_key else None,
+            "url": agent.url,
+            "model": agent.model,
+        }
+
+    def agent_options(
+        self, fields: CallFields, uplink: AudioFormat, downlink: AudioFormat, tools: tuple[ToolDeclaration, ...]
+    ) -> AgentOptions:
+        agent = self.config.agent
+        turns = agent.turn_detection
+        return AgentOptions(
+            instructions=self.instructions(fields),
+            voice=agent.voice,
+            temperature=temperature(agent),
+            language=agent.language,
+            input_format=uplink,
+            output_format=downlink,
+            turn_detection=TurnDetection(
+                type=turns.type,
+                threshold=turns.threshold,
+                prefix_ms=turns.prefix_ms,
+                silence_ms=turns.silence_ms,
+                eagerness=turns.eagerness,
+                interrupt_response=self.config.barge_in.enabled,
+            ),
+            tools=tools,
+            interim_transcripts=agent.transcripts.interim,
+            extra=agent.extra,
+        )
+
+
+_TEMPLATES = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+
+
+def _render(text: str, fields: CallFields) -> str:
+    if "{" not in text:
+        return text
+    call = {"from": fields.caller, "to": fields.to, "id": fields.call_id, "trunk": fields.trunk or ""}
+    try:
+        return _TEMPLATES.from_string(text).render(call=call, header=_AnyCase(fields.headers))
+    except TemplateError as error:
+        # A value that this call lacks and that has no default: say less rather than refuse the caller.
+        log.warning("template not filled in", error=str(error), call_id=fields.call_id)
+        return text
+
+
+class TenantDirectory:
+    """All tenants of one gateway."""
+
+    def __init__(self, tenants: Sequence[Tenant]) -> None:
+        self.tenants = tuple(tenants)
+        _refuse_ties(self.tenants)
+
+    @classmethod
+    def load(cls, config: Config, base: Path) -> TenantDirectory:
+        """Read every `*.yaml` of the tenants' directory. Raises `ConfigError` with everything that is wrong."""
+        directory = base / config.tenants.directory
+        if not directory.is_dir():
+            raise ConfigError(f"{directory}: the tenants' directory does not exist (tenants.directory)")
+        tenants: list[Tenant] = []
+        problems: list[str] = []
+        for path in sorted((*directory.glob("*.yaml"), *directory.glob("*.yml"))):
+            try:
+                tenant = Tenant(path.stem, load_tenant(path))
+                problems.extend(f"{path}: {problem}" for problem in _check(tenant, config))
+                tenants.append(tenant)
+            except ConfigError as error:
+                problems.append(str(error))
+        if not tenants and not problems:
+            raise ConfigError(f"{directory}: there is no tenant, so nobody could be answered")
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return cls(tenants)
+
+    def resolve(self, fields: CallFields) -> Tenant | None:
+        """The tenant that a call is for, or None."""
+        fitting = [
+            (specificity, tenant)
+            for tenant in self.tenants
+            if (specificity := _specificity(tenant.config.match, fields)) is not None
+        ]
+        return max(fitting, key=lambda found: found[0])[1] if fitting else None
+
+    def explain(self, fields: CallFields) -> Iterator[tuple[str, str]]:
+        """Per tenant, why it was or was not chosen: (id, reason), the chosen one first."""
+        chosen = self.resolve(fields)
+        if chosen:
+            yield chosen.id, "chosen: the most specific match"
+        for tenant in self.tenants:
+            if tenant is not chosen:
+                mismatch = _mismatch(tenant.config.match, fields)
+                yield tenant.id, mismatch or "matches, but is less specific"
+
+
+def warnings(config: Config | TenantConfig) -> Iterator[str]:
+    """What a configuration asks for that will not happen, in words for the operator."""
+    for key in not_in_use(config):
+        yield f"{key} has no effect in this version"
+    if isinstance(config, TenantConfig) and config.agent.temperature is not None:
+        limits = capabilities_of(config.agent.provider).takes_temperature
+        if limits is None:
+            yield f"agent.temperature is not sent: {config.agent.provider} takes none"
+        elif not limits[0] <= config.agent.temperature <= limits[1]:
+            yield f"agent.temperature is clamped to {limits[0]}..{limits[1]}, the range of {config.agent.provider}"
+
+
+def temperature(agent: AgentConfig) -> float | None:
+    """What may be sent to the vendor: None where it takes no temperature, else within its range."""
+    limits = capabilities_of(agent.provider).takes_temperature
+    if agent.temperature is None or limits is None:
+        return None
+    return min(max(agent.temperature, limits[0]), limits[1])
+
+
+def _check(tenant: Tenant, config: Config) -> Iterator[str]:
+    """What can only be judged beside the rest: provider names, trunks, names in templates."""
+    agent, match = tenant.config.agent, tenant.config.match
+    try:
+        capabilities_of(agent.provider)
+    except UnknownProviderError as error:
+        yield f"agent.provider: {error}"
+    trunks = [trunk.name for trunk in config.trunks]
+    if match.trunk is not None and match.trunk not in trunks:
+        yield f"match.trunk: no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"
+    for key, text in (("instructions", agent.instructions), ("greeting", agent.greeting or "")):
+        try:
+            unknown = meta.find_undeclared_variables(_TEMPLATES.parse(text)) - {"call", "header"}
+        except TemplateError as error:
+            yield f"agent.{key}: not a valid template: {error}"
+        else:
+            if unknown:
+                yield f"agent.{key}: unknown names {', '.join(sorted(unknown))}; 'call' and 'header' exist"
+
+
+# --- matching ---------------------------------------------------------------------------------------------------------
+
+Specificity = tuple[int, int]
+
+
+def _mismatch(match: Match, fields: CallFields) -> str | None:
+    """Why `match` does not hold, or None."""
+    headers = _AnyCase(fields.headers)
+    if not any(_fits(fields.to, pattern) for pattern in match.to):
+        return f"to: {fields.to!r} is none of {', '.join(match.to)}"
+    if match.caller and not any(_fits(fields.caller, pattern) for pattern in match.caller):
+        return f"from: {fields.caller!r} is none of {', '.join(match.caller)}"
+    if match.trunk is not None and match.trunk != fields.trunk:
+        return f"trunk: came by {fields.trunk or 'none'}, not {match.trunk}"
+    for name, value in match.header.items():
+        if headers.get(name.lower()) != value:
+            return f"header {name}: {headers.get(name.lower())!r} is not {value!r}"
+    return None
+
+
+def _specificity(match: Match, fields: CallFields) -> Specificity | None:
+    if _mismatch(match, fields) is not None:
+        return None
+    return max(_weight(match, pattern) for pattern in match.to if _fits(fields.to, pattern))
+
+
+def _weight(match: Match, pattern: str) -> Specificity:
+    conditions = (pattern != "*") + bool(match.caller) + (match.trunk is not None) + len(match.header)
+    literal = len(pattern) - pattern.count("*") - pattern.count("?") + (0 if _has_wildcard(pattern) else 1000)
+    return conditions, literal
+
+
+def _has_wildcard(pattern: str) -> bool:
+    return any(character in pattern for character in "*?[")
+
+
+def _fits(value: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(value, pattern)
+
+
+def _refuse_ties(tenants: Sequence[Tenant]) -> None:
+    """Equally specific patterns that some number satisfies both of, under conditions that can hold together."""
+    for position, one in enumerate(tenants):
+        for other in tenants[position + 1 :]:
+            if _conditions(one) != _conditions(other):
+                continue
+            for a in one.config.match.to:
+                for b in other.config.match.to:
+                    same_weight = _weight(one.config.match, a) == _weight(other.config.match, b)
+                    if same_weight and _overlap(a, b):
+                        raise ConfigError(
+                            f"tenants {one.id} and {other.id}: match.to {a!r} and {b!r} overlap and are equally"
+                            " specific, so a call may be for either"
+                        )
+
+
+def _conditions(tenant: Tenant) -> tuple[Any, ...]:
+    match = tenant.config.match
+    return match.caller, match.trunk, tuple(sorted(match.header.items()))
+
+
+def _overlap(a: str, b: str) -> bool:
+    """Whether some text fits both globs. Character classes count as '?': too careful rather than too lax."""
+    if not a or not b:
+        return not (a or b).strip("*")
+    if a[0] == "*":
+        return _overlap(a[1:], b) or _overlap(a, b[1:])
+    if b[0] == "*":
+        return _overlap(b, a)
+    return (a[0] == b[0] or "?" in (a[0], b[0])) and _overlap(a[1:], b[1:])

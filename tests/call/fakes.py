@@ -1,0 +1,210 @@
+"""A scripted agent, a leg that only takes notes and what joins them: a whole call without a socket, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, cast
+
+from sipbridge.agent import AgentEvent, AgentOptions, Capabilities, SessionClosed, SessionOpen
+from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat, Played
+from sipbridge.call import CallSession
+from sipbridge.codecs import PCMU, Codec
+from sipbridge.config import TenantConfig
+from sipbridge.configfile import parse
+from sipbridge.leg import SipLeg
+from sipbridge.outcome import CallReport
+from sipbridge.providers import register
+from sipbridge.tenants import CallFields, Tenant
+
+
+class ScriptedAgent:
+    """Emits what the test tells it to and notes every command."""
+
+    slug = "scripted"
+    capabilities = Capabilities(input_format=PCM_16K, output_format=PCM_24K, native_formats=frozenset())
+    uplink_dropped_ms = 0.0
+
+    def __init__(self, options: AgentOptions, *, start: BaseException | float | None = None) -> None:
+        self.options = options
+        self.commands: list[tuple[Any, ...]] = []
+        self.closed = False
+        self._start = start
+        self._events: asyncio.Queue[AgentEvent | None] = asyncio.Queue()
+
+    def emit(self, *events: AgentEvent) -> None:
+        for event in events:
+            self._events.put_nowait(event)
+
+    def die(self, reason: str = "1006") -> None:
+        self.emit(SessionClosed(reason))
+        self._events.put_nowait(None)
+
+    async def start(self) -> None:
+        if isinstance(self._start, BaseException):
+            raise self._start
+        if self._start is not None:
+            await asyncio.sleep(self._start)
+        self.emit(SessionOpen())
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> AgentEvent:
+        event = await self._events.get()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    def _note(self, *command: Any) -> None:
+        assert not self.closed, command
+        self.commands.append(command)
+
+    def push_audio(self, pcm: bytes) -> None:
+        self._note("audio", len(pcm))
+
+    def commit_input_audio(self) -> None:
+        self._note("commit")
+
+    def cancel(self, played: Sequence[Played]) -> None:
+        self._note("cancel", tuple(played))
+
+    def update_instructions(self, text: str) -> None:
+        self._note("instructions", text)
+
+    def send_text(self, text: str) -> None:
+        self._note("text", text)
+
+    def send_image(self, data: bytes, media_type: str) -> None:
+        self._note("image", media_type)
+
+    def say(self, text: str) -> None:
+        self._note("say", text)
+
+    def create_response(self) -> None:
+        self._note("respond")
+
+    def send_tool_result(self, call_id: str, output: str) -> None:
+        self._note("result", call_id, output)
+
+
+@dataclass
+class FakeStream:
+    """Notes what is played; what was heard the test decides."""
+
+    played: list[tuple[str, str, int]] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
+    discards: int = 0
+    heard: tuple[Played, ...] = ()
+
+    def play(self, pcm: bytes, reply_id: str, item_id: str) -> None:
+        self.played.append((reply_id, item_id, len(pcm)))
+
+    def finish(self, item_id: str) -> None:
+        self.finished.append(item_id)
+
+    def discard(self) -> tuple[Played, ...]:
+        self.discards += 1
+        return self.heard
+
+
+class FakeLeg:
+    """A SipLeg's surface. `refusal` is what `negotiate` raises, `transfer` what `refer` answers."""
+
+    def __init__(self, *, codec: Codec = PCMU, refusal: Exception | None = None) -> None:
+        self.codec = codec
+        self.steps: list[tuple[Any, ...]] = []
+        self.stream: FakeStream | None = None
+        self.media_open = asyncio.Event()
+        self.transfer_accepted = False
+        self.failure = ""
+        self.transfer: asyncio.Future[str] | None = None
+        self._refusal = refusal
+
+    def negotiate(self) -> None:
+        if self._refusal:
+            raise self._refusal
+
+    def ring(self) -> None:
+        self.steps.append(("180",))
+
+    def answer(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+        self.steps.append(("200", uplink, downlink))
+        self.stream = FakeStream()
+        self.media_open.set()
+
+    def reject(self, status: int, reason: str) -> None:
+        self.steps.append((status, reason))
+
+    def sip_event(self, event: object) -> None:
+        pass
+
+    async def refer(self, target: str) -> str:
+        self.steps.append(("refer", target))
+        self.transfer = asyncio.get_running_loop().create_future()
+        return await self.transfer
+
+    def close(self, reason: str) -> None:
+        self.steps.append(("close", reason))
+
+
+class Call:
+    """One CallSession under test, its leg and its agent."""
+
+    def __init__(
+        self, tenant: str = "", leg: FakeLeg | None = None, start: BaseException | float | None = None
+    ) -> None:
+        self.leg = leg or FakeLeg()
+        self.agents: list[ScriptedAgent] = []
+        self._start = start
+        register(cast(Any, ScriptedAgent), "scripted")
+        config = parse(tenant or "agent: {provider: scripted}", TenantConfig, "t.yaml")
+        self.session = CallSession(
+            cast(SipLeg, self.leg),
+            Tenant("t", config),
+            CallFields(to="agent", caller="+15550123", call_id="c1"),
+            new_agent=self._new_agent,
+            max_seconds=600,
+            clock=asyncio.get_running_loop().time,
+        )
+        self._task: asyncio.Task[CallReport] | None = None
+
+    def _new_agent(
+        self, credential: Mapping[str, Any], options: AgentOptions, *, connect_timeout: float
+    ) -> ScriptedAgent:
+        agent = ScriptedAgent(options, start=self._start)
+        self.agents.append(agent)
+        return agent
+
+    @property
+    def agent(self) -> ScriptedAgent:
+        return self.agents[0]
+
+    @property
+    def stream(self) -> FakeStream:
+        assert self.leg.stream is not None
+        return self.leg.stream
+
+    def begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self.session.run())
+
+    async def up(self) -> Self:
+        """Run until it is answered and the conversation goes on."""
+        self.begin()
+        await self.leg.media_open.wait()
+        await settle()
+        return self
+
+    async def over(self) -> CallReport:
+        assert self._task is not None
+        return await self._task
+
+
+async def settle() -> None:
+    """Let everything that can happen now happen."""
+    for _ in range(20):
+        await asyncio.sleep(0)

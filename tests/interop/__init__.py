@@ -1,0 +1,1 @@
+"""sipbridge against programs that other people wrote."""

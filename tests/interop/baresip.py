@@ -1,0 +1,186 @@
+"""A headless baresip, driven over its control socket (ctrl_tcp: JSON in netstrings).
+
+It says a WAV file and records both directions of every call. What of it is peculiar, found by running 1.0.0: the
+network interface must be named by its address, or SDP carries the host's; aufile can only be a source, so the far end
+is heard by the sndfile filter, and aubridge stands in for a loudspeaker; without a terminal the stdio module must
+stay out; its RTP leaves from 127.0.0.1 whatever address its SDP names, so a peer that hears it has followed the
+packets' source.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.interop.peers import Program, free_port, require
+from tests.interop.sound import Samples, read_wav
+
+Event = dict[str, Any]
+
+
+class Baresip:
+    """One baresip on an address of its own (127.0.0.x). Use as a context manager.
+
+    `says` is an 8 kHz WAV; `codec` the only one offered ("PCMU" or "PCMA"); with `answers` it takes calls at once.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        address: str,
+        says: Path,
+        codec: str = "PCMU",
+        answers: bool = False,
+        port: int | None = None,
+    ) -> None:
+        self.address = address
+        self.port = port or free_port(address)
+        self.uri = f"sip:baresip@{address}:{self.port}"
+        self._folder = folder
+        self._recordings = folder / "recordings"
+        self._recordings.mkdir(parents=True)
+        control = free_port(address, socket.SOCK_STREAM)
+        program = require("baresip")
+        (folder / "config").write_text(self._config(_modules(program), says, control))
+        mode = ";answermode=auto" if answers else ""
+        account = f"<sip:baresip@{address}>;regint=0;audio_codecs={codec}/8000/1{mode}\n"
+        (folder / "accounts").write_text(account)
+        (folder / "contacts").write_text("")
+        self.program = Program([program, "-f", str(folder)])
+        self.events: list[Event] = []
+        self._buffer = b""
+        self._responses: dict[str, Event] = {}
+        try:
+            self.program.wait_for("baresip is ready")
+            self._control = socket.create_connection((address, control), timeout=5)
+        except BaseException:
+            self.program.stop()
+            raise
+
+    def _config(self, modules: Path, says: Path, control: int) -> str:
+        lines = (
+            f"sip_listen {self.address}:{self.port}",
+            f"net_interface {self.address}",
+            f"audio_source aufile,{says}",
+            "audio_player aubridge,loudspeaker",
+            "audio_alert aubridge,bell",
+            "ausrc_srate 8000",
+            "auplay_srate 8000",
+            "ausrc_channels 1",
+            "auplay_channels 1",
+            "rtp_ports 20000-20998",
+            "rtp_timeout 60",
+            f"module_path {modules}",
+            *(f"module {name}.so" for name in ("g711", "aufile", "aubridge", "sndfile")),
+            *(f"module_app {name}.so" for name in ("account", "menu", "ctrl_tcp")),
+            f"ctrl_tcp_listen {self.address}:{control}",
+            f"snd_path {self._recordings}",
+        )
+        return "\n".join((*lines, ""))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._control.close()
+        self.program.stop()
+
+    def command(self, name: str, parameters: str = "", timeout: float = 10) -> str:
+        """Run a command and return what it prints; fails where baresip refuses it."""
+        token = str(time.monotonic_ns())
+        message = json.dumps({"command": name, "params": parameters, "token": token}).encode()
+        self._control.sendall(b"%d:%s," % (len(message), message))
+        self._receive_until(lambda: token in self._responses, timeout, f"the answer to {name}")
+        response = self._responses.pop(token)
+        assert response["ok"], f"baresip refused {name} {parameters}: {response}"
+        return str(response.get("data", ""))
+
+    def dial(self, uri: str) -> None:
+        self.command("dial", uri)
+
+    def press(self, keys: str) -> None:
+        """Telephone-events of the call that is up, one after the other."""
+        for key in keys:
+            self.command("sndcode", key)
+
+    def hang_up(self) -> None:
+        self.command("hangup")
+
+    def wait_event(self, kind: str, timeout: float = 10) -> Event:
+        """The next event of this type that nobody has waited for yet, such as CALL_ESTABLISHED or CALL_CLOSED."""
+        found: list[Event] = []
+
+        def arrived() -> bool:
+            for position, event in enumerate(self.events):
+                if event.get("type") == kind:
+                    found.append(self.events.pop(position))
+                    return True
+            return False
+
+        self._receive_until(arrived, timeout, f"event {kind}")
+        return found[0]
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether a call has had sound from the far end."""
+        return any(file.stat().st_size > 44 for file in self._recordings.glob("*dec.wav"))
+
+    def forget_events(self) -> None:
+        """What has happened so far is no answer to what is asked next."""
+        self.events.clear()
+
+    def heard(self) -> Samples:
+        """What came from the far end in the last call, decoded. Whole when the call is over."""
+        return read_wav(self._latest("dec"))
+
+    def said(self) -> Samples:
+        """What was sent to the far end in the last call."""
+        return read_wav(self._latest("enc"))
+
+    def _latest(self, direction: str) -> Path:
+        files = sorted(self._recordings.glob(f"*{direction}.wav"), key=lambda file: file.stat().st_mtime_ns)
+        assert files, f"baresip recorded nothing ({direction}):\n{self.program.output}"
+        return files[-1]
+
+    def _receive_until(self, done: Callable[[], bool], timeout: float, what: str) -> None:
+        deadline = time.monotonic() + timeout
+        while not done():
+            left = deadline - time.monotonic()
+            try:
+                self._control.settimeout(max(left, 0.001))
+                data = self._control.recv(65536)
+            except TimeoutError:
+                data = b""
+            if not data:
+                raise AssertionError(f"no {what} within {timeout:g} s; waiting: {self.events}\n{self.program.output}")
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Cut netstrings ("LENGTH:JSON,") out of the stream."""
+        self._buffer += data
+        while b":" in self._buffer:
+            length, _, rest = self._buffer.partition(b":")
+            if len(rest) <= int(length):
+                return
+            message = json.loads(rest[: int(length)])
+            self._buffer = rest[int(length) + 1 :]
+            if message.get("event"):
+                self.events.append(message)
+            else:
+                self._responses[str(message.get("token"))] = message
+
+
+def _modules(program: str) -> Path:
+    """The folder of modules that belongs to this program."""
+    for folder in (Path(program).parents[1] / "root/usr/lib/baresip/modules", Path("/usr/lib/baresip/modules")):
+        if folder.is_dir():
+            return folder
+    raise AssertionError(f"the modules of {program} were not found")

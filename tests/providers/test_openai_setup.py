@@ -1,0 +1,339 @@
+"""The openai dialect's beginnings and ends: endpoint, session object, errors, rubbish on the wire."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sipbridge.agent import (
+    AgentError,
+    AgentOptions,
+    AssistantAudio,
+    AssistantTurnEnd,
+    SessionClosed,
+    SessionOpen,
+    ToolDeclaration,
+    TurnDetection,
+    UserTranscript,
+)
+from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU
+from sipbridge.errors import ConfigError
+from sipbridge.providers import WebSocketEndpoint, tools_for_session
+from sipbridge.providers.openai import CHANNEL, OpenAIDialect
+from tests.providers.openai_driver import CREDENTIAL, Driver, audio, created, error, options
+
+SESSION_CREATED = {"type": "session.created", "session": {"id": "sess_1"}}
+
+
+def endpoint(**credential: Any) -> WebSocketEndpoint:
+    found = OpenAIDialect({**CREDENTIAL, **credential}, options()).endpoints()[CHANNEL]
+    assert isinstance(found, WebSocketEndpoint)
+    return found
+
+
+def session(wanted: AgentOptions) -> dict[str, Any]:
+    driver = Driver(wanted)
+    driver.server(SESSION_CREATED)
+    update = driver.take_sent()
+    assert [message["type"] for message in update] == ["session.update"]
+    described: dict[str, Any] = update[0]["session"]
+    return described
+
+
+# --- endpoint ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_vendor_s_endpoint() -> None:
+    there = endpoint(organization="org-1", project="proj-1")
+    assert there.url == "wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1"
+    assert there.headers == {
+        "Authorization": "Bearer sk-test-0123456789",
+        "OpenAI-Organization": "org-1",
+        "OpenAI-Project": "proj-1",
+    }
+    assert "sk-test" not in repr(there)
+
+
+def test_another_url_and_model() -> None:
+    assert endpoint(url="ws://127.0.0.1:1/rt", model="a b").url == "ws://127.0.0.1:1/rt?model=a%20b"
+    assert endpoint(url="ws://127.0.0.1:1/rt?fault=drop").url == "ws://127.0.0.1:1/rt?fault=drop&model=gpt-realtime-2.1"
+
+
+def test_a_server_of_one_s_own_needs_no_key() -> None:
+    there = OpenAIDialect({"url": "ws://127.0.0.1:1/rt"}, options()).endpoints()[CHANNEL]
+    assert isinstance(there, WebSocketEndpoint)
+    assert "Authorization" not in there.headers
+
+
+@pytest.mark.parametrize(
+    ("credential", "wanted", "words"),
+    [
+        ({}, options(), "api_key"),
+        ({"api_key": "k", "url": "https://example.com"}, options(), "ws://"),
+        ({"api_key": "k"}, options(input_format=PCM_16K), "pcm16 at 16000 Hz"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_once(credential: dict[str, str], wanted: AgentOptions, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        OpenAIDialect(credential, wanted)
+
+
+# --- session object ---------------------------------------------------------------------------------------------------
+
+
+def test_a_temperature_is_never_sent() -> None:
+    assert "temperature" not in json.dumps(session(options(temperature=0.7)))
+
+
+@pytest.mark.parametrize(
+    ("audio_format", "named"),
+    [
+        (PCM_24K, {"type": "audio/pcm", "rate": 24000}),
+        (PCMU, {"type": "audio/pcmu"}),
+        (PCMA, {"type": "audio/pcma"}),
+    ],
+)
+def test_formats_are_chosen_apart(audio_format: Any, named: dict[str, Any]) -> None:
+    described = session(options(input_format=audio_format, output_format=PCMU))
+    assert described["audio"]["input"]["format"] == named
+    assert described["audio"]["output"]["format"] == {"type": "audio/pcmu"}
+
+
+@pytest.mark.parametrize(
+    ("detection", "sent"),
+    [
+        (TurnDetection(), {"type": "server_vad", "create_response": True, "interrupt_response": True}),
+        (
+            TurnDetection(threshold=0.4, prefix_ms=200, silence_ms=700, interrupt_response=False),
+            {
+                "type": "server_vad",
+                "threshold": 0.4,
+                "prefix_padding_ms": 200,
+                "silence_duration_ms": 700,
+                "create_response": True,
+                "interrupt_response": False,
+            },
+        ),
+        (
+            TurnDetection("semantic_vad", eagerness="low", silence_ms=700),
+            {"type": "semantic_vad", "eagerness": "low", "create_response": True, "interrupt_response": True},
+        ),
+        (TurnDetection("none"), None),
+        (TurnDetection("local_vad"), None),
+    ],
+)
+def test_turn_detection(detection: TurnDetection, sent: dict[str, Any] | None) -> None:
+    assert session(options(turn_detection=detection))["audio"]["input"]["turn_detection"] == sent
+
+
+def test_transcription_and_its_language() -> None:
+    assert session(options())["audio"]["input"]["transcription"] == {"model": "gpt-transcribe"}
+    spoken = session(options(language="pt-BR"))["audio"]["input"]["transcription"]
+    assert spoken == {"model": "gpt-transcribe", "language": "pt"}
+    assert session(options(transcription=False))["audio"]["input"]["transcription"] is None
+
+
+def test_vendor_extras_are_merged_object_by_object() -> None:
+    extra = {"audio": {"input": {"noise_reduction": {"type": "near_field"}}}, "truncation": "disabled"}
+    described = session(options(extra=extra))
+    assert described["audio"]["input"]["noise_reduction"] == {"type": "near_field"}
+    assert described["audio"]["input"]["format"] == {"type": "audio/pcmu"}
+    assert described["truncation"] == "disabled"
+
+
+def test_tools_are_flat() -> None:
+    tool = ToolDeclaration("hang_up", "End the call", {})
+    flat = {"type": "function", "name": "hang_up", "description": "End the call"}
+    flat_tool = flat | {"parameters": {"type": "object", "properties": {}}}
+    assert tools_for_session("openai", [tool]) == [flat_tool]
+    assert session(options(tools=(tool,)))["tools"] == [flat_tool]
+
+
+def test_capabilities_say_who_interrupts() -> None:
+    def of(detection: TurnDetection) -> tuple[bool, bool]:
+        capabilities = OpenAIDialect(CREDENTIAL, options(turn_detection=detection)).capabilities
+        return capabilities.speech_events, capabilities.interrupts_by_itself
+
+    assert of(TurnDetection()) == (True, True)
+    assert of(TurnDetection(interrupt_response=False)) == (True, False)
+    assert of(TurnDetection("none")) == (False, False)
+    assert OpenAIDialect.capabilities.takes_temperature is None
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_messages_of_the_user() -> None:
+    driver = Driver().open()
+    driver.command("send_text", "Key 1 was pressed. \u00e9\u2028")
+    driver.command("send_image", b"\xff\xd8", "image/jpeg")
+    texts = [message["item"]["content"][0] for message in driver.take_sent()]
+    assert texts == [
+        {"type": "input_text", "text": "Key 1 was pressed. \u00e9\u2028"},
+        {"type": "input_image", "image_url": "data:image/jpeg;base64,/9g="},
+    ]
+
+
+def test_the_end_of_an_utterance_is_ours_to_say_only_where_nobody_listens_for_it() -> None:
+    driver = Driver().open()
+    driver.command("commit_input_audio")
+    assert driver.take_sent() == []
+    driver = Driver(options(turn_detection=TurnDetection("none"))).open()
+    driver.command("commit_input_audio")
+    assert driver.take_sent() == [{"type": "input_audio_buffer.commit"}, {"type": "response.create"}]
+
+
+def test_interim_transcripts_come_when_asked_for() -> None:
+    delta = {"type": "conversation.item.input_audio_transcription.delta", "item_id": "i", "delta": "two "}
+    driver = Driver(options(interim_transcripts=True)).open()
+    driver.server(delta)
+    assert driver.take_events() == [UserTranscript("two ", final=False, item_id="i")]
+    driver = Driver().open()
+    driver.server(delta)
+    assert driver.take_events() == []
+
+
+# --- errors and ends --------------------------------------------------------------------------------------------------
+
+
+def test_an_error_in_the_setup_ends_it() -> None:
+    driver = Driver()
+    driver.server(SESSION_CREATED)
+    driver.server(error("unknown_parameter", driver.sent[0]["event_id"]))
+    assert driver.take_events() == [
+        AgentError("about unknown_parameter", "unknown_parameter", fatal=True),
+        SessionClosed("unknown_parameter"),
+    ]
+
+
+@pytest.mark.parametrize("code", ["insufficient_quota", "invalid_api_key", "session_expired", "account_deactivated"])
+def test_errors_that_no_retry_helps(code: str) -> None:
+    driver = Driver().open()
+    driver.server(error("whatever", kind=code) if code == "insufficient_quota" else error(code))
+    told, closed = driver.take_events()
+    assert isinstance(told, AgentError)
+    assert told.fatal
+    assert isinstance(closed, SessionClosed)
+    assert not closed.expected
+
+
+def test_a_lost_connection_ends_the_open_reply_first() -> None:
+    driver = Driver().open()
+    driver.server(created("r1"), audio("r1", "i1", 20))
+    driver.take_events()
+    driver.drop(1011, "keepalive")
+    error_, end, closed = driver.take_events()
+    assert isinstance(error_, AgentError)
+    assert error_.fatal
+    assert end == AssistantTurnEnd("r1", "failed")
+    assert closed == SessionClosed("1011 keepalive")
+    driver.drop()
+    driver.command("close")
+    assert driver.take_events() == []
+    driver.order.done()
+
+
+def test_audio_is_whole_samples_even_if_a_delta_is_not() -> None:
+    driver = Driver(options(output_format=PCM_24K)).open()
+    odd = audio("r1", "i1", 1) | {"delta": "AAAA"}  # three octets
+    driver.server(created("r1"), odd)
+    assert [len(event.pcm) for event in driver.take_events() if hasattr(event, "pcm")] == [2]
+
+
+def test_every_octet_of_audio_arrives() -> None:
+    octets = bytes(range(256))
+    driver = Driver().open()
+    driver.server(created("r1"), audio("r1", "i1", 1) | {"delta": b64encode(octets).decode()})
+    assert AssistantAudio("r1", "i1", octets) in driver.take_events()
+
+
+RUBBISH: list[str | bytes] = [
+    "",
+    "{",
+    "[]",
+    "null",
+    "7",
+    '"text"',
+    b"\xff\xfe\x00",
+    b'{"type":"response.done","response":{"id":"r1"',
+    '{"type":7}',
+    '{"no":"type"}',
+    '{"type":{"a":1}}',
+    '{"type":"error"}',
+    '{"type":"error","error":"no object"}',
+    '{"type":"response.created"}',
+    '{"type":"response.created","response":[]}',
+    '{"type":"response.done","response":{"id":7,"output":[1,2]}}',
+    '{"type":"response.output_audio.delta","response_id":"r1","item_id":"i1","delta":"AAAAA"}',
+    '{"type":"response.output_audio.delta","response_id":"r1","item_id":"i1","delta":null}',
+    '{"type":"response.output_audio.delta","response_id":"r1","item_id":"i1","delta":"caf\u00e9"}',
+    '{"type":"response.output_item.done","item":"no object"}',
+    '{"type":"response.done","response":{"id":"r1","status":["odd"],"usage":7,"status_details":"odd"}}',
+]
+
+
+@pytest.mark.parametrize("data", RUBBISH)
+def test_rubbish_is_counted_and_passed_over(data: str | bytes, caplog: pytest.LogCaptureFixture) -> None:
+    driver = Driver().open()
+    driver.server(created("r1"))
+    driver.take_events()
+    with caplog.at_level(logging.DEBUG):
+        driver.raw(data)
+        driver.raw(data)
+    assert driver.dialect.counters["malformed"] == 2
+    assert len(caplog.records) == 1, "logged once"
+    driver.server(audio("r1", "i1", 20))
+    assert len(driver.take_events()) == 1, "and the conversation goes on"
+
+
+def test_events_of_the_future_are_ignored_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    driver = Driver().open()
+    for _ in range(3):
+        driver.server({"type": "of.the.future", "x": 1})
+    assert driver.dialect.counters["unknown"] == 3
+    assert [record.getMessage() for record in caplog.records] == ["event of unknown type 'of.the.future' passed over"]
+
+
+def test_mutilated_conversations_never_raise_and_keep_the_order() -> None:
+    """The recorded conversations with members removed, swapped and cut: an event or nothing, never an exception."""
+    dice = random.Random(20261)
+    lines = [
+        json.loads(line)["server"]
+        for path in sorted((Path(__file__).parent / "data").glob("openai_*.jsonl"))
+        for line in path.read_text().splitlines()
+        if '"server"' in line
+    ]
+    for _ in range(60):
+        driver = Driver()
+        for message in dice.choices(lines, k=40):
+            text = json.dumps(message)
+            match dice.randrange(4):
+                case 0:
+                    text = text[: dice.randrange(len(text))]
+                case 1:
+                    message = {key: value for key, value in message.items() if dice.random() > 0.2}
+                    text = json.dumps(message)
+                case 2:
+                    victim = dice.choice(list(message))
+                    text = json.dumps(message | {victim: dice.choice([None, 7, [], {}, "x", True])})
+                case _:
+                    pass
+            driver.raw(text)
+            if dice.random() < 0.1:
+                driver.command("cancel", [])
+        driver.drop()
+        driver.order.done()
+
+
+def test_the_session_opens_once() -> None:
+    driver = Driver()
+    updated = {"type": "session.updated", "session": {}}
+    driver.server(updated, SESSION_CREATED, SESSION_CREATED, updated, updated)
+    assert driver.take_events() == [SessionOpen("sess_1")]
+    assert len(driver.take_sent()) == 1

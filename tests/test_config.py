@@ -1,0 +1,144 @@
+"""The configuration: what is accepted, and that what is not is named by file, line and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sipbridge.config import AgentConfig, Config, Secret, TenantConfig, load_config, load_tenant, not_in_use
+from sipbridge.configfile import Section, parse
+from sipbridge.errors import ConfigError
+
+
+def problems(text: str, model: type[Section]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, model, "f.yaml")
+    return str(caught.value)
+
+
+def test_an_empty_file_is_the_embedded_default() -> None:
+    config = parse("", Config, "f.yaml")
+    assert config.sip.listen == ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
+    assert config.media.ports == (16384, 32767)
+    assert config.trunks == ()
+    assert list(not_in_use(config)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sip:\n  listn: []\n", "f.yaml:2: sip.listn: unknown key; did you mean 'listen'?"),
+        ("mdia: {}\n", "f.yaml:1: mdia: unknown key; did you mean 'media'?"),
+        ("sip:\n  zzz: 1\n", "f.yaml:2: sip.zzz: unknown key; known are accounts, listen"),
+        ("media:\n  ports: 4000\n", "f.yaml:2: media.ports: a range of ports is expected"),
+        ("media:\n  ports: 5000-4000\n", "f.yaml:2: media.ports: ports lie between"),
+        ("limits:\n  max_calls: 0\n", "f.yaml:2: limits.max_calls: Input should be greater than or equal to 1"),
+        ("sip:\n  listen: ['udp://1.2.3.4']\n", "f.yaml:2: sip.listen: 'udp://1.2.3.4': expected udp://ADDRESS:PORT"),
+        ("sip:\n  listen: ['tls://127.0.0.1:5061']\n", "tls listeners do not exist yet"),
+        ("trunks:\n  - name: a\n    sources: [nowhere]\n", "f.yaml:3: trunks[0].sources: 'nowhere' does not appear"),
+        ("trunks:\n  - name: a\n    sources: ['::1/128']\n    sorces: 1\n", "f.yaml:4: trunks[0].sorces: unknown key"),
+        ("trunks:\n  - {name: a, sources: ['10.0.0.1']}\n  - {name: a, sources: ['10.0.0.2']}\n", "the same name"),
+        ("media: {srtp: required}\n", "cannot be required"),
+        ("tenants: {url: 'http://127.0.0.1/'}\n", "does not exist yet"),
+        ("node: {id: a}\nnode: {id: b}\n", "f.yaml:2: node: key given twice"),
+        ("sip: [\n", "f.yaml:2: not valid YAML"),
+        ("- a\n", "f.yaml:1: a mapping of keys is expected, not list"),
+        ("a: !!python/object:os.system {}\n", "f.yaml:1: not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(text: str, message: str) -> None:
+    assert message in problems(text, Config)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("auth: {username: pbx, password: x}", "digest authentication does not exist yet"),
+        ("register: {server: 'sip:pbx.example.com'}", "registering at a PBX does not exist yet"),
+    ],
+)
+def test_what_would_be_unsafe_to_ignore_is_refused(extra: str, message: str) -> None:
+    assert message in problems(f"trunks:\n  - name: pbx\n    sources: ['127.0.0.1/32']\n    {extra}\n", Config)
+
+
+def test_a_tenant_without_an_agent_is_refused() -> None:
+    assert problems("match: {to: a}\n", TenantConfig) == "f.yaml:1: agent: Field required"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "agent:\n  provider: openai\n  temprature: 1\n",
+            "f.yaml:3: agent.temprature: unknown key; did you mean 'temp",
+        ),
+        ("agent:\n  provider: openai\n  url: https://x\n", "f.yaml:3: agent.url: a full WebSocket URL without query"),
+        ("agent:\n  provider: openai\n  url: ws://x/y?model=z\n", "f.yaml:3: agent.url: a full WebSocket URL without"),
+        (
+            "agent: {provider: offline}\ntools:\n  transfer_call:\n    targets: {desk: '900'}\n",
+            "f.yaml:4: tools.transfer_call.targets: target 'desk': expected sip:USER@HOST or tel:NUMBER",
+        ),
+        (
+            "agent: {provider: offline}\ntools:\n  transfer_call: {targets: {}}\n",
+            "f.yaml:3: tools.transfer_call.targets",
+        ),
+        ("agent: {provider: offline}\nbarge_in:\n  fade_ms: 11\n", "f.yaml:3: barge_in.fade_ms: Input should be less"),
+    ],
+)
+def test_a_tenants_mistakes_are_named(text: str, message: str) -> None:
+    assert message in problems(text, TenantConfig)
+
+
+def test_keys_without_effect_are_known_only_where_they_were_changed() -> None:
+    tenant = parse(
+        "agent: {provider: offline}\nanswer: when_ready\nphrases: {hang_up: [bye]}\nbarge_in: {debounce_ms: 60}\n",
+        TenantConfig,
+        "f.yaml",
+    )
+    assert list(not_in_use(tenant)) == ["barge_in.debounce_ms", "phrases"]
+
+
+class TestSecret:
+    def test_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SIPBRIDGE_TEST_KEY", "s3cret")
+        assert Secret("${SIPBRIDGE_TEST_KEY}").reveal() == "s3cret"
+        assert Secret("Bearer ${SIPBRIDGE_TEST_KEY}").reveal() == "Bearer s3cret"
+
+    def test_an_unset_one_is_an_error_where_it_is_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("SIPBRIDGE_TEST_KEY", raising=False)
+        tenant = parse("agent: {provider: openai, api_key: '${SIPBRIDGE_TEST_KEY}'}", TenantConfig, "f.yaml")
+        assert tenant.agent.api_key is not None
+        with pytest.raises(ConfigError, match="SIPBRIDGE_TEST_KEY is not set"):
+            tenant.agent.api_key.reveal()
+
+    def test_from_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "key").write_text("s3cret\n")
+        assert Secret(f"file:{tmp_path}/key").reveal() == "s3cret"
+        with pytest.raises(ConfigError, match="cannot be read"):
+            Secret(f"file:{tmp_path}/none").reveal()
+
+    def test_is_shown_by_nobody(self) -> None:
+        agent = AgentConfig.model_validate({"provider": "openai", "api_key": "sk-plain"})
+        assert "sk-plain" not in f"{agent!r}{agent}{agent.api_key!r}"
+
+
+def test_files_are_read_and_unreadable_ones_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("agent: {provider: offline}\n")
+    assert load_tenant(tmp_path / "a.yaml").agent.provider == "offline"
+    with pytest.raises(ConfigError, match=r"missing\.yaml: cannot be read"):
+        load_config(tmp_path / "missing.yaml")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"bytes\.yaml: cannot be read"):
+        load_config(tmp_path / "bytes.yaml")
+
+
+def test_every_key_is_documented() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for model in (Config, TenantConfig):
+        for name, field in model.model_fields.items():
+            section = field.annotation
+            assert f"`{name}" in page, name
+            if isinstance(section, type) and issubclass(section, Section):
+                for key in (inner.alias or key for key, inner in section.model_fields.items()):
+                    assert f"{name}.{key}" in page or f".{key}`" in page or f"`{key}`" in page, f"{name}.{key}"

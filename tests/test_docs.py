@@ -1,0 +1,80 @@
+"""What is written down is there: examples that load, commands that exist, files that the documents name."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from sipbridge.cli import app
+from sipbridge.config import load_config
+from sipbridge.tenants import CallFields, TenantDirectory, warnings
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+_BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every `sipbridge ...` line of a code block, with the document that has it."""
+    found = []
+    for document in DOCUMENTS:
+        for block in _BLOCK.findall(document.read_text()):
+            for line in re.sub(r"\\\n\s*", "", block).splitlines():
+                if re.match(r"(\.venv/bin/)?sipbridge ", line):
+                    found.append((document.name, line))
+    return found
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(commands()) >= 5
+
+
+@pytest.mark.parametrize(("document", "line"), commands())
+def test_the_commands_in_the_documents_exist(document: str, line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    command: Any = typer.main.get_command(app)
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    assert not getattr(command, "commands", {}), f"{document}: {line}: no such command"
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    options = {word.partition("=")[0] for word in words if word.startswith("-")}
+    assert options <= known | {"--help"}, f"{document}: {line}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_files_that_a_document_names_are_there(document: Path) -> None:
+    text = document.read_text()
+    named = set(
+        re.findall(r"`((?:sipbridge|sip|media|providers|tools|codecs|config|docs|scripts|tests)/[\w./]+)`", text)
+    )
+    missing = [name for name in named if not (ROOT / name).exists() and not (ROOT / "sipbridge" / name).exists()]
+    assert not missing
+
+
+def test_the_tree_in_the_architecture_page_is_the_tree() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    tree = next(block for block in _BLOCK.findall(text) if block.startswith("sipbridge/"))
+    named = set(re.findall(r"[\w*]+\.py", tree))
+    there = {path.name for path in (ROOT / "sipbridge").rglob("*.py")} - {"__init__.py", "__main__.py"}
+    patterns = [re.compile(name.replace(".", r"\.").replace("*", r"\w*")) for name in named]
+    assert [file for file in sorted(there) if not any(pattern.fullmatch(file) for pattern in patterns)] == []
+    assert [name for name in sorted(named) if "*" not in name and name not in there | {"__init__.py"}] == []
+
+
+def test_the_examples_load_and_ask_for_nothing_that_has_no_effect() -> None:
+    config = load_config(ROOT / "config" / "sipbridge.yaml")
+    tenants = TenantDirectory.load(config, ROOT / "config")
+    assert list(warnings(config)) == []
+    assert [warning for tenant in tenants.tenants for warning in warnings(tenant.config)] == []
+    found = {number: tenants.resolve(CallFields(to=number)) for number in ("agent", "acme", "+15550100", "nobody")}
+    assert {number: tenant and tenant.id for number, tenant in found.items()} == {
+        "agent": "demo",
+        "acme": "acme",
+        "+15550100": "acme",
+        "nobody": None,
+    }

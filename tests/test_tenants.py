@@ -1,0 +1,166 @@
+"""Which tenant a call is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sipbridge.agent import Capabilities
+from sipbridge.config import Config, TenantConfig
+from sipbridge.configfile import parse
+from sipbridge.errors import ConfigError
+from sipbridge.providers import register
+from sipbridge.tenants import CallFields, Tenant, TenantDirectory, temperature, warnings
+
+
+class Quiet:
+    """Takes a temperature from 0.6 to 1.2, and is never started."""
+
+    capabilities = Capabilities(takes_temperature=(0.6, 1.2))
+
+    def __call__(self, credential: object, options: object) -> object:
+        raise NotImplementedError
+
+    def tools_for_session(self, tools: object) -> list[dict[str, object]]:
+        return []
+
+
+class Cold(Quiet):
+    capabilities = Capabilities()
+
+
+@pytest.fixture(autouse=True)
+def _providers() -> None:
+    register(Quiet(), "quiet")  # type: ignore[arg-type]
+    register(Cold(), "cold")  # type: ignore[arg-type]
+
+
+def tenant(id: str, match: str, agent: str = "provider: quiet") -> Tenant:
+    return Tenant(id, parse(f"match: {match}\nagent: {{{agent}}}\n", TenantConfig, f"{id}.yaml"))
+
+
+def chosen(directory: TenantDirectory, to: str, **fields: object) -> str | None:
+    found = directory.resolve(CallFields(to, **fields))  # type: ignore[arg-type]
+    return found.id if found else None
+
+
+def test_the_dialled_user_part_decides() -> None:
+    directory = TenantDirectory([tenant("acme", "{to: ['+1555010*', agent]}"), tenant("other", "{to: '+15550200'}")])
+    assert chosen(directory, "+15550100") == "acme"
+    assert chosen(directory, "agent") == "acme"
+    assert chosen(directory, "+15550200") == "other"
+    assert chosen(directory, "Agent") is None
+    assert chosen(directory, "") is None
+
+
+def test_the_most_specific_wins() -> None:
+    directory = TenantDirectory(
+        [
+            tenant("rest", "{}"),
+            tenant("range", "{to: '+1555*'}"),
+            tenant("exact", "{to: '+15550100'}"),
+            tenant("vip", "{to: '+1555*', from: '+15550199'}"),
+            tenant("header", "{to: '+1555*', header: {X-Tenant: h}, from: '+1*'}"),
+        ]
+    )
+    assert chosen(directory, "anything") == "rest"
+    assert chosen(directory, "+15550101") == "range"
+    assert chosen(directory, "+15550100") == "exact"
+    assert chosen(directory, "+15550101", caller="+15550199") == "vip"
+    assert chosen(directory, "+15550101", caller="+15550199", headers={"x-tenant": "h"}) == "header"
+
+
+def test_a_trunk_condition_must_hold() -> None:
+    directory = TenantDirectory([tenant("pbx", "{to: a, trunk: pbx}")])
+    assert chosen(directory, "a", trunk="pbx") == "pbx"
+    assert chosen(directory, "a") is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("{to: a}", "{to: a}"), ("{to: 'a*'}", "{to: '*a'}"), ("{to: '1?3'}", "{to: '12?'}"), ("{}", "{}")],
+)
+def test_two_that_are_equally_specific_are_an_error(one: str, other: str) -> None:
+    with pytest.raises(ConfigError, match="tenants x and y: match.to"):
+        TenantDirectory([tenant("x", one), tenant("y", other)])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("{to: 'a*'}", "{to: 'b*'}"), ("{to: 'a*'}", "{to: 'ab*'}"), ("{to: a, from: b}", "{to: a, from: c}")],
+)
+def test_two_that_cannot_meet_or_differ_in_weight_are_fine(one: str, other: str) -> None:
+    assert len(TenantDirectory([tenant("x", one), tenant("y", other)]).tenants) == 2
+
+
+def test_why_a_tenant_was_not_chosen() -> None:
+    directory = TenantDirectory([tenant("a", "{to: '1*'}"), tenant("b", "{to: '12'}"), tenant("c", "{to: x}")])
+    assert dict(directory.explain(CallFields("12"))) == {
+        "b": "chosen: the most specific match",
+        "a": "matches, but is less specific",
+        "c": "to: '12' is none of x",
+    }
+
+
+def test_texts_are_filled_in_with_the_calls_fields() -> None:
+    fields = CallFields("agent", caller="+15550123", headers={"X-Member": "gold"})
+    one = tenant("a", "{}", "provider: quiet, instructions: \"For {{ call.from }}, {{ header['x-member'] }}.\"")
+    assert one.instructions(fields) == "For +15550123, gold."
+    default = tenant("a", "{}", "provider: quiet, greeting: \"Hi {{ header['X-Name'] | default('there') }}.\"")
+    assert default.greeting(fields) == "Hi there."
+    assert one.greeting(fields) is None
+
+
+def test_a_template_reaches_nothing_but_the_call() -> None:
+    escape = tenant("a", "{}", 'provider: quiet, instructions: "{{ call.__class__.__mro__[1].__subclasses__() }}"')
+    assert "class" in escape.instructions(CallFields("a"))
+    assert "<class" not in escape.instructions(CallFields("a"))
+
+
+def load(tmp_path: Path, **files: str) -> TenantDirectory:
+    (tmp_path / "tenants").mkdir()
+    for name, text in files.items():
+        (tmp_path / "tenants" / f"{name}.yaml").write_text(text)
+    return TenantDirectory.load(Config(), tmp_path)
+
+
+def test_a_directory_of_files(tmp_path: Path) -> None:
+    directory = load(tmp_path, acme="agent: {provider: quiet}\nmatch: {to: a}\n")
+    assert [tenant.id for tenant in directory.tenants] == ["acme"]
+
+
+def test_all_mistakes_of_a_directory_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(
+            tmp_path,
+            a="agent: {provider: quite}\n",
+            b="agent: {provider: quiet, voise: x}\n",
+            c="agent: {provider: quiet, instructions: '{{ caller }}'}\n",
+            d="agent: {provider: quiet, instructions: '{{ call.'}\n",
+            e="agent: {provider: quiet}\nmatch: {trunk: pbx}\n",
+        )
+    text = str(caught.value)
+    assert "a.yaml: agent.provider: unknown provider 'quite'" in text
+    assert "did you mean 'quiet'" in text
+    assert "b.yaml:1: agent.voise: unknown key; did you mean 'voice'?" in text
+    assert "c.yaml: agent.instructions: unknown names caller" in text
+    assert "d.yaml: agent.instructions: not a valid template" in text
+    assert "e.yaml: match.trunk: no trunk is called 'pbx'" in text
+
+
+def test_no_tenant_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no tenant"):
+        load(tmp_path)
+    with pytest.raises(ConfigError, match="does not exist"):
+        TenantDirectory.load(Config(), tmp_path / "elsewhere")
+
+
+def test_temperature_is_clamped_or_left_out_with_a_warning() -> None:
+    hot = tenant("a", "{}", "provider: quiet, temperature: 2").config
+    assert temperature(hot.agent) == 1.2
+    assert list(warnings(hot)) == ["agent.temperature is clamped to 0.6..1.2, the range of quiet"]
+    cold = tenant("a", "{}", "provider: cold, temperature: 0.7").config
+    assert temperature(cold.agent) is None
+    assert list(warnings(cold)) == ["agent.temperature is not sent: cold takes none"]
+    assert temperature(tenant("a", "{}").config.agent) is None

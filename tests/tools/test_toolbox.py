@@ -1,0 +1,132 @@
+"""Whatever a model asks for and whatever a tool does, the model gets one answer and the call none of the trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from pydantic import BaseModel
+
+from sipbridge.agent import ToolCall
+from sipbridge.config import HangUpConfig, ToolsConfig, TransferCallConfig
+from sipbridge.tools import MAX_RESULT_CHARACTERS, CallControl, Tool, Toolbox, toolbox_for
+
+
+class Call:
+    """Notes what tools do to it."""
+
+    def __init__(self, failure: str = "486 Busy Here") -> None:
+        self.done: list[tuple[str, ...]] = []
+        self._failure = failure
+
+    async def end_call(self, request: ToolCall, reason: str) -> None:
+        self.done.append(("end", reason))
+
+    async def transfer(self, request: ToolCall, name: str, target: str) -> str:
+        self.done.append(("transfer", name, target))
+        return self._failure
+
+
+def run(toolbox: Toolbox, name: str, arguments: str, call: Call | None = None) -> str | None:
+    return asyncio.run(toolbox.run(call or Call(), ToolCall("c1", name, arguments, "r1")))
+
+
+def error(result: str | None) -> str:
+    assert result is not None
+    answer = json.loads(result)
+    assert set(answer) == {"error"}
+    return str(answer["error"])
+
+
+TARGETS = {"desk": "sip:100@pbx.example.com", "sales": "tel:+15550100"}
+BOTH = toolbox_for(
+    ToolsConfig(hang_up=HangUpConfig(), transfer_call=TransferCallConfig(targets=TARGETS)), timeout_seconds=1
+)
+
+
+def test_only_the_tools_that_are_named_exist() -> None:
+    assert toolbox_for(ToolsConfig(), timeout_seconds=1).declarations == ()
+    assert [tool.name for tool in BOTH.declarations] == ["hang_up", "transfer_call"]
+
+
+def test_hang_up() -> None:
+    call = Call()
+    assert run(BOTH, "hang_up", '{"reason": "all said"}', call) is None
+    assert run(BOTH, "hang_up", "", call) is None
+    assert call.done == [("end", "all said"), ("end", "")]
+
+
+def test_transfer_takes_names_only_and_the_schema_says_which() -> None:
+    call = Call()
+    assert "did not succeed: 486 Busy Here" in error(run(BOTH, "transfer_call", '{"target": "sales"}', call))
+    assert call.done == [("transfer", "sales", "tel:+15550100")]
+    schema = BOTH.declarations[1].parameters
+    assert schema["properties"]["target"]["enum"] == ["desk", "sales"]
+    assert schema["required"] == ["target"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "sip:100@pbx.example.com",
+        "tel:+15550100",
+        "+15550100",
+        "Desk",
+        "desk ",
+        "",
+        "desk\r\nX: y",
+        "ｄｅｓｋ",
+        None,
+        1,
+        ["desk"],
+    ],
+)
+def test_what_is_not_a_target_is_never_transferred_to(target: object) -> None:
+    call = Call()
+    assert "target" in error(run(BOTH, "transfer_call", json.dumps({"target": target}), call))
+    assert call.done == []
+
+
+@pytest.mark.parametrize("arguments", ["{", "[]", "null", '"desk"', '{"target": "desk", "uri": "sip:x@y"}', "\x00"])
+def test_arguments_that_do_not_fit_go_back_as_an_error(arguments: str) -> None:
+    call = Call()
+    error(run(BOTH, "transfer_call", arguments, call))
+    assert call.done == []
+
+
+def test_an_unknown_tool_is_answered() -> None:
+    assert error(run(BOTH, "rm", "{}")) == "there is no tool 'rm'; there are: hang_up, transfer_call"
+
+
+class Nothing(BaseModel):
+    pass
+
+
+async def _raises(call: CallControl, request: ToolCall, arguments: Nothing) -> str:
+    raise RuntimeError("secret detail")
+
+
+async def _hangs(call: CallControl, request: ToolCall, arguments: Nothing) -> str:
+    await asyncio.Event().wait()
+    return "never"
+
+
+async def _floods(call: CallControl, request: ToolCall, arguments: Nothing) -> str:
+    return "x" * 10_000_000
+
+
+def test_a_tool_that_misbehaves_costs_the_call_nothing() -> None:
+    box = Toolbox(
+        [
+            Tool("raises", "", Nothing, _raises),
+            Tool("hangs", "", Nothing, _hangs),
+            Tool("floods", "", Nothing, _floods),
+        ],
+        timeout_seconds=0.01,
+    )
+    assert error(run(box, "raises", "{}")) == "raises failed"
+    assert error(run(box, "hangs", "{}")) == "hangs did not finish within 0.01 seconds"
+    flood = run(box, "floods", "{}")
+    assert flood is not None
+    assert MAX_RESULT_CHARACTERS < len(flood) < MAX_RESULT_CHARACTERS + 100
