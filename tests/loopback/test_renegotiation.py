@@ -118,7 +118,9 @@ async def test_a_change_of_codec_in_the_middle_of_a_sentence() -> None:
 
 
 async def test_every_m_line_is_answered() -> None:
-    video = "m=video 5000 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\nm=audio 5002 RTP/AVP 0\r\nm=application 5004 udp wb\r\n"
+    video = (
+        "m=video 5000 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\nm=audio 5002 RTP/AVP 0\r\nm=application 5004 udp wb\r\n"
+    )
     async with house() as bench:
         phone = await bench.phone()
         answered = await phone.call(describe(phone.audio.address, more=video))
@@ -159,7 +161,9 @@ async def test_an_offer_that_cannot_be_met_leaves_the_call_as_it_was() -> None:
         await phone.call()
         phone.reinvite(describe(phone.audio.address, formats=(18,), version=2))
         refused = await phone.expect(488, "INVITE")
-        phone.send(phone.request("ACK", sequence=phone.sequence, branch=refused["Via"].split("branch=")[1].split(";")[0]))
+        phone.send(
+            phone.request("ACK", sequence=phone.sequence, branch=refused["Via"].split("branch=")[1].split(";")[0])
+        )
         await phone.audio.hear_sound(5, hz=600)
         await phone.hang_up()
 

@@ -77,7 +77,9 @@ async def test_the_caller_is_heard_by_the_model(payload_type: int, tenant: str, 
 @pytest.mark.parametrize("payload_type", [0, 8])
 async def test_the_model_is_heard_by_the_caller(payload_type: int, tenant: str) -> None:
     script = Script(utterances=(Utterance(seconds=0.5, tone_hz=600),))
-    async with house(script, tenant=f"{{agent: {{greeting: Hello., native_audio: {str(not tenant).lower()}}}}}") as bench:
+    async with house(
+        script, tenant=f"{{agent: {{greeting: Hello., native_audio: {str(not tenant).lower()}}}}}"
+    ) as bench:
         phone = await bench.phone()
         await phone.call(describe(phone.audio.address, formats=(payload_type, 101)))
         packets = await phone.audio.hear_sound(25)
@@ -161,7 +163,15 @@ async def test_wrong_payload_types_and_garbage_never_reach_the_model() -> None:
         for number in range(20):
             phone.audio.send_raw(phone.audio.packet(loud, 18, False, phone.audio.sequence + 1 + number, 0, 7))
             phone.audio.send_raw(phone.audio.packet(loud, 8, False, phone.audio.sequence + 1 + number, 0, 7))
-        for garbage in (b"", b"\0", b"\x80", b"\x80\0" * 5, b"\xff" * 300, b"\x8f\x00" + b"\x01" * 20, b"GET / HTTP/1.1\r\n"):
+        for garbage in (
+            b"",
+            b"\0",
+            b"\x80",
+            b"\x80\0" * 5,
+            b"\xff" * 300,
+            b"\x8f\x00" + b"\x01" * 20,
+            b"GET / HTTP/1.1\r\n",
+        ):
             phone.audio.send_raw(garbage)
         phone.audio.send_raw(b"\x00\x01\x00\x00\x21\x12\xa4\x42" + b"x" * 12)  # STUN
         phone.audio.send_raw(b"\x80\xc9\x00\x01" + b"\x00\x00\x00\x07")  # RTCP
@@ -202,7 +212,9 @@ async def test_packets_out_of_order_are_put_in_order() -> None:
         for pair in range(0, len(pieces), 2):
             for number in (pair + 1, pair):
                 sequence, timestamp = (base + number) & 0xFFFF, (time + 160 * number) & 0xFFFF_FFFF
-                phone.audio.send_raw(phone.audio.packet(pieces[number], 0, False, sequence, timestamp, phone.audio.ssrc))
+                phone.audio.send_raw(
+                    phone.audio.packet(pieces[number], 0, False, sequence, timestamp, phone.audio.ssrc)
+                )
         await session.wait_until(lambda: said in session.audio)
         await phone.hang_up()
 
