@@ -340,6 +340,7 @@ class CallSession:
     async def end_call(self, request: ToolCall, reason: str) -> None:
         self._turn.close_floor()
         await self._announce(request, "The line is still open: say goodbye in one short sentence, nothing else.")
+        self._turn.finish()
         await asyncio.sleep(_AFTER_GOODBYE_S)
         self.end(Ended.AGENT_HUNG_UP, reason)
 

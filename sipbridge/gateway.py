@@ -11,6 +11,7 @@ import ipaddress
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import lru_cache
 from importlib import import_module
 from types import TracebackType
@@ -73,36 +74,37 @@ class Gateway:
         _load_what_a_call_needs()
         config = self._config
         first, last = config.media.ports
-        self._engine = MediaEngine(
-            MediaSettings(
-                address=config.media.address,
-                ports=range(first, last + 1),
-                media_timeout_seconds=config.limits.media_timeout_seconds,
-            ),
-            clock=self._clock,
+        settings = MediaSettings(
+            address=config.media.address,
+            ports=range(first, last + 1),
+            media_timeout_seconds=config.limits.media_timeout_seconds,
         )
         self.user_agent = UserAgent(
             new_token=lambda: secrets.token_hex(8),
             identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
         )
-        self.transport = await SipTransport.open(
-            self.user_agent, config.sip.listen, on_event=self._sip_event, admit=self._admit, clock=self._clock
-        )
-        self._group = await asyncio.TaskGroup().__aenter__()
-        self._clock_task = self._group.create_task(self._engine.run(self._media_event))
+        async with AsyncExitStack() as stack:
+            self._engine = MediaEngine(settings, clock=self._clock)
+            stack.callback(self._engine.shut_down)
+            self.transport = await SipTransport.open(
+                self.user_agent, config.sip.listen, on_event=self._sip_event, admit=self._admit, clock=self._clock
+            )
+            stack.push_async_callback(self.transport.close)
+            self._group = await stack.enter_async_context(asyncio.TaskGroup())
+            clock_task = self._group.create_task(self._engine.run(self._media_event))
+            stack.callback(clock_task.cancel)
+            self._to_close = stack.pop_all()
         log.info("listening", addresses=[str(address) for address in self.transport.addresses])
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for session in list(self._sessions.values()):
-            session.end(Ended.SHUTDOWN)
-        await self._all_over.wait()
-        self._clock_task.cancel()
-        await self._group.__aexit__(None, None, None)
-        await self.transport.close()
-        self._engine.shut_down()
+        self.user_agent.unavailable = RETRY_AFTER_S  # who calls now is not to be cut off a moment later
+        async with self._to_close:
+            for session in list(self._sessions.values()):
+                session.end(Ended.SHUTDOWN)
+            await self._all_over.wait()
 
     @property
     def calls(self) -> int:
@@ -145,7 +147,11 @@ class Gateway:
     def _sip_event(self, event: SipEvent) -> None:
         match event:
             case InviteReceived():
-                self._invited(event)
+                try:
+                    self._invited(event)
+                except Exception:
+                    log.exception("call not begun", call_id=event.call.call_id)
+                    event.call.reject(500, now=self._clock())  # the caller would wait in vain
             case FlowNeeded() | ResolveNeeded():
                 pass  # the transport's affair
             case _:
@@ -202,6 +208,9 @@ class Gateway:
         async def run() -> None:
             try:
                 self._on_report(await session.run())
+            except Exception:
+                # The boundary of one call: what goes wrong in it must not take the others with it.
+                log.exception("call failed", call_id=fields.call_id)
             finally:
                 for handle in handles:
                     del self._by_handle[handle]

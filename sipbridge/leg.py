@@ -200,7 +200,9 @@ class SipLeg:
 
     async def refer(self, target: str) -> str:
         """Ask the far end to call `target` instead (RFC 3515), follow how that goes, and return what went wrong: an
-        empty text means that it succeeded."""
+        empty text means that it succeeded. One at a time."""
+        if self._transfer is not None:
+            return "another transfer is under way"
         self._transfer = asyncio.get_running_loop().create_future()
         self._invite.refer(target, self._clock())
         try:

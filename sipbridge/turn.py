@@ -38,7 +38,7 @@ class Turn:
         self._protect_s = protect_greeting_ms / 1000
         self._greeting_began: float | None = None
         self._replies: dict[str, _Reply] = {}
-        self._closing = False
+        self._closing = self._over = False
         self.replies = 0
         """How many replies the model has begun."""
         self.dropped_bytes = 0
@@ -56,7 +56,7 @@ class Turn:
         is now waiting to be heard."""
         self.reply_started(reply_id)
         reply = self._replies[reply_id]
-        if reply.cut:
+        if reply.cut or self._over:
             self.dropped_bytes += size
             return False
         if self._greeting_began is None:
@@ -107,6 +107,10 @@ class Turn:
     def close_floor(self) -> None:
         """A goodbye is being said: nothing interrupts it any more."""
         self._closing = True
+
+    def finish(self) -> None:
+        """The last word was heard: of what the model says now, nothing is played any more."""
+        self._over = True
 
     # --- the state of the floor ------------------------------------------------------------------
 

@@ -106,3 +106,12 @@ def test_when_the_model_is_lost_what_is_queued_is_still_heard() -> None:
     assert not turn.silent
     turn.item_heard("i1")
     assert turn.silent
+
+
+def test_after_the_last_word_nothing_is_played() -> None:
+    turn = speaking(Turn())
+    turn.reply_ended("r1")
+    turn.item_heard("i1")
+    turn.finish()
+    assert not turn.may_play("r2", "i2", 480, 1.0)
+    assert turn.dropped_bytes == 480
