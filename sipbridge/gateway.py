@@ -213,7 +213,7 @@ class Gateway:
 
 
 def _load_what_a_call_needs() -> None:
-    """Modules and files that are read at first use: the first caller should not wait for them, nor the others' audio."""
+    """Modules and files that are read at first use: no first caller should wait for them, nor the others' audio."""
     import_module("sipbridge.providers.session")
     for name in ("unavailable", "goodbye"):
         for rate in (8000, 24000):
