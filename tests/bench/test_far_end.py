@@ -43,7 +43,7 @@ def test_the_cheap_frames_are_frames(size: int) -> None:
     frame: Frame = ended.value.value
     assert frame.opcode is Opcode.TEXT
     assert frame.fin
-    assert json.loads(frame.data)["delta"] == b64encode(audio).decode()
+    assert json.loads(bytes(frame.data))["delta"] == b64encode(audio).decode()
 
 
 def test_unmasking() -> None:
