@@ -12,7 +12,7 @@ import time
 
 from bench import machine
 from sipbridge import logs
-from sipbridge.cli import run
+from sipbridge.cli import keep_start_up, run
 from sipbridge.config import Config, TenantConfig
 from sipbridge.gateway import Gateway
 from sipbridge.outcome import CallReport
@@ -42,8 +42,11 @@ async def _serve(provider_url: str) -> None:
         nonlocal ended
         ended += 1
 
-    config = Config.model_validate({"sip": {"listen": ["udp://127.0.0.1:0"]}, "limits": {"max_calls": 2000}})
+    config = Config.model_validate(
+        {"sip": {"listen": ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]}, "limits": {"max_calls": 2000}}
+    )
     async with Gateway(config, _tenants(provider_url), on_report=count) as gateway:
+        keep_start_up()
         closed = asyncio.Event()
 
         def asked() -> None:

@@ -49,7 +49,7 @@ def audio_frame(reply_id: str, item_id: str, audio: bytes) -> bytes:
     )
 
 
-def _unmasked(data: bytes, mask: bytes) -> bytes:
+def unmasked(data: bytes, mask: bytes) -> bytes:
     size = len(data)
     key = int.from_bytes((mask * (size // 4 + 1))[:size])
     return (int.from_bytes(data) ^ key).to_bytes(size)
@@ -90,7 +90,7 @@ class Session:
 
     def end_reply(self, reply_id: str, status: str = "completed", reason: str = "") -> None:
         details = {"type": status, "reason": reason} if reason else None
-        response = {"id": reply_id, "status": status, "status_details": details, "output": []}
+        response: dict[str, Any] = {"id": reply_id, "status": status, "status_details": details, "output": []}
         self.send(frame({"type": "response.done", "response": response}))
 
     def readable(self) -> None:
@@ -141,17 +141,17 @@ class Session:
 
     def _receive(self, opcode: int, mask: bytes, masked: bytes, moment: int) -> None:
         if opcode == _TEXT:
-            if _unmasked(masked[: len(_APPEND)], mask) != _APPEND:
-                self._told(json.loads(_unmasked(masked, mask)), moment)
+            if unmasked(masked[: len(_APPEND)], mask) != _APPEND:
+                self._told(json.loads(unmasked(masked, mask)), moment)
                 return
             self.audio_messages += 1
             if self.on_audio is not None:
-                message = _unmasked(masked, mask)
+                message = unmasked(masked, mask)
                 self.on_audio(b64decode(message[len(_APPEND) : -len(_APPEND_TAIL)]), moment)
         elif opcode == _PING:
-            self.send(_framed(_PONG, _unmasked(masked, mask)))
+            self.send(_framed(_PONG, unmasked(masked, mask)))
         elif opcode == _CLOSE:
-            self.send(_framed(_CLOSE, _unmasked(masked, mask)[:2]))
+            self.send(_framed(_CLOSE, unmasked(masked, mask)[:2]))
             self.close()
 
     def _told(self, message: dict[str, Any], moment: int) -> None:

@@ -109,7 +109,7 @@ def steady(stage: Stage) -> Results:
 
 
 def latency(stage: Stage) -> Results:
-    """Marks in silence, both ways: every tenth packet of a phone is one, and every 300 ms and a bit the model says one."""
+    """Marks in silence, both ways: every tenth packet of a phone is one; the model says one every 300 ms and a bit."""
     mark_packet = sounds.mu_law(sounds.tone(sounds.MARK_HZ, 20, 8000))
     silence_packet = sounds.MU_LAW_SILENCE * SAMPLES
     rate = _RATES[stage.user]

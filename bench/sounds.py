@@ -1,7 +1,7 @@
 """What is said in a measurement, in the formats that are sent, and how it is recognised at the other end.
 
-A *mark* is a 500 Hz cosine of 20 ms that begins at its peak: its onset, where half the amplitude is passed, is its first
-sample, and a linear-phase filter moves it by exactly its delay.
+A *mark* is a 500 Hz cosine of 20 ms that begins at its peak: its onset, where half the amplitude is passed, is its
+first sample, and a linear-phase filter moves it by exactly its delay.
 """
 
 from __future__ import annotations
@@ -56,6 +56,6 @@ def onset_in_pcm(pcm: bytes, rate: int) -> float | None:
 
 
 def sound_ms(payload: bytes) -> float:
-    """Milliseconds from the payload's first to its last audible sample, 0 for silence (within one step or two of it)."""
+    """Milliseconds from the payload's beginning to its last audible sample; 0 for silence, or next to it."""
     audible = payload.translate(_SOUND)
     return (audible.rfind(b"\x01") + 1) / 8
