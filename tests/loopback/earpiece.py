@@ -1,5 +1,8 @@
-"""The phone's sound: RTP packed and read by hand. It speaks every 20 ms once it is connected, silence when it has nothing
-to say, and keeps every packet it is sent with the time it came."""
+"""The phone's sound: RTP packed and read by hand.
+
+It speaks every 20 ms once it is connected, silence when it has nothing to say, and keeps every packet that it is sent
+with the time it came.
+"""
 
 from __future__ import annotations
 

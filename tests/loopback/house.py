@@ -13,7 +13,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
 import yaml
@@ -141,8 +141,8 @@ async def house(
             bench.pass_time(_TRANSACTIONS_S)
             bench.pass_time(_TRANSACTIONS_S)
             assert gateway.user_agent.idle
-        for record in model.sessions:
-            assert record.closed.is_set()
+    for record in model.sessions:
+        assert record.closed.is_set()
     assert _descriptors() == descriptors
 
 
@@ -165,5 +165,10 @@ def _merged(base: dict[str, object], text: str) -> dict[str, object]:
     return merged
 
 
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def _descriptors() -> dict[str, str]:
+    """What is open, by number."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the listing's own
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+    return found

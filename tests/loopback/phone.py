@@ -1,8 +1,8 @@
-"""A telephone for tests: SIP written by hand over a real socket, RTP by `earpiece`. Nothing of sipbridge is in it, so that
-what it sends and expects is a second opinion.
+"""A telephone for tests: SIP written by hand over a real socket, RTP by `earpiece`.
 
-It does what it is told and nothing by itself: no retransmission, no automatic answer, not even to a BYE, unless it was
-asked to be `polite`.
+Nothing of sipbridge is in it, so that what it sends and expects is a second opinion.
+
+It does what it is told and nothing by itself, no retransmission, no automatic answer, but 200 to a BYE.
 """
 
 from __future__ import annotations
@@ -146,6 +146,9 @@ class _Stream:
                 head = await reader.readuntil(b"\r\n\r\n")
             except asyncio.IncompleteReadError:
                 return
+            head = head.lstrip(b"\r\n")  # answers to keep-alives
+            if not head:
+                continue
             length = int(head.lower().partition(b"content-length:")[2].split()[0])
             received(head + await reader.readexactly(length))
 
@@ -165,8 +168,6 @@ class Phone(Watched):
         super().__init__()
         self.audio = earpiece
         self.user = user
-        self.polite = True
-        """Answer BYE and NOTIFY's like with 200."""
         self.messages: list[Message] = []
         """Everything that came."""
         self._unread: list[Message] = []
@@ -206,7 +207,7 @@ class Phone(Watched):
         message = Message.parse(data)
         self.messages.append(message)
         self._unread.append(message)
-        if self.polite and message.start_line.startswith("BYE "):
+        if message.start_line.startswith("BYE "):
             self.respond(message, 200)
         self.changed()
 

@@ -118,12 +118,11 @@ async def test_a_change_of_codec_in_the_middle_of_a_sentence() -> None:
 
 
 async def test_every_m_line_is_answered() -> None:
-    video = (
-        "m=video 5000 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\nm=audio 5002 RTP/AVP 0\r\nm=application 5004 udp wb\r\n"
-    )
+    others = ("m=video 5000 RTP/AVP 96", "a=rtpmap:96 VP8/90000", "m=audio 5002 RTP/AVP 0", "m=application 5004 udp wb")
+    more = "".join(f"{line}\r\n" for line in others)
     async with house() as bench:
         phone = await bench.phone()
-        answered = await phone.call(describe(phone.audio.address, more=video))
+        answered = await phone.call(describe(phone.audio.address, more=more))
         kinds = [(line.split()[0], line.split()[1] != "0") for line in answered.media_lines]
         assert kinds == [("audio", True), ("video", False), ("audio", False), ("application", False)]
         await phone.audio.hear(3)
@@ -161,9 +160,8 @@ async def test_an_offer_that_cannot_be_met_leaves_the_call_as_it_was() -> None:
         await phone.call()
         phone.reinvite(describe(phone.audio.address, formats=(18,), version=2))
         refused = await phone.expect(488, "INVITE")
-        phone.send(
-            phone.request("ACK", sequence=phone.sequence, branch=refused["Via"].split("branch=")[1].split(";")[0])
-        )
+        branch = refused["Via"].partition("branch=")[2].partition(";")[0]
+        phone.send(phone.request("ACK", sequence=phone.sequence, branch=branch))
         await phone.audio.hear_sound(5, hz=600)
         await phone.hang_up()
 
