@@ -41,7 +41,7 @@ from sipbridge.agent import (
     UserTranscript,
 )
 from sipbridge.audio import AudioFormat
-from sipbridge.errors import MediaError, SipbridgeError
+from sipbridge.errors import AgentStartError, MediaError, SipbridgeError
 from sipbridge.leg import SipLeg
 from sipbridge.media.convert import Converter
 from sipbridge.media.events import Audio, Drained, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
@@ -153,7 +153,7 @@ class CallSession:
         try:
             self._leg.negotiate()
         except MediaError as error:
-            self._refuse(error.sip_status, Ended.REFUSED, str(error))
+            self._refuse(error.sip_status, Ended.REFUSED, str(error), error.label)
             return None
         codec = self._leg.codec
         if codec is not None and codec.audio_format in self._native_formats:
@@ -166,17 +166,18 @@ class CallSession:
             async with asyncio.timeout(seconds):
                 await agent.start()
         except TimeoutError:
-            self._refuse(480, Ended.AGENT_NOT_READY, f"the agent was not ready within {seconds:g} s")
+            self._refuse(480, Ended.AGENT_NOT_READY, f"the agent was not ready within {seconds:g} s", "timeout")
             return None
         except SipbridgeError as error:
-            self._refuse(480, Ended.AGENT_NOT_READY, str(error))
+            code = error.code if isinstance(error, AgentStartError) else error.label
+            self._refuse(480, Ended.AGENT_NOT_READY, str(error), code)
             return None
         self._answered_at = self._clock()
         self._leg.answer(self._uplink, self._downlink)
         return agent
 
-    def _refuse(self, status: int, ended: Ended, detail: str) -> None:
-        self._leg.reject(status, reason_header(ended, detail))
+    def _refuse(self, status: int, ended: Ended, detail: str, code: str) -> None:
+        self._leg.reject(status, reason_header(ended, code))
         self.end(ended, detail)
 
     async def _limit(self) -> None:
@@ -197,7 +198,7 @@ class CallSession:
         assert self._outcome is not None
         if self._keys_timer is not None:
             self._keys_timer.cancel()
-        self._leg.close(reason_header(*self._outcome))
+        self._leg.close(reason_header(self._outcome[0]))
         if self._agent is not None:
             await self._agent.close()
 

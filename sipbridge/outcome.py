@@ -50,8 +50,12 @@ _Q850 = {Ended.REFUSED: 88, Ended.MEDIA_TIMEOUT: 102, Ended.AGENT_NOT_READY: 41,
 """Causes of ITU-T Q.850: incompatible destination, recovery on timer expiry, temporary failure; else 16, normal."""
 
 
-def reason_header(ended: Ended, detail: str) -> str:
-    """The value of a Reason header field (RFC 3326) that says how a call ended."""
-    text = f"{ended.value}: {detail}" if detail else ended.value
+def reason_header(ended: Ended, code: str = "") -> str:
+    """The value of a Reason header field (RFC 3326) that says how a call ended.
+
+    It goes to strangers, so nothing but the stable name and a code of few words leaves the house: what a model said and
+    what our configuration lacks is for the log.
+    """
+    text = f"{ended.value}: {code}" if code else ended.value
     plain = "".join(character for character in text if " " <= character <= "~" and character not in '"\\')
-    return f'Q.850;cause={_Q850.get(ended, 16)};text="{plain[:200]}"'
+    return f'Q.850;cause={_Q850.get(ended, 16)};text="{plain[:80]}"'

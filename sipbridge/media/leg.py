@@ -30,11 +30,13 @@ class Leg:
         self.late_max = 0.0
         """The longest, in seconds, that a packet was behind its time."""
         self.stalled_ms = 0
+        self._sends = params.sends
         self._timeout_seconds = timeout_seconds
         self._timed_out_at: float | None = None  # heard_at of the silence that was reported
 
     def update(self, params: MediaParams, now: float) -> None:
         self.params = params
+        self._sends = params.sends
         self.uplink.update(params, now)
         self.downlink.update(params)
 
@@ -51,7 +53,7 @@ class Leg:
     def next_packet(self, now: float) -> bytes | None:
         """What to send to `latch.target` at this packet time; None while the direction allows nothing, or nobody is
         known to send it to. Speech waits then: it counts as played only where it is sent."""
-        if self.params.sends and self.latch.target is not None:
+        if self._sends and self.latch.target is not None:
             return self.downlink.next_packet(now)
         self.downlink.skip(self.params.ptime_ms)
         return None
@@ -65,10 +67,10 @@ class Leg:
         """Once per packet time, after what the socket holds has been received."""
         uplink = self.uplink
         uplink.advance(now)
-        if self._timeout_seconds is None or not self.params.receives:
-            return
         silent = now - uplink.heard_at
-        if silent >= self._timeout_seconds and self._timed_out_at != uplink.heard_at:
+        if self._timeout_seconds is None or silent < self._timeout_seconds or not self.params.receives:
+            return
+        if self._timed_out_at != uplink.heard_at:
             self._timed_out_at = uplink.heard_at
             events.append(MediaTimeout(self.handle, silent))
 

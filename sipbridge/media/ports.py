@@ -6,6 +6,7 @@ free for longest goes first, and one that has not rested is only used when no ot
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,16 +35,20 @@ class PortPool:
         """How many calls the range can hold."""
 
     def acquire(self, bind: Callable[[int], _T], now: float) -> tuple[int, _T]:
-        """The port and what `bind(port)` returned. One that somebody else holds (`bind` raises OSError) is put last.
+        """The port and what `bind(port)` returned. One that somebody else holds (`bind` raises EADDRINUSE) is put last.
 
-        Raises NoPortAvailableError when there is none.
+        Raises NoPortAvailableError when there is none, and where binding fails for a reason that the next port shares
+        (no descriptors left, not an address of this host).
         """
         for _ in range(len(self._free)):
-            port, _ = self._free.popleft()
+            port, freed_at = self._free.popleft()
             try:
                 return port, bind(port)
-            except OSError:
-                self._free.append((port, now))  # in use just now: it rests like one of ours
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    self._free.appendleft((port, freed_at))
+                    raise NoPortAvailableError(f"cannot bind RTP port {port}: {error}") from error
+                self._free.append((port, now))  # it rests from now on, as one of ours would
         raise NoPortAvailableError(f"no free RTP port: all {self.size} are in use")
 
     def give_back(self, port: int, now: float) -> None:

@@ -104,7 +104,7 @@ class Uplink:
         self.heard_at = now
         changed = verdict is Verdict.NEW_SOURCE
         if changed:
-            self._restart()
+            self._restart(now)
         if not self._receives:
             self.unwanted += 1
             return changed
@@ -131,8 +131,12 @@ class Uplink:
             case _:
                 self.non_rtp += 1
 
-    def _restart(self) -> None:
+    def _restart(self, now: float) -> None:
         self.source_changes += 1
+        # The time since the old source is known from the clock alone.
+        missing = now - _CLOCK_LAG_SECONDS - self._stream_until
+        if missing > _CLOCK_LAG_SECONDS:
+            self._fill(min(missing, _MAX_FILL_SECONDS))
         self.jitter.restart()
         self._key_receiver.reset()
         self._estimator.restart()

@@ -70,8 +70,10 @@ async def test_rings_while_the_model_connects_and_answers_when_it_can_hear() -> 
     assert call.agent.closed
 
 
-@pytest.mark.parametrize("start", [AgentStartError("401 invalid key", code="401"), 60.0])
-def test_a_model_that_cannot_hear_is_480_with_a_reason_and_never_200(start: BaseException | float) -> None:
+@pytest.mark.parametrize(
+    ("start", "code"), [(AgentStartError("wss://internal.example.com said 401", code="401"), "401"), (60.0, "timeout")]
+)
+def test_a_model_that_cannot_hear_is_480_with_a_reason_and_never_200(start: BaseException | float, code: str) -> None:
     async def scenario() -> None:
         call = Call(start=start)
         call.begin()
@@ -80,7 +82,7 @@ def test_a_model_that_cannot_hear_is_480_with_a_reason_and_never_200(start: Base
         assert call.leg.steps[0] == ("180",)
         status, reason = call.leg.steps[1]
         assert status == 480
-        assert reason.startswith('Q.850;cause=41;text="agent_not_ready: ')
+        assert reason == f'Q.850;cause=41;text="agent_not_ready: {code}"', "and nothing of our inside"
         assert call.agent.closed
         assert not call.leg.media_open.is_set()
 
@@ -107,6 +109,7 @@ async def test_a_secret_that_is_missing_is_480() -> None:
     report = await call.over()
     assert report.ended is Ended.AGENT_NOT_READY
     assert "SIPBRIDGE_UNSET is not set" in report.detail
+    assert call.leg.steps[-2] == (480, 'Q.850;cause=41;text="agent_not_ready: config"')
 
 
 @virtual_time
@@ -229,7 +232,7 @@ async def test_hang_up_waits_until_the_goodbye_was_heard_to_its_last_packet() ->
     call.session.media_event(Drained(1, "i1"))
     report = await call.over()
     assert (report.ended, report.detail) == (Ended.AGENT_HUNG_UP, "done")
-    assert call.leg.steps[-1] == ("close", 'Q.850;cause=16;text="agent_hung_up: done"')
+    assert call.leg.steps[-1] == ("close", 'Q.850;cause=16;text="agent_hung_up"')
     assert call.agent.commands == []
 
 

@@ -92,7 +92,7 @@ def test_hold_and_resume(gateway: GatewayProcess, phone: NewPhone) -> None:
     wait_for_sound(caller, lambda heard: loud_seconds(heard) > 0.5)
     for verb in ("hold", "resume"):
         caller.forget_events()
-        caller.command(verb)
+        caller.command(verb, may_fail=True)  # 1.1.0 resumes and says that it failed; the answer's arrival tells
         caller.wait_event("CALL_REMOTE_SDP")
     # baresip's recording ends with the first re-INVITE (towards another baresip too), so that the call goes on is seen
     # by a key that is heard, and by a goodbye that is played to its end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -268,6 +269,25 @@ class TestSafety:
         bench.receive(packet)
         bench.tick()
         assert bench.heard == VOICE
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_nothing_a_stranger_sends_raises_or_is_heard(seed: int) -> None:
+    chance = random.Random(seed)
+    bench = Bench(replace(PARAMS, uplink=PCM_16K))
+    bench.tick(5, say=VOICE)
+    for n in range(2000):
+        data = bytearray(RtpPacket(chance.choice((0, 13, 96, 8)), n & 0xFFFF, n * 160, 77, VOICE).serialize())
+        for _ in range(chance.randrange(6)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        bench.receive(bytes(data[: chance.randrange(len(data) + 1)]), STRANGER)
+        bench.receive(chance.randbytes(chance.randrange(60)), PHONE)
+        if n % 20 == 0:
+            bench.tick(say=VOICE)
+    stats = bench.leg.stats()
+    assert stats.packets_received == 105
+    assert len(bench.heard) == 105 * 640
+    assert bench.leg.latch.target == PHONE
 
 
 class TestKeys:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from sipbridge.errors import NoPortAvailableError
@@ -47,7 +49,7 @@ def test_a_port_of_another_process_is_passed_over() -> None:
 
     def bind(port: int) -> str:
         if port in taken_elsewhere:
-            raise OSError(98, "in use")
+            raise OSError(errno.EADDRINUSE, "in use")
         return f"socket {port}"
 
     assert pool.acquire(bind, 0.0) == (4002, "socket 4002")
@@ -56,3 +58,18 @@ def test_a_port_of_another_process_is_passed_over() -> None:
     assert pool.free == 2
     taken_elsewhere.clear()
     assert pool.acquire(bind, 1.0) == (4004, "socket 4004")
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EADDRNOTAVAIL])
+def test_a_reason_that_the_next_port_shares_is_not_tried_again(code: int) -> None:
+    pool = PortPool(range(4000, 4100))
+    tried = []
+
+    def bind(port: int) -> None:
+        tried.append(port)
+        raise OSError(code, "no")
+
+    with pytest.raises(NoPortAvailableError, match="4000"):
+        pool.acquire(bind, 0.0)
+    assert tried == [4000]
+    assert taken(pool) == 4000

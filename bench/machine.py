@@ -1,0 +1,46 @@
+"""Where a figure was measured, and which processor does what."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def description() -> str:
+    """Processor, cores and versions; nothing that names this one machine."""
+    model = "unknown processor"
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    system = f"{platform.system()} {platform.release().split('-')[0]}"
+    return f"{model}, {os.cpu_count()} cores, {system}, Python {platform.python_version()}"
+
+
+def load_average() -> float:
+    return os.getloadavg()[0]
+
+
+def cores() -> tuple[int, int]:
+    """(for the gateway alone, for everything else). The same one twice where there is only one."""
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[-1], usable[0]
+
+
+def pin(core: int) -> None:
+    os.sched_setaffinity(0, {core})
+
+
+def resident_kib(pid: int | str = "self") -> int:
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0
+
+
+def open_descriptors(pid: int | str = "self") -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))

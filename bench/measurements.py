@@ -1,0 +1,230 @@
+"""What is measured, how it is judged, and in which words it is reported. One function per measurement, each a list of
+rows of the table; runs are repeated and the median of each figure counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+from bench import filters, rig
+from bench.numbers import Spread, median_spread
+from bench.rig import Figures
+
+_TIMER_SECONDS = 33.0
+"""Until the last SIP transaction of a call is forgotten (RFC 3261: 64 * T1 = 32 s)."""
+_IDLE_SECONDS = 2.0
+_GROWTH_KIB = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything."""
+
+    runs: int = 3
+    seconds: float = 10
+    few: int = 20
+    many: int = 50
+    thousand: int = 1000
+    timer_seconds: float = _TIMER_SECONDS
+
+
+SMALL = Size(runs=1, seconds=2, few=3, many=3, thousand=20, timer_seconds=0)
+"""Whether it works at all: its figures mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    figure: str
+    target: str
+    measured: str
+    met: bool | None = None
+    """None: reported, with no target."""
+
+
+def _ms(spread: Spread) -> str:
+    return f"{spread.p50:.1f} / {spread.p99:.1f} / {spread.max:.1f}"
+
+
+def _late(spreads: list[Spread]) -> str:
+    """The generator's own error, to be read beside what it has measured."""
+    return f"generator late by {_ms(median_spread(spreads))}"
+
+
+def pacing(size: Size) -> list[Row]:
+    gaps, late = [], []
+    for seed in range(size.runs):
+        result = rig.run("steady", user="pcm", calls=size.few, seconds=size.seconds, seed=seed)
+        gaps.append(Spread.of_ns(result["gaps"]))
+        late.append(Spread.of_ns(result["lateness"]))
+    gap = median_spread(gaps)
+    measured = f"{_ms(gap)}; {_late(late)}"
+    return [Row(f"gap between RTP packets sent, {size.few} calls", "p99 <= 22 ms", measured, gap.p99 <= 22)]
+
+
+def interruption(size: Size) -> list[Row]:
+    old, late, samples, wrong, fade = [], [], 0, 0.0, 0.0
+    for seed in range(size.runs):
+        result = rig.run("flush", user="pcm", calls=size.few, seconds=size.seconds, seed=seed)
+        old.append(Spread.of_ns(result["late"]))
+        late.append(Spread.of_ns(result["lateness"]))
+        samples += len(result["late"])
+        fade = max(fade, *result["fades"])
+        wrong = max(wrong, *(abs(error) for error in result["truncations"]))
+        if len(result["truncations"]) != len(result["late"]):
+            raise RuntimeError("the model was not told what was heard")
+    last = median_spread(old)
+    return [
+        Row(
+            f"speech-started -> last old packet, {samples} times",
+            "<= 20 ms",
+            f"{_ms(last)}, fading for {fade:.0f} ms at most; {_late(late)}",
+            last.p99 <= 20,
+        ),
+        Row("what the model is told was heard, against what was", "", f"wrong by {wrong:.0f} ms at most"),
+    ]
+
+
+def latency(size: Size) -> list[Row]:
+    rows = []
+    for user, name in (("pcm", "PCM 24 kHz"), ("g711", "G.711 passed through")):
+        up, down, late = [], [], []
+        for seed in range(size.runs):
+            result = rig.run("latency", user=user, calls=size.few, seconds=size.seconds, seed=seed)
+            if result["unmatched"] > 2 * size.few:  # those on their way when the run ended
+                raise RuntimeError(f"{result['unmatched']} marks were lost")
+            up.append(Spread.of_ns(result["up"]))
+            down.append(Spread.of_ns(result["down"]))
+            late.append(Spread.of_ns(result["lateness"]))
+        towards, back = median_spread(up), median_spread(down)
+        rows += [
+            Row(
+                f"RTP in -> provider send, {name}",
+                "p50 <= 5, p99 <= 15 ms",
+                f"{_ms(towards)}; {_late(late)}",
+                towards.p50 <= 5 and towards.p99 <= 15,
+            ),
+            Row(
+                f"provider receive -> RTP out, {name}",
+                "p50 <= 15, p99 <= 30 ms",
+                _ms(back),
+                back.p50 <= 15 and back.p99 <= 30,
+            ),
+        ]
+    return rows
+
+
+class _Processor:
+    """Looks at the gateway's processor time before and during a run."""
+
+    def __init__(self) -> None:
+        self.points: dict[str, Figures] = {}
+
+    def at(self, point: str, ask: Callable[[str], Figures]) -> None:
+        self.points[point] = ask("now")
+        if point == "idle":
+            time.sleep(_IDLE_SECONDS)
+            self.points["still idle"] = ask("now")
+
+    def percent(self, earlier: str, later: str) -> float:
+        a, b = self.points[earlier], self.points[later]
+        return 100 * (b.cpu_seconds - a.cpu_seconds) / (b.wall_seconds - a.wall_seconds)
+
+    def resident(self, point: str) -> int:
+        return self.points[point].resident_kib
+
+
+def processor(size: Size) -> list[Row]:
+    rows = []
+    for user, name, limit in (("pcm", "PCM 24 kHz", 0.5), ("g711", "G.711 passed through", 0.4)):
+        per_call, idle, memory, late = [], [], [], []
+        for seed in range(size.runs):
+            watch = _Processor()
+            result = rig.run("steady", user=user, calls=size.many, seconds=size.seconds, seed=seed, at_point=watch.at)
+            for what in ("packets_per_second", "messages_per_second"):
+                if abs(result[what] - 50) > 1.5:
+                    raise RuntimeError(f"{result[what]:.1f} {what.replace('_', ' ')} and call: the load was not whole")
+            idle.append(watch.percent("idle", "still idle"))
+            per_call.append((watch.percent("begin", "end") - idle[-1]) / size.many)
+            memory.append((watch.resident("end") - watch.resident("still idle")) / size.many)
+            late.append(Spread.of_ns(result["lateness"]))
+        figure = f"{median(per_call):.2f} % (idle {median(idle):.1f} % taken off)"
+        rows += [
+            Row(
+                f"CPU per call, {size.many} calls, {name}",
+                f"<= {limit} % of a core",
+                f"{figure}; {_late(late)}",
+                median(per_call) <= limit,
+            ),
+            Row(f"memory per call, {size.many} calls, {name}", "", f"{median(memory):.0f} KiB"),
+        ]
+        watch = _Processor()
+        rig.run("steady", user=user, calls=size.many, seconds=size.seconds, seed=0, uvloop=False, at_point=watch.at)
+        stock = (watch.percent("begin", "end") - watch.percent("idle", "still idle")) / size.many
+        rows.append(Row(f"the same without uvloop, CPU, {name}", "", f"{stock:.2f} % (one run)"))
+    return rows
+
+
+def endurance(size: Size) -> list[Row]:
+    points: dict[str, Figures] = {}
+
+    def at_point(point: str, ask: Callable[[str], Figures]) -> None:
+        if point in ("first", "second"):
+            time.sleep(size.timer_seconds)
+        points[point] = ask("settled")
+
+    result = rig.run("churn", user="pcm", calls=size.thousand, seconds=0, seed=0, at_point=at_point)
+    count = size.thousand
+    failures = [failure for run in result["failures"] for failure in run]
+    one_each = not failures and all(
+        connections == count and far_ends == [1] * count
+        for connections, far_ends in zip(result["connections"], result["far_ends"], strict=True)
+    )
+    before, after = points["started"], points["second"]
+    growth = points["second"].resident_kib - points["first"].resident_kib
+    setup = median_spread([Spread.of_ns(run) for run in result["setup"]])
+    connections = " and ".join(str(number) for number in result["connections"])
+    return [
+        Row(
+            f"INVITE sent 3 times, twice {count} calls at 50 a second",
+            "one call each",
+            f"{connections} calls, {sum(map(len, result['far_ends']))} answers" + "".join(f"; {x}" for x in failures),
+            one_each,
+        ),
+        Row(
+            "tasks; descriptors, before and after",
+            "equal",
+            f"{before.tasks} and {after.tasks}; {before.descriptors} and {after.descriptors}",
+            (before.tasks, before.descriptors, 0) == (after.tasks, after.descriptors, after.calls),
+        ),
+        Row(
+            f"memory after the second {count} calls, over that after the first",
+            "<= 2 MB",
+            f"{growth / 1024:+.2f} MiB ({points['first'].resident_kib / 1024:.1f} MiB after the first)",
+            growth <= _GROWTH_KIB,
+        ),
+        Row("INVITE -> 200, model ready, 50 calls a second", "", f"{_ms(setup)} ms"),
+    ]
+
+
+def resampling(size: Size) -> list[Row]:
+    responses = [filters.measure(source, target) for source, target in filters.RATIOS]
+    rejection = min(response.rejection_db for response in responses)
+    deviation = max(response.passband_db for response in responses)
+    ratios = ", ".join(f"{source // 1000}->{target // 1000}" for source, target in filters.RATIOS)
+    return [
+        Row(f"alias and image rejection below 3.4 kHz ({ratios})", ">= 60 dB", f"{rejection:.1f} dB", rejection >= 60),
+        Row("passband to 3.4 kHz", "within 1 dB", f"within {deviation:.2f} dB", deviation <= 1),
+    ]
+
+
+MEASUREMENTS: dict[str, Callable[[Size], list[Row]]] = {
+    "pacing": pacing,
+    "interruption": interruption,
+    "latency": latency,
+    "processor": processor,
+    "endurance": endurance,
+    "resampling": resampling,
+}

@@ -1,0 +1,87 @@
+"""The gateway as `sipbridge serve` runs it, in a process that can be looked into: a line on standard input asks for the
+figures, which come back as one line of JSON. Nothing of the product is changed for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+import time
+
+from bench import machine
+from sipbridge import logs
+from sipbridge.cli import keep_start_up, run
+from sipbridge.config import Config, TenantConfig
+from sipbridge.gateway import Gateway
+from sipbridge.outcome import CallReport
+from sipbridge.tenants import Tenant, TenantDirectory
+
+USERS = {"pcm": False, "g711": True}
+"""The user part to dial, and whether the phone's codec is passed through."""
+
+
+def _tenants(provider_url: str) -> TenantDirectory:
+    tenants = []
+    for user, native_audio in USERS.items():
+        agent = {
+            "provider": "openai",
+            "url": provider_url,
+            "instructions": "{{ call.id }}",  # so that the far end knows which call a session is for
+            "native_audio": native_audio,
+        }
+        tenants.append(Tenant(user, TenantConfig.model_validate({"match": {"to": user}, "agent": agent})))
+    return TenantDirectory(tenants)
+
+
+async def _serve(provider_url: str) -> None:
+    ended = 0
+
+    def count(report: CallReport) -> None:
+        nonlocal ended
+        ended += 1
+
+    config = Config.model_validate(
+        {"sip": {"listen": ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]}, "limits": {"max_calls": 2000}}
+    )
+    async with Gateway(config, _tenants(provider_url), on_report=count) as gateway:
+        keep_start_up()
+        closed = asyncio.Event()
+
+        def asked() -> None:
+            question = sys.stdin.readline().strip()
+            if not question:
+                closed.set()
+                return
+            if question == "settled":
+                gc.collect()
+            figures = {
+                "cpu_seconds": time.process_time(),
+                "wall_seconds": time.monotonic(),
+                "tasks": len(asyncio.all_tasks()),
+                "descriptors": machine.open_descriptors(),
+                "resident_kib": machine.resident_kib(),
+                "calls": gateway.calls,
+                "ended": ended,
+            }
+            print(json.dumps(figures), flush=True)
+
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), asked)
+        print(json.dumps({"address": gateway.transport.address("udp")}), flush=True)
+        await closed.wait()
+
+
+def main() -> None:
+    options = json.loads(sys.argv[1])
+    machine.pin(options["core"])
+    logs.set_up("info")
+    work = _serve(options["provider"])
+    if options["uvloop"]:
+        run(work)
+    else:
+        asyncio.run(work)
+
+
+if __name__ == "__main__":
+    main()

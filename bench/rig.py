@@ -1,0 +1,105 @@
+"""Starts the two processes of a run, on different cores, and talks to them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any
+
+from bench import machine
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the gateway's process says of itself at a moment."""
+
+    cpu_seconds: float
+    wall_seconds: float
+    tasks: int
+    descriptors: int
+    resident_kib: int
+    calls: int
+    ended: int
+
+
+class _Process:
+    """A module of the bench that speaks in lines of JSON."""
+
+    def __init__(self, module: str, options: dict[str, Any], errors: IO[bytes] | int | None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+
+    def hear(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._process.args!r} ended with status {self._process.wait()}")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def end(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+AtPoint = Callable[[str, Callable[[str], Figures]], None]
+"""Called at each point that a scenario reaches, with a function that asks the gateway for its figures."""
+
+
+def run(
+    scenario: str,
+    *,
+    user: str,
+    calls: int,
+    seconds: float,
+    seed: int,
+    uvloop: bool = True,
+    at_point: AtPoint = lambda point, ask: None,
+) -> dict[str, Any]:
+    """One run on a fresh gateway; what the scenario found."""
+    gateway_core, our_core = machine.cores()
+    options = {"scenario": scenario, "user": user, "calls": calls, "seconds": seconds, "seed": seed, "core": our_core}
+    far_end = _Process("bench.far_end", options, None)
+    try:
+        provider = far_end.hear()["provider"]
+        node_options = {"provider": provider, "uvloop": uvloop, "core": gateway_core}
+        # The log is written, as it is in use, but nobody reads it.
+        node = _Process("bench.node", node_options, subprocess.DEVNULL)
+        try:
+
+            def ask(question: str) -> Figures:
+                node.say(question)
+                return Figures(**node.hear())
+
+            far_end.say(json.dumps(node.hear()["address"]))
+            while True:
+                message = far_end.hear()
+                if "result" in message:
+                    result: dict[str, Any] = message["result"]
+                    return result
+                at_point(message["reached"], ask)
+                far_end.say("go on")
+        finally:
+            node.end()
+    finally:
+        far_end.end()

@@ -1,0 +1,60 @@
+"""The load tool's own senses: what it cannot tell apart, it cannot measure."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+
+import numpy as np
+import pytest
+from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
+
+from bench import sounds
+from bench.measurements import SMALL, pacing
+from bench.provider import audio_frame, unmasked
+
+
+def test_a_mark_is_found_where_it_begins() -> None:
+    mark = sounds.tone(sounds.MARK_HZ, 20, 8000)
+    assert sounds.onset_in_mu_law(sounds.mu_law(mark)) == 0
+    assert sounds.onset_in_mu_law(sounds.MU_LAW_SILENCE * 40 + sounds.mu_law(mark)) == 5
+    assert sounds.onset_in_mu_law(sounds.MU_LAW_SILENCE * 160) is None
+    at_24 = sounds.tone(sounds.MARK_HZ, 20, 24000)
+    assert sounds.onset_in_pcm(bytes(2 * 240) + at_24, 24000) == 10
+    assert sounds.onset_in_pcm(bytes(960), 24000) is None
+
+
+def test_a_fade_is_sound_until_it_is_silent() -> None:
+    assert sounds.sound_ms(sounds.MU_LAW_SILENCE * 160) == 0
+    samples = np.frombuffer(sounds.tone(sounds.SPEECH_HZ, 20, 8000), "<i2").copy()
+    samples[80:] = 0
+    assert 9 < sounds.sound_ms(sounds.mu_law(samples.tobytes())) <= 10
+
+
+@pytest.mark.parametrize("size", [10, 100, 5000, 70000])
+def test_the_cheap_frames_are_frames(size: int) -> None:
+    audio = bytes(size)
+    reader = StreamReader()
+    reader.feed_data(audio_frame("reply", "item", audio))
+    parser = Frame.parse(reader.read_exact, mask=False)
+    with pytest.raises(StopIteration) as ended:
+        next(parser)
+    frame: Frame = ended.value.value
+    assert frame.opcode is Opcode.TEXT
+    assert frame.fin
+    assert json.loads(bytes(frame.data))["delta"] == b64encode(audio).decode()
+
+
+def test_unmasking() -> None:
+    masked = bytes(byte ^ b"abcd"[position % 4] for position, byte in enumerate(b"seventeen letters"))
+    assert unmasked(masked, b"abcd") == b"seventeen letters"
+    assert unmasked(b"", b"abcd") == b""
+
+
+@pytest.mark.slow
+def test_a_moment_of_load() -> None:
+    """Gateway, phones and model, each in the process it has in `make bench`."""
+    [row] = pacing(SMALL)
+    assert row.figure.endswith("3 calls")
+    assert row.met is not None

@@ -1,0 +1,138 @@
+"""The command line: what it prints, and its exit status: 0, 1 (it failed) or 2 (wrong usage or configuration)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
+
+
+def sipbridge(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sipbridge", *arguments],
+        cwd=cwd,
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def gateway(tmp_path: Path, tenant: str = "agent: {provider: offline}\n", **files: str) -> Path:
+    """A configuration on any free port."""
+    (tmp_path / "tenants").mkdir()
+    (tmp_path / "tenants" / "a.yaml").write_text(tenant)
+    path = tmp_path / "sipbridge.yaml"
+    path.write_text(files.get("config", "sip: {listen: ['udp://127.0.0.1:0', 'tcp://127.0.0.1:0']}\n"))
+    return path
+
+
+def test_version_and_usage() -> None:
+    assert sipbridge("--version").stdout.startswith("sipbridge ")
+    assert sipbridge("no-such-command").returncode == 2
+    assert sipbridge("--log", "loud", "check").returncode == 2
+    assert sipbridge("serve", "--drain-seconds", "soon").returncode == 2
+
+
+def test_what_is_wrong_with_the_configuration_is_told_and_is_status_2(tmp_path: Path) -> None:
+    path = gateway(tmp_path, "agent:\n  provider: offline\n  voise: x\n")
+    for command in ("serve", "check"):
+        done = sipbridge(command, "-c", str(path))
+        assert done.returncode == 2
+        assert (
+            done.stderr.strip()
+            == f"sipbridge: {tmp_path}/tenants/a.yaml:3: agent.voise: unknown key; did you mean 'voice'?"
+        )
+        assert done.stdout == ""
+    assert "cannot be read" in sipbridge("serve", "-c", str(tmp_path / "none.yaml")).stderr
+
+
+def test_check_names_missing_secrets_and_what_has_no_effect(tmp_path: Path) -> None:
+    path = gateway(
+        tmp_path, "agent: {provider: openai, api_key: '${OPENAI_API_KEY}', temperature: 1}\nphrases: {hang_up: [x]}\n"
+    )
+    done = sipbridge("check", "-c", str(path))
+    assert done.returncode == 2
+    assert "tenant a: agent.api_key: the environment variable OPENAI_API_KEY is not set" in done.stderr
+    assert "tenant a: warning: phrases has no effect in this version" in done.stderr
+    assert "tenant a: warning: agent.temperature is not sent: openai takes none" in done.stderr
+
+
+def test_the_shipped_configuration_is_right_but_for_the_key(tmp_path: Path) -> None:
+    done = sipbridge("check")
+    assert done.stderr.strip() == "tenant acme: agent.api_key: the environment variable OPENAI_API_KEY is not set"
+    assert "2 tenants: acme, demo" in done.stdout
+
+
+def test_route_says_who_and_why_not_the_others() -> None:
+    done = sipbridge("route", "--to", "+15550101")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0] == "acme: chosen: the most specific match"
+    assert "demo: to: '+15550101' is none of agent" in done.stdout
+    assert sipbridge("route", "--to", "nobody").returncode == 1
+    assert sipbridge("route", "--to", "x", "--header", "no colon").returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["--tenant"]])
+def test_the_schema_is_json_schema(arguments: list[str]) -> None:
+    schema = json.loads(sipbridge("config", "schema", *arguments).stdout)
+    assert schema["type"] == "object"
+    assert schema["additionalProperties"] is False
+    assert ("agent" if arguments else "sip") in schema["properties"]
+
+
+def test_an_address_in_use_is_status_1(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        config = f"sip: {{listen: ['udp://127.0.0.1:{taken.getsockname()[1]}']}}\n"
+        done = sipbridge("serve", "-c", str(gateway(tmp_path, config=config)))
+    assert done.returncode == 1
+    assert "Address already in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["serve", "-c"], ["simulate", "openai", "--port", "0"]])
+def test_sigterm_ends_it_in_good_order(command: list[str], tmp_path: Path) -> None:
+    if command[0] == "serve":
+        command = [*command, str(gateway(tmp_path))]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sipbridge", *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert re.search("listening|simulated", process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20)
+        assert process.returncode == 0, output
+        assert "Traceback" not in output
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_call_nobody_answers_is_status_1() -> None:
+    done = sipbridge("call", "sip:agent@127.0.0.1:1;transport=tcp", "--codec", "PCMU", "--expect", "answered")
+    assert done.returncode == 1
+    assert "expected   answered: NO" in done.stdout
+    assert sipbridge("call", "sip:a@127.0.0.1:1", "--expect", "wonders").returncode == 2
+
+
+def test_simulate_knows_what_it_can_be() -> None:
+    assert "there is: openai" in sipbridge("simulate", "parrot").stderr
+    assert sipbridge("simulate", "openai", "--fault", "boredom").returncode == 2
+    assert sipbridge("simulate", "openai", "--tool", "x").returncode == 2
