@@ -37,14 +37,13 @@ from sipbridge.media.events import (
     SourceChanged,
 )
 from sipbridge.media.leg import Leg
-from sipbridge.media.params import Direction, MediaParams, MediaSettings
+from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.sockets import MediaSockets, receive
 
 __all__ = [
     "Audio",
-    "Direction",
     "Drained",
     "Handle",
     "KeyPressed",
