@@ -44,7 +44,8 @@ def join(parts: Sequence[Samples]) -> Samples:
 def tone(hz: float, seconds: float, *, db: float = -12.0, rate: int = 8000) -> Samples:
     """A sine whose RMS is `db` below full scale."""
     sine: Samples = np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)
-    return sine * np.sqrt(2) * 10 ** (db / 20)
+    scaled: Samples = sine * np.sqrt(2) * 10 ** (db / 20)
+    return scaled
 
 
 def level_db(samples: Samples) -> float:
