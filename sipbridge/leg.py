@@ -28,9 +28,6 @@ from sipbridge.sip.events import (
 )
 from sipbridge.sip.uas import IncomingInvite
 
-UNKNOWN_ADDRESS = ("0.0.0.0", 0)
-"""In place of an address that the SDP leaves open: packets go out once some have come in."""
-
 _TRANSFER_S = 32.0
 """How long the far end may take to say how a transfer went; as long as a transaction may (RFC 3261 Timer F)."""
 
@@ -178,18 +175,7 @@ class SipLeg:
         assert self._port is not None
         self._negotiated = negotiated
         uplink, downlink = self._formats
-        params = MediaParams(
-            codec=negotiated.codec,
-            remote=negotiated.remote or UNKNOWN_ADDRESS,
-            payload_type_send=negotiated.payload_type_send,
-            payload_type_receive=negotiated.payload_type_receive,
-            event_payload_type_send=negotiated.event_payload_type_send,
-            event_payload_type_receive=negotiated.event_payload_type_receive,
-            ptime_ms=negotiated.ptime_ms,
-            direction=negotiated.direction,
-            uplink=uplink,
-            downlink=downlink,
-        )
+        params = MediaParams.agreed(negotiated, uplink=uplink, downlink=downlink)
         if self.stream is None:
             self.stream = self._open_stream(self._port, params)
             self.media_open.set()

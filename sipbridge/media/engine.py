@@ -15,12 +15,13 @@ What belongs to one leg (order, latching, codec, pacing) is in `leg` and below i
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import selectors
 import time
 from collections.abc import Callable
 from functools import partial
+
+import structlog
 
 from sipbridge.audio import Played
 from sipbridge.media.alarm import open_alarm
@@ -37,14 +38,13 @@ from sipbridge.media.events import (
     SourceChanged,
 )
 from sipbridge.media.leg import Leg
-from sipbridge.media.params import Direction, MediaParams, MediaSettings
+from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.sockets import MediaSockets, receive
 
 __all__ = [
     "Audio",
-    "Direction",
     "Drained",
     "Handle",
     "KeyPressed",
@@ -58,7 +58,7 @@ __all__ = [
     "SourceChanged",
 ]
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _MAX_DATAGRAMS_PER_TICK = 16
 # While there are few legs, a packet is read when it comes and not at the next tick: 2.5 ms earlier on average, for a
@@ -267,7 +267,7 @@ class MediaEngine:
             try:
                 dispatch(event)
             except Exception:
-                logger.exception("a media event was not handled: %s", type(event).__name__)
+                log.exception("media event not handled", event_type=type(event).__name__)
 
     def tick(self) -> None:
         """Send the packets that are due. `run` does this every 5 ms."""

@@ -44,8 +44,9 @@ class _Candidate:
 class Latch:
     """One leg's. Give it only packets that are RTP with a payload type that was negotiated."""
 
-    def __init__(self, remote: Address, *, enabled: bool = True) -> None:
-        """`remote` as SDP says. Not `enabled`: nothing is learned, only that address is believed and sent to."""
+    def __init__(self, remote: Address | None, *, enabled: bool = True) -> None:
+        """`remote` as SDP says; None where that is no address. Not `enabled`: nothing is learned, only that address is
+        believed and sent to."""
         self._enabled = enabled
         self._remote = _usable(remote)
         self._source: Address | None = None
@@ -54,14 +55,14 @@ class Latch:
         self._open_until = 0.0
         self._candidates: dict[tuple[Address, int], _Candidate] = {}
         self.target = self._remote
-        """Where to send: None until one is known (the address 0.0.0.0, or a name)."""
+        """Where to send: None until one is known."""
 
     @property
     def source(self) -> Address | None:
         """The locked source."""
         return self._source
 
-    def update(self, remote: Address, now: float) -> None:
+    def update(self, remote: Address | None, now: float) -> None:
         """A new offer or answer: for some seconds the source may be learned anew. Until one is, the old one is
         believed.
 
@@ -123,9 +124,11 @@ class Latch:
             self.target = source
 
 
-def _usable(address: Address) -> Address | None:
-    """None for what nothing can be sent to. A host name is not looked up here: that would wait, and be somebody's
-    choice."""
+def _usable(address: Address | None) -> Address | None:
+    """None for what nothing can be sent to, such as 0.0.0.0. A host name is not looked up here: that would wait, and be
+    somebody's choice."""
+    if address is None:
+        return None
     host, port = address
     try:
         parsed = ip_address(host)

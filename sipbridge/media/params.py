@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat
 from sipbridge.codecs import Codec
-
-Direction: TypeAlias = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
+from sipbridge.media.sdp import Direction, Negotiated
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +25,9 @@ class MediaParams:
     """One leg as offer and answer left it. Payload types are those of each direction (RFC 3264 lets them differ)."""
 
     codec: Codec
-    remote: tuple[str, int]
-    """RTP address of the other side, from its SDP: an IP address, not a name."""
+    remote: tuple[str, int] | None
+    """RTP address of the other side, from its SDP: an IP address, not a name. None: it is not known until packets come
+    from there."""
     payload_type_send: int
     payload_type_receive: int
     event_payload_type_send: int | None = None
@@ -46,6 +45,22 @@ class MediaParams:
     """Learn the source from the packets (symmetric RTP). Without it only `remote` is believed."""
     fade_ms: int = 10
     """How long sound that is interrupted takes to end; at most 10, or the last packet would be late."""
+
+    @classmethod
+    def agreed(cls, negotiated: Negotiated, *, uplink: AudioFormat, downlink: AudioFormat) -> MediaParams:
+        """What offer and answer came to; the formats are those of whoever the leg talks to."""
+        return cls(
+            codec=negotiated.codec,
+            remote=negotiated.remote,
+            payload_type_send=negotiated.payload_type_send,
+            payload_type_receive=negotiated.payload_type_receive,
+            event_payload_type_send=negotiated.event_payload_type_send,
+            event_payload_type_receive=negotiated.event_payload_type_receive,
+            ptime_ms=negotiated.ptime_ms,
+            direction=negotiated.direction,
+            uplink=uplink,
+            downlink=downlink,
+        )
 
     @property
     def sends(self) -> bool:

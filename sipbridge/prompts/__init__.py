@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import soxr  # type: ignore[import-untyped]
+import soxr
 
 DIRECTORY = Path(__file__).parent
 PROMPT_RATE = 16000

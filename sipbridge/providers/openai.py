@@ -9,13 +9,13 @@ Relatives of this protocol are a `Shape` (`openai_wire.py`) and, where their beh
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote, urlsplit
 
+import structlog
 from pydantic_core import from_json
 
 from sipbridge.agent import (
@@ -38,7 +38,7 @@ from sipbridge.providers.openai_reader import ReplyReader, Status
 from sipbridge.providers.openai_replies import Replies, Request
 from sipbridge.providers.openai_wire import Json, number_of, text_of
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 CHANNEL = "realtime"
 
@@ -146,7 +146,7 @@ class OpenAIDialect:
                 self._settle(now)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             self.counters["malformed"] += 1
-            self._log_once("malformed", "message passed over: %s", type(error).__name__)
+            self._log_once("malformed", "malformed message passed over", error=type(error).__name__)
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -291,12 +291,12 @@ class OpenAIDialect:
             raise TypeError("an event's type is a string")
         if kind not in wire.IGNORED_EVENTS:
             self.counters["unknown"] += 1
-            self._log_once(kind, "event of unknown type %r passed over", kind[:80])
+            self._log_once(kind, "unknown event passed over", type=kind[:80])
 
-    def _log_once(self, key: str, text: str, *values: object) -> None:
+    def _log_once(self, key: str, text: str, **values: str) -> None:
         if key not in self._logged and len(self._logged) < 100:
             self._logged.add(key)
-            log.warning(text, *values)
+            log.warning(text, **values)
 
 
 _SETUP_EVENTS = frozenset({"session.created", "session.updated", "error"})

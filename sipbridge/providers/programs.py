@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from asyncio.subprocess import DEVNULL, PIPE, Process
+
+import structlog
 
 from sipbridge.providers import ProgramEndpoint
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _BLOCK = 64 * 1024
 
@@ -22,21 +23,22 @@ async def run_program(endpoint: ProgramEndpoint, message: str | bytes) -> bytes:
     try:
         process = await asyncio.create_subprocess_exec(*endpoint.argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
     except OSError as error:
-        log.warning("%s could not be run: %s", endpoint.argv[0], error)
+        log.warning("program could not be run", program=endpoint.argv[0], error=str(error))
         return b""
     try:
         async with asyncio.timeout(endpoint.timeout):
             output = await _converse(process, data, endpoint.max_output)
             status = await process.wait()
     except TimeoutError:
-        log.warning("%s took more than %.0f s", endpoint.argv[0], endpoint.timeout)
+        log.warning("program took too long", program=endpoint.argv[0], seconds=endpoint.timeout)
         return b""
     finally:
         if process.returncode is None:
             process.kill()
         await _reap(process)
     if output is None or status != 0:
-        log.warning("%s failed (%s)", endpoint.argv[0], "too much output" if output is None else f"exit {status}")
+        why = "too much output" if output is None else f"exit status {status}"
+        log.warning("program failed", program=endpoint.argv[0], why=why)
         return b""
     return output
 

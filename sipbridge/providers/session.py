@@ -8,11 +8,12 @@ heard waits in the dialect.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Literal, Self
+
+import structlog
 
 from sipbridge.agent import AgentError, AgentEvent, Capabilities, SessionClosed, SessionOpen
 from sipbridge.audio import PCM_16K, AudioFormat, Played
@@ -20,7 +21,7 @@ from sipbridge.errors import AgentClosedError, AgentStartError, ProviderError
 from sipbridge.providers import Dialect, Endpoint
 from sipbridge.providers.channels import MAX_UNSENT_MS, Channel, open_channel
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class Session:
@@ -174,7 +175,7 @@ class Session:
                 self._dialect.receive(name, message, self._clock())
             except Exception:  # the boundary of one message: a bug in a dialect must not silence the call
                 self.counters["dialect_error"] += 1
-                log.exception("%s: a message could not be handled", self._slug)
+                log.exception("message not handled", provider=self._slug)
             self._after()
 
         code, reason = await channel.receive(deliver)

@@ -175,12 +175,9 @@ class SoftPhone:
         except SdpError as error:
             self._fail(f"the answer's session description can't be used: {error}", now)
             return
-        if negotiated.remote is None:
-            self._fail("the answer names no address for the sound", now)
-            return
         self._negotiated = negotiated
         self._report.codec = negotiated.codec.name
-        self._handle = self._engine.start(self._port, _params(negotiated, negotiated.remote))
+        self._handle = self._engine.start(self._port, _params(negotiated))
         self._answered_at = now
         self._script.start(now)
         self._act(now)
@@ -193,10 +190,8 @@ class SoftPhone:
         except SdpError as error:
             event.call.reject_reinvite(error.sip_status, now)
             return
-        remote = negotiated.remote or self._negotiated.remote
-        assert remote is not None
         self._negotiated = negotiated
-        self._engine.update(self._handle, _params(negotiated, remote))
+        self._engine.update(self._handle, _params(negotiated))
         event.call.accept_reinvite(negotiated.sdp, now)
         self._stopwatch.note(f"re-INVITE: {negotiated.direction}, {negotiated.codec.name}", now)
 
@@ -342,19 +337,8 @@ class _PhoneAgent(UserAgent):
             await self._cleared.wait()
 
 
-def _params(negotiated: sdp.Negotiated, remote: tuple[str, int]) -> MediaParams:
-    return MediaParams(
-        codec=negotiated.codec,
-        remote=remote,
-        payload_type_send=negotiated.payload_type_send,
-        payload_type_receive=negotiated.payload_type_receive,
-        event_payload_type_send=negotiated.event_payload_type_send,
-        event_payload_type_receive=negotiated.event_payload_type_receive,
-        ptime_ms=negotiated.ptime_ms,
-        direction=negotiated.direction,
-        uplink=PCM_8K,
-        downlink=PCM_8K,
-    )
+def _params(negotiated: sdp.Negotiated) -> MediaParams:
+    return MediaParams.agreed(negotiated, uplink=PCM_8K, downlink=PCM_8K)
 
 
 def _token() -> str:

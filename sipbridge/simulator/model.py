@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,13 +20,14 @@ from http import HTTPStatus
 from typing import Any, Protocol, Self
 from urllib.parse import parse_qs, urlsplit
 
+import structlog
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from sipbridge.simulator.script import Fault, Script
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ class ModelServer:
         model_name = parse_qs(urlsplit(request.path).query).get("model", ["simulated"])[0]
         model = self._new_model(connection, script, model_name)
         fault = script.fault
-        log.info("client connected: %s", urlsplit(request.path).path)
+        log.info("client connected", path=urlsplit(request.path).path)
         try:
             if fault and fault.name == "slow":
                 with contextlib.suppress(TimeoutError):
@@ -244,4 +244,4 @@ class ModelServer:
             record.close_code = websocket.close_code
             record.closed.set()
             record.notify()
-            log.info("client gone after %d messages, %d violations", len(record.received), len(record.violations))
+            log.info("client gone", messages=len(record.received), violations=len(record.violations))

@@ -50,7 +50,7 @@ def _read_wav(utterance: Utterance, rate: int) -> np.ndarray[tuple[int], np.dtyp
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float64)
     mono = samples.reshape(-1, channels).mean(axis=1)
     if source_rate != rate:
-        import soxr  # type: ignore[import-untyped]  # files only: not needed to speak in tones
+        import soxr  # files only: not needed to speak in tones
 
         mono = soxr.resample(mono, source_rate, rate)
     clipped: np.ndarray[tuple[int], np.dtype[np.float64]] = np.clip(mono, -32768, 32767)

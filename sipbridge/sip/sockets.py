@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -15,11 +14,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
+import structlog
+
 from sipbridge.errors import StreamFramingError
 from sipbridge.sip.flow import Address, Flow, Transport
 from sipbridge.sip.framing import Keepalive, StreamFramer
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 DATAGRAMS_PER_WAKE_UP = 16
 """The loop also paces audio: after so many datagrams it gets its turn, the rest waits in the socket's buffer."""
@@ -73,7 +74,7 @@ class UdpSocket:
             self._socket.sendto(data, remote)
         except OSError as error:
             self._counters["udp_send_failed"] += 1
-            logger.debug("udp send to %s:%d failed: %s", *remote, error)
+            log.debug("datagram not sent", remote=remote, error=str(error))
 
     def close(self) -> None:
         self._loop.remove_reader(self._socket)
@@ -181,7 +182,7 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._receive(self.flow, messages)
         if self._framer.broken is not None:
             self._counters["stream_broken"] += 1
-            logger.info("closing a stream from %s:%d: %s", *self.flow.remote, self._framer.broken)
+            log.info("stream broken", remote=self.flow.remote, error=str(self._framer.broken))
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -7,18 +7,19 @@ needs no more than itself: the core calls `wake`, and the four steps follow in t
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Self
+
+import structlog
 
 from sipbridge.sip.events import SipEvent
 from sipbridge.sip.flow import Address, Flow, FlowNeeded, ResolveNeeded, Target, Transport
 from sipbridge.sip.sockets import StreamLimits, TcpConnection, UdpSocket, address_towards, parse_listen
 from sipbridge.sip.user_agent import UserAgent
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _CLOSE_SECONDS = 1.0
 _STREAM_BUFFER = 16_384
@@ -245,7 +246,7 @@ class SipTransport:
                     self._on_event(event)
                 except Exception:
                     # One call's trouble must not become everybody's; the traceback says whose bug it is.
-                    logger.exception("the handler of %s failed", type(event).__name__)
+                    log.exception("SIP event not handled", event_type=type(event).__name__)
 
     def _arm(self) -> None:
         deadline = self._user_agent.get_timer()

@@ -159,10 +159,18 @@ class TestWithoutLatching:
         assert latch.target == SDP
 
 
-@pytest.mark.parametrize("remote", [("0.0.0.0", 4000), ("::", 4000), ("media.example.com", 4000), ("192.0.2.1", 0)])
-def test_nothing_is_sent_to_what_is_no_address(remote: Address) -> None:
+@pytest.mark.parametrize(
+    "remote", [None, ("0.0.0.0", 4000), ("::", 4000), ("media.example.com", 4000), ("192.0.2.1", 0)]
+)
+def test_nothing_is_sent_to_what_is_no_address(remote: Address | None) -> None:
     latch = Latch(remote)
     assert latch.target is None
     feed = Feed(latch)
     assert feed.send(NAT, 5)[-1] is N
     assert latch.target == NAT
+
+
+def test_an_offer_without_an_address_leaves_the_target_as_it_was() -> None:
+    latch = Latch(SDP)
+    latch.update(None, 1.0)
+    assert latch.target == SDP

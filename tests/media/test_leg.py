@@ -15,8 +15,9 @@ from sipbridge.media.convert import Converter
 from sipbridge.media.dtmf import key_packets
 from sipbridge.media.events import Drained, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.media.leg import Leg
-from sipbridge.media.params import Direction, MediaParams
+from sipbridge.media.params import MediaParams
 from sipbridge.media.rtp import RtpPacket, Sequencer
+from sipbridge.media.sdp import Direction
 
 PHONE = ("192.0.2.1", 4000)
 STRANGER = ("203.0.113.66", 666)

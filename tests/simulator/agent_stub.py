@@ -72,17 +72,7 @@ class AgentStub:
             "127.0.0.1", port.port, self.manners.codecs, session_id="1", telephone_event=self.manners.keys
         )
         agreed = sdp.answer(offer, local)
-        assert agreed.remote is not None
-        params = MediaParams(
-            codec=agreed.codec,
-            remote=agreed.remote,
-            payload_type_send=agreed.payload_type_send,
-            payload_type_receive=agreed.payload_type_receive,
-            event_payload_type_receive=agreed.event_payload_type_receive,
-            uplink=PCM_8K,
-            downlink=PCM_8K,
-        )
-        self.handle = self.engine.start(port, params)
+        self.handle = self.engine.start(port, MediaParams.agreed(agreed, uplink=PCM_8K, downlink=PCM_8K))
         return agreed.sdp
 
     def on_media(self, event: MediaEvent) -> None:

@@ -1,0 +1,33 @@
+"""The log's form: one line per event, ours and the libraries' alike."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SPEAK = """
+import logging
+import structlog
+from sipbridge import logs
+logs.set_up("info", json=True)
+log = structlog.get_logger("sipbridge.somewhere")
+log.debug("not shown")
+log.info("call began", to="555-0100")
+logging.getLogger("library").info("not shown")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("library").exception("task %d failed", 7)
+"""
+
+
+def test_what_libraries_report_has_the_form_of_our_own_log() -> None:
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", SPEAK], cwd=root, capture_output=True, text=True, timeout=30)
+    ours, theirs = (json.loads(line) for line in done.stderr.splitlines())
+    assert (ours["level"], ours["event"], ours["to"]) == ("info", "call began", "555-0100")
+    assert (theirs["level"], theirs["event"], theirs["logger"]) == ("error", "task 7 failed", "library")
+    assert "ZeroDivisionError" in theirs["exception"]
+    assert done.stdout == ""
