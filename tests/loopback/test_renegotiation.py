@@ -51,6 +51,8 @@ async def test_hold_and_resume(held: str, answer: str) -> None:
         await session.wait_until(lambda: len(session.audio) > start + 800)  # the model's time goes on
         resumed = await renegotiate(phone, describe(phone.audio.address, version=3))
         assert resumed.direction == "sendrecv"
+        versions = [message.version for message in (first, holding, resumed)]
+        assert versions == [versions[0], versions[0] + 1, versions[0] + 2], "each says something else (RFC 3264 §8)"
         packets = await phone.audio.hear_sound(5)
         assert snr_db(join([packet.samples for packet in packets[1:]]), 600) > 30
         await phone.hang_up()
