@@ -63,12 +63,11 @@ class Dialog:
     def as_uas(cls, request: Request, local_tag: str) -> Dialog:
         """§12.1.1: the route set is the Record-Route in its own order, the remote target the caller's Contact, which
         only a client of RFC 2543 may leave out (`screening.py`)."""
-        contact = request.contact or request.from_
         return cls(
             DialogId(request.call_id, local_tag, request.from_.tag or ""),
             local_party=f"{request.headers.get('To')};tag={local_tag}",
             remote_party=request.headers.get("From") or "",
-            remote_target=str(contact.uri),
+            remote_target=_contact_uri(request) or str(request_uri(request.from_.uri)),
             route_set=tuple(str(route) for route in request.record_routes),
             local_sequence=0,
             remote_sequence=request.cseq.number,
@@ -78,15 +77,14 @@ class Dialog:
     def as_uac(cls, request: Request, response: Response) -> Dialog:
         """§12.1.2: the route set is the response's Record-Route in reverse order.
 
-        A response without Contact leaves the remote target at the Request-URI (some peers omit it in 1xx; none may in
-        2xx, but an ACK sent there has a better chance than none).
+        A response without a Contact that can be called leaves the remote target at the Request-URI (some peers omit it
+        in 1xx; none may in 2xx, but an ACK sent there has a better chance than none).
         """
-        contact = response.contact
         return cls(
             DialogId(request.call_id, request.from_.tag or "", response.to.tag or ""),
             local_party=request.headers.get("From") or "",
             remote_party=response.headers.get("To") or "",
-            remote_target=request.uri if contact is None else str(contact.uri),
+            remote_target=_contact_uri(response) or request.uri,
             route_set=tuple(str(route) for route in reversed(response.record_routes)),
             local_sequence=request.cseq.number,
             remote_sequence=None,
@@ -100,9 +98,7 @@ class Dialog:
 
     def refresh_target(self, message: Request | Response) -> None:
         """Target refresh (§12.2): a re-INVITE that was accepted, or its 2xx, names where the peer is now."""
-        contact = message.contact
-        if contact is not None:
-            self.remote_target = str(contact.uri)
+        self.remote_target = _contact_uri(message) or self.remote_target
 
     def receive_sequence(self, request: Request) -> Order:
         """Take note of a request's CSeq. Gaps are legal (the requests between were answered by somebody else)."""
@@ -144,6 +140,11 @@ class Dialog:
         if "lr" in first.params:
             return self.remote_target, self.route_set
         return str(request_uri(first)), (*self.route_set[1:], f"<{self.remote_target}>")
+
+
+def _contact_uri(message: Request | Response) -> str | None:
+    contact = message.contact
+    return None if contact is None or contact.uri.scheme not in ("sip", "sips") else str(request_uri(contact.uri))
 
 
 def request_uri(uri: Uri) -> Uri:

@@ -159,7 +159,9 @@ class FlowTable:
         `beside` is the flow of the dialog: over UDP its local address is kept, so that a peer on the other side of a
         NAT sees the address it knows.
         """
-        if not target.is_address:
+        if not target.host:
+            waiter(None, now)  # a tel URI in a route: there is nobody to ask
+        elif not target.is_address:
             self._wait(target, waiter, ResolveNeeded(target))
         elif target.transport == "udp":
             near = beside.local if beside is not None and beside.transport == "udp" else (target.host, 0)

@@ -109,6 +109,7 @@ class TcpConnection(asyncio.BufferedProtocol):
     ) -> None:
         """`buffer` may be shared: it is read out before the loop gets its turn. `opened` says if it may stay."""
         self.flow: Flow
+        """Set where `admitted`."""
         self.closed = asyncio.get_running_loop().create_future()
         self._limits = limits
         self._counters = counters
@@ -118,7 +119,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._receive = receive
         self._report_closed = closed
         self._transport: asyncio.Transport
-        self._admitted = False
+        self.admitted = False
         self._greeted = False
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -149,8 +150,8 @@ class TcpConnection(asyncio.BufferedProtocol):
             transport.abort()
             return
         self.flow = Flow("tcp", transport.get_extra_info("sockname")[:2], peer[:2])
-        self._admitted = self._opened(self)
-        if not self._admitted:
+        self.admitted = self._opened(self)
+        if not self.admitted:
             transport.abort()
             return
         loop = asyncio.get_running_loop()
@@ -190,7 +191,7 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._timer.cancel()
         if not self.closed.done():
             self.closed.set_result(None)
-        if self._admitted:
+        if self.admitted:
             self._report_closed(self)
 
     # private

@@ -268,8 +268,8 @@ class SipTransport:
         try:
             async with asyncio.timeout(self._limits.connect_seconds):
                 _, connection = await self._loop.create_connection(self._own_connection, target.host, target.port)
-            if connection.flow not in self._connections:
-                raise ConnectionAbortedError("no room for another connection")
+            if not connection.admitted or connection.flow not in self._connections:
+                raise ConnectionAbortedError("there was no room for it, or it is gone already")
         except OSError as error:  # TimeoutError is one of them
             self._user_agent.flow_failed(target, str(error), self._clock())
         else:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from sipbridge.sip.core import Core
 
 
+_MAX_EARLY_DIALOGS = 32
+"""Of one INVITE; whoever rings beyond that may still answer."""
+
+
 class OutgoingInvite(Invite):
     """A call that we make. `dialog` is None until it is answered."""
 
@@ -103,7 +107,7 @@ class OutgoingInvite(Invite):
         if response.status == 100:
             return
         tag = response.to.tag
-        if tag is not None and tag not in self._early:
+        if tag is not None and tag not in self._early and len(self._early) < _MAX_EARLY_DIALOGS:
             self._early[tag] = Dialog.as_uac(self.request, response)
             self._adopt(self._early[tag])
         self.state = CallState.RINGING

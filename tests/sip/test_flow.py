@@ -57,6 +57,13 @@ def test_udp_is_there_at_once_and_keeps_the_local_address_of_the_dialog() -> Non
     assert asking.asked == []
 
 
+def test_nobody_is_asked_for_a_target_without_a_host() -> None:
+    asking = Asking()
+    asking.find(target_of(Uri.parse("tel:+15550100")))
+    assert asking.found == [None]
+    assert asking.asked == []
+
+
 def test_a_connection_is_asked_for_once_and_all_who_wait_are_told() -> None:
     asking = Asking()
     target = Target("tcp", "192.0.2.2", 49152)

@@ -105,6 +105,26 @@ def test_a_phone_that_rings_for_ever_is_given_up_three_minutes_after_its_last_wo
     assert wire.user_agent.idle
 
 
+@pytest.mark.parametrize("contact", ["*", "<mailto:bob@example.com>"])
+def test_a_contact_that_cannot_be_called_leaves_the_target_as_it_was(contact: str) -> None:
+    wire = Wire()
+    call, invite = place_call(wire)
+    (ack,) = requests(list(wire.receive(answer_to(invite, 200, body=ANSWER, contact=contact))))
+    assert (ack.method, ack.uri) == ("ACK", BOB)
+    assert call.state is CallState.CONFIRMED
+
+
+def test_a_call_that_rings_everywhere_is_followed_at_a_few_places() -> None:
+    wire = Wire()
+    _, invite = place_call(wire)
+    for number in range(1000):
+        wire.receive(answer_to(invite, 180, tag=f"fork{number}"))
+    assert wire.user_agent.dialogs == 32
+    wire.receive(answer_to(invite, 200, tag="fork999", body=ANSWER))
+    assert wire.user_agent.dialogs == 1
+    assert isinstance(wire.events()[-1], Answered)
+
+
 def test_the_route_set_of_the_2xx_is_followed() -> None:
     wire = Wire()
     call, invite = place_call(wire)
