@@ -32,6 +32,7 @@ from sipbridge.providers import new_agent_from_credential
 from sipbridge.sip.core import Identity
 from sipbridge.sip.events import InviteReceived, SipEvent
 from sipbridge.sip.flow import Flow, FlowNeeded, ResolveNeeded
+from sipbridge.sip.headers import readable
 from sipbridge.sip.message import Request
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
@@ -232,12 +233,12 @@ def _load_what_a_call_needs() -> None:
 def _fields(request: Request, trunk: str | None) -> CallFields:
     headers: dict[str, str] = {}
     for name, value in request.headers:
-        headers.setdefault(name, value)
+        headers.setdefault(name, readable(value))
     caller = request.from_.uri
     return CallFields(
-        to=request.request_uri.user or "",
-        caller=caller.user or str(caller),
+        to=readable(request.request_uri.username),
+        caller=readable(caller.username or str(caller)),
         trunk=trunk,
-        call_id=request.call_id,
+        call_id=readable(request.call_id),
         headers=headers,
     )

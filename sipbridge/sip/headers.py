@@ -59,6 +59,17 @@ def unescape(text: str) -> str:
     return unquote(text, errors="surrogateescape") if "%" in text else text
 
 
+def readable(text: str) -> str:
+    """For eyes and models: no surrogate escapes. §7.3.1 wants UTF-8; what is none is Latin-1, as older PBXs send it."""
+    if text.isascii():
+        return text
+    octets = text.encode("utf-8", "surrogateescape")
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return octets.decode("latin-1")
+
+
 def is_token(text: str) -> bool:
     return _token.fullmatch(text) is not None
 

@@ -282,7 +282,7 @@ class Phone(Watched):
             ("Content-Length", str(len(body))),
         ]
         head = f"{method} {uri or self.target} SIP/2.0\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields)
-        return head.encode() + b"\r\n" + body
+        return head.encode(errors="surrogateescape") + b"\r\n" + body
 
     def new_call(self) -> None:
         number = next(_numbers)

@@ -62,6 +62,22 @@ async def test_nothing_listening_where_the_model_should_be_is_480() -> None:
         assert phone.statuses() == [100, 180, 480]
 
 
+async def test_names_in_latin_1_and_an_escaped_number_are_read_and_answered() -> None:
+    tenant = """
+        match: {to: ["+15550100"]}
+        agent: {instructions: 'Member: {{ header["X-Member"] }}, dialled: {{ call.to }}'}
+    """
+    async with house(tenant=tenant) as bench:
+        phone = await bench.phone()
+        phone.user = "%2B15550100"
+        phone.invite(headers=(("X-Member", "J\udcfcrgen"),))
+        phone.ack(await phone.expect(200))
+        update = next(message for message in bench.model.sessions[0].messages() if message["type"] == "session.update")
+        assert update["session"]["instructions"] == "Member: J\u00fcrgen, dialled: +15550100"
+        await phone.hang_up()
+        await bench.report()
+
+
 async def test_an_invite_received_three_times_is_one_call() -> None:
     async with house(Script(fault=Fault("slow", "100"))) as bench:
         phone = await bench.phone()

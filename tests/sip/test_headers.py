@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from sipbridge.errors import SipParseError
-from sipbridge.sip.headers import CSeq, NameAddr, Uri, Via, parse_addresses, quote, split_list, unescape
+from sipbridge.sip.headers import CSeq, NameAddr, Uri, Via, parse_addresses, quote, readable, split_list, unescape
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,12 @@ def test_escapes_are_undone_once_and_on_request_only() -> None:
     assert uri.username == "sips:user@example.com"
     assert uri.params == {"lr": None, "name": "v%61lue%25%34%31"}
     assert unescape(uri.params["name"] or "") == "value%41"
+
+
+def test_text_that_is_no_utf_8_is_readable_as_latin_1() -> None:
+    assert readable("J\u00fcrgen") == "J\u00fcrgen"
+    assert readable("J\udcfcrgen") == "J\u00fcrgen"
+    assert readable(Uri.parse("sip:J%FCrgen@example.com").username) == "J\u00fcrgen"
 
 
 @pytest.mark.parametrize(
