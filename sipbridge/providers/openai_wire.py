@@ -10,6 +10,7 @@ import json
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, TypeAlias
 
 from pydantic_core import CoreConfig, SchemaValidator, core_schema, from_json
@@ -98,8 +99,11 @@ def text_of(message: Json, key: str) -> str:
 
 
 def number_of(message: Json, key: str) -> int | None:
+    """None where it is no number, or none that can be counted with: JSON's 1e400 reads as infinity."""
     value = message.get(key)
-    return int(value) if isinstance(value, (int, float)) else None
+    if isinstance(value, float):
+        return int(value) if isfinite(value) else None
+    return value if isinstance(value, int) else None
 
 
 def is_object(text: str) -> bool:
@@ -125,7 +129,9 @@ def usage_counts(usage: Json, prefix: str = "") -> dict[str, int]:
 
 
 def encode(message: Json) -> str:
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    """Whatever text is in it. Half a surrogate pair is no text: the socket would take nothing of the message."""
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def append_audio(data: bytes) -> bytes:

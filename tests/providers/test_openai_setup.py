@@ -20,6 +20,7 @@ from sipbridge.agent import (
     SessionOpen,
     ToolDeclaration,
     TurnDetection,
+    UserSpeechStarted,
     UserTranscript,
 )
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU
@@ -290,6 +291,20 @@ def test_rubbish_is_counted_and_passed_over(data: str | bytes) -> None:
     assert len(logged) == 1, "logged once"
     driver.server(audio("r1", "i1", 20))
     assert len(driver.take_events()) == 1, "and the conversation goes on"
+
+
+def test_a_number_that_is_none_does_not_hide_that_the_caller_speaks() -> None:
+    driver = Driver().open()
+    driver.take_events()
+    driver.raw('{"type":"input_audio_buffer.speech_started","audio_start_ms":1e400}')
+    assert driver.take_events() == [UserSpeechStarted(None)]
+
+
+def test_text_with_half_a_surrogate_pair_can_be_sent() -> None:
+    driver = Driver().open()
+    driver.sent.clear()
+    driver.command("send_text", "caf\u00e9 \udcff")
+    assert driver.sent[0]["item"]["content"] == [{"type": "input_text", "text": "caf\u00e9 ?"}]
 
 
 def test_events_of_the_future_are_ignored_and_logged_once() -> None:
