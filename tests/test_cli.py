@@ -95,10 +95,12 @@ def test_an_address_in_use_is_status_1(tmp_path: Path) -> None:
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
-        config = f"sip: {{listen: ['udp://127.0.0.1:{taken.getsockname()[1]}']}}\n"
+        taken_port = taken.getsockname()[1]
+        config = f"sip: {{listen: ['udp://127.0.0.1:{taken_port}']}}\n"
         done = sipbridge("serve", "-c", str(gateway(tmp_path, config=config)))
     assert done.returncode == 1
     assert "Address already in use" in done.stderr
+    assert f"udp://127.0.0.1:{taken_port}" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -81,7 +81,10 @@ class SipTransport:
         self = cls(user_agent, on_event, admit, clock, limits or StreamLimits())
         try:
             for url in listen:
-                await self._listen(*parse_listen(url))
+                try:
+                    await self._listen(*parse_listen(url))
+                except OSError as error:
+                    raise OSError(error.errno, f"{url}: {error.strerror or error}") from error
         except BaseException:
             await self.close()
             raise
