@@ -232,12 +232,17 @@ def _load_what_a_call_needs() -> None:
 def _fields(request: Request, trunk: str | None) -> CallFields:
     headers: dict[str, str] = {}
     for name, value in request.headers:
-        headers.setdefault(name, value)
+        headers.setdefault(name, _readable(value))
     caller = request.from_.uri
     return CallFields(
-        to=request.request_uri.user or "",
-        caller=caller.user or str(caller),
+        to=_readable(request.request_uri.username),
+        caller=_readable(caller.username or str(caller)),
         trunk=trunk,
-        call_id=request.call_id,
+        call_id=_readable(request.call_id),
         headers=headers,
     )
+
+
+def _readable(text: str) -> str:
+    """Octets that are no UTF-8 come to SIP as surrogates and may go out by it; models, logs and templates want text."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -10,6 +10,7 @@ import json
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, TypeAlias
 
 from pydantic_core import CoreConfig, SchemaValidator, core_schema, from_json
@@ -99,7 +100,9 @@ def text_of(message: Json, key: str) -> str:
 
 def number_of(message: Json, key: str) -> int | None:
     value = message.get(key)
-    return int(value) if isinstance(value, (int, float)) else None
+    if isinstance(value, float):
+        return int(value) if isfinite(value) else None
+    return value if isinstance(value, int) else None
 
 
 def is_object(text: str) -> bool:

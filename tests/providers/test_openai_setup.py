@@ -20,6 +20,7 @@ from sipbridge.agent import (
     SessionOpen,
     ToolDeclaration,
     TurnDetection,
+    UserSpeechStarted,
     UserTranscript,
 )
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU
@@ -290,6 +291,14 @@ def test_rubbish_is_counted_and_passed_over(data: str | bytes) -> None:
     assert len(logged) == 1, "logged once"
     driver.server(audio("r1", "i1", 20))
     assert len(driver.take_events()) == 1, "and the conversation goes on"
+
+
+@pytest.mark.parametrize("number", ["1e999", "-Infinity", "NaN", '"soon"', "[]", "true"])
+def test_a_time_that_is_none_is_left_out(number: str) -> None:
+    driver = Driver().open()
+    driver.raw(f'{{"type":"input_audio_buffer.speech_started","audio_start_ms":{number}}}')
+    (event,) = driver.take_events()
+    assert event in (UserSpeechStarted(None), UserSpeechStarted(1))
 
 
 def test_events_of_the_future_are_ignored_and_logged_once() -> None:
