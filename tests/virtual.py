@@ -36,6 +36,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._virtual.now
 
 
+async def pass_time(seconds: float) -> None:
+    """So much virtual time goes by, and everything that is due in it happens."""
+    await asyncio.sleep(seconds)
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Like `asyncio.run`, in virtual time."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:

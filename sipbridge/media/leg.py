@@ -68,8 +68,10 @@ class Leg:
         uplink = self.uplink
         uplink.advance(now)
         silent = now - uplink.heard_at
-        if self._timeout_seconds is None or silent < self._timeout_seconds or not self.params.receives:
+        if self._timeout_seconds is None or silent < self._timeout_seconds:
             return
+        if self.params.direction != "sendrecv":
+            return  # who holds us may send music or nothing at all: that silence says nothing
         if self._timed_out_at != uplink.heard_at:
             self._timed_out_at = uplink.heard_at
             events.append(MediaTimeout(self.handle, silent))

@@ -18,6 +18,7 @@ from sipbridge.leg import SipLeg
 from sipbridge.outcome import CallReport
 from sipbridge.providers import register
 from sipbridge.tenants import CallFields, Tenant
+from tests import virtual
 
 
 class ScriptedAgent:
@@ -47,7 +48,7 @@ class ScriptedAgent:
         if isinstance(self._start, BaseException):
             raise self._start
         if self._start is not None:
-            await asyncio.sleep(self._start)
+            await virtual.pass_time(self._start)
         self.emit(SessionOpen())
 
     async def close(self) -> None:

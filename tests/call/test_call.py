@@ -207,8 +207,8 @@ async def test_keys_interrupt_and_reach_the_model_together_as_text() -> None:
     await settle()
     for key in "12#":
         call.session.media_event(KeyPressed(1, key))
-        await asyncio.sleep(0.4)
-    await asyncio.sleep(1)
+        await virtual.pass_time(0.4)
+    await virtual.pass_time(1)
     assert call.agent.commands == [("cancel", ()), ("text", "The caller pressed 1 2 #."), ("respond",)]
     call.session.end(Ended.SHUTDOWN)
     await call.over()
@@ -237,7 +237,7 @@ async def test_hang_up_waits_until_the_goodbye_was_heard_to_its_last_packet() ->
     call.agent.emit(AssistantTurnEnd("r1"))
     await settle()
     call.agent.emit(UserSpeechStarted())
-    await asyncio.sleep(5)
+    await virtual.pass_time(5)
     assert call.leg.steps[-1][0] == "200"
     assert call.stream.discards == 0, "nothing interrupts a goodbye"
     call.session.media_event(Drained(1, "i1"))
@@ -308,7 +308,7 @@ async def test_no_audio_from_the_caller_ends_the_call() -> None:
 @virtual_time
 async def test_the_longest_call_ends_with_a_word() -> None:
     call = await Call("agent: {provider: scripted, farewell: 'That is all.'}").up()
-    await asyncio.sleep(600)
+    await virtual.pass_time(600)
     await settle()
     assert call.agent.commands == [("say", "That is all.")]
     call.agent.emit(AssistantTurnStarted("r1"), speech("r1", "i1"), AssistantTurnEnd("r1"))
@@ -359,7 +359,7 @@ async def test_a_transfer_is_announced_then_referred_and_ends_the_call() -> None
         AssistantTurnStarted("r1"), speech("r1", "i1"), ToolCall("t1", "transfer_call", '{"target":"desk"}', "r1")
     )
     call.agent.emit(AssistantTurnEnd("r1"))
-    await asyncio.sleep(2)
+    await virtual.pass_time(2)
     assert call.leg.transfer is None, "not before the announcement was heard"
     call.session.media_event(Drained(1, "i1"))
     await settle()

@@ -132,9 +132,12 @@ async def house(
             bench.gateway = gateway
             engine = gateway._engine
             free = engine.free_ports
-            yield bench
-            for phone in bench.phones:
-                await phone.close()
+            try:
+                yield bench
+            finally:
+                for phone in bench.phones:
+                    await phone.close()
+                await asyncio.sleep(0)  # sockets close in the loop's next turn
             await within(3.0, gateway._all_over)
             assert engine.legs == 0
             assert engine.free_ports == free
@@ -147,7 +150,7 @@ async def house(
 
 
 def _tenant(text: str, provider: str, url: str) -> TenantConfig:
-    agent = {"provider": provider, "instructions": "You are a test.", "turn_detection": {"silence_ms": 200}}
+    agent = {"provider": provider, "instructions": "You are a test.", "turn_detection": {"silence_ms": 100}}
     if provider == "openai":
         agent |= {"url": url}
     base = {"match": {"to": "agent"}, "agent": agent, "deadlines": {"connect_seconds": 1}}

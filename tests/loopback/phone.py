@@ -71,6 +71,11 @@ class Message:
         return host, int(text.partition("m=audio ")[2].split()[0])
 
     @property
+    def version(self) -> int:
+        """Of the o= line."""
+        return int(self.body.decode().partition("o=")[2].split()[2])
+
+    @property
     def media_lines(self) -> list[str]:
         return [line[2:] for line in self.body.decode().splitlines() if line.startswith("m=")]
 

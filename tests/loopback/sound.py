@@ -43,9 +43,9 @@ def join(parts: Sequence[Samples]) -> Samples:
 
 def tone(hz: float, seconds: float, *, db: float = -12.0, rate: int = 8000) -> Samples:
     """A sine whose RMS is `db` below full scale."""
-    sine: Samples = np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)
-    scaled: Samples = sine * np.sqrt(2) * 10 ** (db / 20)
-    return scaled
+    peak = 2**0.5 * 10 ** (db / 20)
+    sine: Samples = peak * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)
+    return sine
 
 
 def level_db(samples: Samples) -> float:

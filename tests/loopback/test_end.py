@@ -118,13 +118,14 @@ async def test_a_model_that_dies_in_mid_reply_is_excused_in_a_sentence() -> None
         assert len(said) * 0.02 > 1.5
         assert bye.at - said[-1].at < 0.5, "no dead air"
         assert "provider_failed" in bye["Reason"]
-        assert "1011" in bye["Reason"]
         report = await bench.report()
         assert report.ended is Ended.PROVIDER_FAILED
+        assert "1011" in report.detail
 
 
-@pytest.mark.parametrize("fault", ["drop", "close:1000", "error:insufficient_quota"])
-@pytest.mark.parametrize("native", ["true", "false"])
+@pytest.mark.parametrize(
+    ("fault", "native"), [("drop", "true"), ("close:1000", "false"), ("error:insufficient_quota", "true")]
+)
 @pytest.mark.usefixtures("short_prompts")
 async def test_other_ways_to_lose_the_model(fault: str, native: str) -> None:
     tenant = f"agent: {{greeting: Hello., native_audio: {native}}}"
@@ -152,15 +153,15 @@ async def test_bye_during_that_sentence() -> None:
 async def test_a_fault_that_is_not_the_end(fault: str) -> None:
     """It is all heard, and the call goes on."""
     script = Script(
-        (Utterance(seconds=0.8, tone_hz=440), Utterance(seconds=0.2, tone_hz=700)), fault=Fault.parse(fault)
+        (Utterance(seconds=0.6, tone_hz=440), Utterance(seconds=0.2, tone_hz=700)), fault=Fault.parse(fault)
     )
     async with house(script, tenant=GREETING) as bench:
         phone = await bench.phone()
         await phone.call()
-        await phone.audio.hear_sound(39, hz=440)
+        await phone.audio.hear_sound(29, hz=440)
         phone.audio.say(tone(1000, 0.1))
         await phone.audio.hear_sound(9, hz=700)
-        assert sum(is_loud(packet, 440) for packet in phone.audio.audio()) in (39, 40, 41)
+        assert sum(is_loud(packet, 440) for packet in phone.audio.audio()) in (29, 30, 31)
         await phone.hang_up()
         assert (await bench.report()).ended is Ended.CALLER_HUNG_UP
 

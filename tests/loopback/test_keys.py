@@ -7,12 +7,11 @@ import asyncio
 import numpy as np
 import pytest
 
-from sipbridge.outcome import Ended
 from sipbridge.prompts import load_prompt
 from sipbridge.simulator.model import SessionRecord
 from sipbridge.simulator.script import Script, Utterance
 from tests.loopback.earpiece import is_loud
-from tests.loopback.house import house
+from tests.loopback.house import House, house
 from tests.loopback.phone import Phone, describe
 from tests.loopback.sound import Samples, level_db, loudest, samples_of, share_of_tone, tone
 
@@ -62,7 +61,7 @@ async def test_the_sound_of_a_key_does_not_reach_the_model() -> None:
 # --- the embedded model -----------------------------------------------------------------------------------------------
 
 OFFLINE = """
-agent: {greeting: "You said:", turn_detection: {silence_ms: 200}}
+agent: {greeting: "You said:", turn_detection: {silence_ms: 100}}
 tools: {hang_up: {}, transfer_call: {targets: {desk: "sip:desk@example.com"}}}
 """
 
@@ -92,53 +91,57 @@ async def hear_words(phone: Phone, prompt: str, start: int = 0) -> None:
     await phone.audio.until(heard, within=8)
 
 
-async def test_the_embedded_model_greets_repeats_names_a_key_and_says_goodbye() -> None:
+async def a_whole_call(bench: House) -> None:
+    phone = await bench.phone()
+    await phone.call()
+    await hear_words(phone, "you-said")
+    start = len(phone.audio.packets)
+    phone.audio.say(tone(600, 0.4))
+    await phone.audio.hear_sound(15, hz=600, within=5)
+    await hear_words(phone, "you-said", start)
+    echo = loudest(phone.audio.sound(start), 0.2)
+    assert share_of_tone(echo, 600) > 0.95
+    assert level_db(echo) == pytest.approx(-12, abs=1.5)
+    start = len(phone.audio.packets)
+    phone.audio.press("5")
+    await hear_words(phone, "key-5", start)
+    phone.audio.press("#")
+    await phone.expect("BYE", within=5)
+    assert contains(phone.audio.sound(), "goodbye")
+
+
+async def an_interruption(bench: House) -> None:
+    phone = await bench.phone()
+    await phone.call()
+    phone.audio.say(tone(600, 1.0))
+    await phone.audio.said()
+    await phone.audio.hear_sound(10, hz=600, within=5)
+    start = len(phone.audio.packets)
+    phone.audio.say(tone(900, 0.3))
+    await hear_words(phone, "interrupted", start)
+    old = [packet for packet in phone.audio.audio(start) if is_loud(packet, 600)]
+    assert len(old) * 0.02 < 0.25, "its ear takes a moment"
+    await phone.hang_up()
+
+
+async def a_transfer(bench: House) -> None:
+    phone = await bench.phone()
+    await phone.call()
+    await phone.audio.hear_sound(3)
+    phone.audio.press("*")
+    refer = await phone.expect("REFER", within=6)
+    assert contains(phone.audio.sound(), "transferring")
+    phone.respond(refer, 603, "Decline")
+    await hear_words(phone, "transfer-failed", len(phone.audio.packets))
+    await phone.hang_up()
+
+
+async def test_three_calls_to_the_embedded_model() -> None:
+    """It greets, repeats, names a key and says goodbye; is interrupted; transfers. At once, for they take seconds."""
     async with house(provider="offline", tenant=OFFLINE) as bench:
-        phone = await bench.phone()
-        await phone.call()
-        await hear_words(phone, "you-said")
-        start = len(phone.audio.packets)
-        phone.audio.say(tone(600, 0.4))
-        await phone.audio.hear_sound(15, hz=600, within=5)
-        await hear_words(phone, "you-said", start)
-        echo = loudest(phone.audio.sound(start), 0.2)
-        assert share_of_tone(echo, 600) > 0.95
-        assert level_db(echo) == pytest.approx(-12, abs=1.5)
-        start = len(phone.audio.packets)
-        phone.audio.press("5")
-        await hear_words(phone, "key-5", start)
-        phone.audio.press("#")
-        bye = await phone.expect("BYE", within=5)
-        assert contains(phone.audio.sound(), "goodbye")
-        assert "pound" in bye["Reason"]
-        assert (await bench.report()).ended is Ended.AGENT_HUNG_UP
-
-
-async def test_the_embedded_model_is_interrupted() -> None:
-    async with house(provider="offline", tenant=OFFLINE) as bench:
-        phone = await bench.phone()
-        await phone.call()
-        phone.audio.say(tone(600, 1.5))
-        await phone.audio.said()
-        await phone.audio.hear_sound(10, hz=600, within=5)
-        start = len(phone.audio.packets)
-        phone.audio.say(tone(900, 0.3))
-        await hear_words(phone, "interrupted", start)
-        old = [packet for packet in phone.audio.audio(start) if is_loud(packet, 600)]
-        assert len(old) * 0.02 < 0.25, "its ear takes a moment"
-        await phone.hang_up()
-        assert (await bench.report()).barge_ins == 2, "its greeting and its answer"
-
-
-async def test_the_embedded_model_transfers() -> None:
-    async with house(provider="offline", tenant=OFFLINE) as bench:
-        phone = await bench.phone()
-        await phone.call()
-        await phone.audio.hear_sound(3)
-        phone.audio.press("*")
-        refer = await phone.expect("REFER", within=6)
-        assert contains(phone.audio.sound(), "transferring")
-        phone.respond(refer, 603, "Decline")
-        start = len(phone.audio.packets)
-        await hear_words(phone, "transfer-failed", start)
-        await phone.hang_up()
+        await asyncio.gather(a_whole_call(bench), an_interruption(bench), a_transfer(bench))
+        await bench.report(3)
+        ended = sorted(report.ended.value for report in bench.reports)
+        assert ended == ["agent_hung_up", "caller_hung_up", "caller_hung_up"]
+        assert "the caller pressed pound" in [report.detail for report in bench.reports]
+        assert max(report.barge_ins for report in bench.reports) >= 2, "the greeting and the answer"

@@ -51,11 +51,26 @@ async def test_hold_and_resume(held: str, answer: str) -> None:
         await session.wait_until(lambda: len(session.audio) > start + 800)  # the model's time goes on
         resumed = await renegotiate(phone, describe(phone.audio.address, version=3))
         assert resumed.direction == "sendrecv"
+        versions = [message.version for message in (first, holding, resumed)]
+        assert versions == [versions[0], versions[0] + 1, versions[0] + 2], "each says something else (RFC 3264 §8)"
         packets = await phone.audio.hear_sound(5)
         assert snr_db(join([packet.samples for packet in packets[1:]]), 600) > 30
         await phone.hang_up()
         sequence = [packet.sequence for packet in phone.audio.packets]
         assert sequence == [(sequence[0] + n) & 0xFFFF for n in range(len(sequence))], "held packets are none"
+
+
+async def test_a_phone_that_holds_and_sends_nothing_is_not_given_up() -> None:
+    async with house(config="limits: {media_timeout_seconds: 0.2}") as bench:
+        phone = await bench.phone()
+        await phone.call()
+        await phone.audio.hear(3)
+        await renegotiate(phone, describe(phone.audio.address, direction="sendonly", version=2))
+        phone.audio.hush()
+        with pytest.raises(AssertionError, match="no BYE"):
+            await phone.expect("BYE", within=0.4)
+        await renegotiate(phone, describe(phone.audio.address, version=3))
+        await phone.expect("BYE")  # held no more, and still nothing comes
 
 
 async def test_music_on_hold_does_not_reach_the_model_when_inactive() -> None:

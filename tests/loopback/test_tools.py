@@ -34,7 +34,7 @@ def assert_heard_whole(phone: Phone, seconds: float, hz: float, until: float) ->
 
 
 @pytest.mark.parametrize("spoken", [True, False], ids=["in the same reply", "asked for"])
-@pytest.mark.parametrize("speed", [0, 1.5])
+@pytest.mark.parametrize("speed", [0, pytest.param(1.5, marks=pytest.mark.slow)])
 async def test_hang_up_lets_the_goodbye_be_heard(spoken: bool, speed: float) -> None:
     script = Script((GOODBYE,), speed=speed, tools={0: ToolUse("hang_up", '{"reason": "done"}', spoken=spoken)})
     async with house(script, tenant=TENANT) as bench:

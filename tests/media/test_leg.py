@@ -525,7 +525,7 @@ class TestTimeout:
         bench.tick(1000)
         assert not self.timeouts(bench)
 
-    @pytest.mark.parametrize("direction", ["sendonly", "inactive"])
+    @pytest.mark.parametrize("direction", ["sendonly", "recvonly", "inactive"])
     def test_not_where_nothing_is_due(self, direction: Direction) -> None:
         bench = Bench(timeout=2.0)
         bench.leg.update(replace(PARAMS, direction=direction), bench.now)
