@@ -138,9 +138,7 @@ class SoftPhone:
     def _invite(self, transport: Literal["udp", "tcp"]) -> None:
         options, now = self._options, self._transport.now()
         self._port = self._engine.reserve()
-        self._audio = sdp.LocalAudio(
-            self._local, self._port.port, options.codecs, session_id=str(secrets.randbits(62))
-        )
+        self._audio = sdp.LocalAudio(self._local, self._port.port, options.codecs, session_id=str(secrets.randbits(62)))
         self._stopwatch = Stopwatch(self._report, now, self._on_entry)
         self._stopwatch.note(f"INVITE {self._uri}", now)
         self._call = self._user_agent.invite(
