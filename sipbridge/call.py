@@ -57,6 +57,8 @@ log = structlog.get_logger(__name__)
 
 _KEYS_TOGETHER_S = 1.0
 """Keys pressed in quicker succession than this reach the model as one message."""
+_MOST_KEYS = 64
+"""Of a caller who never stops, the last so many."""
 _AFTER_GOODBYE_S = 0.2
 """Between the last packet of a goodbye and BYE: the far end's playout buffer still holds that packet."""
 _LONGEST_FAREWELL_S = 30.0
@@ -184,9 +186,10 @@ class CallSession:
         """The longest that a call may last, and a word before it is cut."""
         await asyncio.sleep(self._max_seconds)
         farewell = self._tenant.config.agent.farewell
-        if farewell is not None and self._agent is not None and not self._agent_lost:
+        agent = None if self._answered_at is None or self._agent_lost else self._agent
+        if farewell is not None and agent is not None:
             replies = self._turn.replies
-            self._agent.say(farewell)
+            agent.say(farewell)
             await self._until(lambda: self._turn.replies > replies, self._deadlines.reply_seconds)
         else:
             self._say_prompt("goodbye")
@@ -290,7 +293,7 @@ class CallSession:
 
     def _key_pressed(self, digit: str) -> None:
         self._interrupt()
-        self._keys += digit
+        self._keys = (self._keys + digit)[-_MOST_KEYS:]
         if self._keys_timer is not None:
             self._keys_timer.cancel()
         self._keys_timer = asyncio.get_running_loop().call_later(_KEYS_TOGETHER_S, self._send_keys)

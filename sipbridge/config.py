@@ -120,6 +120,7 @@ class Sip(Section):
                 raise ValueError(f"{url!r}: expected udp://ADDRESS:PORT or tcp://ADDRESS:PORT")
             if match[1] not in ("udp", "tcp"):
                 raise ValueError(f"{url!r}: {match[1]} listeners do not exist yet; udp and tcp do")
+            ipaddress.ip_address(match[2].strip("[]"))  # raises ValueError, whose text says what is wrong
         return listen
 
     @field_validator("accounts")
@@ -135,6 +136,13 @@ class Media(Section):
     ports: Ports = (16384, 32767)
     codecs: tuple[Literal["opus", "G722", "PCMU", "PCMA"], ...] = ("opus", "G722", "PCMU", "PCMA")
     srtp: Literal["off", "optional", "required"] = "optional"
+
+    @field_validator("address")
+    @classmethod
+    def _one_address(cls, address: str) -> str:
+        if ipaddress.ip_address(address).is_unspecified:
+            raise ValueError(f"one address of this host is expected, not {address}: the SDP names it")
+        return address
 
     @field_validator("srtp")
     @classmethod

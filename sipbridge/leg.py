@@ -26,6 +26,7 @@ from sipbridge.sip.events import (
     ReinviteReceived,
     SipEvent,
 )
+from sipbridge.sip.invite import CallState
 from sipbridge.sip.uas import IncomingInvite
 
 _TRANSFER_S = 32.0
@@ -189,9 +190,13 @@ class SipLeg:
         empty text means that it succeeded. One at a time."""
         if self._transfer is not None:
             return "another transfer is under way"
+        if self._invite.state is not CallState.CONFIRMED:
+            return "the caller's side has not confirmed the call"
+        if self._transfer is not None:
+            return "another transfer is under way"
         self._transfer = asyncio.get_running_loop().create_future()
-        self._invite.refer(target, self._clock())
         try:
+            self._invite.refer(target, self._clock())
             async with asyncio.timeout(_TRANSFER_S):
                 return await self._transfer
         except TimeoutError:

@@ -36,6 +36,12 @@ def test_an_empty_file_is_the_embedded_default() -> None:
         ("limits:\n  max_calls: 0\n", "f.yaml:2: limits.max_calls: Input should be greater than or equal to 1"),
         ("sip:\n  listen: ['udp://1.2.3.4']\n", "f.yaml:2: sip.listen: 'udp://1.2.3.4': expected udp://ADDRESS:PORT"),
         ("sip:\n  listen: ['tls://127.0.0.1:5061']\n", "tls listeners do not exist yet"),
+        (
+            "sip:\n  listen: ['udp://localhost:5060']\n",
+            "f.yaml:2: sip.listen: 'localhost' does not appear to be an IPv4",
+        ),
+        ("media:\n  address: localhost\n", "f.yaml:2: media.address: 'localhost' does not appear to be an IPv4"),
+        ("media:\n  address: 0.0.0.0\n", "f.yaml:2: media.address: one address of this host is expected"),
         ("trunks:\n  - name: a\n    sources: [nowhere]\n", "f.yaml:3: trunks[0].sources: 'nowhere' does not appear"),
         ("trunks:\n  - name: a\n    sources: ['::1/128']\n    sorces: 1\n", "f.yaml:4: trunks[0].sorces: unknown key"),
         ("trunks:\n  - {name: a, sources: ['10.0.0.1']}\n  - {name: a, sources: ['10.0.0.2']}\n", "the same name"),

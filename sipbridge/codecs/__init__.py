@@ -67,9 +67,6 @@ _CODECS = (PCMU, PCMA)
 _BY_NAME = {codec.name.lower(): codec for codec in _CODECS}
 _BY_PAYLOAD_TYPE = {codec.static_payload_type: codec for codec in _CODECS if codec.static_payload_type is not None}
 
-# Names that a configuration may list. Those without an entry above are skipped, so one file serves every build.
-KNOWN_CODECS = ("opus", "G722", "PCMU", "PCMA", "L16")
-
 
 def available_codecs() -> tuple[str, ...]:
     """The names of the codecs that this build can speak."""

@@ -7,7 +7,6 @@ it does when is `caller_script`, what it measures `caller_stopwatch`; here they 
 from __future__ import annotations
 
 import asyncio
-import random
 import secrets
 from collections.abc import Callable
 from typing import Literal
@@ -139,9 +138,7 @@ class SoftPhone:
     def _invite(self, transport: Literal["udp", "tcp"]) -> None:
         options, now = self._options, self._transport.now()
         self._port = self._engine.reserve()
-        self._audio = sdp.LocalAudio(
-            self._local, self._port.port, options.codecs, session_id=str(random.randrange(1, 2**31))
-        )
+        self._audio = sdp.LocalAudio(self._local, self._port.port, options.codecs, session_id=str(secrets.randbits(62)))
         self._stopwatch = Stopwatch(self._report, now, self._on_entry)
         self._stopwatch.note(f"INVITE {self._uri}", now)
         self._call = self._user_agent.invite(

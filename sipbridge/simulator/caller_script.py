@@ -124,10 +124,6 @@ class Script:
     def next_action(self) -> Action | None:
         return self._actions.popleft() if self._actions else None
 
-    @property
-    def listens_for(self) -> str | None:
-        return self._step.to if isinstance(self._step, Listen) else None
-
     def _ends_at(self) -> float:
         """When this listening ends, as things are now."""
         step = self._step

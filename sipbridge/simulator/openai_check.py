@@ -181,7 +181,7 @@ def _check_item(item: object) -> Refusal | None:
     kind = item.get("type") if isinstance(item, dict) else None
     if not isinstance(item, dict) or kind not in _ITEM:
         return Refusal("invalid_value", f"Invalid value: {kind!r}.", "item.type")
-    if len(item.get("id", "")) > 32:
+    if len(str(item.get("id", ""))) > 32:
         return Refusal("string_above_max_length", "Invalid 'item.id': string too long.", "item.id")
     required = {"message": ("role", "content"), "function_call": ("name", "arguments")}
     for name in required.get(str(kind), ("call_id", "output")):

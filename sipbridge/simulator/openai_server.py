@@ -135,7 +135,7 @@ class OpenAIModel:
             return None
         if fault and fault.name == "refuse_setup":
             self._error(
-                Refusal("invalid_value", "Invalid value: the simulator was told to refuse."), message["event_id"]
+                Refusal("invalid_value", "Invalid value: the simulator was told to refuse."), message.get("event_id")
             )
             return None
         voice = session.get("audio", {}).get("output", {}).get("voice")

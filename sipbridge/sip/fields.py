@@ -140,8 +140,6 @@ class Headers:
     def __eq__(self, other: object) -> bool:
         return self._fields == other._fields if isinstance(other, Headers) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __repr__(self) -> str:
         return f"Headers({self._fields!r})"
 

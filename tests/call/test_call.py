@@ -214,6 +214,17 @@ async def test_keys_interrupt_and_reach_the_model_together_as_text() -> None:
     await call.over()
 
 
+@virtual_time
+async def test_of_a_caller_who_never_stops_pressing_keys_the_last_ones_are_told() -> None:
+    call = await Call().up()
+    for key in "1" * 1000 + "#":
+        call.session.media_event(KeyPressed(1, key))
+    await asyncio.sleep(2)
+    assert call.agent.commands == [("text", f"The caller pressed {'1 ' * 63}#."), ("respond",)]
+    call.session.end(Ended.SHUTDOWN)
+    await call.over()
+
+
 # --- ending -----------------------------------------------------------------------------------------------------------
 
 
@@ -304,6 +315,15 @@ async def test_the_longest_call_ends_with_a_word() -> None:
     await settle()
     call.session.media_event(Drained(1, "i1"))
     assert (await call.over()).ended is Ended.TOO_LONG
+
+
+@virtual_time
+async def test_a_call_that_was_not_answered_in_all_its_time_ends_without_a_word() -> None:
+    patient = "{agent: {provider: scripted, farewell: 'That is all.'}, deadlines: {connect_seconds: 900}}"
+    call = Call(patient, start=900.0)
+    call.begin()
+    assert (await call.over()).ended is Ended.TOO_LONG
+    assert call.agent.commands == []
 
 
 @virtual_time

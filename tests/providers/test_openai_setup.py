@@ -307,6 +307,14 @@ def test_text_with_half_a_surrogate_pair_can_be_sent() -> None:
     assert driver.sent[0]["item"]["content"] == [{"type": "input_text", "text": "caf\u00e9 ?"}]
 
 
+@pytest.mark.parametrize("number", ["1e999", "-Infinity", "NaN", '"soon"', "[]", "true"])
+def test_a_time_that_is_none_is_left_out(number: str) -> None:
+    driver = Driver().open()
+    driver.raw(f'{{"type":"input_audio_buffer.speech_started","audio_start_ms":{number}}}')
+    (event,) = driver.take_events()
+    assert event in (UserSpeechStarted(None), UserSpeechStarted(1))
+
+
 def test_events_of_the_future_are_ignored_and_logged_once() -> None:
     driver = Driver().open()
     with capture_logs() as logged:
