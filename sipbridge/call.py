@@ -216,8 +216,13 @@ class CallSession:
             self._floor_moved.set()
         # The model is gone and the caller is still there: a sentence and BYE, not dead air.
         self._agent_lost = True
-        self._turn.close_floor()
         self._finish(self._turn.model_lost())
+        if self._turn.closing:
+            # Nothing went wrong for the caller: what the goodbye is waiting for ends the call.
+            if self._turn.silent:
+                self._say_prompt("goodbye")
+            return
+        self._turn.close_floor()
         self._say_prompt("unavailable")
         await self._until_silent()
         self.end(Ended.PROVIDER_FAILED, closed)

@@ -115,6 +115,11 @@ class Turn:
     # --- the state of the floor ------------------------------------------------------------------
 
     @property
+    def closing(self) -> bool:
+        """A goodbye is being said, or is about to be."""
+        return self._closing
+
+    @property
     def silent(self) -> bool:
         """No reply is being generated and everything that may be heard has been heard."""
         return all(reply.cut or not (reply.generating or reply.items) for reply in self._replies.values())

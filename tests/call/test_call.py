@@ -288,6 +288,31 @@ async def test_a_model_that_dies_ends_in_a_spoken_sentence_and_bye() -> None:
 
 
 @virtual_time
+async def test_a_model_that_dies_in_its_goodbye_has_said_it() -> None:
+    call = await Call(TOOLS).up()
+    call.agent.emit(AssistantTurnStarted("r1"), speech("r1", "i1"), ToolCall("t1", "hang_up", "{}", "r1"))
+    await settle()
+    call.agent.die("connection lost")
+    await settle()
+    assert [item for _, item, _ in call.stream.played] == ["i1"], "no word about a failure"
+    assert call.leg.steps[-1][0] == "200"
+    call.session.media_event(Drained(1, "i1"))
+    assert (await call.over()).ended is Ended.AGENT_HUNG_UP
+
+
+@virtual_time
+async def test_a_model_that_dies_before_its_goodbye_is_stood_in_for() -> None:
+    call = await Call(TOOLS).up()
+    call.agent.emit(AssistantTurnStarted("r1"), ToolCall("t1", "hang_up", "{}", "r1"), AssistantTurnEnd("r1"))
+    await settle()
+    call.agent.die("connection lost")
+    await settle()
+    assert [item for _, item, _ in call.stream.played] == ["prompt-goodbye"]
+    call.session.media_event(Drained(1, "prompt-goodbye"))
+    assert (await call.over()).ended is Ended.AGENT_HUNG_UP
+
+
+@virtual_time
 async def test_the_caller_hangs_up_while_a_goodbye_is_waited_for() -> None:
     call = await Call(TOOLS).up()
     call.agent.emit(AssistantTurnStarted("r1"), speech("r1", "i1"), ToolCall("t1", "hang_up", "{}", "r1"))
