@@ -284,8 +284,8 @@ def simulate(
 
     async def listen() -> None:
         async with ModelServer(script, wire=wire, port=port) as server:
-            print(f"{wire} is simulated at {server.url}", flush=True)
             stop, _ = _signals()
+            print(f"{wire} is simulated at {server.url}", flush=True)
             await stop.wait()
 
     run(listen())
