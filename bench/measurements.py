@@ -5,6 +5,7 @@ rows of the table; runs are repeated and the median of each figure counts.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
@@ -183,6 +184,9 @@ def endurance(size: Size) -> list[Row]:
         for connections, far_ends in zip(result["connections"], result["far_ends"], strict=True)
     )
     before, after = points["started"], points["second"]
+    more = Counter(after.descriptors)
+    more.subtract(before.descriptors)
+    changed = "".join(f" ({number:+d} {kind})" for kind, number in more.items() if number)
     growth = points["second"].resident_kib - points["first"].resident_kib
     setup = median_spread([Spread.of_ns(run) for run in result["setup"]])
     connections = " and ".join(str(number) for number in result["connections"])
@@ -196,7 +200,7 @@ def endurance(size: Size) -> list[Row]:
         Row(
             "tasks; descriptors, before and after",
             "equal",
-            f"{before.tasks} and {after.tasks}; {before.descriptors} and {after.descriptors}",
+            f"{before.tasks} and {after.tasks}; {len(before.descriptors)} and {len(after.descriptors)}{changed}",
             (before.tasks, before.descriptors, 0) == (after.tasks, after.descriptors, after.calls),
         ),
         Row(

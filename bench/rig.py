@@ -19,7 +19,7 @@ class Figures:
     cpu_seconds: float
     wall_seconds: float
     tasks: int
-    descriptors: int
+    descriptors: list[str]
     resident_kib: int
     calls: int
     ended: int
