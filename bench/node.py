@@ -67,6 +67,7 @@ async def _serve(provider_url: str) -> None:
             }
             print(json.dumps(figures), flush=True)
 
+        await asyncio.sleep(0)  # lets the gateway's own tasks begin, so that the first figures have what they open
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), asked)
         print(json.dumps({"address": gateway.transport.address("udp")}), flush=True)
         await closed.wait()
