@@ -283,9 +283,9 @@ def simulate(
     )
 
     async def listen() -> None:
+        stop, _ = _signals()
         async with ModelServer(script, wire=wire, port=port) as server:
             print(f"{wire} is simulated at {server.url}", flush=True)
-            stop, _ = _signals()
             await stop.wait()
 
     run(listen())
