@@ -10,11 +10,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from sipbridge.errors import ConfigError
 
@@ -29,16 +29,29 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _refuse_unknown_keys(cls, data: object) -> object:
+    def _refuse_unknown_keys(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Beside what is wrong with the known ones: all of it is said at once."""
         if not isinstance(data, Mapping):
-            return data
+            return handler(data)
         known = {field.alias or name for name, field in cls.model_fields.items()}
-        unknown = [str(key) for key in data if key not in known and key not in cls.model_fields]
-        if unknown:
-            raise PydanticCustomError("unknown_keys", "unknown keys", {"keys": unknown, "known": sorted(known)})
-        return data
+        unknown = [key for key in data if key not in known and key not in cls.model_fields]
+        if not unknown:
+            return handler(data)
+        keys = {"keys": [str(key) for key in unknown], "known": sorted(known)}
+        problems = [InitErrorDetails(type=PydanticCustomError("unknown_keys", "unknown keys", keys), input=None)]
+        try:
+            handler({key: value for key, value in data.items() if key not in unknown})
+        except ValidationError as error:
+            problems += map(_raised_again, error.errors(include_url=False, include_input=False))
+        raise ValidationError.from_exception_data(cls.__name__, problems)
+
+
+def _raised_again(problem: ErrorDetails) -> InitErrorDetails:
+    context = {**problem.get("ctx", {}), "text": problem["msg"]}
+    kind = PydanticCustomError(problem["type"], "{text}", context)
+    return InitErrorDetails(type=kind, loc=problem["loc"], input=None)
 
 
 def load(path: Path, model: type[M]) -> M:

@@ -57,6 +57,20 @@ def test_what_is_wrong_is_named_with_its_line(text: str, message: str) -> None:
     assert message in problems(text, Config)
 
 
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    text = problems(
+        "sip:\n  listn: []\n  unknown_sources: loud\nmdia: {}\nlimits:\n  max_calls: 0\n  max_cals: 5\n", Config
+    )
+    assert sorted(line.split(": ")[0] for line in text.splitlines()) == [
+        "f.yaml:2",
+        "f.yaml:3",
+        "f.yaml:4",
+        "f.yaml:6",
+        "f.yaml:7",
+    ]
+    assert "did you mean 'max_calls'?" in text
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
