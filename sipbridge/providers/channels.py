@@ -13,13 +13,12 @@ from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
-from websockets.protocol import State
 
 from sipbridge import __version__
 from sipbridge.errors import AgentStartError
 from sipbridge.providers import Endpoint, Outgoing, ProgramEndpoint, WebSocketEndpoint
-from sipbridge.providers.frames import client_frame
 from sipbridge.providers.programs import run_program
 
 MAX_UNSENT_MS = 500.0
@@ -109,8 +108,7 @@ class WebSocketChannel:
 
     def send(self, message: Outgoing) -> None:
         if self._writer is None and self._connection.transport.get_write_buffer_size() == 0:
-            if self._connection.protocol.state is State.OPEN:
-                self._connection.transport.write(client_frame(message.data, text=self._text))
+            broadcast((self._connection,), message.data, text=self._as_text(message))
             return
         self._waiting.append(message)
         self._waiting_ms += message.audio_ms
