@@ -41,6 +41,11 @@ class Secret:
     def __repr__(self) -> str:
         return "Secret(...)"
 
+    @property
+    def in_plain_sight(self) -> bool:
+        """Written out in the file, where everybody who may read the configuration can read it."""
+        return not self._reference.startswith("file:") and not _VARIABLE.search(self._reference)
+
     def reveal(self) -> str:
         """The value. Raises `ConfigError` naming the variable or file that is missing."""
         if self._reference.startswith("file:"):

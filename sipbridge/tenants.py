@@ -163,6 +163,8 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
     """What a configuration asks for that will not happen, in words for the operator."""
     for key in not_in_use(config):
         yield f"{key} has no effect in this version"
+    if isinstance(config, TenantConfig) and config.agent.api_key and config.agent.api_key.in_plain_sight:
+        yield "agent.api_key is written out in the file; ${NAME} or file:PATH would keep it out"
     if isinstance(config, TenantConfig) and config.agent.temperature is not None:
         limits = capabilities_of(config.agent.provider).takes_temperature
         if limits is None:

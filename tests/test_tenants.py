@@ -164,3 +164,10 @@ def test_temperature_is_clamped_or_left_out_with_a_warning() -> None:
     assert temperature(cold.agent) is None
     assert list(warnings(cold)) == ["agent.temperature is not sent: cold takes none"]
     assert temperature(tenant("a", "{}").config.agent) is None
+
+
+@pytest.mark.parametrize(("key", "plain"), [("sk-written-out", True), ("${A_KEY}", False), ("file:/run/key", False)])
+def test_a_key_in_plain_sight_is_warned_of_and_not_shown(key: str, plain: bool) -> None:
+    said = list(warnings(tenant("a", "{}", f"provider: quiet, api_key: '{key}'").config))
+    assert len(said) == plain
+    assert key not in " ".join(said)
