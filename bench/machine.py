@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 
@@ -27,8 +28,10 @@ def load_average() -> float:
     return os.getloadavg()[0]
 
 
+@cache
 def cores() -> tuple[int, int]:
-    """(for the gateway alone, for everything else). The same one twice where there is only one."""
+    """(for the gateway alone, for everything else), of those that this process had when it was first asked. The same
+    one twice where there is only one."""
     usable = sorted(os.sched_getaffinity(0))
     return usable[-1], usable[0]
 
