@@ -30,7 +30,7 @@ def _tell(point: str) -> None:
 def main() -> None:
     options = json.loads(sys.argv[1])
     machine.pin(options["core"])
-    loop = Loop()
+    loop = Loop(spin=options["spin"])
     provider = Provider(loop)
     _say({"provider": provider.url})
     host, port = json.loads(sys.stdin.readline())

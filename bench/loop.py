@@ -24,7 +24,10 @@ _ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
 
 
 class Loop:
-    def __init__(self) -> None:
+    def __init__(self, *, spin: bool = False) -> None:
+        """`spin`: never sleep. Whoever sends to a process that sleeps on another core has to wake it, which can cost
+        more than the sending; only generators on the same machine make a gateway pay for that."""
+        self._spin = spin
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._timers: list[tuple[int, int, Callable[[int], None]]] = []
@@ -69,7 +72,7 @@ class Loop:
     def _wait(self) -> None:
         # epoll waits in whole milliseconds; select on the epoll descriptor itself waits as precisely as the kernel can.
         wait = (self._timers[0][0] - now()) / 1e9 if self._timers else 1.0
-        if wait > 0:
+        if wait > 0 and not self._spin:
             select.select([self._epoll], [], [], wait)
 
     def _fire(self) -> None:

@@ -143,7 +143,9 @@ def processor(size: Size) -> list[Row]:
         per_call, idle, memory, late = [], [], [], []
         for seed in range(size.runs):
             watch = _Processor()
-            result = rig.run("steady", user=user, calls=size.many, seconds=size.seconds, seed=seed, at_point=watch.at)
+            result = rig.run(
+                "steady", user=user, calls=size.many, seconds=size.seconds, seed=seed, spin=True, at_point=watch.at
+            )
             for what in ("packets_per_second", "messages_per_second"):
                 if abs(result[what] - 50) > 1.5:
                     raise RuntimeError(f"{result[what]:.1f} {what.replace('_', ' ')} and call: the load was not whole")
@@ -162,7 +164,16 @@ def processor(size: Size) -> list[Row]:
             Row(f"memory per call, {size.many} calls, {name}", "", f"{median(memory):.0f} KiB"),
         ]
         watch = _Processor()
-        rig.run("steady", user=user, calls=size.many, seconds=size.seconds, seed=0, uvloop=False, at_point=watch.at)
+        rig.run(
+            "steady",
+            user=user,
+            calls=size.many,
+            seconds=size.seconds,
+            seed=0,
+            uvloop=False,
+            spin=True,
+            at_point=watch.at,
+        )
         stock = (watch.percent("begin", "end") - watch.percent("idle", "still idle")) / size.many
         rows.append(Row(f"the same without uvloop, CPU, {name}", "", f"{stock:.2f} % (one run)"))
     return rows

@@ -74,11 +74,13 @@ def run(
     seconds: float,
     seed: int,
     uvloop: bool = True,
+    spin: bool = False,
     at_point: AtPoint = lambda point, ask: None,
 ) -> dict[str, Any]:
     """One run on a fresh gateway; what the scenario found."""
     gateway_core, our_core = machine.cores()
-    options = {"scenario": scenario, "user": user, "calls": calls, "seconds": seconds, "seed": seed, "core": our_core}
+    options = {"scenario": scenario, "user": user, "calls": calls, "seconds": seconds, "seed": seed}
+    options |= {"core": our_core, "spin": spin and our_core != gateway_core}
     far_end = _Process("bench.far_end", options, None)
     try:
         provider = far_end.hear()["provider"]
