@@ -14,22 +14,23 @@ machine.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import cache
 from math import gcd
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = 16
-# The longest run filtered at once, about 60 ms. Keeps the working memory of a leg small, and each matrix product far
-# below the size at which OpenBLAS would wake its threads.
-_MAX_BLOCKS = 32
+# The longest run filtered at once: 128 ms at 8 kHz output, so that a model's usual 100 ms are one run.
+_MAX_BLOCKS = 64
 _MAX_FACTOR = 6
 _TAPS_PER_FACTOR = 32
 _KAISER_BETA = 6.0
 _FRACTION = 1 << 30
-# Multiplications of one matrix product of many streams: below what OpenBLAS gives to several threads (2**18).
+# Multiplications of one matrix product: below what OpenBLAS gives to several threads (2**18).
 _MAX_PRODUCT = 240_000
 
 
@@ -51,6 +52,8 @@ class _Kernel:
         self.weights: NDArray[np.float64] = np.where(inside, taps[np.clip(tap, 0, len(taps) - 1)], 0.0)
         self.group_bytes = 2 * down
         self.tail_groups = -(-int(self.delay) // (up * down))
+        self.max_rows = _MAX_PRODUCT // self.weights.size
+        self.max_blocks = min(_MAX_BLOCKS, self.max_rows)
 
 
 def design(up: int, down: int) -> NDArray[np.float64]:
@@ -74,6 +77,68 @@ def _kernel(up: int, down: int) -> _Kernel:
     return _Kernel(up, down)
 
 
+class _Plan(NamedTuple):
+    """The arrays for one product of so many rows, each a window of the input."""
+
+    stream: NDArray[np.int16]
+    """The workspace's input as overlapping windows: what the rows are where all are of one stream."""
+    window: NDArray[np.float64]
+    product: NDArray[np.float64]
+    output: NDArray[np.int16]
+    flat_output: NDArray[np.int16]
+
+
+class _Workspace:
+    """Where a kernel's products are made. All streams share it, one after the other: it stays in the processor's cache,
+    where buffers of fifty legs would not, and a stream keeps nothing but its history."""
+
+    def __init__(self, kernel: _Kernel) -> None:
+        rows, self._step = kernel.max_rows, _BLOCK * kernel.down
+        self._kernel = kernel
+        self.input = memoryview(bytearray(2 * (kernel.history + rows * self._step)))
+        self._window = np.zeros((rows, len(kernel.weights)))
+        self._product = np.zeros((rows, _BLOCK * kernel.up))
+        self._output = np.zeros((rows, _BLOCK * kernel.up), "<i2")
+        self._plans: dict[int, _Plan] = {}
+
+    def plan(self, rows: int) -> _Plan:
+        plan = self._plans.get(rows)
+        if plan is None:
+            shape = (rows, len(self._kernel.weights))
+            stream: NDArray[np.int16] = np.ndarray(shape, "<i2", self.input, strides=(2 * self._step, 2))
+            output = self._output[:rows]
+            plan = _Plan(stream, self._window[:rows], self._product[:rows], output, output.reshape(-1))
+            self._plans[rows] = plan
+        return plan
+
+    def multiply(self, plan: _Plan) -> None:
+        """From `plan.window` to `plan.output`."""
+        product = plan.product
+        np.matmul(plan.window, self._kernel.weights, out=product)
+        np.rint(product, out=product)
+        np.maximum(product, _LOWEST, out=product)
+        np.minimum(product, _HIGHEST, out=product)
+        plan.output[...] = product
+
+
+class _Workspaces(threading.local):
+    """Of each thread its own."""
+
+    def __init__(self) -> None:
+        self._of: dict[_Kernel, _Workspace] = {}
+
+    def of(self, kernel: _Kernel) -> _Workspace:
+        workspace = self._of.get(kernel)
+        if workspace is None:
+            workspace = self._of[kernel] = _Workspace(kernel)
+        return workspace
+
+
+_workspaces = _Workspaces()
+_LOWEST = np.array(-32768.0)  # arrays: a plain number costs numpy a conversion at each call
+_HIGHEST = np.array(32767.0)
+
+
 class Resampler:
     """One direction of one stream of mono 16-bit little-endian PCM. Not to be shared between threads.
 
@@ -95,11 +160,8 @@ class Resampler:
         """How much later a sound comes out than it went in."""
         self._rest = b""
         if self._kernel is not None:
-            self._history_bytes = 2 * self._kernel.history
-            self._max_bytes = _MAX_BLOCKS * _BLOCK * self._kernel.group_bytes
-            self._blocks = 0
-            self._input = memoryview(bytearray(self._history_bytes))
-            self._plan(self._kernel, 1)
+            self._history = bytes(2 * self._kernel.history)
+            self._max_bytes = self._kernel.max_blocks * _BLOCK * self._kernel.group_bytes
 
     def process(self, pcm: bytes) -> bytes:
         """What follows from `pcm` and all before it, any length.
@@ -142,49 +204,22 @@ class Resampler:
         """Forget the stream so far."""
         self._rest = b""
         if self._kernel is not None:
-            self._input[: self._history_bytes] = bytes(self._history_bytes)
+            self._history = bytes(2 * self._kernel.history)
 
     def _filter(self, kernel: _Kernel, pcm: bytes, size: int) -> bytes:
         if not size:
             return b""
         groups = size // kernel.group_bytes
-        blocks = -(-groups // _BLOCK)
-        if blocks != self._blocks:
-            self._plan(kernel, blocks)
-        history = self._history_bytes
-        samples = self._input
-        product = self._product
+        workspace = _workspaces.of(kernel)
+        plan = workspace.plan(-(-groups // _BLOCK))
+        samples, history = workspace.input, len(self._history)
+        samples[:history] = self._history
         # What lies behind `pcm` in the buffer is old, but it only reaches outputs that are cut off below.
         samples[history : history + size] = pcm
-        self._window[...] = self._window_view
-        np.matmul(self._window, kernel.weights, out=product)
-        np.rint(product, out=product)
-        np.maximum(product, self._lowest, out=product)
-        np.minimum(product, self._highest, out=product)
-        self._output[...] = product
-        samples[:history] = samples[size : size + history]
-        return self._flat_output[: groups * kernel.up].tobytes()
-
-    def _plan(self, kernel: _Kernel, blocks: int) -> None:
-        """Lay out the arrays for so many blocks. Streams come in equal chunks, so this is rare; they only grow."""
-        step = _BLOCK * kernel.down
-        size = self._history_bytes + 2 * blocks * step
-        if size > len(self._input):
-            grown = memoryview(bytearray(size))
-            grown[: self._history_bytes] = self._input[: self._history_bytes]
-            self._input = grown
-            self._window_space = np.zeros((blocks, len(kernel.weights)))
-            self._product_space = np.zeros((blocks, _BLOCK * kernel.up))
-            self._output_space = np.zeros((blocks, _BLOCK * kernel.up), "<i2")
-            self._lowest = np.array(-32768.0)  # arrays: a plain number costs numpy a conversion at each call
-            self._highest = np.array(32767.0)
-        self._blocks = blocks
-        shape = (blocks, len(kernel.weights))
-        self._window_view: NDArray[np.int16] = np.ndarray(shape, "<i2", self._input, strides=(2 * step, 2))
-        self._window = self._window_space[:blocks]
-        self._product = self._product_space[:blocks]
-        self._output = self._output_space[:blocks]
-        self._flat_output = self._output.reshape(-1)
+        self._history = bytes(samples[size : size + history])
+        plan.window[...] = plan.stream
+        workspace.multiply(plan)
+        return plan.flat_output[: groups * kernel.up].tobytes()
 
 
 def process_together(streams: Sequence[Resampler], chunks: Sequence[bytes]) -> list[bytes]:
@@ -203,13 +238,14 @@ def process_together(streams: Sequence[Resampler], chunks: Sequence[bytes]) -> l
             alike.setdefault((kernel, len(chunk)), []).append(index)
     for (kernel, size), indices in alike.items():
         blocks = size // (_BLOCK * kernel.group_bytes)
-        most = _MAX_PRODUCT // (blocks * kernel.weights.size)
+        most = kernel.max_rows // blocks
         if most < 2 or len(indices) < 3 or size < 2 * kernel.history:
             for index in indices:
                 out[index] = streams[index].process(chunks[index])
             continue
-        for start in range(0, len(indices), most):
-            part = indices[start : start + most]
+        step = -(-len(indices) // -(-len(indices) // most))  # parts of equal size
+        for start in range(0, len(indices), step):
+            part = indices[start : start + step]
             results = _filter_alike(kernel, blocks, [streams[n] for n in part], [chunks[n] for n in part])
             for index, result in zip(part, results, strict=True):
                 out[index] = result
@@ -222,14 +258,15 @@ def _filter_alike(kernel: _Kernel, blocks: int, streams: list[Resampler], chunks
     step = 2 * _BLOCK * kernel.down
     parts: list[bytes] = []
     for stream, chunk in zip(streams, chunks, strict=True):
-        parts.append(bytes(stream._input[:history]))
+        parts.append(stream._history)
         parts.append(chunk)
-        stream._input[:history] = chunk[size - history :]
+        stream._history = chunk[size - history :]
     shape = (len(streams), blocks, len(kernel.weights))
     windows: NDArray[np.int16] = np.ndarray(shape, "<i2", b"".join(parts), strides=(history + size, step, 2))
-    product = windows.astype(np.float64).reshape(len(streams) * blocks, len(kernel.weights)) @ kernel.weights
-    np.rint(product, out=product)
-    np.clip(product, -32768.0, 32767.0, out=product)
-    samples = product.astype("<i2").tobytes()
+    workspace = _workspaces.of(kernel)
+    plan = workspace.plan(len(streams) * blocks)
+    plan.window.reshape(shape)[...] = windows
+    workspace.multiply(plan)
+    samples = plan.flat_output.tobytes()
     length = len(samples) // len(streams)
     return [samples[start : start + length] for start in range(0, len(samples), length)]
