@@ -65,6 +65,8 @@ class Session:
         """(when, what) of all that was no audio."""
         self.on_audio: Callable[[bytes, int], None] | None = None
         """Given the audio of each append and the moment it arrived."""
+        self.round_trips: list[int] = []
+        """Of the pings that were answered."""
         self.closed = False
         self._provider = provider
         self._sock = sock
@@ -84,6 +86,9 @@ class Session:
             else:
                 self._sock.setblocking(False)
         return moment
+
+    def ping(self) -> None:
+        self.send(_framed(_PING, now().to_bytes(8)))
 
     def begin_reply(self, reply_id: str) -> None:
         self.send(frame({"type": "response.created", "response": {"id": reply_id, "status": "in_progress"}}))
@@ -148,6 +153,8 @@ class Session:
             if self.on_audio is not None:
                 message = unmasked(masked, mask)
                 self.on_audio(b64decode(message[len(_APPEND) : -len(_APPEND_TAIL)]), moment)
+        elif opcode == _PONG:
+            self.round_trips.append(moment - int.from_bytes(unmasked(masked, mask)))
         elif opcode == _PING:
             self.send(_framed(_PONG, unmasked(masked, mask)))
         elif opcode == _CLOSE:

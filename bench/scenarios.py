@@ -176,6 +176,7 @@ def flush(stage: Stage) -> Results:
     late: list[int] = []
     fades: list[float] = []
     truncations: list[float] = []
+    trips: list[int] = []
     delta_audio = speech(stage.user, sounds.SPEECH_HZ, 100)
 
     def prepare(call: Call, session: Session) -> None:
@@ -203,6 +204,7 @@ def flush(stage: Stage) -> Results:
         def interrupt(due: int) -> None:
             if not session.closed:
                 began = session.send(frame({"type": "input_audio_buffer.speech_started", "item_id": f"user{rounds}"}))
+                stage.loop.after(100 * MS, lambda _: session.ping())
                 stage.loop.after(300 * MS, lambda _: judge(began))
 
         def judge(began: int) -> None:
@@ -216,6 +218,8 @@ def flush(stage: Stage) -> Results:
                     truncations.append(message["audio_end_ms"] - heard_ms - last_ms)
             session.end_reply(f"reply{rounds}", "cancelled", "turn_detected")
             session.send(frame({"type": "input_audio_buffer.speech_stopped", "item_id": f"user{rounds}"}))
+            trips.extend(session.round_trips)
+            session.round_trips.clear()
             stage.loop.after(50 * MS, speak)
 
         call.on_packet = on_packet
@@ -226,7 +230,7 @@ def flush(stage: Stage) -> Results:
     stage.phones.keep_moments = True
     stage.loop.run_for(stage.seconds)
     stage.tear_down(calls)
-    return {"late": late, "fades": fades, "truncations": truncations, "lateness": stage.phones.lateness}
+    return {"late": late, "fades": fades, "truncations": truncations, "trips": trips, "lateness": stage.phones.lateness}
 
 
 def churn(stage: Stage) -> Results:
