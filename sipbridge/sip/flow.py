@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from sipbridge.sip.headers import Uri, Via
 
-Transport: TypeAlias = Literal["udp", "tcp"]
+Transport: TypeAlias = Literal["udp", "tcp", "tls", "ws", "wss"]
 Address: TypeAlias = tuple[str, int]
 
 DEFAULT_PORT = 5060
@@ -21,7 +21,7 @@ DEFAULT_PORT = 5060
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One path between a local and a remote address; for TCP, one connection."""
+    """One path between a local and a remote address; for every transport but UDP, one connection."""
 
     transport: Transport
     local: Address
@@ -31,6 +31,10 @@ class Flow:
     def reliable(self) -> bool:
         return self.transport != "udp"
 
+    @property
+    def secure(self) -> bool:
+        return self.transport in ("tls", "wss")
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -39,6 +43,9 @@ class Target:
     transport: str
     host: str
     port: int
+    server_name: str = ""
+    """With TLS: the name that the certificate has to prove, which is that of the URI and not what DNS made of it
+    (RFC 5922 §7.3)."""
 
     @property
     def is_address(self) -> bool:
