@@ -385,7 +385,7 @@ class TenantConfig(Section):
     """One tenant's file; its name is the tenant's id."""
 
     match: Match = Match()
-    outbound_trunk: Annotated[str | None, PLANNED] = None
+    outbound_trunk: str | None = None
     agent: AgentConfig
     agents: Annotated[dict[str, Any], PLANNED] = {}
     fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()

@@ -129,9 +129,11 @@ class UserAgent:
         next_hop: Uri | str | None = None,
         proxy: Uri | str | None = None,
         credentials: Authorizer | None = None,
+        call_id: str | None = None,
     ) -> OutgoingInvite:
         """Call `target`. `next_hop` is where the INVITE is sent if not to the target itself, `proxy` an outbound proxy,
-        which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges.
+        which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges. `call_id` is
+        for who has to know it beforehand: unguessable, and never used before.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
@@ -146,7 +148,7 @@ class UserAgent:
         fields.add("Max-Forwards", MAX_FORWARDS)
         fields.add("From", str(caller.with_tag(tag)))
         fields.add("To", str(callee))
-        fields.add("Call-ID", self._core.new_token())
+        fields.add("Call-ID", call_id or self._core.new_token())
         fields.add("CSeq", "1 INVITE")
         fields.add("Allow", ALLOW)
         for name, value in headers:

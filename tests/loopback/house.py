@@ -138,7 +138,7 @@ async def house(
                 for phone in bench.phones:
                     await phone.close()
                 await asyncio.sleep(0)  # sockets close in the loop's next turn
-            await within(3.0, gateway._all_over)
+            await within(3.0, gateway.calls.all_over)
             assert engine.legs == 0
             assert engine.free_ports == free
             bench.pass_time(_TRANSACTIONS_S)
