@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Sized
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeAlias
 
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.body import SDP, session_description
@@ -31,6 +32,8 @@ from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
 
+Trace: TypeAlias = Callable[[Flow, bool, bytes], None]
+
 
 class UserAgent:
     """One user agent, UAC and UAS, for any number of calls.
@@ -44,6 +47,8 @@ class UserAgent:
         self._core = Core(new_token, identity or Identity(), timers or Timers())
         self.unavailable: int | None = None
         """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
+        self.trace: Trace | None = None
+        """Is shown every message, whether it was sent, and by which flow (`ladder.py`)."""
 
     # receiving
 
@@ -53,6 +58,8 @@ class UserAgent:
         if not data.strip(b"\r\n\0 "):
             self.counters["keepalive"] += 1  # RFC 5626 §3.5.1, and what some phones send instead
             return
+        if self.trace is not None:
+            self.trace(flow, False, data)
         try:
             message = parse_message(data)
         except SipParseError as error:
@@ -98,6 +105,9 @@ class UserAgent:
 
     def messages_to_send(self) -> list[tuple[Flow, bytes]]:
         messages, self._core.messages = self._core.messages, []
+        if self.trace is not None:
+            for flow, data in messages:
+                self.trace(flow, True, data)
         return messages
 
     def next_event(self) -> SipEvent | None:
