@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from sipbridge.sip.headers import Uri, Via
@@ -83,8 +83,8 @@ def target_of(uri: Uri, transport: str | None = None) -> Target:
     names one, that is UDP; `sips` asks for TLS, whatever else is said."""
     host = uri.params.get("maddr") or uri.host
     chosen = (uri.params.get("transport") or transport or "udp").lower()
-    if uri.scheme == "sips":
-        return Target("tls", host, uri.port or 5061)
+    if uri.scheme == "sips" or chosen == "tls":
+        return Target("tls", host, uri.port or 5061, uri.host)
     return Target(chosen, host, uri.port or DEFAULT_PORT)
 
 
@@ -106,6 +106,9 @@ class FlowTable:
         self._listeners: dict[str, list[Address]] = {}
         self._open: set[Flow] = set()
         self._by_remote: dict[tuple[str, Address], Flow] = {}
+        self._by_target: dict[Target, Flow] = {}
+        """Those that we have opened. With TLS one for each name, though the address be the same: it has proven that
+        name and no other."""
         self._waiting: dict[Target, list[Waiter]] = {}
 
     def __len__(self) -> int:
@@ -141,6 +144,7 @@ class FlowTable:
 
     def opened(self, target: Target, flow: Flow, now: float) -> None:
         self.seen(flow)
+        self._by_target[target] = flow
         self._tell(target, flow, now)
 
     def failed(self, target: Target, now: float) -> None:
@@ -150,13 +154,15 @@ class FlowTable:
         self._open.discard(flow)
         if self._by_remote.get((flow.transport, flow.remote)) == flow:
             del self._by_remote[flow.transport, flow.remote]
+        for target in [target for target, known in self._by_target.items() if known == flow]:
+            del self._by_target[target]
 
     def resolved(self, target: Target, addresses: Sequence[str], now: float) -> None:
         """The addresses of a name, best first. Only the first is tried as yet: no failover before RFC 3263 is here."""
         waiters = self._waiting.pop(target, [])
         for waiter in waiters:
             if addresses:
-                self.find(Target(target.transport, addresses[0], target.port), waiter, now)
+                self.find(replace(target, host=addresses[0]), waiter, now)
             else:
                 waiter(None, now)
 
@@ -174,8 +180,10 @@ class FlowTable:
             near = beside.local if beside is not None and beside.transport == "udp" else (target.host, 0)
             local = self.listener("udp", near)
             waiter(None if local is None else Flow("udp", local, (target.host, target.port)), now)
-        elif target.transport == "tcp":
-            flow = self._by_remote.get(("tcp", (target.host, target.port)))
+        elif target.transport in ("tcp", "tls"):
+            flow = self._by_target.get(target)
+            if flow is None and target.transport == "tcp":
+                flow = self._by_remote.get(("tcp", (target.host, target.port)))
             if flow is not None:
                 waiter(flow, now)
             else:

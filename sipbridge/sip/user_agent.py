@@ -83,6 +83,10 @@ class UserAgent:
         """The answer to `ResolveNeeded`: addresses, best first, or none."""
         self._core.flows.resolved(target, addresses, now)
 
+    def needs(self, flow: Flow) -> bool:
+        """Whether a call, or whoever else is in `Core.flow_users`, lives by this connection though it is silent."""
+        return self._core.needs(flow)
+
     # sending
 
     def messages_to_send(self) -> list[tuple[Flow, bytes]]:

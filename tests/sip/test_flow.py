@@ -29,7 +29,7 @@ class Asking:
         ("sip:a@192.0.2.2:5070", "tcp", Target("tcp", "192.0.2.2", 5070)),
         ("sip:a@192.0.2.2;transport=TCP", "udp", Target("tcp", "192.0.2.2", 5060)),
         ("sip:a@example.com;maddr=192.0.2.9", None, Target("udp", "192.0.2.9", 5060)),
-        ("sips:a@example.com", "tcp", Target("tls", "example.com", 5061)),
+        ("sips:a@example.com", "tcp", Target("tls", "example.com", 5061, "example.com")),
         ("sip:[2001:db8::1]:5062", None, Target("udp", "2001:db8::1", 5062)),
     ],
 )
@@ -102,6 +102,6 @@ def test_a_name_without_addresses_and_transports_that_do_not_exist() -> None:
     name = Target("udp", "nowhere.example.com", 5060)
     asking.find(name)
     asking.table.resolved(name, [], 1.0)
-    asking.find(Target("tls", *PEER))
+    asking.find(Target("wss", *PEER))
     asking.find(Target("udp", "2001:db8::1", 5060))  # no listener of that family
     assert asking.found == [None, None, None]

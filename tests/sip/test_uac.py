@@ -314,8 +314,11 @@ def test_over_tcp_a_connection_is_asked_for_and_named_in_via_and_contact() -> No
 def test_a_peer_that_cannot_be_reached(target: str) -> None:
     wire = Wire()
     wire.user_agent.invite(target, from_="<sip:a@b.example>", offer=OFFER, now=0.0)
-    wire.user_agent.flow_failed(Target("tcp", *PEER), "refused", 0.1)
-    ended = wire.events()[-1]
+    events = wire.events()
+    if isinstance(events[0], FlowNeeded):
+        wire.user_agent.flow_failed(events[0].target, "refused", 0.1)
+        events = wire.events()
+    ended = events[-1]
     assert isinstance(ended, CallEnded)
     assert (ended.cause, ended.status) == (EndCause.FLOW_FAILED, 503)
     assert wire.user_agent.idle
