@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sipbridge.errors import SipParseError
-from sipbridge.sip.body import is_understood
+from sipbridge.sip.body import is_understood, takes_session_descriptions
 from sipbridge.sip.message import Request
 from sipbridge.sip.transaction_layer import is_modern
 
@@ -58,4 +58,6 @@ def _screen(request: Request) -> Refusal | None:
         _ = request.record_routes
         if not is_understood(request):
             return Refusal(415, (("Accept", ACCEPT), ("Accept-Encoding", "identity")))
+        if not takes_session_descriptions(request):
+            return Refusal(406)
     return None

@@ -284,7 +284,7 @@ def test_nothing_raises_whatever_is_changed_in_a_response() -> None:
         ("cparam01", 405),  # 3.3.12
         ("cparam02", 405),  # 3.3.13
         ("regescrt", 405),  # 3.3.14
-        ("sdp01", 100),  # 3.3.15: whether the answer's type is acceptable is for who answers
+        ("sdp01", 406),  # 3.3.15
         ("inv2543", 100),  # 3.4.1
         ("badvers", 505),  # 3.1.2.16
         ("mismatch01", 400),  # 3.1.2.17
