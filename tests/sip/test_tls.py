@@ -229,21 +229,20 @@ def test_files_that_cannot_be_used_leave_the_old_ones_in_force(tmp_path: Path) -
 def test_files_that_cannot_be_used_at_first(tmp_path: Path, spoiled: str, key: str, message: str) -> None:
     authority = Authority(tmp_path)
     issued = authority.issue("sip.example.com")
-    assert issued.certificate is not None
-    assert issued.key is not None
+    certificate_file, key_file = tmp_path / "node.pem", tmp_path / "node.key"
     match spoiled:
         case "no certificate":
-            issued.certificate.unlink()
+            certificate_file.unlink()
         case "no key":
-            issued.key.unlink()
+            key_file.unlink()
         case "other key":
             issued = replace(issued, key=authority.issue("b.example.com", stem="b").key)
         case "garbage":
-            issued.certificate.write_text("hello")
+            certificate_file.write_text("hello")
         case "key garbage":
-            issued.key.write_text("hello")
+            key_file.write_text("hello")
         case "passphrase":
-            issued.key.write_bytes(_with_passphrase(issued.key.read_bytes()))
+            key_file.write_bytes(_with_passphrase(key_file.read_bytes()))
         case "ca garbage":
             authority.file.write_text("hello")
         case "key left out":
