@@ -199,7 +199,8 @@ class CallSession:
         return agent
 
     def _not_answered(self, error: CallNotAnsweredError) -> None:
-        self._status = error.sip_status
+        if self._outcome is None:
+            self._status = error.sip_status
         self.end(unanswered(error), str(error))
 
     def _refuse(self, status: int, ended: Ended, detail: str, code: str) -> None:
@@ -344,16 +345,16 @@ class CallSession:
     def sip_event(self, event: SipEvent) -> None:
         if not self._legs.sip_event(event):
             return
-        if isinstance(event, CallEnded):
-            self._dialog_ended(event)
-        elif self._leg.failure:
-            self.end(Ended.SIGNALLING_FAILED, self._leg.failure)
-
-    def _dialog_ended(self, event: CallEnded) -> None:
         leg = self._leg
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
             self._not_answered(leg.not_answered)
-            return
+        elif isinstance(event, CallEnded):
+            self._dialog_ended(event)
+        elif leg.failure:
+            self.end(Ended.SIGNALLING_FAILED, leg.failure)
+
+    def _dialog_ended(self, event: CallEnded) -> None:
+        leg = self._leg
         match event.cause:
             case EndCause.REMOTE_BYE:
                 # After an accepted REFER many PBXs end our leg themselves, before or instead of the last NOTIFY.
