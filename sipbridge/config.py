@@ -113,6 +113,7 @@ class Sip(Section):
     public_address: str | None = None
     tls: Annotated[Tls, PLANNED] = Tls()
     unknown_sources: Literal["silence", "forbid"] = "silence"
+    ladders: Path | None = None
     accounts: tuple[dict[str, Any], ...] = ()
 
     @field_validator("listen")

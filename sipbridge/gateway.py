@@ -23,6 +23,7 @@ from sipbridge import __version__
 from sipbridge.call import CallSession, NewAgent
 from sipbridge.config import Config, Trunk
 from sipbridge.errors import CallNotPlacedError
+from sipbridge.ladder_files import LadderFiles
 from sipbridge.media.engine import MediaEngine, MediaSettings
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prompts import load_prompt
@@ -33,6 +34,7 @@ from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import InviteReceived, SipEvent
 from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.headers import readable
+from sipbridge.sip.ladder import Ladders
 from sipbridge.sip.message import Request
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
@@ -61,6 +63,7 @@ class Gateway:
         self._new_agent = new_agent
         self._on_report = on_report
         self._clock = clock
+        self.ladders = Ladders()
         self._trunks = {trunk.name: trunk for trunk in config.trunks}
         self.trunk_of = lru_cache(maxsize=4096)(self._find_trunk)
         networks = [network for trunk in config.trunks for network in trunk.sources]
@@ -83,7 +86,12 @@ class Gateway:
             new_token=lambda: secrets.token_hex(8),
             identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
         )
+        self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
+        self.user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
         async with AsyncExitStack() as stack:
+            files = None if config.sip.ladders is None else LadderFiles(config.sip.ladders)
+            if files is not None:
+                stack.push_async_callback(files.close)
             self._engine = MediaEngine(settings, clock=self._clock)
             stack.callback(self._engine.shut_down)
             self.transport = await SipTransport.open(
@@ -102,11 +110,14 @@ class Gateway:
                 spawn=group.create_task,
                 new_agent=self._new_agent,
                 on_report=self._on_report,
+                ladders=self.ladders,
+                keep_ladder=None if files is None else files.keep,
                 clock=self._clock,
             )
             clock_task = group.create_task(self._engine.run(self.calls.media_event))
             stack.callback(clock_task.cancel)
             self._to_close = stack.pop_all()
+        self.user_agent.unavailable = None
         log.info("listening", addresses=[str(address) for address in self.transport.addresses])
         return self
 

@@ -25,6 +25,7 @@ from sipbridge.outcome import CallReport, Ended
 from sipbridge.sip.events import CallEnded, InviteReceived, SipEvent
 from sipbridge.sip.headers import NameAddr, Uri, readable
 from sipbridge.sip.invite import Invite
+from sipbridge.sip.ladder import Ladder, Ladders
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.tenants import CallFields, Tenant
@@ -54,9 +55,13 @@ class Switchboard:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         new_agent: NewAgent,
         on_report: Callable[[CallReport], None],
+        ladders: Ladders,
+        keep_ladder: Callable[[Ladder], None] | None,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
+        self._ladders = ladders
+        self._keep_ladder = keep_ladder
         self._user_agent = user_agent
         self._engine = engine
         self._spawn = spawn
@@ -170,6 +175,7 @@ class Switchboard:
 
     def _belongs(self, call: Invite, session: CallSession) -> None:
         self._by_call[call] = session
+        self._ladders.joined(session.call_id, call.call_id)
         self._lines[session].calls.append(call)
 
     def _parts(self, line: _Line, trunk: Trunk | None) -> LegParts:
@@ -204,6 +210,7 @@ class Switchboard:
             clock=self._clock,
         )
         self._lines[session] = line
+        self._ladders.opened(session.call_id)
         line.session = session
         if call is not None:
             self._belongs(call, session)
@@ -223,6 +230,9 @@ class Switchboard:
             for call in line.calls:
                 del self._by_call[call]
             del self._lines[session]
+            ladder = self._ladders.ended(session.call_id)
+            if ladder is not None and self._keep_ladder is not None:
+                self._keep_ladder(ladder)
             if not self._lines:
                 self.all_over.set()
 
