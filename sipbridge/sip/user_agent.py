@@ -18,10 +18,11 @@ from dataclasses import replace
 
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.body import SDP, session_description
+from sipbridge.sip.client_request import Authorizer
 from sipbridge.sip.core import Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
 from sipbridge.sip.events import InviteReceived, SipEvent
-from sipbridge.sip.flow import Address, Flow, Target, Transport, target_of
+from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
 from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, Refusal, screen
@@ -114,15 +115,18 @@ class UserAgent:
         now: float,
         to: NameAddr | str | None = None,
         headers: Iterable[tuple[str, str]] = (),
-        transport: Transport = "udp",
+        transport: str | None = None,
         next_hop: Uri | str | None = None,
+        proxy: Uri | str | None = None,
+        credentials: Authorizer | None = None,
     ) -> OutgoingInvite:
-        """Call `target`. `next_hop` is where the INVITE is sent if not to the target itself; a tel URI needs one.
+        """Call `target`. `next_hop` is where the INVITE is sent if not to the target itself, `proxy` an outbound proxy,
+        which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
         uri = _uri(target)
-        hop = uri if next_hop is None else _uri(next_hop)
+        hop = _uri(proxy or next_hop or uri)
         if hop.scheme not in ("sip", "sips"):
             raise LocalProtocolError(f"{uri.scheme} URI without a next hop")
         tag = self._core.new_token()
@@ -141,7 +145,8 @@ class UserAgent:
             fields.add("Content-Type", SDP)
         request = Request("INVITE", str(request_uri(uri)), fields, offer)
         call = OutgoingInvite(self._core, request, request.to)
-        call.begin(target_of(hop, transport), now)
+        call.authorizer = credentials
+        call.begin(hop, now, transport=transport, proxy=None if proxy is None else _uri(proxy))
         return call
 
     # looking in
