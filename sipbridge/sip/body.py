@@ -16,6 +16,7 @@ SDP = "application/sdp"
 _boundary = re.compile(r';\s*boundary\s*=\s*(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
 _optional = re.compile(r";\s*handling\s*=\s*optional", re.IGNORECASE)
 _MAX_PARTS = 16
+_SDP_RANGES = frozenset({SDP, "application/*", "*/*"})
 
 
 def session_description(message: Request | Response) -> bytes | None:
@@ -44,6 +45,13 @@ def is_understood(message: Request | Response) -> bool:
         parts = list(_parts(message))
         return any(kind == SDP for kind, _, _ in parts) or bool(parts) and all(optional for _, optional, _ in parts)
     return _optional.search(message.headers.get("Content-Disposition") or "") is not None
+
+
+def takes_session_descriptions(request: Request) -> bool:
+    """False: its Accept rules out the only kind of body that our answer can have (RFC 4475 §3.3.15: 406). An Accept
+    without a value is taken for none: it has been seen, and its sender cannot mean it."""
+    ranges = [element.partition(";")[0].strip().lower() for element in request.headers.get_list("Accept")]
+    return not ranges or not _SDP_RANGES.isdisjoint(ranges)
 
 
 def _parts(message: Request | Response) -> Iterator[tuple[str, bool, bytes]]:

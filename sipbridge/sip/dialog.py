@@ -13,6 +13,7 @@ from typing import NamedTuple
 from sipbridge.sip.exchange import Exchange
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.message import Headers, Request, Response
+from sipbridge.sip.nat import was_translated
 
 MAX_FORWARDS = "70"
 
@@ -59,6 +60,8 @@ class Dialog:
         self.allows_update = False
         """The peer takes UPDATE (RFC 3311 §4), as far as it told."""
         self.exchange = Exchange()
+        self.translated = False
+        """The peer's last word on where it is came through a NAT, which the remote target does not know of."""
 
     def __repr__(self) -> str:
         return f"<Dialog {self.id} {'confirmed' if self.confirmed else 'early'}>"
@@ -77,6 +80,7 @@ class Dialog:
             remote_sequence=request.cseq.number,
         )
         dialog.learn(request)
+        dialog.translated = was_translated(request)
         return dialog
 
     @classmethod
@@ -108,6 +112,7 @@ class Dialog:
     def refresh_target(self, message: Request | Response) -> None:
         """Target refresh (§12.2): a re-INVITE that was accepted, or its 2xx, names where the peer is now."""
         self.remote_target = _contact_uri(message) or self.remote_target
+        self.translated = isinstance(message, Request) and was_translated(message)
 
     def learn(self, message: Request | Response) -> None:
         """Take note of what the peer says that it can do; silence leaves it as it was."""

@@ -51,6 +51,7 @@ _cseq = re.compile(rf"[ \t]*+0*([0-9]{{1,10}})[ \t]++({TOKEN}++)[ \t]*+")
 _list_element = re.compile(rf'((?:[^,"<]++|{_QUOTED}|<[^>]*+>)*+)(,|$)', re.DOTALL)
 _quoted_pair = re.compile(r"\\(.)", re.DOTALL)
 _escape = re.compile(r"%([0-9A-Fa-f]{2})")
+_third_colon = re.compile(r"(?<!:):::(?=[0-9]{1,3}\.)")
 _visual_separators = re.compile(r"[\-.()]")
 
 
@@ -299,11 +300,13 @@ def _parse_host(text: str) -> str:
         if len(text) > 253:
             _fail("host name too long", text)
         return text
+    # RFC 5118 §4.10: the grammar of RFC 3261 has a colon too many before an embedded IPv4 address.
+    address = _third_colon.sub("::", text[1:-1])
     try:
-        IPv6Address(text[1:-1])
+        IPv6Address(address)
     except ValueError:
         _fail("malformed IPv6 address", text)
-    return text[1:-1]
+    return address
 
 
 def _parse_port(text: str | None) -> int | None:

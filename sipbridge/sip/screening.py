@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sipbridge.errors import SipParseError
 from sipbridge.sip import reliable, session_timer
-from sipbridge.sip.body import is_understood
+from sipbridge.sip.body import is_understood, takes_session_descriptions
 from sipbridge.sip.message import Request
 from sipbridge.sip.transaction_layer import is_modern
 
@@ -65,4 +65,6 @@ def _screen(request: Request) -> Refusal | None:
         if len(targets) != 1 or targets[0].uri.scheme not in ("sip", "sips"):
             return Refusal(400, reason="Bad Request: INVITE needs one Contact with a SIP URI")
         _ = request.record_routes
+        if not takes_session_descriptions(request):
+            return Refusal(406)
     return None

@@ -15,12 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Sized
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeAlias
 
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.body import SDP, session_description
 from sipbridge.sip.client_request import Authorizer
 from sipbridge.sip.core import Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
+from sipbridge.sip.dns_cache import Kind, Record
 from sipbridge.sip.events import InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri, Via
@@ -30,6 +32,8 @@ from sipbridge.sip.session_timer import SessionTimers, is_too_brief
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
+
+Trace: TypeAlias = Callable[[Flow, bool, bytes], None]
 
 
 class UserAgent:
@@ -49,6 +53,8 @@ class UserAgent:
         self._core = Core(new_token, identity or Identity(), timers or Timers(), session_timers or SessionTimers())
         self.unavailable: int | None = None
         """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
+        self.trace: Trace | None = None
+        """Is shown every message, whether it was sent, and by which flow (`ladder.py`)."""
 
     # receiving
 
@@ -58,6 +64,8 @@ class UserAgent:
         if not data.strip(b"\r\n\0 "):
             self.counters["keepalive"] += 1  # RFC 5626 §3.5.1, and what some phones send instead
             return
+        if self.trace is not None:
+            self.trace(flow, False, data)
         try:
             message = parse_message(data)
         except SipParseError as error:
@@ -86,14 +94,26 @@ class UserAgent:
         self._core.flows.closed(flow)
         self._core.transactions.flow_closed(flow, now)
 
-    def resolved(self, target: Target, addresses: Sequence[str], now: float) -> None:
-        """The answer to `ResolveNeeded`: addresses, best first, or none."""
-        self._core.flows.resolved(target, addresses, now)
+    def dns_answered(
+        self,
+        name: str,
+        kind: Kind,
+        records: Sequence[Record],
+        ttl_seconds: float,
+        now: float,
+        *,
+        error: str | None = None,
+    ) -> None:
+        """The answer to `DnsNeeded`. No records: there are none, or, with `error`, the servers did not say."""
+        self._core.dns.answered(name, kind, records, ttl_seconds, now, error)
 
     # sending
 
     def messages_to_send(self) -> list[tuple[Flow, bytes]]:
         messages, self._core.messages = self._core.messages, []
+        if self.trace is not None:
+            for flow, data in messages:
+                self.trace(flow, True, data)
         return messages
 
     def next_event(self) -> SipEvent | None:
@@ -182,7 +202,7 @@ class UserAgent:
         """Nothing is going on: no call, no transaction, nobody waiting for a flow, no timer."""
         core = self._core
         tables: tuple[Sized, ...] = (core.calls, core.dialogs, core.unacknowledged, core.transactions, core.schedule)
-        return not any(map(len, tables)) and not core.flows.waiting
+        return not any(map(len, tables)) and not core.flows.waiting and not core.dns.waiting
 
     @property
     def identity(self) -> Identity:

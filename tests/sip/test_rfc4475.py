@@ -65,7 +65,7 @@ WELL_FORMED = [
     Case("3.3.12", "cparam01", "REGISTER with a Contact header parameter"),
     Case("3.3.13", "cparam02", "REGISTER with a URI parameter"),
     Case("3.3.14", "regescrt", "REGISTER with an escaped header in the URI"),
-    Case("3.3.15", "sdp01", "unacceptable Accept", later="406 where no answer can be given in what is accepted"),
+    Case("3.3.15", "sdp01", "unacceptable Accept", later="406: no answer can be given in what is accepted"),
     Case("3.4.1", "inv2543", "INVITE with RFC 2543 syntax"),
 ]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sipbridge.sip.core import Identity
+from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import InviteReceived
-from sipbridge.sip.flow import Flow, FlowNeeded, ResolveNeeded
+from sipbridge.sip.flow import Flow, FlowNeeded
 from sipbridge.sip.screening import ALLOW
 from tests.sip.wire import ANSWER, OFFER, UDP, Wire, answer_to, in_dialog, request
 
@@ -250,8 +251,8 @@ def test_nothing_raises_whatever_is_changed_in_a_response() -> None:
         wire.user_agent.messages_to_send()
         for _ in range(60):
             for event in wire.events():
-                if isinstance(event, ResolveNeeded):
-                    wire.user_agent.resolved(event.target, [], wire.now)
+                if isinstance(event, DnsNeeded):
+                    wire.user_agent.dns_answered(event.name, event.kind, [], 60.0, wire.now)
                 elif isinstance(event, FlowNeeded):
                     wire.user_agent.flow_failed(event.target, "refused", wire.now)
             deadline = wire.user_agent.get_timer()
@@ -291,7 +292,7 @@ def test_nothing_raises_whatever_is_changed_in_a_response() -> None:
         ("cparam01", 405),  # 3.3.12
         ("cparam02", 405),  # 3.3.13
         ("regescrt", 405),  # 3.3.14
-        ("sdp01", 100),  # 3.3.15: whether the answer's type is acceptable is for who answers
+        ("sdp01", 406),  # 3.3.15
         ("inv2543", 100),  # 3.4.1
         ("badvers", 505),  # 3.1.2.16
         ("mismatch01", 400),  # 3.1.2.17
