@@ -188,7 +188,8 @@ class Invite:
 
     def receive_ack(self, ack: Request, now: float) -> None:
         """The ACK of a 2xx of ours; repeated and stray ones change nothing."""
-        if self._answer is None or ack.cseq.number != self._answer.sequence:
+        answer = self._answer
+        if answer is None or ack.cseq.number != answer.sequence:
             return
         self._drop_answer()
         if self.state is CallState.ENDED:
@@ -196,7 +197,7 @@ class Invite:
             return
         self.state = CallState.CONFIRMED
         body = session_description(ack) or b""
-        if self.dialog is not None and self.dialog.exchange.turn is Turn.THEIRS:
+        if self.dialog is not None and answer.makes_offer:
             if body:
                 self.dialog.exchange.receive_answer(body)
             else:
@@ -243,6 +244,7 @@ class Invite:
         if request.method == "INVITE" and 200 <= response.status < 300 and self.acks.repeat(response, now):
             return
         if self._ours.receive_response(request, response, now) or response.status < 200:
+            self._core.schedule.update(self)
             return
         if request.method == "PRACK":
             self.pracks.answered(request)
@@ -254,6 +256,7 @@ class Invite:
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
         if self._ours.request_failed(request, status, now):
+            self._core.schedule.update(self)
             return
         if request.method == "PRACK":
             self.pracks.answered(request)
@@ -375,7 +378,8 @@ class Invite:
         """200 to an INVITE, repeated until it is acknowledged (§13.3.1.4)."""
         assert self.dialog is not None
         response = self._success(transaction, self.dialog, sdp, now, headers)
-        self._answer = PendingAnswer(transaction, response, now, self._core.timers)
+        makes_offer = self.dialog.exchange.turn is Turn.THEIRS
+        self._answer = PendingAnswer(transaction, response, now, self._core.timers, makes_offer=makes_offer)
         self._core.respond(transaction, response, now)
         self._core.unacknowledged[self._answer.key] = self
         self._core.schedule.update(self)
