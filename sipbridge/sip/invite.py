@@ -368,6 +368,7 @@ class Invite:
         if request.method != "PRACK" and dialog.confirmed:
             for name, value in self.session_timer.accept(request, now):
                 response.headers.add(name, value)
+            self._ours.refreshed()
             self._core.schedule.update(self)
         if sdp:
             response.headers.add("Content-Type", SDP)

@@ -209,6 +209,15 @@ class UserAgent:
         return self._core.identity
 
     @property
+    def session_timers(self) -> SessionTimers:
+        """Settings for the calls that begin from now on (RFC 4028)."""
+        return self._core.session_timers
+
+    @session_timers.setter
+    def session_timers(self, settings: SessionTimers) -> None:
+        self._core.session_timers = settings
+
+    @property
     def wake(self) -> Callable[[], None] | None:
         return self._core.wake
 
