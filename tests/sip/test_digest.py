@@ -288,6 +288,15 @@ def test_an_old_nonce_is_replaced_even_where_the_server_does_not_say_stale() -> 
         assert client.authorize(refresh, challenged(refresh, side.challenge(NOW + cseq)), counting_tokens())
 
 
+def test_another_server_has_refused_nothing_yet() -> None:
+    """The first one failed after its challenge had been answered: the second knows nothing of that nonce."""
+    client, asked = answered(server().challenge(NOW))
+    asked.headers.set("CSeq", "2 REGISTER")
+    client.withdraw(asked)
+    assert "Authorization" not in asked.headers
+    assert client.authorize(asked, challenged(asked, server().challenge(NOW + 1)), counting_tokens())
+
+
 def test_proxy_and_registrar_each_get_their_own() -> None:
     proxy, registrar = DigestServer("proxy", b"p", counting_tokens("p")), server()
     client, asked = DigestClient(ALICE), request()
