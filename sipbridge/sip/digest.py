@@ -218,7 +218,7 @@ class DigestClient:
             request.headers.add(ANSWER_FIELDS[status], session.answer(request.method, request.uri))
 
     def withdraw(self, request: Request) -> None:
-        """Take the credentials out of a request that now goes to another server: the nonce was not given by that one."""
+        """Take the credentials out of a request that now goes to another server, which has not given that nonce."""
         for name in ANSWER_FIELDS.values():
             request.headers.remove(name)
 
@@ -254,9 +254,9 @@ class DigestClient:
     def _begin(self, request: Request, status: int, challenge: _Challenge, new_token: Callable[[], str]) -> bool:
         """A session for a new challenge; False where it says that our answer to the last one was wrong.
 
-        A challenge refuses our answer if the request carries one and was sent because of a challenge of the same realm,
-        which its CSeq tells: the number is the answered one or the next. Anything else was authorized in advance, with
-        a nonce that has grown old meanwhile, and not every server says `stale` then.
+        A challenge refuses our answer if the request carries one and was sent because of a challenge of the same
+        realm, which its CSeq tells: the number is the answered one or the next. Anything else was authorized in
+        advance, with a nonce that has grown old meanwhile, and not every server says `stale` then.
         """
         identity = (status, challenge.realm, request.call_id, request.from_.tag, request.method)
         sequence = request.cseq.number
