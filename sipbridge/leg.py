@@ -26,7 +26,6 @@ from sipbridge.media import sdp
 from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
 from sipbridge.media.stream import MediaStream
 from sipbridge.outcome import q850_cause
-from sipbridge.sip.body import session_description
 from sipbridge.sip.events import (
     Acknowledged,
     Answered,
@@ -37,6 +36,7 @@ from sipbridge.sip.events import (
     ReferFailed,
     ReferProgress,
     ReinviteReceived,
+    SessionAnswered,
     SipEvent,
 )
 from sipbridge.sip.invite import CallState, Invite
@@ -152,6 +152,8 @@ class SipLeg:
                 self._acknowledged(body)
             case ReinviteReceived(offer=offer):
                 self._renegotiate(event.call, offer)
+            case SessionAnswered(answer=body, needs_answer=False) if body:
+                self._changed(body)
             case ReferAccepted():
                 self.transfer_accepted = True
             case ReferProgress(status=status, reason=reason, final=True):
@@ -193,6 +195,14 @@ class SipLeg:
             call.reject_reinvite(error.sip_status, self._clock())
             return
         call.accept_reinvite(body, self._clock())
+
+    def _changed(self, body: bytes) -> None:
+        """The answer to a session timer's refresh says something new. One that cannot be used changes nothing."""
+        assert self._local is not None
+        dialog = self._invite.dialog if self._invite is not None else None
+        if dialog is not None and self._formats is not None:
+            with suppress(SdpError):
+                self._use(sdp.accept(body, self._local, offered=dialog.exchange.local))
 
     def _use(self, negotiated: sdp.Negotiated) -> None:
         """What was agreed on holds from now on."""
@@ -360,11 +370,10 @@ class OutboundLeg(SipLeg):
 
     def sip_event(self, event: SipEvent) -> None:
         match event:
-            case Progress(response=response):
+            case Progress(response=response, answer=early):
                 self.rang = True
                 self.on_progress(response.status, response.reason)
-                early = session_description(response)
-                if early is not None:
+                if early:
                     self._heard_early(early)
             case Answered(answer=answer):
                 self._picked_up(answer)
