@@ -13,21 +13,13 @@ from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
-from sipbridge.sip.client_request import (
-    MAX_DATAGRAM,
-    Authorizer,
-    ClientRequest,
-    FallbackHops,
-    Hop,
-    Hops,
-    ListedHops,
-    Prepare,
-)
+from sipbridge.sip.client_request import MAX_DATAGRAM, Authorizer, ClientRequest, Prepare
 from sipbridge.sip.dialog import Dialog, DialogId, request_uri
 from sipbridge.sip.dns_cache import DnsCache
 from sipbridge.sip.events import SipEvent
 from sipbridge.sip.flow import Address, Flow, FlowTable, Target, is_address, response_target
 from sipbridge.sip.headers import NameAddr, Uri, Via
+from sipbridge.sip.hops import FallbackHops, Hop, Hops, ListedHops
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.nat import is_hidden
 from sipbridge.sip.resolution import Resolver

@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.client_request import Authorizer
+from sipbridge.sip.client_request import Authorizer, ClientRequest
 from sipbridge.sip.core import Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
 from sipbridge.sip.dns_cache import Kind, Record
@@ -27,6 +27,7 @@ from sipbridge.sip.events import InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
+from sipbridge.sip.ping import Ping, PingResult
 from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, Refusal, screen
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
@@ -145,29 +146,59 @@ class UserAgent:
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
-        uri = _uri(target)
-        hop = _uri(proxy or next_hop or uri)
-        if hop.scheme not in ("sip", "sips"):
-            raise LocalProtocolError(f"{uri.scheme} URI without a next hop")
-        tag = self._core.new_token()
-        caller = NameAddr.parse(from_) if isinstance(from_, str) else from_
-        callee = NameAddr("", replace(uri, headers=())) if to is None else to
-        fields = Headers()
-        fields.add("Max-Forwards", MAX_FORWARDS)
-        fields.add("From", str(caller.with_tag(tag)))
-        fields.add("To", str(callee))
-        fields.add("Call-ID", self._core.new_token())
-        fields.add("CSeq", "1 INVITE")
-        fields.add("Allow", ALLOW)
-        for name, value in headers:
-            fields.add(name, value)
+        uri, hop = _destination(target, proxy or next_hop)
+        request = self._new_request("INVITE", uri, from_, to, (("Allow", ALLOW), *headers))
         if offer:
-            fields.add("Content-Type", SDP)
-        request = Request("INVITE", str(request_uri(uri)), fields, offer)
+            request.headers.add("Content-Type", SDP)
+            request.body = offer
         call = OutgoingInvite(self._core, request, request.to)
         call.authorizer = credentials
         call.begin(hop, now, transport=transport, proxy=None if proxy is None else _uri(proxy))
         return call
+
+    def options(
+        self,
+        target: Uri | str,
+        *,
+        on_result: Callable[[PingResult], None],
+        now: float,
+        from_: NameAddr | str | None = None,
+        transport: str | None = None,
+        next_hop: Uri | str | None = None,
+        proxy: Uri | str | None = None,
+        credentials: Authorizer | None = None,
+    ) -> ClientRequest:
+        """Ask whether somebody is there. `on_result` is called once, perhaps before this returns, or not at all after
+        `abandon()` on what is returned. The other arguments are as those of `invite`, the errors, too."""
+        uri, hop = _destination(target, proxy or next_hop)
+        caller = from_ if from_ is not None else NameAddr("", replace(uri, user=self.identity.user, headers=()))
+        request = self._new_request("OPTIONS", uri, caller, None, OPTIONS_HEADERS)
+        ping = Ping(on_result, now)
+        route = None if proxy is None else _uri(proxy)
+        ping.sending = self._core.send_out_of_dialog(
+            request, hop, ping, now, credentials=credentials, transport=transport, proxy=route
+        )
+        return ping.sending
+
+    def _new_request(
+        self,
+        method: str,
+        uri: Uri,
+        from_: NameAddr | str,
+        to: NameAddr | str | None,
+        headers: Iterable[tuple[str, str]],
+    ) -> Request:
+        """A request outside any dialog, complete but for Via and Contact (§8.1.1)."""
+        caller = NameAddr.parse(from_) if isinstance(from_, str) else from_
+        fields = Headers()
+        fields.add("Max-Forwards", MAX_FORWARDS)
+        fields.add("From", str(caller.with_tag(self._core.new_token())))
+        fields.add("To", str(NameAddr("", replace(uri, headers=())) if to is None else to))
+        fields.add("Call-ID", self._core.new_token())
+        fields.add("CSeq", f"1 {method}")
+        for name, value in headers:
+            fields.add(name, value)
+        return Request(method, str(request_uri(uri)), fields, b"")
 
     # looking in
 
@@ -323,6 +354,14 @@ class UserAgent:
 
 def _uri(text: Uri | str) -> Uri:
     return Uri.parse(text) if isinstance(text, str) else text
+
+
+def _destination(target: Uri | str, next_hop: Uri | str | None) -> tuple[Uri, Uri]:
+    uri = _uri(target)
+    hop = uri if next_hop is None else _uri(next_hop)
+    if hop.scheme not in ("sip", "sips"):
+        raise LocalProtocolError(f"{hop.scheme} URI without a next hop")
+    return uri, hop
 
 
 def _stamp(headers: Headers, via: Via, flow: Flow) -> None:
