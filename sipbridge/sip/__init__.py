@@ -6,6 +6,7 @@ From the wire upwards:
     message  fields  headers         messages and their header fields; `status`, `body`           §7, §20, §25
     resolution  dns_cache  hops      which servers a URI means, in which order                    RFC 3263, 2782
     flow  nat                        where a message goes, and who waits for a way there          §18
+    digest  digest_server  nonces    challenges and answers, both sides                            §22, RFC 7616, 8760
     timers  transaction              the four transaction machines, as tables                     §17, RFC 6026
     transaction_layer                which of them a message belongs to
     client_request  ping             one request of ours until its final response                 §8.1.2, RFC 3263

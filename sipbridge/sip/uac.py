@@ -40,7 +40,7 @@ class OutgoingInvite(Invite):
 
     def begin(self, hop: Uri, now: float, *, transport: str | None = None, proxy: Uri | None = None) -> None:
         self._sending = self._core.send_out_of_dialog(
-            self.request, hop, self, now, credentials=self.authorizer, transport=transport, proxy=proxy
+            self.request, hop, self, now, credentials=self.digest, transport=transport, proxy=proxy
         )
 
     # commands
@@ -162,7 +162,7 @@ class OutgoingInvite(Invite):
     def _hang_up_fork(self, dialog: Dialog, now: float) -> None:
         """Another callee answered the same INVITE (§13.2.2.4). Its BYE's answer interests nobody."""
         self._core.counters["forked_answer"] += 1
-        self._core.send_in_dialog(dialog, dialog.request("BYE"), self, now, beside=self.flow)
+        self._core.send_in_dialog(dialog, dialog.request("BYE"), self, now, beside=self.flow, digest=self.digest)
 
     def _send_cancel(self, now: float) -> None:
         self._set_deadline(None)

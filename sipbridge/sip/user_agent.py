@@ -19,9 +19,10 @@ from typing import TypeAlias
 
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.client_request import Authorizer, ClientRequest
+from sipbridge.sip.client_request import ClientRequest
 from sipbridge.sip.core import Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
+from sipbridge.sip.digest import Credentials
 from sipbridge.sip.dns_cache import Kind, Record
 from sipbridge.sip.events import InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
@@ -143,7 +144,7 @@ class UserAgent:
         transport: str | None = None,
         next_hop: Uri | str | None = None,
         proxy: Uri | str | None = None,
-        credentials: Authorizer | None = None,
+        credentials: Credentials | None = None,
     ) -> OutgoingInvite:
         """Call `target`. `next_hop` is where the INVITE is sent if not to the target itself, `proxy` an outbound proxy,
         which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges.
@@ -156,7 +157,7 @@ class UserAgent:
             request.headers.add("Content-Type", SDP)
             request.body = offer
         call = OutgoingInvite(self._core, request, request.to)
-        call.authorizer = credentials
+        call.credentials = credentials
         call.begin(hop, now, transport=transport, proxy=None if proxy is None else _uri(proxy))
         return call
 
@@ -170,7 +171,7 @@ class UserAgent:
         transport: str | None = None,
         next_hop: Uri | str | None = None,
         proxy: Uri | str | None = None,
-        credentials: Authorizer | None = None,
+        credentials: Credentials | None = None,
     ) -> ClientRequest:
         """Ask whether somebody is there. `on_result` is called once, perhaps before this returns, or not at all after
         `abandon()` on what is returned. The other arguments are as those of `invite`, the errors, too."""
