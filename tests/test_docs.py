@@ -12,6 +12,7 @@ import typer.main
 
 from sipbridge.cli import app
 from sipbridge.config import load_config
+from sipbridge.sip.faults import Fault, StreamFault
 from sipbridge.tenants import CallFields, TenantDirectory, warnings
 
 ROOT = Path(__file__).parents[1]
@@ -78,3 +79,23 @@ def test_the_examples_load_and_ask_for_nothing_that_has_no_effect() -> None:
         "+15550100": "acme",
         "nobody": None,
     }
+
+
+def counters_in_the_source() -> set[str]:
+    """The names under which the SIP stack counts; those made of a fault or a status are expanded, or end in NNN."""
+    names: set[str] = set()
+    for path in (ROOT / "sipbridge" / "sip").glob("*.py"):
+        for name in re.findall(r'counters\[f?"([^"]+)"\]', path.read_text()):
+            if name.startswith("malformed_{"):
+                names |= {f"malformed_{fault}" for fault in Fault}
+            elif name.startswith("stream_{"):
+                names |= {f"stream_{fault}" for fault in StreamFault}
+            else:
+                names.add(re.sub(r"\{.*\}", "NNN", name))
+    return names
+
+
+def test_every_counter_is_documented_and_every_documented_one_is_there() -> None:
+    documented = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "counters.md").read_text(), re.MULTILINE)
+    assert len(documented) == len(set(documented))
+    assert set(documented) == counters_in_the_source()

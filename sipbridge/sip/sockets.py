@@ -183,6 +183,7 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._receive(self.flow, messages)
         if self._framer.broken is not None:
             self._counters["stream_broken"] += 1
+            self._counters[f"stream_{self._framer.broken.fault}"] += 1
             log.info("stream broken", remote=self.flow.remote, error=str(self._framer.broken))
             self._transport.close()
 
