@@ -43,7 +43,11 @@ async def _serve(provider_url: str) -> None:
         ended += 1
 
     config = Config.model_validate(
-        {"sip": {"listen": ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]}, "limits": {"max_calls": 2000}}
+        {
+            "sip": {"listen": ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]},
+            "limits": {"max_calls": 2000},
+            "trunks": [{"name": "phones", "sources": ["127.0.0.1/32"]}],
+        }
     )
     async with Gateway(config, _tenants(provider_url), on_report=count) as gateway:
         keep_start_up()

@@ -40,6 +40,11 @@ class Call:
         self.arrived_at: list[int] = []
         """When each one came, likewise."""
         self.packets = 0
+        self.first_sequence = 0
+        self.last_sequence = 0
+        """Of the RTP packets that came, counted on past 65535."""
+        self.sequence = 0
+        """How many RTP packets were sent."""
         self._phones = phones
         self._name = name
         self._target = f"sip:{user}@{phones.gateway[0]}:{phones.gateway[1]}"
@@ -48,7 +53,6 @@ class Call:
         self._rtp.setblocking(False)
         self._rtp.bind(("127.0.0.1", 0))
         stamp_arrivals(self._rtp)
-        self._sequence = 0
         self._ssrc = len(phones.calls) + 1
         self._talking = False
         invite = self._request("INVITE", 1, self._offer())
@@ -146,8 +150,8 @@ class Call:
     def _send(self, due: int) -> None:
         if not self._talking:
             return
-        self._sequence += 1
-        number = self._sequence
+        self.sequence += 1
+        number = self.sequence
         header = _HEADER.pack(0x80, 0, number & 0xFFFF, number * SAMPLES & 0xFFFFFFFF, self._ssrc)
         packet = header + self.next_payload()
         moment = now()
@@ -165,11 +169,18 @@ class Call:
             packet, moment = receive_stamped(self._rtp)
         except OSError:
             return
-        self.packets += 1
+        self._count(int.from_bytes(packet[2:4], "big"))
         if self._phones.keep_moments:
             self.arrived_at.append(moment)
         if self.on_packet is not None:
             self.on_packet(packet, moment)
+
+    def _count(self, number: int) -> None:
+        if not self.packets:
+            self.first_sequence = self.last_sequence = number
+        else:
+            self.last_sequence += (number - self.last_sequence + 0x8000 & 0xFFFF) - 0x8000
+        self.packets += 1
 
 
 class Phones:

@@ -16,6 +16,7 @@ from bench.loop import MS, Loop, now
 from bench.numbers import gaps
 from bench.phones import SAMPLES, Call, Phones
 from bench.provider import Provider, Session, Talker, audio_frame, frame
+from bench.strangers import Strangers
 
 Results = dict[str, Any]
 Tell = Callable[[str], None]
@@ -246,8 +247,68 @@ def churn(stage: Stage) -> Results:
     return {name: [first[name], second[name]] for name in first}
 
 
-def _short_calls(stage: Stage, count: int, copies: int, delta: bytes) -> Results:
-    """Fifty a second, each up for a third of a second with sound both ways."""
+def rush(stage: Stage) -> Results:
+    """`calls` in `seconds`, after two seconds of the same to warm up."""
+    delta = audio_frame("reply", "item", speech(stage.user, sounds.SPEECH_HZ, 100))
+    rate = stage.calls / stage.seconds
+    _short_calls(stage, int(2 * rate), 1, delta, rate)
+    stage.tell("begin")
+    results = _short_calls(stage, stage.calls, 1, delta, rate)
+    stage.tell("end")
+    return results
+
+
+def strays(stage: Stage) -> Results:
+    """Calls with sound both ways; then, beside them, what scanners send: requests from sources that nobody knows."""
+    payload = sounds.mu_law(sounds.tone(sounds.SPEECH_HZ, 20, 8000))
+    delta = audio_frame("reply", "item", speech(stage.user, sounds.SPEECH_HZ, 100))
+    sessions: list[Session] = []
+
+    def prepare(call: Call, session: Session) -> None:
+        call.next_payload = lambda: payload
+        call.talk(len(sessions) * _FRAME // stage.calls)
+        sessions.append(session)
+        Talker(stage.loop, session, delta)
+
+    warm = stage.set_up(stage.calls, 50, prepare)
+    stage.loop.run_for(1)
+    stage.tear_down(warm)
+    stage.phones.calls.clear()
+    stage.loop.run_for(0.5)
+    stage.tell("idle")
+    calls = stage.set_up(stage.calls, 50, prepare)
+    stage.loop.run_for(1)
+    stage.tell("quiet")
+    stage.loop.run_for(3)
+    stage.phones.keep_moments = True
+    stage.phones.lateness.clear()
+    strangers = Strangers(stage.loop, stage.phones.gateway, 5000)
+    stage.tell("begin")
+    stage.loop.run_for(stage.seconds)
+    stage.tell("end")
+    strangers.stop()
+    stage.loop.run_for(0.5)
+    stage.phones.keep_moments = False
+    sent_up = sum(call.sequence for call in calls)
+    received_up = sum(session.audio_messages for session in sessions[-len(calls) :])
+    stage.tear_down(calls)
+    stage.loop.run_for(0.5)
+    stage.tell("settled")
+    return {
+        "gaps": [gap for call in calls for gap in gaps(call.arrived_at)],
+        "lateness": list(stage.phones.lateness),
+        "strays": strangers.sent,
+        "answers": strangers.answers,
+        "sent_down": sum(call.last_sequence - call.first_sequence + 1 for call in calls),
+        "lost_down": sum(call.last_sequence - call.first_sequence + 1 - call.packets for call in calls),
+        "sent_up": sent_up,
+        # The last of a call are still on their way when it is hung up.
+        "lost_up": max(0, sent_up - received_up - 3 * len(calls)),
+    }
+
+
+def _short_calls(stage: Stage, count: int, copies: int, delta: bytes, rate: float = 50) -> Results:
+    """So many a second, each up for a third of a second with sound both ways."""
     provider, loop = stage.provider, stage.loop
     calls: list[Call] = []
     connections = provider.connections
@@ -269,10 +330,10 @@ def _short_calls(stage: Stage, count: int, copies: int, delta: bytes) -> Results
         call.on_answer, call.on_end = answered, over
         calls.append(call)
         if len(calls) < count:
-            loop.at(due + 20 * MS, dial)
+            loop.at(due + int(1e9 / rate), dial)
 
     loop.after(0, dial)
-    loop.run_until(lambda: ended == count, count / 50 + 10)
+    loop.run_until(lambda: ended == count, count / rate + 10)
     loop.run_for(0.5)
     stage.phones.calls.clear()
     failures = [call.failure for call in calls if call.failure]
@@ -289,4 +350,6 @@ SCENARIOS: dict[str, Callable[[Stage], Results]] = {
     "latency": latency,
     "flush": flush,
     "churn": churn,
+    "rush": rush,
+    "strays": strays,
 }

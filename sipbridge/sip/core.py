@@ -9,14 +9,15 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
+from sipbridge.sip.client_request import Authorizer, ClientRequest, Hop, ListedHops, Prepare
 from sipbridge.sip.dialog import Dialog, DialogId
 from sipbridge.sip.events import SipEvent
 from sipbridge.sip.flow import Address, Flow, FlowTable, response_target, target_of
-from sipbridge.sip.headers import Via
+from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.timers import Schedule, Timers
 from sipbridge.sip.transaction import ClientTransaction, ServerTransaction
@@ -91,22 +92,54 @@ class Core:
     # requests and responses
 
     def send_request(self, request: Request, flow: Flow, user: TransactionUser, now: float) -> ClientTransaction:
-        """Send a request by a flow, in a transaction of its own."""
-        self._address_request(request, flow)
+        """Send a request by a flow, in a transaction of its own, and no more than that."""
+        self.address_request(request, flow)
         return self.transactions.request(request, flow, user, now)
 
     def send_in_dialog(
-        self, dialog: Dialog, request: Request, user: TransactionUser, now: float, *, beside: Flow | None
-    ) -> None:
-        """Send a request of a dialog to its next hop; `user` hears of a failure as of any other (503)."""
+        self,
+        dialog: Dialog,
+        request: Request,
+        user: TransactionUser,
+        now: float,
+        *,
+        beside: Flow | None,
+        authorizer: Authorizer | None = None,
+    ) -> ClientRequest:
+        """Send a request of a dialog to its next hop, until its final response (`client_request.py`); `user` hears of a
+        failure as of any other (503). Challenges are answered with the credentials of the dialog's call."""
+        if authorizer is None and (found := self.dialogs.get(dialog.id)) is not None:
+            authorizer = found[1].authorizer
+        hops = ListedHops(self._dialog_hops(dialog, beside))
+        sending = ClientRequest(self, request, user, hops, authorizer=authorizer, dialog=dialog, beside=beside)
+        sending.begin(now)
+        return sending
 
-        def found(flow: Flow | None, now: float) -> None:
-            if flow is None:
-                user.request_failed(request, 503, now)
-            else:
-                self.send_request(request, flow, user, now)
+    def send_out_of_dialog(
+        self,
+        request: Request,
+        hop: Uri,
+        user: TransactionUser,
+        now: float,
+        *,
+        credentials: Authorizer | None = None,
+        transport: str | None = None,
+        proxy: Uri | None = None,
+        prepare: Prepare | None = None,
+    ) -> ClientRequest:
+        """Send a request outside any dialog until its final response: an INVITE, REGISTER, OPTIONS, MESSAGE.
 
-        self.find_next_hop(dialog, found, now, beside=beside)
+        It goes to `hop`, by `transport` unless the URI says another; with `proxy`, an outbound proxy, it goes there,
+        which a Route tells (§8.1.2). A request that has Route fields already goes to the first of them. `request` is
+        complete but for Via, User-Agent and an INVITE's Contact; `prepare` may set what else depends on the flow.
+        """
+        if proxy is not None:
+            request.headers.prepend("Route", str(NameAddr("", replace(proxy, params={**proxy.params, "lr": None}))))
+        next_hop = request.routes[0].uri if "Route" in request.headers else hop
+        hops = ListedHops([target_of(next_hop, transport)])
+        sending = ClientRequest(self, request, user, hops, authorizer=credentials, prepare=prepare)
+        sending.begin(now)
+        return sending
 
     def send_ack(
         self, dialog: Dialog, ack: Request, sent: Callable[[Flow, bytes], None], now: float, *, beside: Flow | None
@@ -117,7 +150,7 @@ class Core:
             if flow is None:
                 self.counters["ack_undeliverable"] += 1
                 return
-            self._address_request(ack, flow)
+            self.address_request(ack, flow)
             data = ack.serialize()
             self.transmit(flow, data, None, now)
             sent(flow, data)
@@ -127,12 +160,19 @@ class Core:
     def find_next_hop(
         self, dialog: Dialog, found: Callable[[Flow | None, float], None], now: float, *, beside: Flow | None
     ) -> None:
+        first = self._dialog_hops(dialog, beside)[0]
+        if isinstance(first, Flow):
+            found(first, now)
+        else:
+            self.flows.find(first, found, now, beside=beside)
+
+    def _dialog_hops(self, dialog: Dialog, beside: Flow | None) -> list[Hop]:
+        hops: list[Hop] = [target_of(dialog.next_hop())]
         # A peer that connected to us and did not name a proxy is reached by that connection while it lives: the
         # address in the Contact of a phone behind NAT, or with TCP in general, is often one nobody listens on.
         if beside is not None and beside.reliable and not dialog.route_set and self.flows.is_open(beside):
-            found(beside, now)
-        else:
-            self.flows.find(target_of(dialog.next_hop()), found, now, beside=beside)
+            hops.insert(0, beside)
+        return hops
 
     def respond(self, transaction: ServerTransaction, response: Response, now: float) -> None:
         self.sign(response)
@@ -166,15 +206,19 @@ class Core:
         transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
         return f"<sip:{user}{_host_port(self.address(flow))}{transport}>"
 
-    def _address_request(self, request: Request, flow: Flow) -> None:
-        """Via and Contact, which depend on the flow. A CANCEL comes with the Via of its INVITE (§9.1)."""
+    def address_request(self, request: Request, flow: Flow) -> None:
+        """Via with a new branch, and Contact, which depend on the flow. A CANCEL keeps the Via of its INVITE (§9.1)."""
         headers = request.headers
         if request.method in ("INVITE", "REFER"):
             headers.set("Contact", self.contact(flow))
         headers.set("User-Agent", self.identity.product)
-        if "Via" not in headers:
-            branch = f"{MAGIC_COOKIE}{self.new_token()}"
-            via = f"SIP/2.0/{flow.transport.upper()} {_host_port(self.address(flow))};rport;branch={branch}"
+        if request.method == "CANCEL":
+            return
+        branch = f"{MAGIC_COOKIE}{self.new_token()}"
+        via = f"SIP/2.0/{flow.transport.upper()} {_host_port(self.address(flow))};rport;branch={branch}"
+        if "Via" in headers:
+            headers.set("Via", via)
+        else:
             headers.prepend("Via", via)
 
     # calls

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.answer import PendingAnswer
 from sipbridge.sip.body import SDP, session_description
+from sipbridge.sip.client_request import Authorizer
 from sipbridge.sip.dialog import Dialog, Order
 from sipbridge.sip.events import (
     Acknowledged,
@@ -62,6 +63,8 @@ class Invite:
         """Ours as callee; as caller that of the peer who answered."""
         self.flow = flow
         """Where the peer's last request came from, or ours went."""
+        self.authorizer: Authorizer | None = None
+        """What answers the challenges that requests in this call's dialogs meet."""
         self._core = core
         self._answer: PendingAnswer | None = None
         self._reinvite: tuple[Request, ServerTransaction] | None = None

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from sipbridge.sip.body import session_description
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import Answered, EndCause, Progress
-from sipbridge.sip.flow import Flow, Target
-from sipbridge.sip.headers import NameAddr
+from sipbridge.sip.flow import Flow
+from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.invite import CallState, Invite, reason_header_of
-from sipbridge.sip.message import Headers, Request, Response
-from sipbridge.sip.transaction import ClientTransaction
+from sipbridge.sip.message import Request, Response
 
 if TYPE_CHECKING:
+    from sipbridge.sip.client_request import ClientRequest
     from sipbridge.sip.core import Core
 
 
@@ -30,18 +30,18 @@ class OutgoingInvite(Invite):
 
     def __init__(self, core: Core, request: Request, remote_party: NameAddr) -> None:
         super().__init__(core, request, remote_party, None)
-        self._transaction: ClientTransaction | None = None
+        self._sending: ClientRequest | None = None
         self._final = False
         """The INVITE has had its final response, or never will."""
         self._early: dict[str, Dialog] = {}
         self._acks: dict[str, tuple[Flow, bytes] | None] = {}
         """By the callee's tag; None while there is no flow yet to send it by."""
-        self._provisional = False
-        self._cancel_wanted = False
         self._deadline: float | None = None
 
-    def begin(self, target: Target, now: float) -> None:
-        self._core.flows.find(target, self._flow_found, now)
+    def begin(self, hop: Uri, now: float, *, transport: str | None = None, proxy: Uri | None = None) -> None:
+        self._sending = self._core.send_out_of_dialog(
+            self.request, hop, self, now, credentials=self.authorizer, transport=transport, proxy=proxy
+        )
 
     # commands
 
@@ -51,12 +51,7 @@ class OutgoingInvite(Invite):
             return
         self._bye_reason = reason_header
         self._end(EndCause.CANCELLED, None, "cancelled here", now)
-        if self._transaction is None:
-            self._forget()  # it was never sent
-        elif self._provisional:
-            self._send_cancel(now)
-        else:
-            self._cancel_wanted = True  # §9.1: not before a provisional response
+        self._send_cancel(now)
 
     def hang_up(self, now: float, reason_header: str | None = None) -> None:
         if self.state is CallState.CONFIRMED:
@@ -72,7 +67,10 @@ class OutgoingInvite(Invite):
     def receive_response(self, request: Request, response: Response, now: float) -> None:
         if request is not self.request:
             super().receive_response(request, response, now)
-        elif response.status < 200:
+            return
+        if self._sending is not None:
+            self.flow = self._sending.flow
+        if response.status < 200:
             self._receive_provisional(response, now)
         elif response.status < 300:
             self._receive_success(response, now)
@@ -87,20 +85,7 @@ class OutgoingInvite(Invite):
         else:
             self._finish(EndCause.FLOW_FAILED, status, "the peer could not be reached", now)
 
-    def _flow_found(self, flow: Flow | None, now: float) -> None:
-        if self.state is CallState.ENDED:
-            return
-        if flow is None:
-            self._finish(EndCause.FLOW_FAILED, 503, "the peer could not be reached", now)
-            return
-        self.flow = flow
-        self._transaction = self._core.send_request(self.request, flow, self, now)
-
     def _receive_provisional(self, response: Response, now: float) -> None:
-        self._provisional = True
-        if self._cancel_wanted:
-            self._cancel_wanted = False
-            self._send_cancel(now)
         if self.state is CallState.ENDED:
             return
         self._set_deadline(now + self._core.timers.c)
@@ -150,11 +135,6 @@ class OutgoingInvite(Invite):
     def handle_timer(self, now: float) -> None:
         if self._deadline is None or now < self._deadline:
             super().handle_timer(now)
-        elif self.state is CallState.ENDED:
-            # §9.1: 64*T1 after the CANCEL the INVITE counts as cancelled, whether its 487 came or not.
-            assert self._transaction is not None
-            self._core.transactions.abandon(self._transaction)
-            self._forget()
         else:
             self._set_deadline(None)
             self._bye_reason = None
@@ -185,19 +165,9 @@ class OutgoingInvite(Invite):
         self._core.send_in_dialog(dialog, dialog.request("BYE"), self, now, beside=self.flow)
 
     def _send_cancel(self, now: float) -> None:
-        """CANCEL goes the way of its INVITE, with its branch (§9.1)."""
-        assert self.flow is not None
-        invite = self.request.headers
-        headers = Headers()
-        for name in ("Via", "Max-Forwards", "From", "To", "Call-ID"):
-            headers.add(name, invite.get(name) or "")
-        headers.add("CSeq", f"{self.request.cseq.number} CANCEL")
-        for route in invite.get_all("Route"):
-            headers.add("Route", route)
-        if self._bye_reason is not None:
-            headers.add("Reason", self._bye_reason)
-        self._core.send_request(Request("CANCEL", self.request.uri, headers, b""), self.flow, self, now)
-        self._set_deadline(now + self._core.timers.transaction_timeout)
+        self._set_deadline(None)
+        if self._sending is None or not self._sending.cancel(now, self._bye_reason):
+            self._forget()  # it was never sent
 
     def _finish(self, cause: EndCause, status: int, reason: str, now: float, *, header: str | None = None) -> None:
         """The INVITE came to nothing."""

@@ -15,19 +15,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Sized
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeAlias
 
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.body import SDP, session_description
+from sipbridge.sip.client_request import Authorizer
 from sipbridge.sip.core import Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
 from sipbridge.sip.events import InviteReceived, SipEvent
-from sipbridge.sip.flow import Address, Flow, Target, Transport, target_of
+from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
 from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, Refusal, screen
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
+
+Trace: TypeAlias = Callable[[Flow, bool, bytes], None]
 
 
 class UserAgent:
@@ -42,6 +46,8 @@ class UserAgent:
         self._core = Core(new_token, identity or Identity(), timers or Timers())
         self.unavailable: int | None = None
         """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
+        self.trace: Trace | None = None
+        """Is shown every message, whether it was sent, and by which flow (`ladder.py`)."""
 
     # receiving
 
@@ -51,6 +57,8 @@ class UserAgent:
         if not data.strip(b"\r\n\0 "):
             self.counters["keepalive"] += 1  # RFC 5626 §3.5.1, and what some phones send instead
             return
+        if self.trace is not None:
+            self.trace(flow, False, data)
         try:
             message = parse_message(data)
         except SipParseError as error:
@@ -88,6 +96,9 @@ class UserAgent:
 
     def messages_to_send(self) -> list[tuple[Flow, bytes]]:
         messages, self._core.messages = self._core.messages, []
+        if self.trace is not None:
+            for flow, data in messages:
+                self.trace(flow, True, data)
         return messages
 
     def next_event(self) -> SipEvent | None:
@@ -115,15 +126,18 @@ class UserAgent:
         now: float,
         to: NameAddr | str | None = None,
         headers: Iterable[tuple[str, str]] = (),
-        transport: Transport = "udp",
+        transport: str | None = None,
         next_hop: Uri | str | None = None,
+        proxy: Uri | str | None = None,
+        credentials: Authorizer | None = None,
     ) -> OutgoingInvite:
-        """Call `target`. `next_hop` is where the INVITE is sent if not to the target itself; a tel URI needs one.
+        """Call `target`. `next_hop` is where the INVITE is sent if not to the target itself, `proxy` an outbound proxy,
+        which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
         uri = _uri(target)
-        hop = uri if next_hop is None else _uri(next_hop)
+        hop = _uri(proxy or next_hop or uri)
         if hop.scheme not in ("sip", "sips"):
             raise LocalProtocolError(f"{uri.scheme} URI without a next hop")
         tag = self._core.new_token()
@@ -142,7 +156,8 @@ class UserAgent:
             fields.add("Content-Type", SDP)
         request = Request("INVITE", str(request_uri(uri)), fields, offer)
         call = OutgoingInvite(self._core, request, request.to)
-        call.begin(target_of(hop, transport), now)
+        call.authorizer = credentials
+        call.begin(hop, now, transport=transport, proxy=None if proxy is None else _uri(proxy))
         return call
 
     # looking in
