@@ -51,7 +51,7 @@ def _screen(request: Request) -> Refusal | None:
     scheme, colon, _ = request.uri.partition(":")
     if not colon or scheme.lower() not in _SCHEMES:
         return Refusal(416)
-    _ = request.request_uri
+    _ = request.request_uri, request.max_forwards
     if method != "CANCEL" and request.require:  # §8.2.2.3: to be ignored in CANCEL
         return Refusal(420, (("Unsupported", ", ".join(request.require)),))
     if method == "INVITE":
