@@ -7,15 +7,16 @@ needs no more than itself: the core calls `wake`, and the four steps follow in t
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Self
 
 import structlog
 
+from sipbridge.sip.dns import DnsResolver
+from sipbridge.sip.dns_cache import DnsNeeded, Kind
 from sipbridge.sip.events import SipEvent
-from sipbridge.sip.flow import Address, Flow, FlowNeeded, ResolveNeeded, Target, Transport
+from sipbridge.sip.flow import Address, Flow, FlowNeeded, Target, Transport
 from sipbridge.sip.sockets import StreamLimits, TcpConnection, UdpSocket, address_towards, parse_listen
 from sipbridge.sip.user_agent import UserAgent
 
@@ -39,12 +40,14 @@ class SipTransport:
         admit: Callable[[Flow], bool],
         clock: Callable[[], float],
         limits: StreamLimits,
+        resolver: DnsResolver,
     ) -> None:
         self._user_agent = user_agent
         self._on_event = on_event
         self._admit = admit
         self._clock = clock
         self._limits = limits
+        self._resolver = resolver
         self._loop = asyncio.get_running_loop()
         self.addresses: list[tuple[Transport, Address]] = []
         """Where it listens, in the order asked for, with the ports that were really bound."""
@@ -69,16 +72,17 @@ class SipTransport:
         admit: Callable[[Flow], bool] = admit_all,
         clock: Callable[[], float] = time.monotonic,
         limits: StreamLimits | None = None,
+        resolver: DnsResolver | None = None,
     ) -> Self:
         """Listen at URLs such as `udp://127.0.0.1:5060`; port 0 takes any.
 
         `on_event` is called from the loop and must not block; commands on calls may be given from it. It never sees
-        FlowNeeded and ResolveNeeded, which are served here. `admit` decides, before anything is parsed, whether a
+        FlowNeeded and DnsNeeded, which are served here. `admit` decides, before anything is parsed, whether a
         source may speak at all; who may not gets silence and is counted.
 
         Raises OSError where an address can't be bound, ValueError for a URL that is none.
         """
-        self = cls(user_agent, on_event, admit, clock, limits or StreamLimits())
+        self = cls(user_agent, on_event, admit, clock, limits or StreamLimits(), resolver or DnsResolver())
         try:
             for url in listen:
                 try:
@@ -242,8 +246,8 @@ class SipTransport:
         match event:
             case FlowNeeded(target):
                 self._start(self._connect(target))
-            case ResolveNeeded(target):
-                self._start(self._resolve(target))
+            case DnsNeeded(name, kind):
+                self._start(self._look_up(name, kind))
             case _:
                 try:
                     self._on_event(event)
@@ -269,6 +273,8 @@ class SipTransport:
 
     async def _connect(self, target: Target) -> None:
         try:
+            if target.transport != "tcp":
+                raise OSError(f"no way to open a connection over {target.transport}")
             async with asyncio.timeout(self._limits.connect_seconds):
                 _, connection = await self._loop.create_connection(self._own_connection, target.host, target.port)
             if not connection.admitted or connection.flow not in self._connections:
@@ -279,13 +285,7 @@ class SipTransport:
             self._user_agent.flow_opened(target, connection.flow, self._clock())
         self.flush()
 
-    async def _resolve(self, target: Target) -> None:
-        try:
-            async with asyncio.timeout(self._limits.connect_seconds):
-                found = await self._loop.getaddrinfo(
-                    target.host, target.port, type=socket.SOCK_DGRAM, family=socket.AF_INET
-                )
-        except (OSError, UnicodeError):  # the latter for names that IDNA refuses
-            found = []
-        self._user_agent.resolved(target, [str(sockaddr[0]) for *_, sockaddr in found], self._clock())
+    async def _look_up(self, name: str, kind: Kind) -> None:
+        answer = await self._resolver.query(name, kind)
+        self._user_agent.dns_answered(name, kind, answer.records, answer.ttl, self._clock(), error=answer.error)
         self.flush()
