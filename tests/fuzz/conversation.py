@@ -11,9 +11,10 @@ from collections.abc import Callable, Hashable
 from random import Random
 
 from sipbridge.errors import LocalProtocolError, SipParseError
+from sipbridge.sip.dns_cache import DnsNeeded, Naptr, Record, Srv
 from sipbridge.sip.events import Answered, CallEnded, InviteReceived, ReferAccepted, ReinviteReceived
-from sipbridge.sip.flow import Flow, FlowNeeded, ResolveNeeded
-from sipbridge.sip.invite import Invite
+from sipbridge.sip.flow import Flow, FlowNeeded
+from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.message import Request, Response, parse_message
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
@@ -48,7 +49,24 @@ _FIELDS = (
     "Record-Route: <sip:192.0.2.7;lr>",
     "Expires: 1",
 )
+_TARGETS = (
+    f"sip:bob@{PEER[0]}:{PEER[1]}",
+    f"sip:bob@{PEER[0]}:{PEER[1]}",
+    f"sip:bob@{PEER[0]};transport=tcp",
+    "sip:bob@bob.example.com",
+    "sip:bob@bob.example.com;transport=tcp",
+    "sips:bob@bob.example.com",
+    "sip:bob@[2001:db8::2]:5080",
+)
 _METHODS = ("ACK", "ACK", "BYE", "CANCEL", "INVITE", "UPDATE", "PRACK", "INFO", "NOTIFY", "REFER", "OPTIONS", "MESSAGE")
+_RECORDS: tuple[Record, ...] = (
+    "192.0.2.2", "192.0.2.2", "2001:db8::2", "not an address", "", "::ffff:192.0.2.2", "0.0.0.0",
+    Srv(0, 0, 5060, "a.example.com"), Srv(1, 65535, 5060, "b.example.com"), Srv(0, 0, 0, "."),
+    Srv(0, 1, 65535, "x" * 300),
+    Srv(0, 1, 5060, "bob.example.com"), Srv(0, 1, 5060, "192.0.2.2"), Srv(65535, 65535, 65535, "\udcff"),
+    Naptr(1, 1, "s", "SIP+D2U", "_sip._udp.example.com"), Naptr(1, 1, "S", "SIPS+D2T", "_sips._tcp.example.com."),
+    Naptr(0, 0, "s", "SIP+D2T", "."), Naptr(0, 0, "u", "E2U+sip", ""), Naptr(1, 1, "s", "SIP+D2U", "bob.example.com"),
+)  # fmt: skip
 _MOST_STEPS = 60
 _END = 100_000.0
 
@@ -69,6 +87,7 @@ class Conversation:
         """By the peer, that may come again."""
         self.responses: list[Response] = []
         self.sequence = 1
+        self.asked = 0
         self.ended: set[Invite] = set()
         self.told: set[str] = set()
 
@@ -82,7 +101,8 @@ class Conversation:
     def run(self) -> Hashable:
         steps: tuple[Callable[[], None], ...] = (
             self.peer_invites, self.peer_requests, self.peer_requests, self.peer_answers, self.peer_answers,
-            self.peer_repeats, self.we_command, self.we_command, self.we_call, self.time_passes, self.noise,
+            self.all_cooperate, self.all_cooperate, self.all_cooperate, self.peer_repeats, self.we_command,
+            self.we_command, self.we_call, self.time_passes, self.noise,
         )  # fmt: skip
         for _ in range(_MOST_STEPS):
             step = steps[self.decide(len(steps))]
@@ -92,6 +112,22 @@ class Conversation:
             self._collect()
         self._finish()
         return frozenset(self.told), frozenset(self.wire.user_agent.counters)
+
+    def all_cooperate(self) -> None:
+        """What should come next, so that calls get far: an answer, its ACK, and to our requests a 200."""
+        call, now = self.calls[-1] if self.calls else None, self.wire.now
+        if isinstance(call, IncomingInvite) and call.state in (CallState.INVITED, CallState.RINGING):
+            call.answer(ANSWER, now)
+        elif call is not None:
+            call.accept_reinvite(ANSWER, now)
+        self._collect()
+        answers = [
+            response for response in self.responses if response.cseq.method == "INVITE" and response.status == 200
+        ]
+        if answers:
+            self._request_about("ACK", answers[-1])
+        if self.requests:
+            self.wire.user_agent.receive(answer_to(self.requests[-1], 200, body=ANSWER), UDP, now)
 
     # --- the peer ---------------------------------------------------------------------------------
 
@@ -106,7 +142,9 @@ class Conversation:
         if not known:
             self._say(request(method, headers=self._fields()))
             return
-        about = known[self.decide(len(known))]
+        self._request_about(method, known[self.decide(len(known))])
+
+    def _request_about(self, method: str, about: Response) -> None:
         self.sequence += self.decide(3)
         same = method in ("ACK", "CANCEL")
         self._say(
@@ -146,7 +184,7 @@ class Conversation:
         self.wire.user_agent.receive(data, self._flow(), self.wire.now)
 
     def _fields(self) -> list[str]:
-        return [field for field in _FIELDS if self.decide(8) == 0]
+        return [field for field in _FIELDS if self.decide(8) == 0] if self.decide(3) == 0 else []
 
     def _flow(self) -> Flow:
         return (UDP, UDP, TCP)[self.decide(3)]
@@ -156,7 +194,7 @@ class Conversation:
     def we_call(self) -> None:
         self.calls.append(
             self.wire.user_agent.invite(
-                f"sip:bob@{PEER[0]}:{PEER[1]}" + ("", ";transport=tcp")[self.decide(2)],
+                _TARGETS[self.decide(len(_TARGETS))],
                 from_="<sip:us@example.com>",
                 offer=OFFER,
                 now=self.wire.now,
@@ -241,8 +279,12 @@ class Conversation:
                     user_agent.flow_failed(target, "refused", now)
                 else:
                     user_agent.flow_opened(target, TCP, now)
-            case ResolveNeeded(target):
-                user_agent.resolved(target, ["192.0.2.2"] if self.decide(2) else [], now)
+            case DnsNeeded(name, kind):
+                self.asked += 1
+                assert self.asked < 500, "DNS is asked without end"
+                records = [_RECORDS[self.decide(len(_RECORDS))] for _ in range(self.decide(4))]
+                error = None if records or self.decide(2) else "SERVFAIL"
+                user_agent.dns_answered(name, kind, records, float(self.decide(256)), now, error=error)
             case InviteReceived(call=call):
                 self.calls.append(call)
             case CallEnded(call=call):
