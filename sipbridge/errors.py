@@ -2,9 +2,12 @@
 
     SipbridgeError
     ├── ConfigError                 the configuration is wrong: file, line and key
+    ├── CallNotPlacedError          a call that was asked of us and that we do not make: no trunk, no budget
     ├── SipError
     │   ├── SipParseError           a peer sent something that is no valid SIP message (RFC 3261 §21.4)
     │   ├── StreamFramingError      a SIP byte stream that can no longer be framed: close it (§18.3)
+    │   ├── TlsError                a TLS connection that fails, or a certificate of somebody else
+    │   │   └── TlsFileError        a certificate, key or CA file that cannot be used
     │   └── LocalProtocolError      we asked the stack for something the RFC does not allow now: our bug
     ├── MediaError
     │   ├── SdpError                an offer or answer that cannot be used (RFC 3264, 8866)
@@ -35,6 +38,13 @@ class ConfigError(SipbridgeError):
     """A configuration that cannot be used; the message names file, line and key."""
 
     label = "config"
+
+
+class CallNotPlacedError(SipbridgeError):
+    """We were asked to call and do not: nothing has left the house."""
+
+    sip_status = 403
+    label = "call_not_placed"
 
 
 class SipError(SipbridgeError):
@@ -78,6 +88,22 @@ class StreamFramingError(SipError):
     def __init__(self, message: str, *, fault: str = "other") -> None:
         super().__init__(message)
         self.fault = fault
+
+
+class TlsError(SipError):
+    """TLS with this peer can't be: its certificate, its name, or what it sends."""
+
+    label = "tls"
+
+
+class TlsFileError(TlsError):
+    """A file of ours that can't be used; `key` is its name in `sip.tls`."""
+
+    label = "tls_file"
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class LocalProtocolError(SipError):

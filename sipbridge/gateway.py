@@ -29,10 +29,11 @@ from sipbridge.media.stream import MediaStream
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
+from sipbridge.sip.admission import LOOPBACK, Admission, source_address
 from sipbridge.sip.core import Identity
 from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import InviteReceived, SipEvent
-from sipbridge.sip.flow import Flow, FlowNeeded
+from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.headers import readable
 from sipbridge.sip.message import Request
 from sipbridge.sip.transport import SipTransport
@@ -70,6 +71,11 @@ class Gateway:
         self._all_over = asyncio.Event()
         self._all_over.set()
         self.trunk_of = lru_cache(maxsize=4096)(self._find_trunk)
+        networks = [network for trunk in config.trunks for network in trunk.sources]
+        # Asked before the SIP parser. With `forbid`, strangers get an answer, within a budget: see `_invited`.
+        self.admission = Admission(
+            networks if config.trunks else LOOPBACK, strangers=config.sip.unknown_sources == "forbid"
+        )
 
     async def __aenter__(self) -> Self:
         """Open every listener. Raises `OSError` where an address cannot be had."""
@@ -89,7 +95,11 @@ class Gateway:
             self._engine = MediaEngine(settings, clock=self._clock)
             stack.callback(self._engine.shut_down)
             self.transport = await SipTransport.open(
-                self.user_agent, config.sip.listen, on_event=self._sip_event, admit=self._admit, clock=self._clock
+                self.user_agent,
+                config.sip.listen,
+                on_event=self._sip_event,
+                admission=self.admission,
+                clock=self._clock,
             )
             stack.push_async_callback(self.transport.close)
             self._group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -127,17 +137,13 @@ class Gateway:
 
     def _find_trunk(self, address: str) -> str | None:
         """The trunk that this address belongs to; the empty name for loopback while no trunk is configured."""
-        source = ipaddress.ip_address(address)
+        source = source_address(address)
         if not self._config.trunks:
             return "" if source.is_loopback else None
         for trunk in self._config.trunks:
             if any(source in ipaddress.ip_network(network) for network in trunk.sources):
                 return trunk.name
         return None
-
-    def _admit(self, flow: Flow) -> bool:
-        """Asked before the SIP parser. With `forbid`, strangers get an answer: see `_invited`."""
-        return self._config.sip.unknown_sources == "forbid" or self.trunk_of(flow.remote[0]) is not None
 
     # --- events -----------------------------------------------------------------------------------
 

@@ -79,6 +79,8 @@ class Core:
         peers get wrong in ACK."""
         self.messages: list[tuple[Flow, bytes]] = []
         self.events: deque[SipEvent] = deque()
+        self.flow_users: list[Callable[[Flow], bool]] = []
+        """Who else may need a connection that is silent: a registration, a binding."""
         self._secret = new_token().encode()
         self._seen_as: dict[tuple[Address, str], Address] = {}
 
@@ -321,6 +323,9 @@ class Core:
 
     def add_dialog(self, dialog: Dialog, call: Invite) -> None:
         self.dialogs[dialog.id] = (dialog, call)
+
+    def needs(self, flow: Flow) -> bool:
+        return any(call.flow == flow for call in self.calls) or any(user(flow) for user in self.flow_users)
 
     def remove_dialog(self, dialog: Dialog) -> None:
         self.dialogs.pop(dialog.id, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from typing import Protocol
 
 from sipbridge.errors import StreamFramingError
 from sipbridge.sip.faults import StreamFault
@@ -26,6 +27,26 @@ class Keepalive(Enum):
     """A double CRLF: to be answered with a single one (RFC 5626 §3.5.1)."""
 
 
+class Framer(Protocol):
+    """What cuts a connection's incoming octets into messages, and puts ours into what the connection carries."""
+
+    broken: StreamFramingError | None
+    ended: bool
+
+    @property
+    def pending(self) -> bool: ...
+
+    def feed(self, data: bytes) -> list[bytes | Keepalive]: ...
+
+    def wrap(self, message: bytes) -> bytes: ...
+
+    def data_to_send(self) -> bytes: ...
+
+    def close(self) -> None: ...
+
+    def take_pong(self) -> bool: ...
+
+
 class StreamFramer:
     """One connection's incoming octets, cut into messages.
 
@@ -37,6 +58,8 @@ class StreamFramer:
     def __init__(self, max_headers: int = 65_536, max_body: int = 65_536) -> None:
         self.broken: StreamFramingError | None = None
         """Why this stream can be framed no more; every further `feed` raises it."""
+        self.ended = False
+        self._line_ends = 0
         self._max_headers = max_headers
         self._max_body = max_body
         self._buffer = bytearray()
@@ -66,6 +89,27 @@ class StreamFramer:
             raise self.broken
         return found
 
+    def wrap(self, message: bytes) -> bytes:
+        return message
+
+    def data_to_send(self) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        pass
+
+    def take_pong(self) -> bool:
+        """Whether a single CRLF, the answer to a ping of ours, has come since this was asked last.
+
+        One that has nothing behind it yet may be half of a ping: ask when an answer would have come, not before.
+        """
+        answered = self._line_ends > 0
+        self._line_ends = 0
+        if self._buffer == b"\r\n":
+            self._buffer.clear()
+            answered = True
+        return answered
+
     def _next(self) -> bytes | Keepalive | None:
         buffer = self._buffer
         if self._frame_length is None:
@@ -76,6 +120,7 @@ class StreamFramer:
                 if len(buffer) < 4 and b"\r\n".startswith(buffer[2:]):
                     return None  # one CRLF, or half of two
                 del buffer[:2]  # §7.5: ignore line ends before the start line
+                self._line_ends += 1
             if not self._find_head():
                 return None
         length = self._frame_length

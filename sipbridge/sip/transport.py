@@ -13,21 +13,21 @@ from typing import Self
 
 import structlog
 
+from sipbridge.errors import TlsError
+from sipbridge.sip.admission import Admission
+from sipbridge.sip.connection import StreamLimits
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded, Kind
 from sipbridge.sip.events import SipEvent
 from sipbridge.sip.flow import Address, Flow, FlowNeeded, Target, Transport
-from sipbridge.sip.sockets import StreamLimits, TcpConnection, UdpSocket, address_towards, parse_listen
+from sipbridge.sip.sockets import UdpSocket, address_towards, parse_listen
+from sipbridge.sip.streams import Streams
+from sipbridge.sip.tls import TlsContexts, TlsSettings
 from sipbridge.sip.user_agent import UserAgent
 
 log = structlog.get_logger(__name__)
 
-_CLOSE_SECONDS = 1.0
-_STREAM_BUFFER = 16_384
-
-
-def admit_all(flow: Flow) -> bool:
-    return True
+_EVERYBODY = ("0.0.0.0/0", "::/0")
 
 
 class SipTransport:
@@ -37,24 +37,34 @@ class SipTransport:
         self,
         user_agent: UserAgent,
         on_event: Callable[[SipEvent], None],
-        admit: Callable[[Flow], bool],
+        admission: Admission,
         clock: Callable[[], float],
         limits: StreamLimits,
         resolver: DnsResolver,
+        tls: TlsContexts,
     ) -> None:
         self._user_agent = user_agent
         self._on_event = on_event
-        self._admit = admit
+        self._admission = admission
         self._clock = clock
         self._limits = limits
         self._resolver = resolver
         self._loop = asyncio.get_running_loop()
+        self.tls = tls
+        """The certificates in force."""
         self.addresses: list[tuple[Transport, Address]] = []
         """Where it listens, in the order asked for, with the ports that were really bound."""
         self._udp: dict[Address, UdpSocket] = {}
-        self._servers: list[asyncio.Server] = []
-        self._connections: dict[Flow, TcpConnection] = {}
-        self._stream_buffer = bytearray(_STREAM_BUFFER)
+        self._streams = Streams(
+            limits,
+            user_agent.counters,
+            admission,
+            tls,
+            clock,
+            receive=self._messages_received,
+            closed=self._connection_closed,
+            needed=user_agent.needs,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
@@ -69,26 +79,35 @@ class SipTransport:
         listen: Sequence[str],
         *,
         on_event: Callable[[SipEvent], None],
-        admit: Callable[[Flow], bool] = admit_all,
+        admission: Admission | None = None,
         clock: Callable[[], float] = time.monotonic,
         limits: StreamLimits | None = None,
         resolver: DnsResolver | None = None,
+        tls: TlsSettings | None = None,
     ) -> Self:
         """Listen at URLs such as `udp://127.0.0.1:5060`; port 0 takes any.
 
         `on_event` is called from the loop and must not block; commands on calls may be given from it. It never sees
-        FlowNeeded and DnsNeeded, which are served here. `admit` decides, before anything is parsed, whether a
-        source may speak at all; who may not gets silence and is counted.
+        FlowNeeded and DnsNeeded, which are served here. `admission` decides, before anything is parsed, who may
+        speak and how much (None: everybody, as a listed source); it counts with the user agent from here on.
 
-        Raises OSError where an address can't be bound, ValueError for a URL that is none.
+        Raises OSError where an address can't be bound, ValueError for a URL that is none, TlsError where TLS is to be
+        spoken and `tls` does not do for it.
         """
-        self = cls(user_agent, on_event, admit, clock, limits or StreamLimits(), resolver or DnsResolver())
+        admission = admission or Admission(_EVERYBODY)
+        admission.counters = user_agent.counters
+        contexts = TlsContexts(tls or TlsSettings())
+        self = cls(
+            user_agent, on_event, admission, clock, limits or StreamLimits(), resolver or DnsResolver(), contexts
+        )
         try:
             for url in listen:
                 try:
                     await self._listen(*parse_listen(url))
                 except OSError as error:
                     raise OSError(error.errno, f"{url}: {error.strerror or error}") from error
+                except TlsError as error:
+                    raise TlsError(f"{url}: {error}") from error
         except BaseException:
             await self.close()
             raise
@@ -106,8 +125,8 @@ class SipTransport:
 
     @property
     def connections(self) -> int:
-        """How many TCP connections are open, both ways."""
-        return len(self._connections)
+        """How many connections are open, both ways."""
+        return len(self._streams)
 
     def flush(self) -> None:
         """Send, hand out events, set the timer. Nobody has to call it: the core's `wake` sees to that."""
@@ -143,72 +162,33 @@ class SipTransport:
                 handle.cancel()
         for task in self._tasks:
             task.cancel()
-        for server in self._servers:
-            server.close()
         for udp in self._udp.values():
             udp.close()
-        connections = list(self._connections.values())
-        for connection in connections:
-            connection.close()
-        if connections:
-            await asyncio.wait([connection.closed for connection in connections], timeout=_CLOSE_SECONDS)
-        for connection in list(self._connections.values()):
-            connection.abort()
+        await self._streams.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # setting up
 
     async def _listen(self, transport: Transport, address: Address) -> None:
         if transport == "udp":
-            udp = UdpSocket(address, self._user_agent.counters, self._datagrams_received)
+            udp = UdpSocket(address, self._user_agent.counters, self._admit, self._datagrams_received)
             self._udp[udp.local] = udp
             local = udp.local
         else:
-            server = await self._loop.create_server(self._accepted_connection, *address)
-            self._servers.append(server)
-            local = server.sockets[0].getsockname()[:2]
+            local = await self._streams.listen(transport, address)
         self.addresses.append((transport, local))
         self._user_agent.listen(transport, local, wildcard_address=address_towards)
 
-    def _accepted_connection(self) -> TcpConnection:
-        return self._new_connection(self._accept)
-
-    def _own_connection(self) -> TcpConnection:
-        return self._new_connection(self._keep)
-
-    def _new_connection(self, opened: Callable[[TcpConnection], bool]) -> TcpConnection:
-        return TcpConnection(
-            self._limits,
-            self._user_agent.counters,
-            self._stream_buffer,
-            opened=opened,
-            receive=self._messages_received,
-            closed=self._connection_closed,
-        )
-
     # what comes in
+
+    def _admit(self, host: str) -> bool:
+        return self._admission.admit(host, self._clock())
 
     def _datagrams_received(self, datagrams: list[tuple[Flow, bytes]]) -> None:
         now = self._clock()
         for flow, data in datagrams:
-            if self._admit(flow):
-                self._user_agent.receive(data, flow, now)
-            else:
-                self._user_agent.counters["not_admitted"] += 1
+            self._user_agent.receive(data, flow, now)
         self.flush()
-
-    def _accept(self, connection: TcpConnection) -> bool:
-        if not self._admit(connection.flow):
-            self._user_agent.counters["not_admitted"] += 1
-            return False
-        return self._keep(connection)
-
-    def _keep(self, connection: TcpConnection) -> bool:
-        if len(self._connections) >= self._limits.connections or self._closed:
-            self._user_agent.counters["too_many_connections"] += 1
-            return False
-        self._connections[connection.flow] = connection
-        return True
 
     def _messages_received(self, flow: Flow, messages: list[bytes]) -> None:
         now = self._clock()
@@ -216,9 +196,8 @@ class SipTransport:
             self._user_agent.receive(data, flow, now)
         self.flush()
 
-    def _connection_closed(self, connection: TcpConnection) -> None:
-        del self._connections[connection.flow]
-        self._user_agent.flow_closed(connection.flow, self._clock())
+    def _connection_closed(self, flow: Flow) -> None:
+        self._user_agent.flow_closed(flow, self._clock())
         self.flush()
 
     def _timer_fired(self) -> None:
@@ -237,10 +216,8 @@ class SipTransport:
             udp = self._udp.get(flow.local)
             if udp is not None:
                 udp.send(flow.remote, data)
-        elif (connection := self._connections.get(flow)) is not None:
-            connection.send(data)
         else:
-            self._user_agent.counters["tcp_send_failed"] += 1
+            self._streams.send(flow, data)
 
     def _dispatch(self, event: SipEvent) -> None:
         match event:
@@ -273,16 +250,12 @@ class SipTransport:
 
     async def _connect(self, target: Target) -> None:
         try:
-            if target.transport != "tcp":
-                raise OSError(f"no way to open a connection over {target.transport}")
-            async with asyncio.timeout(self._limits.connect_seconds):
-                _, connection = await self._loop.create_connection(self._own_connection, target.host, target.port)
-            if not connection.admitted or connection.flow not in self._connections:
-                raise ConnectionAbortedError("there was no room for it, or it is gone already")
+            flow = await self._streams.connect(target)
         except OSError as error:  # TimeoutError is one of them
+            log.info("no connection", target=target, error=str(error) or "timed out")
             self._user_agent.flow_failed(target, str(error), self._clock())
         else:
-            self._user_agent.flow_opened(target, connection.flow, self._clock())
+            self._user_agent.flow_opened(target, flow, self._clock())
         self.flush()
 
     async def _look_up(self, name: str, kind: Kind) -> None:

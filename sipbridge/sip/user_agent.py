@@ -102,6 +102,10 @@ class UserAgent:
         """The answer to `DnsNeeded`. No records: there are none, or, with `error`, the servers did not say."""
         self._core.dns.answered(name, kind, records, ttl_seconds, now, error)
 
+    def needs(self, flow: Flow) -> bool:
+        """Whether a call, or whoever else is in `Core.flow_users`, lives by this connection though it is silent."""
+        return self._core.needs(flow)
+
     # sending
 
     def messages_to_send(self) -> list[tuple[Flow, bytes]]:

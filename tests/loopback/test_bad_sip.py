@@ -151,7 +151,7 @@ async def test_strangers_get_silence() -> None:
         await friend.audio.hear(2)
         await friend.hang_up()
         assert stranger.messages == []
-        assert bench.gateway.user_agent.counters["not_admitted"] == 2
+        assert bench.gateway.user_agent.counters["not_admitted_unknown_source"] == 2
         reader, writer = await asyncio.open_connection(*bench.address("tcp"))
         assert await read_to_end(reader) == b"", "and on TCP a closed door"
         await close(writer)

@@ -138,3 +138,27 @@ def test_the_cut_does_not_depend_on_the_chunks(stream: bytes, data: st.DataObjec
     whole = frame([stream], max_headers=120)
     assert frame(singly(stream), max_headers=120) == whole
     assert frame(chunks, max_headers=120) == whole
+
+
+# --- answers to pings of ours -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("feeds", "answered"),
+    [
+        ([b"\r\n"], True),
+        ([b"\r", b"\n"], True),
+        ([b"\r\n\r\n"], False),
+        ([b"\r\n", b"\r\n"], False),
+        ([b"\r\n\r\n\r\n"], True),
+        ([b"\r\n" + b"OPTIONS "], True),
+        ([b"OPTIONS "], False),
+        ([b""], False),
+    ],
+)
+def test_a_single_line_end_is_a_pong_and_a_double_one_is_none(feeds: list[bytes], answered: bool) -> None:
+    framer = StreamFramer()
+    for data in feeds:
+        framer.feed(data)
+    assert framer.take_pong() is answered
+    assert not framer.take_pong(), "it was told once"
