@@ -61,3 +61,4 @@ class StreamFault(StrEnum):
     HEADER_TOO_LONG = "header_too_long"
     CONTENT_LENGTH = "content_length"
     BODY_TOO_LONG = "body_too_long"
+    WEBSOCKET = "websocket"

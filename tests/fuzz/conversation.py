@@ -7,6 +7,7 @@ is a mutation of the conversation; where they end, everybody hangs up, time runs
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable
 from random import Random
 
@@ -19,7 +20,7 @@ from sipbridge.sip.message import Request, Response, parse_message
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
 from tests.fuzz.corpus import MESSAGES, SIP_WORDS
-from tests.fuzz.engine import Target
+from tests.fuzz.engine import MAX_SECONDS, Target
 from tests.fuzz.mutation import Material, mutate
 from tests.sip.wire import ANSWER, OFFER, PEER, TCP, UDP, Wire, answer_to, request
 
@@ -127,7 +128,7 @@ class Conversation:
         if answers:
             self._request_about("ACK", answers[-1])
         if self.requests:
-            self.wire.user_agent.receive(answer_to(self.requests[-1], 200, body=ANSWER), UDP, now)
+            self._receive(answer_to(self.requests[-1], 200, body=ANSWER), UDP)
 
     # --- the peer ---------------------------------------------------------------------------------
 
@@ -172,16 +173,22 @@ class Conversation:
 
     def peer_repeats(self) -> None:
         if self.said:
-            self.wire.user_agent.receive(self.said[self.decide(len(self.said))], self._flow(), self.wire.now)
+            self._receive(self.said[self.decide(len(self.said))], self._flow())
 
     def noise(self) -> None:
-        self.wire.user_agent.receive(mutate(self._random, self._material), self._flow(), self.wire.now)
+        self._receive(mutate(self._random, self._material), self._flow())
 
     def _say(self, data: bytes) -> None:
         self.said.append(data)
         if self.decide(4) == 0:
             data = mutate(self._random, Material([data], SIP_WORDS))
-        self.wire.user_agent.receive(data, self._flow(), self.wire.now)
+        self._receive(data, self._flow())
+
+    def _receive(self, data: bytes, flow: Flow) -> None:
+        started = time.process_time()
+        self.wire.user_agent.receive(data, flow, self.wire.now)
+        seconds = time.process_time() - started
+        assert seconds < 2 * MAX_SECONDS, f"one message took {seconds * 1000:.0f} ms"
 
     def _fields(self) -> list[str]:
         return [field for field in _FIELDS if self.decide(8) == 0] if self.decide(3) == 0 else []
@@ -310,4 +317,4 @@ def conversation(script: bytes) -> Hashable:
 
 
 CONVERSATIONS = [Random(seed).randbytes(300) for seed in range(30)]
-CONVERSATION_TARGETS = [Target("user_agent", conversation, CONVERSATIONS, inputs=400)]
+CONVERSATION_TARGETS = [Target("user_agent", conversation, CONVERSATIONS, inputs=400, limit=2.0)]
