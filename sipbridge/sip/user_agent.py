@@ -27,7 +27,8 @@ from sipbridge.sip.events import InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
-from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, Refusal, screen
+from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED, Refusal, screen
+from sipbridge.sip.session_timer import SessionTimers, is_too_brief
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
@@ -42,9 +43,14 @@ class UserAgent:
     """
 
     def __init__(
-        self, *, new_token: Callable[[], str], identity: Identity | None = None, timers: Timers | None = None
+        self,
+        *,
+        new_token: Callable[[], str],
+        identity: Identity | None = None,
+        timers: Timers | None = None,
+        session_timers: SessionTimers | None = None,
     ) -> None:
-        self._core = Core(new_token, identity or Identity(), timers or Timers())
+        self._core = Core(new_token, identity or Identity(), timers or Timers(), session_timers or SessionTimers())
         self.unavailable: int | None = None
         """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
         self.trace: Trace | None = None
@@ -145,8 +151,9 @@ class UserAgent:
         proxy: Uri | str | None = None,
         credentials: Authorizer | None = None,
     ) -> OutgoingInvite:
-        """Call `target`. `next_hop` is where the INVITE is sent if not to the target itself, `proxy` an outbound proxy,
-        which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges.
+        """Call `target`. With an empty `offer` the peer makes it (`Answered.needs_answer`). `next_hop` is where the
+        INVITE is sent if not to the target itself, `proxy` an outbound proxy, which is named in a Route as well; a tel
+        URI needs one of them. `credentials` answer challenges.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
@@ -164,6 +171,7 @@ class UserAgent:
         fields.add("Call-ID", self._core.new_token())
         fields.add("CSeq", "1 INVITE")
         fields.add("Allow", ALLOW)
+        fields.add("Supported", SUPPORTED)
         for name, value in headers:
             fields.add(name, value)
         if offer:
@@ -281,6 +289,8 @@ class UserAgent:
             self._reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":
             self._reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
+        elif is_too_brief(request, core.session_timers):
+            self._reply(request, Refusal(422, (("Min-SE", str(core.session_timers.min_s)),)), flow, now)
         else:
             call = IncomingInvite(core, request, flow)
             call.begin(core.transactions.serve(request, flow, call, now), now)
@@ -325,7 +335,7 @@ class UserAgent:
         if len(response.vias) != 1:
             self.counters["response_for_another"] += 1  # §8.1.3.3
             return
-        _ = response.contact, response.record_routes, response.content_type
+        _ = response.contact, response.record_routes, response.content_type, response.require
         if not self._core.transactions.receive_response(response, now):
             self.counters["stray_response"] += 1
 
