@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from sipbridge.sip import reason
+
 
 class Ended(enum.Enum):
     """Why a call is over: one stable list."""
@@ -56,6 +58,4 @@ def reason_header(ended: Ended, code: str = "") -> str:
     It goes to strangers, so nothing but the stable name and a code of few words leaves the house: what a model said and
     what our configuration lacks is for the log.
     """
-    text = f"{ended.value}: {code}" if code else ended.value
-    plain = "".join(character for character in text if " " <= character <= "~" and character not in '"\\')
-    return f'Q.850;cause={_Q850.get(ended, 16)};text="{plain[:80]}"'
+    return str(reason.q850(_Q850.get(ended, 16), f"{ended.value}: {code}" if code else ended.value))
