@@ -4,6 +4,7 @@ From the wire upwards:
 
     framing                          a stream cut into messages                                   §18.3
     message  fields  headers         messages and their header fields; `status`, `body`           §7, §20, §25
+    digest  digest_server  nonces    challenges and answers, both sides                            §22, RFC 7616, 8760
     resolution  dns_cache            which servers a URI means, in which order                    RFC 3263, 2782
     flow  nat                        where a message goes, and who waits for a way there          §18
     timers  transaction              the four transaction machines, as tables                     §17, RFC 6026

@@ -92,6 +92,12 @@ class Authorizer(Protocol):
     def apply(self, request: Request) -> None:
         """Set credentials at once, where an earlier challenge says which."""
 
+    def withdraw(self, request: Request) -> None:
+        """Take them out again: the request goes to another server now."""
+
+    def receive(self, response: Response) -> None:
+        """A final response that is no challenge: it may name the next nonce."""
+
 
 @dataclass(eq=False, slots=True)
 class _Attempt:
@@ -205,6 +211,8 @@ class ClientRequest:
             return
         else:
             self._end()
+            if self._authorizer is not None:
+                self._authorizer.receive(response)
         self._user.receive_response(self.request, response, now)
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
@@ -238,6 +246,8 @@ class ClientRequest:
     def _try_next(self, now: float) -> None:
         self._wanted = True
         self._set_timers()
+        if self._authorizer is not None and self.flow is not None:
+            self._authorizer.withdraw(self.request)
         if self._spare is not None:
             self._next_found(self._spare, now)
         else:

@@ -52,6 +52,8 @@ class InviteReceived:
     offer: bytes | None
     """The session description; None: our answer is to make the offer."""
     flow: Flow
+    username: str | None = None
+    """Who the caller has proven to be, by digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,33 @@ class CallEnded:
     """The Reason header of the peer's BYE, CANCEL or response (RFC 3326), as it came."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CredentialsNeeded:
+    """Somebody claims to be `username`: answer with `UserAgent.credentials_found`. Whoever looks the password up must
+    not let it be seen, by what he does or how long he takes, whether there is such a user."""
+
+    username: str
+    realm: str
+    request: Request
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """A request by this flow has proven to come from `username`."""
+
+    flow: Flow
+    username: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationFailed:
+    """Wrong password or unknown user, with a nonce that was given to this very source. Who guesses is to be blocked."""
+
+    flow: Flow
+    username: str
+
+
 SipEvent: TypeAlias = (
     InviteReceived
     | ReinviteReceived
@@ -180,6 +209,9 @@ SipEvent: TypeAlias = (
     | ReferProgress
     | ReferFailed
     | CallEnded
+    | CredentialsNeeded
+    | Authenticated
+    | AuthenticationFailed
     | FlowNeeded
     | DnsNeeded
 )

@@ -18,12 +18,14 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from sipbridge.errors import LocalProtocolError, SipParseError
+from sipbridge.sip.authentication import Authentication, Policy
 from sipbridge.sip.body import SDP, session_description
 from sipbridge.sip.client_request import Authorizer
 from sipbridge.sip.core import Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
+from sipbridge.sip.digest_server import DigestServer, Ha1
 from sipbridge.sip.dns_cache import Kind, Record
-from sipbridge.sip.events import InviteReceived, SipEvent
+from sipbridge.sip.events import CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
@@ -55,6 +57,7 @@ class UserAgent:
         """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
         self.trace: Trace | None = None
         """Is shown every message, whether it was sent, and by which flow (`ladder.py`)."""
+        self._authentication: Authentication | None = None
 
     # receiving
 
@@ -182,6 +185,31 @@ class UserAgent:
         call.begin(hop, now, transport=transport, proxy=None if proxy is None else _uri(proxy))
         return call
 
+    # authentication
+
+    def require_authentication(
+        self, server: DigestServer, policy: Policy, *, in_dialog: bool = False, lookup_seconds: float = 5.0
+    ) -> None:
+        """From now on, whatever request `policy` says so of needs credentials; `in_dialog`: those inside a dialog, too.
+        `CredentialsNeeded` asks for passwords."""
+        self._authentication = Authentication(
+            self._core,
+            server,
+            policy,
+            reply=self._reply,
+            serve=self._serve,
+            in_dialog=in_dialog,
+            lookup_seconds=lookup_seconds,
+        )
+
+    def credentials_found(self, needed: CredentialsNeeded, password: str | Ha1 | None, now: float) -> None:
+        """The answer to `CredentialsNeeded`; None where there is no such user."""
+        if self._authentication is not None:
+            try:
+                self._authentication.found(needed, password, now)
+            except SipParseError:
+                self.counters["malformed_header"] += 1  # as in `receive`
+
     # looking in
 
     @property
@@ -238,7 +266,13 @@ class UserAgent:
             return
         if request.method == "ACK":
             self._receive_ack(request, now)
-            return
+        elif self._authentication is None or request.method == "CANCEL":
+            self._serve(request, flow, None, now)
+        else:
+            self._authentication.receive(request, flow, now)
+
+    def _serve(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
+        """A request from somebody who may make it; `username` if he has proven who he is."""
         fault = screen(request)
         if fault is not None:
             self._reply(request, fault, flow, now)
@@ -247,7 +281,7 @@ class UserAgent:
         elif request.to.tag is not None:
             self._receive_in_dialog(request, flow, now)
         else:
-            self._receive_out_of_dialog(request, flow, now)
+            self._receive_out_of_dialog(request, flow, username, now)
 
     def _receive_ack(self, ack: Request, now: float) -> None:
         """The ACK of a 2xx, which no transaction claims (§17.1.1.3)."""
@@ -259,6 +293,8 @@ class UserAgent:
 
     def _receive_cancel(self, cancel: Request, flow: Flow, now: float) -> None:
         found = self._core.transactions.cancelled_by(cancel)
+        if found is None and self._authentication is not None and self._authentication.cancel(cancel, now):
+            found = (None, None)
         if found is None:
             self._reply(cancel, Refusal(481), flow, now)
             return
@@ -277,7 +313,7 @@ class UserAgent:
         transaction = core.transactions.serve(request, flow, call, now)
         call.receive_request(request, dialog, transaction, flow, now)
 
-    def _receive_out_of_dialog(self, request: Request, flow: Flow, now: float) -> None:
+    def _receive_out_of_dialog(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
         core = self._core
         if core.transactions.is_merged(request):
             self._reply(request, Refusal(482), flow, now)
@@ -294,7 +330,7 @@ class UserAgent:
         else:
             call = IncomingInvite(core, request, flow)
             call.begin(core.transactions.serve(request, flow, call, now), now)
-            core.emit(InviteReceived(call, request, session_description(request), flow))
+            core.emit(InviteReceived(call, request, session_description(request), flow, username))
 
     def _refuse_malformed(self, error: SipParseError, flow: Flow, now: float) -> None:
         self.counters[f"malformed_{error.fault}"] += 1
