@@ -56,6 +56,7 @@ class SipParseError(SipError):
 
     `sip_status` is the 4xx/5xx to answer with, where the message was a request whose Via, From, To, Call-ID and CSeq
     could be read; those raw header values are in `reply_headers` (empty: nothing can be answered, drop and count).
+    `fault` is the word to count it under, one of `sip/faults.py`.
     """
 
     label = "sip_parse"
@@ -67,17 +68,26 @@ class SipParseError(SipError):
         sip_status: int = 400,
         method: str | None = None,
         reply_headers: tuple[tuple[str, str], ...] = (),
+        fault: str = "other",
     ) -> None:
         super().__init__(message)
         self.sip_status = sip_status
         self.method = method
         self.reply_headers = reply_headers
+        self.fault = fault
 
 
 class StreamFramingError(SipError):
-    """The byte stream can't be cut into messages any more, or a limit was passed: close the connection."""
+    """The byte stream can't be cut into messages any more, or a limit was passed: close the connection.
+
+    `fault` is the word to count it under, one of `sip/faults.py`.
+    """
 
     label = "sip_framing"
+
+    def __init__(self, message: str, *, fault: str = "other") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class TlsError(SipError):

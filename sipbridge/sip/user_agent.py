@@ -81,9 +81,10 @@ class UserAgent:
                 self._receive_request(message, flow, now)
             else:
                 self._receive_response(message, now)
-        except SipParseError:
+        except SipParseError as error:
             # An optional header field that nobody screened. The message is as if it had never come.
-            self.counters["malformed_header"] += 1
+            self.counters["dropped_malformed"] += 1
+            self.counters[f"malformed_{error.fault}"] += 1
 
     def flow_opened(self, target: Target, flow: Flow, now: float) -> None:
         """The answer to `FlowNeeded`."""
@@ -314,7 +315,6 @@ class UserAgent:
         """A request from somebody who may make it; `username` if he has proven who he is."""
         fault = screen(request)
         if fault is not None:
-            self.counters[f"refused_{fault.status}"] += 1
             self._reply(request, fault, flow, now)
         elif request.method == "CANCEL":
             self._receive_cancel(request, flow, now)
@@ -373,6 +373,7 @@ class UserAgent:
             core.emit(InviteReceived(call, request, session_description(request), flow, username))
 
     def _refuse_malformed(self, error: SipParseError, flow: Flow, now: float) -> None:
+        self.counters[f"malformed_{error.fault}"] += 1
         tag = self._core.stateless_tag(*(value for _, value in error.reply_headers))
         response = refusal(error, to_tag=tag)
         if response is None:
@@ -386,6 +387,10 @@ class UserAgent:
 
     def _reply(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
         """Answer without a transaction (§8.2.7)."""
+        if refusal.status >= 300:
+            self.counters[f"refused_{refusal.status}"] += 1
+        if refusal.fault is not None:
+            self.counters[f"malformed_{refusal.fault}"] += 1
         response = request.response(refusal.status, refusal.reason, to_tag=self._tag(request))
         for name, value in refusal.headers:
             response.headers.add(name, value)
