@@ -49,15 +49,15 @@ class CallNotPlacedError(SipbridgeError):
 
 
 class CallNotAnsweredError(SipbridgeError):
-    """A call of ours came to nothing. `status` is the final response, or what it would have been; `cause` the Q.850
-    cause of its Reason header field, where it had one; `rang`: somebody's phone has been ringing."""
+    """A call of ours came to nothing. `status` is the final response, or what it would have been; `reason` its Reason
+    header field, as it came; `rang`: somebody's phone has been ringing."""
 
     label = "call_not_answered"
 
-    def __init__(self, message: str, *, status: int, cause: int | None = None, rang: bool = False) -> None:
+    def __init__(self, message: str, *, status: int, reason: str | None = None, rang: bool = False) -> None:
         super().__init__(message)
         self.sip_status = status
-        self.cause = cause
+        self.reason = reason
         self.rang = rang
 
 
@@ -70,6 +70,7 @@ class SipParseError(SipError):
 
     `sip_status` is the 4xx/5xx to answer with, where the message was a request whose Via, From, To, Call-ID and CSeq
     could be read; those raw header values are in `reply_headers` (empty: nothing can be answered, drop and count).
+    `fault` is the word to count it under, one of `sip/faults.py`.
     """
 
     label = "sip_parse"
@@ -81,17 +82,26 @@ class SipParseError(SipError):
         sip_status: int = 400,
         method: str | None = None,
         reply_headers: tuple[tuple[str, str], ...] = (),
+        fault: str = "other",
     ) -> None:
         super().__init__(message)
         self.sip_status = sip_status
         self.method = method
         self.reply_headers = reply_headers
+        self.fault = fault
 
 
 class StreamFramingError(SipError):
-    """The byte stream can't be cut into messages any more, or a limit was passed: close the connection."""
+    """The byte stream can't be cut into messages any more, or a limit was passed: close the connection.
+
+    `fault` is the word to count it under, one of `sip/faults.py`.
+    """
 
     label = "sip_framing"
+
+    def __init__(self, message: str, *, fault: str = "other") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class TlsError(SipError):

@@ -25,7 +25,6 @@ from sipbridge.errors import CallNotAnsweredError, SdpError
 from sipbridge.media import sdp
 from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
 from sipbridge.media.stream import MediaStream
-from sipbridge.outcome import q850_cause
 from sipbridge.sip.events import (
     Acknowledged,
     Answered,
@@ -406,7 +405,6 @@ class OutboundLeg(SipLeg):
 
     def _fail(self, text: str, status: int, reason: str | None = None) -> None:
         if not self._answered.done():
-            cause = q850_cause(reason)
-            self.not_answered = CallNotAnsweredError(text, status=status, cause=cause, rang=self.rang)
+            self.not_answered = CallNotAnsweredError(text, status=status, reason=reason, rang=self.rang)
             self._answered.set_exception(self.not_answered)
             self._answered.exception()  # where nobody waits for it, it is in the call's report

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from sipbridge.errors import CallNotAnsweredError
+from sipbridge.sip import reason
+from sipbridge.sip.reason import FarEnd
 
 
 class Ended(enum.Enum):
@@ -67,40 +68,28 @@ class CallReport:
     """Caller audio that the model's transport did not take in time."""
 
 
-_BY_CAUSE = {
-    **dict.fromkeys((17,), Ended.BUSY),
-    **dict.fromkeys((18, 19), Ended.NO_ANSWER),
-    **dict.fromkeys((21, 55, 57), Ended.DECLINED),
-    **dict.fromkeys((1, 2, 3, 20, 22, 27, 28, 34, 38, 41, 42, 47), Ended.UNREACHABLE),
-}
-_BY_STATUS = {
-    **dict.fromkeys((486, 600), Ended.BUSY),
-    **dict.fromkeys((408, 480, 487), Ended.NO_ANSWER),
-    **dict.fromkeys((401, 402, 403, 407, 433, 603, 607, 608), Ended.DECLINED),
-    **dict.fromkeys((404, 410, 416, 484, 485, 604), Ended.UNREACHABLE),
-    **dict.fromkeys((406, 415, 488, 606), Ended.REFUSED),
+_UNANSWERED = {
+    FarEnd.BUSY: Ended.BUSY,
+    FarEnd.NO_ANSWER: Ended.NO_ANSWER,
+    FarEnd.CANCELLED: Ended.NO_ANSWER,
+    FarEnd.ANSWERED_ELSEWHERE: Ended.NO_ANSWER,
+    FarEnd.REFUSED: Ended.DECLINED,
+    FarEnd.NOT_ALLOWED: Ended.DECLINED,
+    FarEnd.HUNG_UP: Ended.DECLINED,
+    FarEnd.MOVED: Ended.REDIRECTED,
+    FarEnd.NO_SUCH_NUMBER: Ended.UNREACHABLE,
+    FarEnd.UNREACHABLE: Ended.UNREACHABLE,
+    FarEnd.CONGESTED: Ended.UNREACHABLE,
+    FarEnd.INCOMPATIBLE: Ended.REFUSED,
+    FarEnd.FAILED: Ended.SIGNALLING_FAILED,
 }
 
 
 def unanswered(error: CallNotAnsweredError) -> Ended:
-    """What became of a call that we made. The Q.850 cause, where there is one, says more than the status, which
-    gateways to other networks choose as they like (RFC 3398 §8.2.6)."""
-    status = error.sip_status
-    if error.cause in _BY_CAUSE:
-        return _BY_CAUSE[error.cause]
-    if status == 408 and not error.rang:
+    """What became of a call that we made."""
+    if error.sip_status == 408 and not error.rang:
         return Ended.UNREACHABLE
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    if 300 <= status < 400:
-        return Ended.REDIRECTED
-    return Ended.UNREACHABLE if status >= 500 else Ended.SIGNALLING_FAILED
-
-
-def q850_cause(reason: str | None) -> int | None:
-    """The cause of a Reason header field (RFC 3326) of protocol Q.850."""
-    match = re.search(r"(?:^|,)\s*Q\.850\s*;[^,]*?\bcause\s*=\s*(\d{1,3})\b", reason or "", re.IGNORECASE)
-    return int(match[1]) if match else None
+    return _UNANSWERED[reason.outcome_of_failure(error.sip_status, reason.parse_reasons(error.reason))]
 
 
 _Q850 = {Ended.REFUSED: 88, Ended.MEDIA_TIMEOUT: 102, Ended.AGENT_NOT_READY: 41, Ended.PROVIDER_FAILED: 41}
@@ -113,6 +102,4 @@ def reason_header(ended: Ended, code: str = "") -> str:
     It goes to strangers, so nothing but the stable name and a code of few words leaves the house: what a model said and
     what our configuration lacks is for the log.
     """
-    text = f"{ended.value}: {code}" if code else ended.value
-    plain = "".join(character for character in text if " " <= character <= "~" and character not in '"\\')
-    return f'Q.850;cause={_Q850.get(ended, 16)};text="{plain[:80]}"'
+    return str(reason.q850(_Q850.get(ended, 16), f"{ended.value}: {code}" if code else ended.value))
