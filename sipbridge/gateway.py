@@ -33,9 +33,7 @@ from sipbridge.sip.core import Identity
 from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import Authenticated, AuthenticationFailed, CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import FlowNeeded
-from sipbridge.sip.headers import readable
 from sipbridge.sip.ladder import Ladders
-from sipbridge.sip.message import Request
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
@@ -204,13 +202,15 @@ class Gateway:
         if len(self.calls) >= self._config.limits.max_calls:
             event.call.reject(503, now=now, headers=(("Retry-After", str(RETRY_AFTER_S)),))
             return
-        fields = _fields(event.request, trunk or None)
+        configured = self._trunks.get(trunk)
+        trusted = configured is not None and configured.trust_identity
+        fields = CallFields.of(event.request, trunk or None, trusted=trusted)
         tenant = self._tenants.resolve(fields)
         if tenant is None:
             log.info("no tenant", to=fields.to, call_id=fields.call_id)
             event.call.reject(404, now=now)
             return
-        self.calls.answer(event, tenant, fields, self._trunks.get(trunk))
+        self.calls.answer(event, tenant, fields, configured)
 
 
 def _load_what_a_call_needs() -> None:
@@ -219,17 +219,3 @@ def _load_what_a_call_needs() -> None:
     for name in ("unavailable", "goodbye"):
         for rate in (8000, 24000):
             load_prompt(name, rate)
-
-
-def _fields(request: Request, trunk: str | None) -> CallFields:
-    headers: dict[str, str] = {}
-    for name, value in request.headers:
-        headers.setdefault(name, readable(value))
-    caller = request.from_.uri
-    return CallFields(
-        to=readable(request.request_uri.username),
-        caller=readable(caller.username or str(caller)),
-        trunk=trunk,
-        call_id=readable(request.call_id),
-        headers=headers,
-    )
