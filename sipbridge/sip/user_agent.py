@@ -155,15 +155,19 @@ class UserAgent:
         next_hop: Uri | str | None = None,
         proxy: Uri | str | None = None,
         credentials: Credentials | None = None,
+        call_id: str | None = None,
     ) -> OutgoingInvite:
         """Call `target`. With an empty `offer` the peer makes it (`Answered.needs_answer`). `next_hop` is where the
         INVITE is sent if not to the target itself, `proxy` an outbound proxy, which is named in a Route as well; a tel
-        URI needs one of them. `credentials` answer challenges.
+        URI needs one of them. `credentials` answer challenges. `call_id` is for who has to know it beforehand:
+        unguessable, and never used before.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
         uri, hop = _destination(target, proxy or next_hop)
         request = self._new_request("INVITE", uri, from_, to, (("Allow", ALLOW), ("Supported", SUPPORTED), *headers))
+        if call_id is not None:
+            request.headers.set("Call-ID", call_id)
         if offer:
             request.headers.add("Content-Type", SDP)
             request.body = offer
