@@ -31,8 +31,9 @@ from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
 from sipbridge.sip.admission import LOOPBACK, Admission, source_address
 from sipbridge.sip.core import Identity
+from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import InviteReceived, SipEvent
-from sipbridge.sip.flow import FlowNeeded, ResolveNeeded
+from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.headers import readable
 from sipbridge.sip.message import Request
 from sipbridge.sip.transport import SipTransport
@@ -159,7 +160,7 @@ class Gateway:
                 except Exception:
                     log.exception("call not begun", call_id=event.call.call_id)
                     event.call.reject(500, now=self._clock())  # the caller would wait in vain
-            case FlowNeeded() | ResolveNeeded():
+            case FlowNeeded() | DnsNeeded():
                 pass  # the transport's affair
             case _:
                 session = self._sessions.get(event.call)

@@ -29,6 +29,7 @@ Prepare: TypeAlias = Callable[[Request, Flow], None]
 
 MAX_DATAGRAM = 1300
 """§18.1.1: a longer request goes over TCP, since a datagram of that size may be fragmented, and then lost."""
+_REPEATABLE = frozenset({"BYE", "OPTIONS", "REGISTER"})
 _MAX_CHALLENGES = 4
 """Proxies on the way may each ask for credentials, and a nonce may be stale; more is a peer that plays with us."""
 
@@ -45,17 +46,41 @@ class Hops(Protocol):
 
 
 class ListedHops:
-    """Next hops that are known beforehand."""
+    """Next hops that are known beforehand, and then those of others, if any."""
 
-    def __init__(self, hops: Iterable[Hop]) -> None:
+    def __init__(self, hops: Iterable[Hop], then: Hops | None = None) -> None:
         self._hops = deque(hops)
+        self._then = then
 
     @property
     def exhausted(self) -> bool:
-        return not self._hops
+        return not self._hops and (self._then is None or self._then.exhausted)
 
     def next(self, found: HopFound, now: float) -> None:
-        found(self._hops.popleft() if self._hops else None, now)
+        if self._hops or self._then is None:
+            found(self._hops.popleft() if self._hops else None, now)
+        else:
+            self._then.next(found, now)
+
+
+class FallbackHops:
+    """Next hops, and a last one for when all of them have failed."""
+
+    def __init__(self, hops: Hops, last: Hop) -> None:
+        self._hops = hops
+        self._last: Hop | None = last
+
+    @property
+    def exhausted(self) -> bool:
+        return self._last is None and self._hops.exhausted
+
+    def next(self, found: HopFound, now: float) -> None:
+        def or_last(hop: Hop | None, now: float) -> None:
+            if hop is None:
+                hop, self._last = self._last, None
+            found(hop, now)
+
+        self._hops.next(or_last, now)
 
 
 class Authorizer(Protocol):
@@ -74,6 +99,7 @@ class _Attempt:
     """The copy that this transaction has."""
     transaction: ClientTransaction
     flow: Flow
+    hop: Hop
     provisional: bool = False
 
 
@@ -98,12 +124,19 @@ class ClientRequest:
         self._core = core
         self._user = user
         self._hops = hops
-        self._hop: Hop | None = None
         self._authorizer = authorizer
         self._dialog = dialog
         self._beside = beside
         self._prepare = prepare
+        self._addressed: Flow | None = None
+        """The flow that Via and Contact are made for already."""
         self._attempt: _Attempt | None = None
+        self._superseded: list[_Attempt] = []
+        """Given up because they stayed silent: who answers late all the same has to be told (INVITE)."""
+        self._wanted = False
+        """The next hop is to be tried as soon as it is found; otherwise it is only looked for."""
+        self._looking = False
+        self._spare: Hop | None = None
         self._challenges = 0
         self._refusal: Response | None = None
         self._status = 503
@@ -111,7 +144,8 @@ class ClientRequest:
         self._over = False
         self._cancelled = False
         self._reason_header: str | None = None
-        self._deadline: float | None = None
+        self._look_on_at: float | None = None
+        self._give_up_at: float | None = None
 
     def __repr__(self) -> str:
         return f"<ClientRequest {self.request.method} {self.request.uri}>"
@@ -121,7 +155,7 @@ class ClientRequest:
     def begin(self, now: float) -> None:
         if self._authorizer is not None:
             self._authorizer.apply(self.request)
-        self._hops.next(self._hop_found, now)
+        self._try_next(now)
 
     def cancel(self, now: float, reason_header: str | None = None) -> bool:
         """Take an INVITE back (§9.1): CANCEL, as soon as there was a provisional response. The final response is still
@@ -132,8 +166,10 @@ class ClientRequest:
         if not self._over and not self._cancelled:
             self._cancelled = True
             self._reason_header = reason_header
+            self._set_timers()
             if self._attempt.provisional:
                 self._send_cancel(self._attempt, now)
+                self._set_timers(give_up_at=now + self._core.timers.transaction_timeout)
         return True
 
     def abandon(self) -> None:
@@ -157,17 +193,15 @@ class ClientRequest:
     def receive_response(self, request: Request, response: Response, now: float) -> None:
         attempt = self._attempt
         if attempt is None or request is not attempt.request:
-            return  # to a CANCEL, or to an attempt that has been given up
+            self._receive_late(request, response, now)
+            return
+        self._core.reached(attempt.flow, attempt.hop, response)
         if response.status < 200:
-            attempt.provisional = True
-            if self._cancelled and self._deadline is None:
-                self._send_cancel(attempt, now)
+            self._receive_provisional(attempt, now)
         elif self._authorized(response):
             self._send_again(attempt, now)
             return
-        elif response.status == 503 and not self._cancelled and not self._hops.exhausted:
-            self._refusal = response
-            self._hops.next(self._hop_found, now)
+        elif response.status == 503 and self._try_another(attempt, response, now):
             return
         else:
             self._end()
@@ -181,47 +215,96 @@ class ClientRequest:
             self._end()
             self._user.request_failed(self.request, status, now)
         else:
-            self._hop_failed(status, now)
+            self._attempt_failed(attempt, status, now)
 
     # time
 
     def get_timer(self) -> float | None:
-        return self._deadline
+        if self._look_on_at is None or self._give_up_at is None:
+            return self._look_on_at or self._give_up_at
+        return min(self._look_on_at, self._give_up_at)
 
     def handle_timer(self, now: float) -> None:
-        """§9.1: 64*T1 after the CANCEL the INVITE counts as cancelled, whether its 487 came or not."""
-        if self._deadline is not None and now >= self._deadline:
+        if self._give_up_at is not None and now >= self._give_up_at:
+            # §9.1: 64*T1 after the CANCEL the INVITE counts as cancelled, whether its 487 came or not.
             self.abandon()
             self._user.request_failed(self.request, 408, now)
+        elif self._look_on_at is not None and now >= self._look_on_at:
+            self._set_timers()
+            self._look_ahead(now)
 
     # private: the next hop
 
-    def _hop_found(self, hop: Hop | None, now: float) -> None:
+    def _try_next(self, now: float) -> None:
+        self._wanted = True
+        self._set_timers()
+        if self._spare is not None:
+            self._next_found(self._spare, now)
+        else:
+            self._look_ahead(now)
+
+    def _look_ahead(self, now: float) -> None:
+        if not self._looking and self._spare is None:
+            self._looking = True
+            self._hops.next(self._next_found, now)
+
+    def _next_found(self, hop: Hop | None, now: float) -> None:
+        self._looking = False
+        self._spare = None
         if self._over:
             return
-        self._hop = hop
+        attempt = self._attempt
+        if self._wanted:
+            self._wanted = False
+            self._try_hop(hop, now)
+        elif hop is None or attempt is None:
+            return  # whoever is asked now is the last one
+        elif self._cancelled or attempt.provisional or self._core.is_unreachable(hop, now):
+            self._spare = hop
+        else:
+            self._superseded.append(attempt)
+            self._attempt = None
+            self._attempt_failed(attempt, 408, now, then=hop)
+
+    def _try_hop(self, hop: Hop | None, now: float) -> None:
         if hop is None:
             self._fail(now)
         elif isinstance(hop, Flow):
-            self._send(hop, now)
+            self._send(hop, hop, now)
         else:
-            self._core.flows.find(hop, self._flow_found, now, beside=self._beside)
+            self._core.flows.find(hop, lambda flow, now: self._flow_found(flow, hop, now), now, beside=self._beside)
 
-    def _flow_found(self, flow: Flow | None, now: float) -> None:
+    def _flow_found(self, flow: Flow | None, hop: Hop, now: float) -> None:
         if self._over:
             return
         if flow is None:
-            self._hop_failed(503, now)
-        else:
-            self._send(flow, now)
+            self._status, self._refusal = 503, None
+            self._try_next(now)
+            return
+        self._address(flow)
+        length = self.request.length() if flow.transport == "udp" else 0
+        self._core.find_for_length(flow, length, lambda flow, now: self._send(flow, hop, now), now)
 
-    def _hop_failed(self, status: int, now: float) -> None:
-        self._status = status
-        self._refusal = None
-        self._hops.next(self._hop_found, now)
+    def _attempt_failed(self, attempt: _Attempt, status: int, now: float, then: Hop | None = None) -> None:
+        if isinstance(attempt.hop, Target):
+            self._core.flows.unreachable.add(attempt.hop, now)
+        self._status, self._refusal = status, None
+        self._spare = then or self._spare
+        self._try_next(now)
+
+    def _try_another(self, attempt: _Attempt, response: Response, now: float) -> bool:
+        """503: this server is full, or going down (§21.5.4)."""
+        seconds = (response.headers.get("Retry-After") or "").partition(";")[0].partition("(")[0].strip()
+        if isinstance(attempt.hop, Target) and seconds.isascii() and seconds.isdigit() and len(seconds) < 7:
+            self._core.flows.unreachable.add(attempt.hop, now, int(seconds))
+        if self._cancelled or (self._spare is None and self._hops.exhausted and not self._looking):
+            return False
+        self._refusal = response
+        self._try_next(now)
+        return True
 
     def _fail(self, now: float) -> None:
-        """There is nobody left to ask: the last one's answer is the answer."""
+        """There is nobody left to ask: what the last one said, or that he said nothing, is the outcome."""
         self._end()
         if self._refusal is not None:
             self._user.receive_response(self.request, self._refusal, now)
@@ -230,21 +313,37 @@ class ClientRequest:
 
     # private: attempts
 
-    def _send(self, flow: Flow, now: float) -> None:
-        request = self.request
-        self._core.address_request(request, flow)
+    def _address(self, flow: Flow) -> None:
+        self._core.address_request(self.request, flow)
         if self._prepare is not None:
-            self._prepare(request, flow)
+            self._prepare(self.request, flow)
+        self._addressed = flow
+
+    def _send(self, flow: Flow, hop: Hop, now: float) -> None:
+        if self._over:
+            return
+        request = self.request
+        if self._addressed != flow:
+            self._address(flow)
+        self._addressed = None  # the next attempt gets a new branch
         copy = Request(request.method, request.uri, request.headers.copy(), request.body)
         self.flow = flow
-        self._attempt = _Attempt(copy, self._core.transactions.request(copy, flow, self, now), flow)
+        self._attempt = _Attempt(copy, self._core.transactions.request(copy, flow, self, now), flow, hop)
+        if not self._cancelled and not self._hops.exhausted and self._may_be_doubled():
+            self._set_timers(look_on_at=now + self._core.timers.failover)
+
+    def _may_be_doubled(self) -> bool:
+        """It does no harm if a slow server acts on it after another one has: what follows the first answer sees to it,
+        or nothing changes by it. Others go on to the next server when their transaction has timed out."""
+        method = self.request.method
+        return method in _REPEATABLE or (method == "INVITE" and self._dialog is None)
 
     def _send_again(self, attempt: _Attempt, now: float) -> None:
         """To the one who challenged us."""
-        if attempt.flow.reliable and self._core.flows.is_open(attempt.flow):
-            self._send(attempt.flow, now)
+        if self._core.flows.is_open(attempt.flow) and attempt.flow.reliable:
+            self._send(attempt.flow, attempt.hop, now)
         else:
-            self._hop_found(self._hop, now)
+            self._try_hop(attempt.hop, now)
 
     def _authorized(self, response: Response) -> bool:
         """The response is a challenge, and the request now has the answer to it (§22.2): a new request, for CSeq."""
@@ -261,6 +360,27 @@ class ClientRequest:
         self.request.headers.set("CSeq", f"{number} {self.request.method}")
         return True
 
+    def _receive_provisional(self, attempt: _Attempt, now: float) -> None:
+        first, attempt.provisional = not attempt.provisional, True
+        if first:
+            self._set_timers()
+            if self._cancelled:
+                self._send_cancel(attempt, now)
+                self._set_timers(give_up_at=now + self._core.timers.transaction_timeout)
+
+    def _receive_late(self, request: Request, response: Response, now: float) -> None:
+        """From a server that had been given up for the next one: the INVITE is taken back there, and a call that was
+        answered there all the same is hung up (§13.2.2.4)."""
+        attempt = next((attempt for attempt in self._superseded if attempt.request is request), None)
+        if attempt is None or request.method != "INVITE":
+            return  # also the response to a CANCEL
+        if response.status < 200:
+            if not attempt.provisional:
+                attempt.provisional = True
+                self._send_cancel(attempt, now)
+        elif response.status < 300:
+            self._core.hang_up_stray(request, response, attempt.flow, now)
+
     def _send_cancel(self, attempt: _Attempt, now: float) -> None:
         """CANCEL goes the way of its INVITE, with its branch (§9.1)."""
         invite = attempt.request
@@ -273,13 +393,12 @@ class ClientRequest:
         if self._reason_header is not None:
             headers.add("Reason", self._reason_header)
         self._core.send_request(Request("CANCEL", invite.uri, headers, b""), attempt.flow, self, now)
-        self._set_deadline(now + self._core.timers.transaction_timeout)
 
     def _end(self) -> None:
         self._over = True
-        self._set_deadline(None)
+        self._set_timers()
 
-    def _set_deadline(self, deadline: float | None) -> None:
-        if deadline != self._deadline:
-            self._deadline = deadline
+    def _set_timers(self, *, look_on_at: float | None = None, give_up_at: float | None = None) -> None:
+        if (look_on_at, give_up_at) != (self._look_on_at, self._give_up_at):
+            self._look_on_at, self._give_up_at = look_on_at, give_up_at
             self._core.schedule.update(self)

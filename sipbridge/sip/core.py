@@ -13,18 +13,34 @@ from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
-from sipbridge.sip.client_request import Authorizer, ClientRequest, Hop, ListedHops, Prepare
-from sipbridge.sip.dialog import Dialog, DialogId
+from sipbridge.sip.client_request import (
+    MAX_DATAGRAM,
+    Authorizer,
+    ClientRequest,
+    FallbackHops,
+    Hop,
+    Hops,
+    ListedHops,
+    Prepare,
+)
+from sipbridge.sip.dialog import Dialog, DialogId, request_uri
+from sipbridge.sip.dns_cache import DnsCache
 from sipbridge.sip.events import SipEvent
-from sipbridge.sip.flow import Address, Flow, FlowTable, response_target, target_of
+from sipbridge.sip.flow import Address, Flow, FlowTable, Target, is_address, response_target
 from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.message import Request, Response
+from sipbridge.sip.nat import is_hidden
+from sipbridge.sip.resolution import Resolver
 from sipbridge.sip.timers import Schedule, Timers
 from sipbridge.sip.transaction import ClientTransaction, ServerTransaction
 from sipbridge.sip.transaction_layer import MAGIC_COOKIE, TransactionLayer, TransactionUser
 
 if TYPE_CHECKING:
     from sipbridge.sip.invite import Invite
+
+
+_MAX_SEEN_AS = 1024
+"""Peers that told us of a NAT between them and us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +68,8 @@ class Core:
         self.wake: Callable[[], None] | None = None
         self.schedule = Schedule(self._wake)
         self.flows = FlowTable(self.emit)
+        self.dns = DnsCache(self.emit, self.schedule, self.counters)
+        self.resolver = Resolver(self.dns, self.flows, new_token)
         self.transactions = TransactionLayer(timers, self.transmit, self.schedule, self.counters)
         self.dialogs: dict[DialogId, tuple[Dialog, Invite]] = {}
         self.calls: set[Invite] = set()
@@ -64,14 +82,18 @@ class Core:
         self.flow_users: list[Callable[[Flow], bool]] = []
         """Who else may need a connection that is silent: a registration, a binding."""
         self._secret = new_token().encode()
+        self._seen_as: dict[tuple[Address, str], Address] = {}
 
     # the ways out
 
     def transmit(self, flow: Flow, data: bytes, via: Via | None, now: float) -> None:
         """Send; `via` is the top Via of a response, which finds its way even if its connection is gone (§18.2.2)."""
         if via is not None and not self.flows.is_open(flow):
-            target = response_target(via, flow.transport)
-            self.flows.find(target, lambda found, _: self._transmit_late(found, data), now)
+            # RFC 3263 §5: where nobody listens there, it goes to the servers of the name that the peer gives itself.
+            sent_by = Uri("sips" if flow.secure else "sip", None, via.host, via.port)
+            by_name = self.resolver.hops(sent_by, flow.transport) if via.host != via.received else None
+            hops = ListedHops([response_target(via, flow.transport)], by_name)
+            self.find_flow(hops, lambda found, _: self._transmit_late(found, data), now)
             return
         self.messages.append((flow, data))
         self._wake()
@@ -112,7 +134,7 @@ class Core:
         failure as of any other (503). Challenges are answered with the credentials of the dialog's call."""
         if authorizer is None and (found := self.dialogs.get(dialog.id)) is not None:
             authorizer = found[1].authorizer
-        hops = ListedHops(self._dialog_hops(dialog, beside))
+        hops = self.dialog_hops(dialog, beside)
         sending = ClientRequest(self, request, user, hops, authorizer=authorizer, dialog=dialog, beside=beside)
         sending.begin(now)
         return sending
@@ -120,7 +142,7 @@ class Core:
     def send_out_of_dialog(
         self,
         request: Request,
-        hop: Uri,
+        hop: Uri | Flow,
         user: TransactionUser,
         now: float,
         *,
@@ -132,13 +154,16 @@ class Core:
         """Send a request outside any dialog until its final response: an INVITE, REGISTER, OPTIONS, MESSAGE.
 
         It goes to `hop`, by `transport` unless the URI says another; with `proxy`, an outbound proxy, it goes there,
-        which a Route tells (§8.1.2). A request that has Route fields already goes to the first of them. `request` is
-        complete but for Via, User-Agent and an INVITE's Contact; `prepare` may set what else depends on the flow.
+        which a Route tells (§8.1.2). A request that has Route fields already goes to the first of them. A flow as `hop`
+        is how one reaches who is connected, or registered through a NAT. `request` is complete but for Via, User-Agent
+        and an INVITE's Contact; `prepare` may set what else depends on the flow.
         """
         if proxy is not None:
             request.headers.prepend("Route", str(NameAddr("", replace(proxy, params={**proxy.params, "lr": None}))))
-        next_hop = request.routes[0].uri if "Route" in request.headers else hop
-        hops = ListedHops([target_of(next_hop, transport)])
+        if isinstance(hop, Flow):
+            hops: Hops = ListedHops([hop] if self.flows.is_open(hop) else [])
+        else:
+            hops = self.resolver.hops(_follow_route(request) or hop, transport)
         sending = ClientRequest(self, request, user, hops, authorizer=credentials, prepare=prepare)
         sending.begin(now)
         return sending
@@ -153,28 +178,96 @@ class Core:
                 self.counters["ack_undeliverable"] += 1
                 return
             self.address_request(ack, flow)
+            self.find_for_length(flow, len(ack.serialize()), send, now)
+
+        def send(flow: Flow, now: float) -> None:
+            self.address_request(ack, flow)
             data = ack.serialize()
             self.transmit(flow, data, None, now)
             sent(flow, data)
 
-        self.find_next_hop(dialog, found, now, beside=beside)
+        self.find_flow(self.dialog_hops(dialog, beside), found, now, beside=beside)
 
-    def find_next_hop(
-        self, dialog: Dialog, found: Callable[[Flow | None, float], None], now: float, *, beside: Flow | None
+    def hang_up_stray(self, invite: Request, response: Response, flow: Flow, now: float) -> None:
+        """A 2xx that nobody waits for any more: ACK and BYE, and that is all that is known of that dialog."""
+        self.counters["stray_answer"] += 1
+        dialog = Dialog.as_uac(invite, response)
+        dialog.confirm(response)
+        ack = dialog.request("ACK", sequence=invite.cseq.number)
+        self.send_ack(dialog, ack, lambda flow, data: None, now, beside=flow)
+        self.send_in_dialog(dialog, dialog.request("BYE"), NOBODY, now, beside=flow)
+
+    # where to
+
+    def dialog_hops(self, dialog: Dialog, beside: Flow | None) -> Hops:
+        """Where the requests of a dialog go. `beside` is the flow of the peer's last message."""
+        by_uri = self.resolver.hops(dialog.next_hop())
+        if beside is None or dialog.route_set:
+            return by_uri
+        if beside.reliable:
+            # A peer that connected to us and did not name a proxy is reached by that connection while it lives: the
+            # address in the Contact of a phone behind NAT, or with TCP in general, is often one nobody listens on.
+            return ListedHops([beside], by_uri) if self.flows.is_open(beside) else by_uri
+        contact = dialog.next_hop()
+        if dialog.translated or is_hidden(contact.host, beside.remote[0]):
+            return ListedHops([beside])
+        if (contact.host, contact.port or 5060) != beside.remote and is_address(contact.host):
+            return FallbackHops(by_uri, beside)
+        return by_uri
+
+    def find_flow(
+        self,
+        hops: Hops,
+        found: Callable[[Flow | None, float], None],
+        now: float,
+        *,
+        beside: Flow | None = None,
     ) -> None:
-        first = self._dialog_hops(dialog, beside)[0]
-        if isinstance(first, Flow):
-            found(first, now)
-        else:
-            self.flows.find(first, found, now, beside=beside)
+        """The flow of the first of these next hops that there is one to, for what is sent without a transaction."""
 
-    def _dialog_hops(self, dialog: Dialog, beside: Flow | None) -> list[Hop]:
-        hops: list[Hop] = [target_of(dialog.next_hop())]
-        # A peer that connected to us and did not name a proxy is reached by that connection while it lives: the
-        # address in the Contact of a phone behind NAT, or with TCP in general, is often one nobody listens on.
-        if beside is not None and beside.reliable and not dialog.route_set and self.flows.is_open(beside):
-            hops.insert(0, beside)
-        return hops
+        def hop_found(hop: Hop | None, now: float) -> None:
+            if isinstance(hop, Target):
+                self.flows.find(hop, flow_found, now, beside=beside)
+            else:
+                found(hop, now)
+
+        def flow_found(flow: Flow | None, now: float) -> None:
+            if flow is None:
+                hops.next(hop_found, now)
+            else:
+                found(flow, now)
+
+        hops.next(hop_found, now)
+
+    def find_for_length(self, flow: Flow, length: int, found: Callable[[Flow, float], None], now: float) -> None:
+        """§18.1.1: what is too long for a datagram goes over TCP to the same place, and over UDP all the same where
+        there is no TCP. Where we don't listen on TCP ourselves, the peer could not send its own requests so."""
+        stream = Target("tcp", *flow.remote)
+        if (
+            flow.transport != "udp"
+            or length <= MAX_DATAGRAM
+            or self.flows.listener("tcp", flow.local) is None
+            or self.flows.unreachable.holds(stream, now)
+        ):
+            found(flow, now)
+        else:
+            self.flows.find(stream, lambda connection, now: found(connection or flow, now), now)
+
+    def is_unreachable(self, hop: Hop, now: float) -> bool:
+        return isinstance(hop, Target) and self.flows.unreachable.holds(hop, now)
+
+    def reached(self, flow: Flow, hop: Hop, response: Response) -> None:
+        """A request of ours was answered: its next hop is alive, and has told us how it sees us (RFC 3581 §4)."""
+        if isinstance(hop, Target):
+            self.flows.unreachable.remove(hop)
+        via = response.via
+        if flow.reliable or via.received is None or via.rport is None or not is_address(via.received):
+            return
+        key, seen_as = (flow.local, flow.remote[0]), (via.received, via.rport)
+        if seen_as == flow.local or seen_as == self.address(flow):
+            self._seen_as.pop(key, None)
+        elif key in self._seen_as or len(self._seen_as) < _MAX_SEEN_AS:
+            self._seen_as[key] = seen_as
 
     def respond(self, transaction: ServerTransaction, response: Response, now: float) -> None:
         self.sign(response)
@@ -203,10 +296,13 @@ class Core:
         return host, port
 
     def contact(self, flow: Flow) -> str:
-        """In-dialog requests are to come back by the same transport."""
+        """In-dialog requests are to come back by the same transport, and through our NAT where he told us of one."""
         user = f"{self.identity.user}@" if self.identity.user else ""
         transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
-        return f"<sip:{user}{_host_port(self.address(flow))}{transport}>"
+        address = self.address(flow)
+        if self.identity.public_address is None:
+            address = self._seen_as.get((flow.local, flow.remote[0]), address)
+        return f"<sip:{user}{_host_port(address)}{transport}>"
 
     def address_request(self, request: Request, flow: Flow) -> None:
         """Via with a new branch, and Contact, which depend on the flow. A CANCEL keeps the Via of its INVITE (§9.1)."""
@@ -237,6 +333,36 @@ class Core:
     def find_dialog(self, request: Request) -> tuple[Dialog, Invite] | None:
         """The dialog that a request was sent in (§12.2.2), and the call it is of."""
         return self.dialogs.get(DialogId(request.call_id, request.to.tag or "", request.from_.tag or ""))
+
+
+def _follow_route(request: Request) -> Uri | None:
+    """The next hop of a request that has a route. A strict router finds itself in the Request-URI (§12.2.1.1)."""
+    if "Route" not in request.headers:
+        return None
+    first, *others = request.routes
+    if "lr" not in first.uri.params:
+        request.headers.remove("Route")
+        for route in (*map(str, others), f"<{request.uri}>"):
+            request.headers.add("Route", route)
+        request.uri = str(request_uri(first.uri))
+    return first.uri
+
+
+class _Nobody:
+    """The user of a request whose outcome interests nobody."""
+
+    local_tag: str | None = None
+
+    def receive_response(self, request: Request, response: Response, now: float) -> None: ...
+
+    def request_failed(self, request: Request, status: int, now: float) -> None: ...
+
+    def receive_ack(self, ack: Request, now: float) -> None: ...
+
+    def receive_cancel(self, cancel: Request, now: float) -> None: ...
+
+
+NOBODY = _Nobody()
 
 
 def _host_port(address: Address) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.message import Headers, Request, Response
+from sipbridge.sip.nat import was_translated
 
 MAX_FORWARDS = "70"
 
@@ -55,6 +56,8 @@ class Dialog:
         self.local_sequence = local_sequence
         self.remote_sequence = remote_sequence
         self.confirmed = confirmed
+        self.translated = False
+        """The peer's last word on where it is came through a NAT, which the remote target does not know of."""
 
     def __repr__(self) -> str:
         return f"<Dialog {self.id} {'confirmed' if self.confirmed else 'early'}>"
@@ -63,7 +66,7 @@ class Dialog:
     def as_uas(cls, request: Request, local_tag: str) -> Dialog:
         """§12.1.1: the route set is the Record-Route in its own order, the remote target the caller's Contact, which
         only a client of RFC 2543 may leave out (`screening.py`)."""
-        return cls(
+        dialog = cls(
             DialogId(request.call_id, local_tag, request.from_.tag or ""),
             local_party=f"{request.headers.get('To')};tag={local_tag}",
             remote_party=request.headers.get("From") or "",
@@ -72,6 +75,8 @@ class Dialog:
             local_sequence=0,
             remote_sequence=request.cseq.number,
         )
+        dialog.translated = was_translated(request)
+        return dialog
 
     @classmethod
     def as_uac(cls, request: Request, response: Response) -> Dialog:
@@ -99,6 +104,7 @@ class Dialog:
     def refresh_target(self, message: Request | Response) -> None:
         """Target refresh (§12.2): a re-INVITE that was accepted, or its 2xx, names where the peer is now."""
         self.remote_target = _contact_uri(message) or self.remote_target
+        self.translated = isinstance(message, Request) and was_translated(message)
 
     def receive_sequence(self, request: Request) -> Order:
         """Take note of a request's CSeq. Gaps are legal (the requests between were answered by somebody else)."""

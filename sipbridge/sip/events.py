@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
-from sipbridge.sip.flow import Flow, FlowNeeded, ResolveNeeded
+from sipbridge.sip.dns_cache import DnsNeeded
+from sipbridge.sip.flow import Flow, FlowNeeded
 from sipbridge.sip.message import Request, Response
 
 if TYPE_CHECKING:
@@ -136,5 +137,5 @@ SipEvent: TypeAlias = (
     | ReferFailed
     | CallEnded
     | FlowNeeded
-    | ResolveNeeded
+    | DnsNeeded
 )

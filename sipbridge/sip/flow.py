@@ -1,17 +1,17 @@
 """Flows: by what transport, from where and to where a message goes (RFC 5626's word), and how one is chosen (§18).
 
-The core names flows and never opens one. Where it needs a connection or an address it says so (`FlowNeeded`,
-`ResolveNeeded`) and goes on when it is told (`FlowTable.opened`, `.failed`, `.resolved`).
+The core names flows and never opens one. Where it needs a connection it says so (`FlowNeeded`) and goes on when it is
+told (`FlowTable.opened`, `.failed`). How a URI becomes a `Target` is in `resolution.py`.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from sipbridge.sip.headers import Uri, Via
+from sipbridge.sip.headers import Via
 
 Transport: TypeAlias = Literal["udp", "tcp", "tls", "ws", "wss"]
 Address: TypeAlias = tuple[str, int]
@@ -38,30 +38,20 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a message is to go; `host` may be a name that has to be resolved first."""
+    """Where a message is to go: one address of one server."""
 
     transport: str
     host: str
+    """An address; a name leads nowhere."""
     port: int
     server_name: str = ""
     """With TLS: the name that the certificate has to prove, which is that of the URI and not what DNS made of it
     (RFC 5922 §7.3)."""
 
-    @property
-    def is_address(self) -> bool:
-        return is_address(self.host)
-
 
 @dataclass(frozen=True, slots=True)
 class FlowNeeded:
     """Open a connection to `target` (its host is an address), then call `flow_opened` or `flow_failed`."""
-
-    target: Target
-
-
-@dataclass(frozen=True, slots=True)
-class ResolveNeeded:
-    """Find the addresses of `target.host`, then call `resolved` (with none where there are none)."""
 
     target: Target
 
@@ -78,20 +68,66 @@ def is_address(host: str) -> bool:
     return True
 
 
-def target_of(uri: Uri, transport: str | None = None) -> Target:
-    """Where a request to this URI goes (RFC 3263 without DNS). Without a `transport` parameter, and unless the caller
-    names one, that is UDP; `sips` asks for TLS, whatever else is said."""
-    host = uri.params.get("maddr") or uri.host
-    chosen = (uri.params.get("transport") or transport or "udp").lower()
-    if uri.scheme == "sips" or chosen == "tls":
-        return Target("tls", host, uri.port or 5061, uri.host)
-    return Target(chosen, host, uri.port or DEFAULT_PORT)
+def plain_address(host: str) -> str:
+    """An IPv4 address that came in IPv6's clothes, as an IPv6 socket shows it, without them: one peer, one spelling."""
+    if host[:7].lower() == "::ffff:" and is_address(host):
+        mapped = ipaddress.IPv6Address(host).ipv4_mapped
+        return host if mapped is None else str(mapped)
+    return host
+
+
+def transport_of(scheme: str, name: str) -> str:
+    """What a `transport` parameter means: with sips always TLS, whatever it runs over (§26.2.2)."""
+    name = name.lower()
+    if scheme != "sips":
+        return name
+    return "wss" if name in ("ws", "wss") else "tls"
+
+
+def default_port(transport: str) -> int:
+    """§19.1.2, RFC 7118 §5.1."""
+    return {"tls": 5061, "ws": 80, "wss": 443}.get(transport, DEFAULT_PORT)
 
 
 def response_target(via: Via, transport: str) -> Target:
     """Where a response goes when the connection of its request is gone (§18.2.2): to the source's address at the port
     of sent-by, where the peer listens; never to the ephemeral port of the dead connection."""
-    return Target(transport, via.received or via.host, via.port or DEFAULT_PORT)
+    return Target(transport, plain_address(via.received or via.host), via.port or default_port(transport))
+
+
+class Unreachable:
+    """Targets that did not answer, for a while, so that the next call does not wait for them again (RFC 3263 §4.3).
+
+    They are not forbidden, only tried last. Who fails again is remembered for longer. Bounded: the oldest is forgotten.
+    """
+
+    SHORTEST_S = 60.0
+    LONGEST_S = 960.0
+    MAX_TARGETS = 1024
+
+    def __init__(self) -> None:
+        self._until: dict[Target, tuple[float, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def add(self, target: Target, now: float, seconds: float = 0.0) -> None:
+        """It did not answer, or it asked not to be troubled for some `seconds`."""
+        until, last = self._until.pop(target, (now, 0.0))
+        again = now < until + last  # it had its second chance, and failed
+        duration = seconds or (2 * last if again else self.SHORTEST_S)
+        duration = min(duration, self.LONGEST_S)
+        self._until[target] = (now + duration, duration)
+        if len(self._until) > self.MAX_TARGETS:
+            del self._until[next(iter(self._until))]
+
+    def remove(self, target: Target) -> None:
+        """It answers."""
+        if self._until:
+            self._until.pop(target, None)
+
+    def holds(self, target: Target, now: float) -> bool:
+        return bool(self._until) and now < self._until.get(target, (now, 0.0))[0]
 
 
 class FlowTable:
@@ -101,14 +137,14 @@ class FlowTable:
     asked for it), and go by `closed`.
     """
 
-    def __init__(self, ask: Callable[[FlowNeeded | ResolveNeeded], None]) -> None:
+    def __init__(self, ask: Callable[[FlowNeeded], None]) -> None:
         self._ask = ask
+        self.unreachable = Unreachable()
         self._listeners: dict[str, list[Address]] = {}
         self._open: set[Flow] = set()
         self._by_remote: dict[tuple[str, Address], Flow] = {}
-        self._by_target: dict[Target, Flow] = {}
-        """Those that we have opened. With TLS one for each name, though the address be the same: it has proven that
-        name and no other."""
+        self._proven: dict[tuple[str, Address, str], Flow] = {}
+        """Connections of ours over TLS, by the name that the peer proved."""
         self._waiting: dict[Target, list[Waiter]] = {}
 
     def __len__(self) -> int:
@@ -121,6 +157,16 @@ class FlowTable:
 
     def listen(self, transport: Transport, local: Address) -> None:
         self._listeners.setdefault(transport, []).append(local)
+
+    def transports(self) -> Sequence[str]:
+        """Those that we listen on and can open a flow by."""
+        return [transport for transport in ("udp", "tcp", "tls") if transport in self._listeners]
+
+    def families(self, transport: str) -> Sequence[Literal["A", "AAAA"]]:
+        """Which addresses of a peer are of use, as our own are for that transport; the preferred kind first."""
+        locals_ = self._listeners.get(transport) or [local for some in self._listeners.values() for local in some]
+        families: list[Literal["A", "AAAA"]] = ["AAAA" if ":" in host else "A" for host, _ in locals_]
+        return list(dict.fromkeys(families)) or ["A"]
 
     def listener(self, transport: str, near: Address) -> Address | None:
         """Our listening address for a transport: the one that `near` names, else the first of its address family."""
@@ -144,27 +190,21 @@ class FlowTable:
 
     def opened(self, target: Target, flow: Flow, now: float) -> None:
         self.seen(flow)
-        self._by_target[target] = flow
+        if flow.secure:
+            self._proven[flow.transport, flow.remote, target.server_name] = flow
+        self.unreachable.remove(target)
         self._tell(target, flow, now)
 
     def failed(self, target: Target, now: float) -> None:
+        self.unreachable.add(target, now)
         self._tell(target, None, now)
 
     def closed(self, flow: Flow) -> None:
         self._open.discard(flow)
         if self._by_remote.get((flow.transport, flow.remote)) == flow:
             del self._by_remote[flow.transport, flow.remote]
-        for target in [target for target, known in self._by_target.items() if known == flow]:
-            del self._by_target[target]
-
-    def resolved(self, target: Target, addresses: Sequence[str], now: float) -> None:
-        """The addresses of a name, best first. Only the first is tried as yet: no failover before RFC 3263 is here."""
-        waiters = self._waiting.pop(target, [])
-        for waiter in waiters:
-            if addresses:
-                self.find(replace(target, host=addresses[0]), waiter, now)
-            else:
-                waiter(None, now)
+        if flow.secure:
+            self._proven = {key: other for key, other in self._proven.items() if other != flow}
 
     def find(self, target: Target, waiter: Waiter, now: float, *, beside: Flow | None = None) -> None:
         """Call `waiter` with a flow to `target`: at once where there is one, else when it has been opened.
@@ -172,26 +212,32 @@ class FlowTable:
         `beside` is the flow of the dialog: over UDP its local address is kept, so that a peer on the other side of a
         NAT sees the address it knows.
         """
-        if not target.host:
-            waiter(None, now)  # a tel URI in a route: there is nobody to ask
-        elif not target.is_address:
-            self._wait(target, waiter, ResolveNeeded(target))
+        if not is_address(target.host):
+            waiter(None, now)
         elif target.transport == "udp":
-            near = beside.local if beside is not None and beside.transport == "udp" else (target.host, 0)
+            remote = (target.host, target.port)
+            near = beside.local if beside is not None and beside.transport == "udp" else remote
             local = self.listener("udp", near)
-            waiter(None if local is None else Flow("udp", local, (target.host, target.port)), now)
+            if local is None or (":" in local[0]) != (":" in target.host):
+                local = self.listener("udp", remote)
+            waiter(None if local is None else Flow("udp", local, remote), now)
         elif target.transport in ("tcp", "tls"):
-            flow = self._by_target.get(target)
-            if flow is None and target.transport == "tcp":
-                flow = self._by_remote.get(("tcp", (target.host, target.port)))
+            flow = self._connection(target)
             if flow is not None:
                 waiter(flow, now)
             else:
                 self._wait(target, waiter, FlowNeeded(target))
         else:
-            waiter(None, now)  # no such transport here
+            waiter(None, now)  # WebSockets are opened by clients only, and others we don't have
 
-    def _wait(self, target: Target, waiter: Waiter, question: FlowNeeded | ResolveNeeded) -> None:
+    def _connection(self, target: Target) -> Flow | None:
+        remote = (target.host, target.port)
+        if target.transport == "tcp":
+            return self._by_remote.get(("tcp", remote))
+        # A connection that came to us, be it from that very port, has proven no name.
+        return self._proven.get((target.transport, remote, target.server_name))
+
+    def _wait(self, target: Target, waiter: Waiter, question: FlowNeeded) -> None:
         waiters = self._waiting.setdefault(target, [])
         waiters.append(waiter)
         if len(waiters) == 1:

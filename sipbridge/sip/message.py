@@ -180,6 +180,11 @@ class Request(Message):
             fields = [(name, f"{value};tag={to_tag}" if name == "To" else value) for name, value in fields]
         return Response(status, reason_phrase(status) if reason is None else reason, Headers.trusted(fields))
 
+    def length(self) -> int:
+        """About how many octets it will be: a few characters of more than one octet may be counted too low."""
+        fields = sum([len(name) + len(value) + 4 for name, value in self.headers])
+        return len(self.method) + len(self.uri) + 32 + fields + len(self.body)
+
     def serialize(self) -> bytes:
         """The message's octets, with the Content-Length that the body has."""
         return self._serialize(f"{self.method} {self.uri} SIP/2.0")

@@ -29,6 +29,10 @@ class Timers:
     c: float = 180.0
     """How long a ringing outgoing call may stay without a further provisional response (§16.6 says so for proxies)."""
 
+    failover: float = 5.0
+    """How long a server may say nothing at all to a new request before the next one is asked, where there is one. RFC
+    3263 §4.3 lets 64*T1 pass; nobody listens to silence on the phone for 32 s."""
+
     @property
     def transaction_timeout(self) -> float:
         """64*T1: Timers B, F, H, J, L and M, and the wait for the ACK of a 2xx (§13.3.1.4)."""

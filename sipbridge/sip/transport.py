@@ -7,7 +7,6 @@ needs no more than itself: the core calls `wake`, and the four steps follow in t
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Self
@@ -17,8 +16,10 @@ import structlog
 from sipbridge.errors import TlsError
 from sipbridge.sip.admission import Admission
 from sipbridge.sip.connection import StreamLimits
+from sipbridge.sip.dns import DnsResolver
+from sipbridge.sip.dns_cache import DnsNeeded, Kind
 from sipbridge.sip.events import SipEvent
-from sipbridge.sip.flow import Address, Flow, FlowNeeded, ResolveNeeded, Target, Transport
+from sipbridge.sip.flow import Address, Flow, FlowNeeded, Target, Transport
 from sipbridge.sip.sockets import UdpSocket, address_towards, parse_listen
 from sipbridge.sip.streams import Streams
 from sipbridge.sip.tls import TlsContexts, TlsSettings
@@ -40,12 +41,14 @@ class SipTransport:
         clock: Callable[[], float],
         limits: StreamLimits,
         tls: TlsContexts,
+        resolver: DnsResolver,
     ) -> None:
         self._user_agent = user_agent
         self._on_event = on_event
         self._admission = admission
         self._clock = clock
         self._limits = limits
+        self._resolver = resolver
         self._loop = asyncio.get_running_loop()
         self.tls = tls
         """The certificates in force."""
@@ -80,11 +83,12 @@ class SipTransport:
         clock: Callable[[], float] = time.monotonic,
         limits: StreamLimits | None = None,
         tls: TlsSettings | None = None,
+        resolver: DnsResolver | None = None,
     ) -> Self:
         """Listen at URLs such as `udp://127.0.0.1:5060`; port 0 takes any.
 
         `on_event` is called from the loop and must not block; commands on calls may be given from it. It never sees
-        FlowNeeded and ResolveNeeded, which are served here. `admission` decides, before anything is parsed, who may
+        FlowNeeded and DnsNeeded, which are served here. `admission` decides, before anything is parsed, who may
         speak and how much (None: everybody, as a listed source); it counts with the user agent from here on.
 
         Raises OSError where an address can't be bound, ValueError for a URL that is none, TlsError where TLS is to be
@@ -92,8 +96,8 @@ class SipTransport:
         """
         admission = admission or Admission(_EVERYBODY)
         admission.counters = user_agent.counters
-        contexts = TlsContexts(tls or TlsSettings())
-        self = cls(user_agent, on_event, admission, clock, limits or StreamLimits(), contexts)
+        contexts, limits = TlsContexts(tls or TlsSettings()), limits or StreamLimits()
+        self = cls(user_agent, on_event, admission, clock, limits, contexts, resolver or DnsResolver())
         try:
             for url in listen:
                 try:
@@ -217,8 +221,8 @@ class SipTransport:
         match event:
             case FlowNeeded(target):
                 self._start(self._connect(target))
-            case ResolveNeeded(target):
-                self._start(self._resolve(target))
+            case DnsNeeded(name, kind):
+                self._start(self._look_up(name, kind))
             case _:
                 try:
                     self._on_event(event)
@@ -252,13 +256,7 @@ class SipTransport:
             self._user_agent.flow_opened(target, flow, self._clock())
         self.flush()
 
-    async def _resolve(self, target: Target) -> None:
-        try:
-            async with asyncio.timeout(self._limits.connect_seconds):
-                found = await self._loop.getaddrinfo(
-                    target.host, target.port, type=socket.SOCK_DGRAM, family=socket.AF_INET
-                )
-        except (OSError, UnicodeError):  # the latter for names that IDNA refuses
-            found = []
-        self._user_agent.resolved(target, [str(sockaddr[0]) for *_, sockaddr in found], self._clock())
+    async def _look_up(self, name: str, kind: Kind) -> None:
+        answer = await self._resolver.query(name, kind)
+        self._user_agent.dns_answered(name, kind, answer.records, answer.ttl, self._clock(), error=answer.error)
         self.flush()

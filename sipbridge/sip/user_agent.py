@@ -22,6 +22,7 @@ from sipbridge.sip.body import SDP, session_description
 from sipbridge.sip.client_request import Authorizer
 from sipbridge.sip.core import Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
+from sipbridge.sip.dns_cache import Kind, Record
 from sipbridge.sip.events import InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri, Via
@@ -87,9 +88,18 @@ class UserAgent:
         self._core.flows.closed(flow)
         self._core.transactions.flow_closed(flow, now)
 
-    def resolved(self, target: Target, addresses: Sequence[str], now: float) -> None:
-        """The answer to `ResolveNeeded`: addresses, best first, or none."""
-        self._core.flows.resolved(target, addresses, now)
+    def dns_answered(
+        self,
+        name: str,
+        kind: Kind,
+        records: Sequence[Record],
+        ttl_seconds: float,
+        now: float,
+        *,
+        error: str | None = None,
+    ) -> None:
+        """The answer to `DnsNeeded`. No records: there are none, or, with `error`, the servers did not say."""
+        self._core.dns.answered(name, kind, records, ttl_seconds, now, error)
 
     def needs(self, flow: Flow) -> bool:
         """Whether a call, or whoever else is in `Core.flow_users`, lives by this connection though it is silent."""
@@ -188,7 +198,7 @@ class UserAgent:
         """Nothing is going on: no call, no transaction, nobody waiting for a flow, no timer."""
         core = self._core
         tables: tuple[Sized, ...] = (core.calls, core.dialogs, core.unacknowledged, core.transactions, core.schedule)
-        return not any(map(len, tables)) and not core.flows.waiting
+        return not any(map(len, tables)) and not core.flows.waiting and not core.dns.waiting
 
     @property
     def identity(self) -> Identity:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
+from sipbridge.sip.dns_cache import DnsNeeded, Record
 from sipbridge.sip.events import SipEvent
-from sipbridge.sip.flow import Address, Flow, FlowNeeded, ResolveNeeded
+from sipbridge.sip.flow import Address, Flow, FlowNeeded
 from sipbridge.sip.user_agent import UserAgent
 from tests.sip.wire import counting_tokens
 
@@ -43,8 +44,8 @@ class Endpoint:
             event = self.user_agent.next_event()
             if isinstance(event, FlowNeeded):
                 self.network.connect(self, event)
-            elif isinstance(event, ResolveNeeded):
-                self.user_agent.resolved(event.target, [], self.network.now)
+            elif isinstance(event, DnsNeeded):
+                self.network.ask(self, event)
             elif event is not None:
                 self.on_event(event)
             elif not messages:
@@ -55,6 +56,8 @@ class Network:
     def __init__(self, weather: Weather, seed: int) -> None:
         self.now = 0.0
         self.carried = 0
+        self.zone: dict[tuple[str, str], list[Record]] = {}
+        """What DNS knows, by name and kind."""
         self._weather = weather
         self._random = random.Random(seed)
         self._endpoints: dict[Address, Endpoint] = {}
@@ -88,6 +91,11 @@ class Network:
             self.at(self.now, lambda: endpoint.user_agent.flow_opened(target, flow, self.now))
         else:
             self.at(self.now, lambda: endpoint.user_agent.flow_failed(target, "refused", self.now))
+
+    def ask(self, endpoint: Endpoint, needed: DnsNeeded) -> None:
+        records = self.zone.get((needed.name, needed.kind), [])
+        answer = endpoint.user_agent.dns_answered
+        self.at(self.now + 0.02, lambda: answer(needed.name, needed.kind, records, 60.0, self.now))
 
     def run(self, until: float = 1e9) -> None:
         """Until nothing is left to happen, or until a time."""

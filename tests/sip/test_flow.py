@@ -1,11 +1,11 @@
-"""Where messages go, and who waits for a way there (RFC 3261 §18, RFC 3263 without DNS)."""
+"""Where messages go, and who waits for a way there (RFC 3261 §18). Names are the business of `test_resolution.py`."""
 
 from __future__ import annotations
 
 import pytest
 
-from sipbridge.sip.flow import Flow, FlowNeeded, FlowTable, ResolveNeeded, Target, response_target, target_of
-from sipbridge.sip.headers import Uri, Via
+from sipbridge.sip.flow import Flow, FlowNeeded, FlowTable, Target, Unreachable, plain_address, response_target
+from sipbridge.sip.headers import Via
 from tests.sip.wire import PEER, TCP, US
 
 
@@ -13,28 +13,13 @@ class Asking:
     """A table, what it asked for, and what it told."""
 
     def __init__(self) -> None:
-        self.asked: list[FlowNeeded | ResolveNeeded] = []
+        self.asked: list[FlowNeeded] = []
         self.table = FlowTable(self.asked.append)
         self.found: list[Flow | None] = []
         self.table.listen("udp", US)
 
     def find(self, target: Target, beside: Flow | None = None) -> None:
         self.table.find(target, lambda flow, now: self.found.append(flow), 0.0, beside=beside)
-
-
-@pytest.mark.parametrize(
-    ("uri", "transport", "target"),
-    [
-        ("sip:a@192.0.2.2", None, Target("udp", "192.0.2.2", 5060)),
-        ("sip:a@192.0.2.2:5070", "tcp", Target("tcp", "192.0.2.2", 5070)),
-        ("sip:a@192.0.2.2;transport=TCP", "udp", Target("tcp", "192.0.2.2", 5060)),
-        ("sip:a@example.com;maddr=192.0.2.9", None, Target("udp", "192.0.2.9", 5060)),
-        ("sips:a@example.com", "tcp", Target("tls", "example.com", 5061, "example.com")),
-        ("sip:[2001:db8::1]:5062", None, Target("udp", "2001:db8::1", 5062)),
-    ],
-)
-def test_the_target_of_a_uri(uri: str, transport: str | None, target: Target) -> None:
-    assert target_of(Uri.parse(uri), transport) == target
 
 
 @pytest.mark.parametrize(
@@ -59,8 +44,9 @@ def test_udp_is_there_at_once_and_keeps_the_local_address_of_the_dialog() -> Non
 
 def test_nobody_is_asked_for_a_target_without_a_host() -> None:
     asking = Asking()
-    asking.find(target_of(Uri.parse("tel:+15550100")))
-    assert asking.found == [None]
+    asking.find(Target("udp", "", 5060))
+    asking.find(Target("udp", "pbx.example.com", 5060))
+    assert asking.found == [None, None]
     assert asking.asked == []
 
 
@@ -88,20 +74,75 @@ def test_a_connection_that_fails() -> None:
     assert asking.table.waiting == 0
 
 
-def test_a_name_is_resolved_first() -> None:
+def test_a_listener_of_the_right_family_is_taken() -> None:
     asking = Asking()
-    target = Target("udp", "pbx.example.com", 5060)
-    asking.find(target)
-    assert asking.asked == [ResolveNeeded(target)]
-    asking.table.resolved(target, ["192.0.2.2"], 1.0)
-    assert asking.found == [Flow("udp", US, PEER)]
+    asking.find(Target("udp", "2001:db8::2", 5060))
+    asking.table.listen("udp", ("2001:db8::1", 5060))
+    asking.find(Target("udp", "2001:db8::2", 5060))
+    asking.find(Target("udp", "2001:db8::2", 5060), beside=Flow("udp", US, PEER))  # the dialog moved to IPv6
+    six = Flow("udp", ("2001:db8::1", 5060), ("2001:db8::2", 5060))
+    assert asking.found == [None, six, six]
 
 
-def test_a_name_without_addresses_and_transports_that_do_not_exist() -> None:
+@pytest.mark.parametrize("transport", ["ws", "wss", "sctp"])
+def test_what_we_never_open(transport: str) -> None:
     asking = Asking()
-    name = Target("udp", "nowhere.example.com", 5060)
-    asking.find(name)
-    asking.table.resolved(name, [], 1.0)
-    asking.find(Target("wss", *PEER))
-    asking.find(Target("udp", "2001:db8::1", 5060))  # no listener of that family
-    assert asking.found == [None, None, None]
+    asking.find(Target(transport, *PEER))
+    assert asking.found == [None]
+    assert asking.asked == []
+
+
+def test_a_connection_over_tls_serves_only_the_name_that_it_has_proven() -> None:
+    asking = Asking()
+    first, other = (Target("tls", "192.0.2.2", 5061, name) for name in ("pbx.example.com", "other.example.com"))
+    asking.table.seen(Flow("tls", US, ("192.0.2.2", 5061)))  # came to us, from that very port: it has proven nothing
+    asking.find(first)
+    assert asking.asked == [FlowNeeded(first)]
+    flow = Flow("tls", ("192.0.2.1", 50001), ("192.0.2.2", 5061))
+    asking.table.opened(first, flow, 0.1)
+    asking.find(first)
+    assert asking.found == [flow, flow]
+    asking.find(other)
+    assert asking.asked == [FlowNeeded(first), FlowNeeded(other)]
+    asking.table.closed(flow)
+    asking.find(first)
+    assert asking.asked[-1] == FlowNeeded(first)
+
+
+@pytest.mark.parametrize(
+    ("host", "plain"),
+    [
+        ("::ffff:192.0.2.2", "192.0.2.2"),
+        ("::FFFF:c000:0202", "192.0.2.2"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("192.0.2.2", "192.0.2.2"),
+        ("::ffff:nonsense", "::ffff:nonsense"),
+        ("pbx.example.com", "pbx.example.com"),
+    ],
+)
+def test_an_ipv4_address_has_one_spelling(host: str, plain: str) -> None:
+    assert plain_address(host) == plain
+
+
+def test_what_did_not_answer_is_remembered_for_a_while_and_longer_if_it_happens_again() -> None:
+    away, target = Unreachable(), Target("udp", *PEER)
+    assert not away.holds(target, 0.0)
+    away.add(target, 0.0)
+    assert away.holds(target, 59.0)
+    assert not away.holds(target, 60.0)
+    away.add(target, 70.0)
+    assert away.holds(target, 189.0)
+    assert not away.holds(target, 190.0)
+    away.remove(target)
+    away.add(target, 200.0, 10.0)  # it said how long
+    assert not away.holds(target, 210.0)
+    away.add(target, 1000.0, 1e9)
+    assert not away.holds(target, 2000.0)
+
+
+def test_what_is_remembered_of_unreachable_targets_is_bounded() -> None:
+    away = Unreachable()
+    for port in range(1, 3000):
+        away.add(Target("udp", "192.0.2.2", port), 0.0)
+    assert len(away) == Unreachable.MAX_TARGETS
+    assert away.holds(Target("udp", "192.0.2.2", 2999), 1.0)

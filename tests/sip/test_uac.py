@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sipbridge.errors import LocalProtocolError
+from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import Answered, CallEnded, EndCause, Progress
-from sipbridge.sip.flow import Flow, FlowNeeded, ResolveNeeded, Target
+from sipbridge.sip.flow import Flow, FlowNeeded, Target
 from sipbridge.sip.invite import CallState
 from sipbridge.sip.message import Request
 from sipbridge.sip.uac import OutgoingInvite
@@ -310,16 +311,22 @@ def test_over_tcp_a_connection_is_asked_for_and_named_in_via_and_contact() -> No
     assert wire.user_agent.idle
 
 
-@pytest.mark.parametrize("target", [f"{BOB};transport=tcp", "sips:bob@192.0.2.2", f"{BOB};transport=sctp"])
-def test_a_peer_that_cannot_be_reached(target: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "needed"),
+    [
+        (f"{BOB};transport=tcp", Target("tcp", *PEER)),
+        ("sips:bob@192.0.2.2", Target("tls", "192.0.2.2", 5061, "192.0.2.2")),
+        (f"{BOB};transport=sctp", None),
+        (f"{BOB};transport=ws", None),
+    ],
+)
+def test_a_peer_that_cannot_be_reached(target: str, needed: Target | None) -> None:
     wire = Wire()
     wire.user_agent.invite(target, from_="<sip:a@b.example>", offer=OFFER, now=0.0)
-    events = wire.events()
-    if isinstance(events[0], FlowNeeded):
-        wire.user_agent.flow_failed(events[0].target, "refused", 0.1)
-        events = wire.events()
-    ended = events[-1]
-    assert isinstance(ended, CallEnded)
+    if needed is not None:
+        assert wire.event(FlowNeeded).target == needed
+        wire.user_agent.flow_failed(needed, "refused", 0.1)
+    ended = wire.event(CallEnded)
     assert (ended.cause, ended.status) == (EndCause.FLOW_FAILED, 503)
     assert wire.user_agent.idle
 
@@ -327,8 +334,8 @@ def test_a_peer_that_cannot_be_reached(target: str) -> None:
 def test_a_name_is_resolved_first() -> None:
     wire = Wire()
     wire.user_agent.invite("sip:bob@pbx.example.com", from_="<sip:a@b.example>", offer=OFFER, now=0.0)
-    target = wire.event(ResolveNeeded).target
-    wire.user_agent.resolved(target, ["192.0.2.2", "192.0.2.3"], 0.1)
+    assert wire.sent() == []
+    assert wire.answer_dns({("pbx.example.com", "A"): ["192.0.2.2", "192.0.2.3"]}) == []
     assert wire.sent_request("INVITE").uri == "sip:bob@pbx.example.com"
     assert wire.flows == [UDP]
 
@@ -336,10 +343,11 @@ def test_a_name_is_resolved_first() -> None:
 def test_a_call_cancelled_before_it_could_be_sent_is_never_sent() -> None:
     wire = Wire()
     call = wire.user_agent.invite("sip:bob@pbx.example.com", from_="<sip:a@b.example>", offer=OFFER, now=0.0)
-    target = wire.event(ResolveNeeded).target
+    needed = wire.event(DnsNeeded)
     call.cancel(0.1)
     assert wire.event(CallEnded).cause is EndCause.CANCELLED
-    wire.user_agent.resolved(target, ["192.0.2.2"], 0.2)
+    wire.user_agent.dns_answered(needed.name, needed.kind, [], 60.0, 0.2)
+    assert wire.answer_dns({("pbx.example.com", "A"): ["192.0.2.2"]}) == []
     assert wire.sent() == []
     assert wire.user_agent.idle
 

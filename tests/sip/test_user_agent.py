@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sipbridge.sip.core import Identity
+from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import InviteReceived
-from sipbridge.sip.flow import Flow, FlowNeeded, ResolveNeeded
+from sipbridge.sip.flow import Flow, FlowNeeded
 from tests.sip.wire import ANSWER, OFFER, UDP, Wire, answer_to, in_dialog, request
 
 RFC4475 = Path(__file__).parent.parent / "data" / "rfc4475"
@@ -243,8 +244,8 @@ def test_nothing_raises_whatever_is_changed_in_a_response() -> None:
         wire.user_agent.messages_to_send()
         for _ in range(60):
             for event in wire.events():
-                if isinstance(event, ResolveNeeded):
-                    wire.user_agent.resolved(event.target, [], wire.now)
+                if isinstance(event, DnsNeeded):
+                    wire.user_agent.dns_answered(event.name, event.kind, [], 60.0, wire.now)
                 elif isinstance(event, FlowNeeded):
                     wire.user_agent.flow_failed(event.target, "refused", wire.now)
             deadline = wire.user_agent.get_timer()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from sipbridge.sip.core import Identity
+from sipbridge.sip.dns_cache import DnsNeeded, Record
 from sipbridge.sip.events import InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow
 from sipbridge.sip.message import Request, Response, parse_message
@@ -128,6 +129,18 @@ class Wire:
         while (event := self.user_agent.next_event()) is not None:
             events.append(event)
         return events
+
+    def answer_dns(self, zone: Mapping[tuple[str, str], Sequence[Record]], ttl: float = 60.0) -> list[SipEvent]:
+        """Answer all questions by a zone, and those that follow from that; the other events are returned."""
+        others: list[SipEvent] = []
+        while events := self.events():
+            for event in events:
+                if isinstance(event, DnsNeeded):
+                    records = zone.get((event.name, event.kind), [])
+                    self.user_agent.dns_answered(event.name, event.kind, records, ttl, self.now)
+                else:
+                    others.append(event)
+        return others
 
     def event(self, kind: type[E]) -> E:
         """The one event there is."""
