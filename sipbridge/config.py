@@ -26,7 +26,8 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from sipbridge.configfile import Section, load
-from sipbridge.errors import ConfigError
+from sipbridge.errors import ConfigError, SipParseError
+from sipbridge.sip.headers import Uri
 
 PLANNED: Final = "planned"
 """Metadata of a key that is part of the shape and has no effect yet."""
@@ -167,16 +168,56 @@ class NodeLimits(Section):
     media_timeout_seconds: float = Field(default=30, gt=0)
 
 
+class Outbound(Section):
+    """How this side calls over a trunk."""
+
+    proxy: str
+    transport: Literal["udp", "tcp", "tls"] = "udp"
+    caller: str = Field(default="sipbridge", alias="from", min_length=1)
+    """Number, name or URI that our calls come from."""
+    ring_seconds: float = Field(default=60, gt=0, le=180)
+    early_media: bool = False
+    ping_seconds: float = Field(default=30, ge=0)
+    max_calls: int = Field(default=30, ge=0)
+    calls_per_hour: int = Field(default=600, ge=0)
+
+    @field_validator("proxy")
+    @classmethod
+    def _sip_uri(cls, proxy: str) -> str:
+        if not re.fullmatch(r"sips?:(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(;[A-Za-z0-9=._;-]+)?", proxy):
+            raise ValueError(f"sip:HOST[:PORT] is expected, not {proxy!r}")
+        return proxy
+
+
 class Trunk(Section):
     name: str = Field(min_length=1)
     sources: tuple[str, ...] = ()
     auth: dict[str, Any] | None = None
     register_at: dict[str, Any] | None = Field(default=None, alias="register")
-    outbound: Annotated[dict[str, Any] | None, PLANNED] = None
+    outbound: Outbound | None = None
     srtp: Literal["off", "optional", "required"] = "optional"
-    codecs: Annotated[tuple[str, ...] | None, PLANNED] = None
-    accept_refer: Literal[False] = False
-    follow_redirects: Literal[False] = False
+    codecs: tuple[Literal["opus", "G722", "PCMU", "PCMA"], ...] | None = Field(default=None, min_length=1)
+    trust_identity: bool = False
+    accept_refer: bool = False
+    follow_redirects: bool = False
+    refer_targets: Patterns = ()
+    """What a far end may make us call: numbers and names, with wildcards, or fixed sip: and tel: URIs."""
+
+    @field_validator("refer_targets")
+    @classmethod
+    def _narrow(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        for target in targets:
+            literal = re.split(r"[*?]", target, maxsplit=1)[0]
+            if "*" in target and len(literal) < 3:
+                raise ValueError(f"{target!r}: a wildcard needs at least three characters before it")
+            if not re.fullmatch(r"(sips?:[^\s<>?@]+@[^\s<>?@]+|tel:[^\s<>?@]+|[^\s<>@:;%\[]+)", target):
+                raise ValueError(f"{target!r}: expected a number or name, with * or ?, or sip:USER@HOST or tel:NUMBER")
+            if ":" in target:
+                try:
+                    Uri.parse(target)
+                except SipParseError as error:
+                    raise ValueError(str(error)) from error
+        return targets
 
     @field_validator("sources")
     @classmethod
@@ -198,6 +239,15 @@ class Trunk(Section):
             raise ValueError("registering at a PBX does not exist yet; name its address in 'sources'")
         if not self.sources:
             raise ValueError("'sources' is needed: who may call over this trunk")
+        return self
+
+    @model_validator(mode="after")
+    def _calls_have_a_way(self) -> Trunk:
+        for name in ("accept_refer", "follow_redirects"):
+            if getattr(self, name) and not (self.outbound and self.refer_targets):
+                raise ValueError(
+                    f"{name!r} needs 'outbound' (the way to call) and 'refer_targets' (what may be called)"
+                )
         return self
 
 

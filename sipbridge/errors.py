@@ -2,6 +2,7 @@
 
     SipbridgeError
     ├── ConfigError                 the configuration is wrong: file, line and key
+    ├── CallNotPlacedError          a call that was asked of us and that we do not make: no trunk, no budget
     ├── SipError
     │   ├── SipParseError           a peer sent something that is no valid SIP message (RFC 3261 §21.4)
     │   ├── StreamFramingError      a SIP byte stream that can no longer be framed: close it (§18.3)
@@ -37,6 +38,13 @@ class ConfigError(SipbridgeError):
     """A configuration that cannot be used; the message names file, line and key."""
 
     label = "config"
+
+
+class CallNotPlacedError(SipbridgeError):
+    """We were asked to call and do not: nothing has left the house."""
+
+    sip_status = 403
+    label = "call_not_placed"
 
 
 class SipError(SipbridgeError):

@@ -40,8 +40,8 @@ class SipTransport:
         admission: Admission,
         clock: Callable[[], float],
         limits: StreamLimits,
-        tls: TlsContexts,
         resolver: DnsResolver,
+        tls: TlsContexts,
     ) -> None:
         self._user_agent = user_agent
         self._on_event = on_event
@@ -82,8 +82,8 @@ class SipTransport:
         admission: Admission | None = None,
         clock: Callable[[], float] = time.monotonic,
         limits: StreamLimits | None = None,
-        tls: TlsSettings | None = None,
         resolver: DnsResolver | None = None,
+        tls: TlsSettings | None = None,
     ) -> Self:
         """Listen at URLs such as `udp://127.0.0.1:5060`; port 0 takes any.
 
@@ -96,8 +96,10 @@ class SipTransport:
         """
         admission = admission or Admission(_EVERYBODY)
         admission.counters = user_agent.counters
-        contexts, limits = TlsContexts(tls or TlsSettings()), limits or StreamLimits()
-        self = cls(user_agent, on_event, admission, clock, limits, contexts, resolver or DnsResolver())
+        contexts = TlsContexts(tls or TlsSettings())
+        self = cls(
+            user_agent, on_event, admission, clock, limits or StreamLimits(), resolver or DnsResolver(), contexts
+        )
         try:
             for url in listen:
                 try:
