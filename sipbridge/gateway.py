@@ -38,6 +38,8 @@ from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
 from sipbridge.tenants import CallFields, Tenant, TenantDirectory
+from sipbridge.trunk_monitor import TrunkMonitor
+from sipbridge.trunks import Reachable
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +115,9 @@ class Gateway:
                 keep_ladder=None if files is None else files.keep,
                 clock=self._clock,
             )
+            self.trunks = TrunkMonitor(self.user_agent, self._clock)
+            stack.callback(self.trunks.close)
+            self.trunks.watch(config.trunks)
             clock_task = group.create_task(self._engine.run(self.calls.media_event))
             stack.callback(clock_task.cancel)
             self._to_close = stack.pop_all()
@@ -160,10 +165,11 @@ class Gateway:
             if name not in self._trunks:
                 raise CallNotPlacedError(f"there is no trunk {name!r}")
             return self._trunks[name]
-        for trunk in self._trunks.values():
-            if trunk.outbound is not None:
-                return trunk
-        raise CallNotPlacedError("no trunk has 'outbound': there is no way to place a call")
+        ways = [trunk for trunk in self._trunks.values() if trunk.outbound is not None]
+        if not ways:
+            raise CallNotPlacedError("no trunk has 'outbound': there is no way to place a call")
+        usable = (trunk for trunk in ways if self.trunks.state(trunk.name) in (Reachable.UP, Reachable.UNKNOWN))
+        return next(usable, ways[0])
 
     # --- who may speak to us ----------------------------------------------------------------------
 
