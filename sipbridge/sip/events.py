@@ -55,6 +55,8 @@ class InviteReceived:
     offer: bytes | None
     """The session description; None: our answer is to make the offer."""
     flow: Flow
+    username: str | None = None
+    """Who the caller has proven to be, by digest."""
     replaces: Invite | None = None
     """The call whose place this one is to take (RFC 3891): answer this one, then hang that one up."""
 
@@ -208,6 +210,33 @@ class CallEnded:
     stranger names is a policy's affair."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CredentialsNeeded:
+    """Somebody claims to be `username`: answer with `UserAgent.credentials_found`. Whoever looks the password up must
+    not let it be seen, by what he does or how long he takes, whether there is such a user."""
+
+    username: str
+    realm: str
+    request: Request
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """A request by this flow has proven to come from `username`."""
+
+    flow: Flow
+    username: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationFailed:
+    """Wrong password or unknown user, with a nonce that was given to this very source. Who guesses is to be blocked."""
+
+    flow: Flow
+    username: str
+
+
 SipEvent: TypeAlias = (
     InviteReceived
     | ReinviteReceived
@@ -222,6 +251,9 @@ SipEvent: TypeAlias = (
     | ReferReceived
     | InfoReceived
     | CallEnded
+    | CredentialsNeeded
+    | Authenticated
+    | AuthenticationFailed
     | FlowNeeded
     | DnsNeeded
 )

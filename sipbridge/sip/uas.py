@@ -94,6 +94,8 @@ class IncomingInvite(Invite):
         if self.state is CallState.ENDED:
             return
         self._require_unanswered("answer")
+        if self._waiting_answer is not None:
+            raise LocalProtocolError("answer in a call that has its answer")
         self._waiting_answer = (sdp, headers)
         self._answer_if_allowed(now)
 
@@ -191,7 +193,7 @@ class IncomingInvite(Invite):
     # private
 
     def _require_unanswered(self, command: str) -> None:
-        if self.state not in (CallState.INVITED, CallState.RINGING) or self._waiting_answer is not None:
+        if self.state not in (CallState.INVITED, CallState.RINGING):
             raise LocalProtocolError(f"{command} in a call that is {self.state.value}")
 
     @property
