@@ -41,8 +41,8 @@ from sipbridge.agent import (
     UserTranscript,
 )
 from sipbridge.audio import AudioFormat
-from sipbridge.errors import AgentStartError, CallNotAnsweredError, SipbridgeError
-from sipbridge.handover import Legs
+from sipbridge.errors import AgentStartError, CallNotAnsweredError, CallNotPlacedError, SipbridgeError
+from sipbridge.handover import Legs, Notifier, refuse_transfer
 from sipbridge.keypad import Keypad
 from sipbridge.leg import InboundLeg, OutboundLeg, SipLeg
 from sipbridge.media.convert import Converter
@@ -50,7 +50,7 @@ from sipbridge.media.events import Audio, Drained, KeyPressed, MediaEvent, Media
 from sipbridge.outcome import CallReport, Ended, reason_header, unanswered
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import capabilities_of
-from sipbridge.sip.events import CallEnded, EndCause, SipEvent
+from sipbridge.sip.events import CallEnded, EndCause, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
 from sipbridge.turn import Turn, Verdict
@@ -78,9 +78,12 @@ class CallSession:
         new_agent: NewAgent,
         max_seconds: float = 3600,
         clock: Callable[[], float] = time.monotonic,
+        transfer_leg: Callable[[ReferReceived], OutboundLeg] = refuse_transfer,
     ) -> None:
+        """`transfer_leg` makes the leg that calls whom the far end asks for. It raises `CallNotPlacedError`."""
         config = tenant.config
         self._legs = Legs(leg, clock)
+        self._transfer_leg = transfer_leg
         self._tenant = tenant
         self._fields = fields
         self._new_agent = new_agent
@@ -350,6 +353,10 @@ class CallSession:
             self._not_answered(leg.not_answered)
         elif isinstance(event, CallEnded):
             self._dialog_ended(event)
+        elif isinstance(event, ReferReceived):
+            self._asked_to_move(event)
+        elif isinstance(event, InfoReceived) and event.key is not None:
+            self._key_pressed(event.key.key, "info")
         elif leg.failure:
             self.end(Ended.SIGNALLING_FAILED, leg.failure)
 
@@ -358,19 +365,43 @@ class CallSession:
         match event.cause:
             case EndCause.REMOTE_BYE:
                 # After an accepted REFER many PBXs end our leg themselves, before or instead of the last NOTIFY.
-                hung_up = Ended.CALLEE_HUNG_UP if leg.outbound else Ended.CALLER_HUNG_UP
+                hung_up = Ended.CALLEE_HUNG_UP if self._outbound else Ended.CALLER_HUNG_UP
                 self.end(Ended.TRANSFERRED if leg.transfer_accepted else hung_up, event.reason)
             case EndCause.CANCELLED:
                 self.end(Ended.CALLER_CANCELLED, event.reason)
             case cause:
                 self.end(Ended.SIGNALLING_FAILED, f"{cause.value} {event.reason}".strip())
 
+    @property
+    def can_move(self) -> bool:
+        """It is up, and on one leg."""
+        return self.answered and self._outcome is None and not self._legs.moving
+
     def replaced(self, leg: InboundLeg) -> None:
         """Another telephone takes the far end's place (RFC 3891)."""
-        if not self.answered or self._legs.moving:
-            leg.reject(486, reason_header(Ended.BUSY))
-        else:
+        if self.can_move:
             self._legs.replaced(leg, self._uplink, self._downlink)
+        else:
+            leg.reject(486, reason_header(Ended.BUSY))
+
+    def _asked_to_move(self, event: ReferReceived) -> None:
+        """The far end wants us to call somebody who is to go on with this conversation (RFC 3515)."""
+        try:
+            if not self.can_move:
+                raise CallNotPlacedError("it is about to move already")
+            leg = self._transfer_leg(event)
+        except CallNotPlacedError as error:
+            self._log.warning("transfer refused", to=str(event.refer_to.uri), reason=str(error))
+            event.call.reject_refer(error.sip_status, self._clock())
+            return
+        notifier = event.call.accept_refer(self._clock())
+        self._spawn(self._move(leg, notifier, str(event.refer_to.uri)))
+
+    async def _move(self, leg: OutboundLeg, notifier: Notifier, target: str) -> None:
+        failure = await self._legs.referred(leg, notifier, self._uplink, self._downlink)
+        self._log.info("transfer over", to=target, failure=failure)
+        if failure and self._legs.abandoned:
+            self.end(Ended.CALLER_HUNG_UP, f"after a transfer that failed: {failure}")
 
     # --- tools (the `CallControl` of sipbridge.tools) ---------------------------------------------
 

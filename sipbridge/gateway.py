@@ -115,6 +115,9 @@ class Gateway:
                 keep_ladder=None if files is None else files.keep,
                 clock=self._clock,
             )
+            policy = self.user_agent.transfer_policy
+            policy.refer = self.calls.may_refer
+            policy.replace = lambda call, _, flow: self.calls.may_replace(call, self.trunk_of(flow.remote[0]))
             self.trunks = TrunkMonitor(self.user_agent, self._clock)
             stack.callback(self.trunks.close)
             self.trunks.watch(config.trunks)
@@ -205,6 +208,9 @@ class Gateway:
         trunk = self.trunk_of(event.flow.remote[0])
         if trunk is None:
             event.call.reject(403, now=now)
+            return
+        if event.replaces is not None:
+            self.calls.replace(event, event.replaces)
             return
         if len(self.calls) >= self._config.limits.max_calls:
             event.call.reject(503, now=now, headers=(("Retry-After", str(RETRY_AFTER_S)),))

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sipbridge.audio import AudioFormat
-from sipbridge.errors import MediaError, SipbridgeError
+from sipbridge.errors import CallNotPlacedError, MediaError, SipbridgeError
 from sipbridge.leg import InboundLeg, OutboundLeg, SipLeg
 from sipbridge.outcome import Ended, reason_header
-from sipbridge.sip.events import CallEnded, SipEvent
+from sipbridge.sip.events import CallEnded, ReferReceived, SipEvent
 
 _PARTING_S = 2.0
 """After a transfer that succeeded the far end that asked for it hangs up; so long it is left the time."""
@@ -27,6 +27,10 @@ class Notifier(Protocol):
     """Tells the far end that sent a REFER what becomes of it."""
 
     def notify(self, status: int, reason: str, now: float) -> None: ...
+
+
+def refuse_transfer(event: ReferReceived) -> OutboundLeg:
+    raise CallNotPlacedError("no trunk permits it")
 
 
 class Legs:
@@ -51,8 +55,11 @@ class Legs:
         leg = next((leg for leg in known if leg is not None and leg.owns(call)), None)
         if leg is None:
             return False
-        ended, current = isinstance(event, CallEnded), leg is self.current
         leg.sip_event(event)
+        # A leg that was redirected is of another call by now, and has not ended with this one.
+        ended, current = isinstance(event, CallEnded) and leg.owns(call), leg is self.current
+        if isinstance(event, CallEnded) and not ended:
+            return False
         if leg is self._next:
             if leg.stream is not None:
                 self._move(leg)
@@ -99,6 +106,7 @@ class Legs:
         self._next = leg
         leg.taking_over(self.current)
         leg.on_progress = tell
+        self.abandoned = False
         try:
             leg.negotiate()
             leg.begin(uplink, downlink)

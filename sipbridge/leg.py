@@ -21,7 +21,7 @@ from typing import Protocol, TypeAlias
 
 from sipbridge.audio import AudioFormat
 from sipbridge.codecs import Codec, select
-from sipbridge.errors import CallNotAnsweredError, SdpError
+from sipbridge.errors import CallNotAnsweredError, SdpError, SipbridgeError
 from sipbridge.media import sdp
 from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
 from sipbridge.media.stream import MediaStream
@@ -38,6 +38,7 @@ from sipbridge.sip.events import (
     SessionAnswered,
     SipEvent,
 )
+from sipbridge.sip.headers import NameAddr
 from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
@@ -319,6 +320,14 @@ class InboundLeg(SipLeg):
 
 Place: TypeAlias = Callable[[bytes], OutgoingInvite]
 """Sends an INVITE with this offer. Raises `SipbridgeError` where nothing can be sent."""
+Redirect: TypeAlias = Callable[[tuple[NameAddr, ...]], Place | None]
+"""What to do with the Contacts of a 3xx; None: they are not followed."""
+
+_MOST_REDIRECTIONS = 3
+
+
+def stay(contacts: tuple[NameAddr, ...]) -> Place | None:
+    return None
 
 
 class OutboundLeg(SipLeg):
@@ -326,8 +335,18 @@ class OutboundLeg(SipLeg):
 
     outbound = True
 
-    def __init__(self, place: Place, parts: LegParts, *, ring_seconds: float, hears_early: bool = False) -> None:
+    def __init__(
+        self,
+        place: Place,
+        parts: LegParts,
+        *,
+        ring_seconds: float,
+        hears_early: bool = False,
+        redirect: Redirect = stay,
+    ) -> None:
         super().__init__(parts)
+        self._redirect = redirect
+        self._redirections = 0
         self._place = place
         self._ring_seconds = ring_seconds
         self._give_up_at = 0.0
@@ -369,6 +388,8 @@ class OutboundLeg(SipLeg):
 
     def sip_event(self, event: SipEvent) -> None:
         match event:
+            case CallEnded(contacts=contacts) if contacts and self._redirected(contacts):
+                return  # this leg is of another call now
             case Progress(response=response, answer=early):
                 self.rang = True
                 self.on_progress(response.status, response.reason)
@@ -381,6 +402,17 @@ class OutboundLeg(SipLeg):
         if isinstance(event, CallEnded):
             status = event.status or (503 if event.cause is EndCause.FLOW_FAILED else 408)
             self._fail(f"{status} {event.reason}", status, event.reason_header)
+
+    def _redirected(self, contacts: tuple[NameAddr, ...]) -> bool:
+        place = None if self._answered.done() or not self._dialog_open else self._redirect(contacts)
+        if place is None or self._redirections >= _MOST_REDIRECTIONS:
+            return False
+        self._redirections += 1
+        try:
+            self._invite = place(self._body)
+        except SipbridgeError:
+            return False  # no budget: it stays with the 3xx
+        return True
 
     def _heard_early(self, body: bytes) -> None:
         """Early media. The port is read from now on, lest what comes in the meantime be taken for what is said later;
