@@ -20,7 +20,8 @@ from typing import Self
 import structlog
 
 from sipbridge import __version__
-from sipbridge.call import CallSession, NewAgent
+from sipbridge.agent import NewAgent
+from sipbridge.call import CallSession
 from sipbridge.config import Config, Trunk
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles

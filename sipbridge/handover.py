@@ -10,23 +10,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import TypeAlias
+
+import structlog
 
 from sipbridge.audio import AudioFormat
 from sipbridge.errors import CallNotPlacedError, MediaError, SipbridgeError
-from sipbridge.leg import InboundLeg, OutboundLeg, SipLeg
+from sipbridge.leg import InboundLeg, SipLeg
+from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import Ended, reason_header
 from sipbridge.sip.events import CallEnded, ReferReceived, SipEvent
+from sipbridge.sip.notifier import ReferNotifier
+
+log = structlog.get_logger(__name__)
 
 _PARTING_S = 2.0
 """After a transfer that succeeded the far end that asked for it hangs up; so long it is left the time."""
 _REASON = reason_header(Ended.TRANSFERRED)
 
 
-class Notifier(Protocol):
-    """Tells the far end that sent a REFER what becomes of it."""
-
-    def notify(self, status: int, reason: str, now: float) -> None: ...
+TransferLeg: TypeAlias = Callable[[ReferReceived], OutboundLeg]
+"""Makes the leg that calls whom the far end asks for. Raises `CallNotPlacedError`."""
 
 
 def refuse_transfer(event: ReferReceived) -> OutboundLeg:
@@ -34,9 +38,10 @@ def refuse_transfer(event: ReferReceived) -> OutboundLeg:
 
 
 class Legs:
-    def __init__(self, leg: SipLeg, clock: Callable[[], float]) -> None:
+    def __init__(self, leg: SipLeg, clock: Callable[[], float], transfer_leg: TransferLeg) -> None:
         self.current = leg
         self._clock = clock
+        self._transfer_leg = transfer_leg
         self._next: SipLeg | None = None
         self._left: SipLeg | None = None
         self._parting: asyncio.TimerHandle | None = None
@@ -96,10 +101,26 @@ class Legs:
             self._move(leg)
         # Else the INVITE had no offer: its ACK has the answer, and until then the old telephone is talked to.
 
-    async def referred(self, leg: OutboundLeg, notifier: Notifier, uplink: AudioFormat, downlink: AudioFormat) -> str:
+    async def referred(self, event: ReferReceived, uplink: AudioFormat, downlink: AudioFormat) -> str:
         """Call whom the far end wants us to call, tell it how that goes, and move when it is answered. Returns what
         went wrong; then the conversation is where it was."""
+        target = str(event.refer_to.uri)
+        try:
+            if self.moving:
+                raise CallNotPlacedError("it is about to move already")
+            leg = self._transfer_leg(event)
+        except CallNotPlacedError as error:
+            log.warning("transfer refused", call_id=event.call.call_id, to=target, reason=str(error))
+            event.call.reject_refer(error.sip_status, self._clock())
+            return str(error)
+        notifier = event.call.accept_refer(self._clock())
+        failure = await self._call_on(leg, notifier, uplink, downlink)
+        log.info("transfer over", call_id=event.call.call_id, to=target, failure=failure)
+        return failure
 
+    async def _call_on(
+        self, leg: OutboundLeg, notifier: ReferNotifier, uplink: AudioFormat, downlink: AudioFormat
+    ) -> str:
         def tell(status: int, reason: str) -> None:
             notifier.notify(status, reason, self._clock())
 

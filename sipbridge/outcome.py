@@ -8,6 +8,7 @@ from typing import Literal
 
 from sipbridge.errors import CallNotAnsweredError
 from sipbridge.sip import reason
+from sipbridge.sip.events import CallEnded, EndCause
 from sipbridge.sip.reason import FarEnd
 
 
@@ -83,6 +84,20 @@ _UNANSWERED = {
     FarEnd.INCOMPATIBLE: Ended.REFUSED,
     FarEnd.FAILED: Ended.SIGNALLING_FAILED,
 }
+
+
+def ended_by(event: CallEnded, *, outbound: bool, transferred: bool) -> tuple[Ended, str]:
+    """How a call ended whose dialog did; `transferred`: its far end had taken on a transfer of ours."""
+    match event.cause:
+        case EndCause.REMOTE_BYE if transferred:
+            # Many PBXs end our leg themselves, before or instead of the last NOTIFY.
+            return Ended.TRANSFERRED, event.reason
+        case EndCause.REMOTE_BYE:
+            return Ended.CALLEE_HUNG_UP if outbound else Ended.CALLER_HUNG_UP, event.reason
+        case EndCause.CANCELLED:
+            return Ended.CALLER_CANCELLED, event.reason
+        case cause:
+            return Ended.SIGNALLING_FAILED, f"{cause.value} {event.reason}".strip()
 
 
 def unanswered(error: CallNotAnsweredError) -> Ended:

@@ -14,13 +14,15 @@ from typing import Any
 import structlog
 
 from sipbridge import codecs
-from sipbridge.call import CallSession, NewAgent
+from sipbridge.agent import NewAgent
+from sipbridge.call import CallSession
 from sipbridge.config import Config, Outbound, Trunk
 from sipbridge.errors import CallNotPlacedError
-from sipbridge.leg import InboundLeg, LegParts, MediaChoices, OutboundLeg, Place, SipLeg
+from sipbridge.leg import InboundLeg, LegParts, MediaChoices, SipLeg
 from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
 from sipbridge.media.events import MediaEvent
 from sipbridge.media.stream import MediaStream
+from sipbridge.outbound_leg import OutboundLeg, Place
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.sip.events import CallEnded, InviteReceived, ReferReceived, SipEvent
 from sipbridge.sip.headers import NameAddr, Uri, readable
