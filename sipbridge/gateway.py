@@ -21,7 +21,7 @@ import structlog
 
 from sipbridge import __version__, codecs
 from sipbridge.call import CallSession, NewAgent
-from sipbridge.config import Config
+from sipbridge.config import Config, SessionTimersConfig
 from sipbridge.leg import MediaChoices, SipLeg
 from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams, MediaSettings
 from sipbridge.media.events import MediaEvent
@@ -36,6 +36,7 @@ from sipbridge.sip.events import Authenticated, AuthenticationFailed, Credential
 from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.headers import readable
 from sipbridge.sip.message import Request
+from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.tenants import CallFields, Tenant, TenantDirectory
@@ -90,6 +91,7 @@ class Gateway:
         self.user_agent = UserAgent(
             new_token=lambda: secrets.token_hex(8),
             identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
+            session_timers=_session_timers(config.sip.session_timers),
         )
         async with AsyncExitStack() as stack:
             self._engine = MediaEngine(settings, clock=self._clock)
@@ -229,6 +231,10 @@ class Gateway:
                     self._all_over.set()
 
         self._group.create_task(run())
+
+
+def _session_timers(settings: SessionTimersConfig) -> SessionTimers:
+    return SessionTimers(settings.expires_seconds, settings.min_seconds, settings.refresher)
 
 
 def _load_what_a_call_needs() -> None:
