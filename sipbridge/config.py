@@ -130,6 +130,7 @@ class Sip(Section):
     tls: Annotated[Tls, PLANNED] = Tls()
     unknown_sources: Literal["silence", "forbid"] = "silence"
     session_timers: SessionTimersConfig = SessionTimersConfig()
+    ladders: Path | None = None
     accounts: tuple[dict[str, Any], ...] = ()
 
     @field_validator("listen")
@@ -402,7 +403,7 @@ class TenantConfig(Section):
     """One tenant's file; its name is the tenant's id."""
 
     match: Match = Match()
-    outbound_trunk: Annotated[str | None, PLANNED] = None
+    outbound_trunk: str | None = None
     agent: AgentConfig
     agents: Annotated[dict[str, Any], PLANNED] = {}
     fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()

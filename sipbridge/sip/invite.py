@@ -19,8 +19,8 @@ from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.ack import SentAcks
 from sipbridge.sip.answer import PendingAnswer
 from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.client_request import Authorizer
 from sipbridge.sip.dialog import Dialog, Order
+from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.events import (
     Acknowledged,
     CallEnded,
@@ -76,8 +76,8 @@ class Invite:
         """Ours as callee; as caller that of the peer who answered."""
         self.flow = flow
         """Where the peer's last request came from, or ours went."""
-        self.authorizer: Authorizer | None = None
-        """What answers the challenges that requests in this call's dialogs meet."""
+        self.digest: DigestClient | None = None
+        """What answers the challenges that requests in this call's dialogs meet; see `credentials`."""
         self._core = core
         self.dialogs: list[Dialog] = []
         """Those whose requests are for this call: several, while it rings at several places."""
@@ -94,6 +94,15 @@ class Invite:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.call_id} {self.state.value}>"
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """With what challenges are answered."""
+        return None if self.digest is None else self.digest.credentials
+
+    @credentials.setter
+    def credentials(self, credentials: Credentials | None) -> None:
+        self.digest = None if credentials is None else DigestClient(credentials)
 
     @property
     def local_tag(self) -> str | None:
@@ -166,6 +175,7 @@ class Invite:
     ) -> None:
         """Any request of one of our dialogs but ACK and CANCEL, screened and not seen before."""
         if dialog.receive_sequence(request) is Order.OLD:
+            self._core.counters["cseq_out_of_order"] += 1
             self.respond(transaction, 500, now, reason="Server Internal Error: CSeq out of order")
             return
         self.flow = flow
@@ -327,6 +337,11 @@ class Invite:
     def has_pending_offer(self) -> bool:
         """The owner of the call has not yet said what to answer to the peer."""
         return self._peers.pending is not None
+
+    @property
+    def awaits_prack(self) -> bool:
+        """A session description of ours is not sure to have arrived (callee only)."""
+        return False
 
     def agree(self, transaction: ServerTransaction, dialog: Dialog, sdp: bytes, now: float) -> None:
         """200 to a re-INVITE, UPDATE or PRACK of the peer's."""
