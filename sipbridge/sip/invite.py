@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.ack import SentAcks
-from sipbridge.sip.answer import PendingAnswer
+from sipbridge.sip.answer import GivenAnswer
 from sipbridge.sip.body import SDP, session_description
 from sipbridge.sip.dialog import Dialog, Order
 from sipbridge.sip.digest import Credentials, DigestClient
@@ -86,7 +86,7 @@ class Invite:
         self.session_timer = SessionTimer(core.session_timers)
         self._peers = PeerOffers(core, self)
         self._ours = Renegotiation(core, self)
-        self._answer: PendingAnswer | None = None
+        self._answer = GivenAnswer(core, self)
         self._refers: list[ReferSubscription] = []
         self._bye: Request | None = None
         self._bye_reason: str | None = None
@@ -198,10 +198,9 @@ class Invite:
 
     def receive_ack(self, ack: Request, now: float) -> None:
         """The ACK of a 2xx of ours; repeated and stray ones change nothing."""
-        answer = self._answer
-        if answer is None or ack.cseq.number != answer.sequence:
+        answer = self._answer.acknowledge(ack)
+        if answer is None:
             return
-        self._drop_answer()
         if self.state is CallState.ENDED:
             self._send_bye(now)  # hung up while the ACK was on its way (§15)
             return
@@ -223,7 +222,7 @@ class Invite:
 
     def _receive_bye(self, request: Request, transaction: ServerTransaction, now: float) -> None:
         self.respond(transaction, 200, now)
-        self._drop_answer()
+        self._answer.drop()
         self._end(EndCause.REMOTE_BYE, None, "hung up by the peer", now, header=reason_header_of(request))
         if self._bye is None:
             self._forget()
@@ -290,7 +289,9 @@ class Invite:
 
     def handle_timer(self, now: float) -> None:
         self._ours.handle_timer(now)
-        self._watch_answer(now)
+        if self._answer.handle_timer(now):
+            self._end(EndCause.ACK_TIMEOUT, None, "no ACK for our 200", now)
+            self._send_bye(now)
         match self.session_timer.due(now):
             case Due.REFRESH:
                 self._ours.refresh(now)
@@ -299,19 +300,7 @@ class Invite:
         self._core.schedule.update(self)
 
     def _deadlines(self) -> Iterable[float | None]:
-        answer = None if self._answer is None else self._answer.get_timer()
-        return answer, self._ours.get_timer(), self.session_timer.get_timer()
-
-    def _watch_answer(self, now: float) -> None:
-        answer = self._answer
-        if answer is None:
-            return
-        if answer.is_over(now):
-            self._drop_answer()
-            self._end(EndCause.ACK_TIMEOUT, None, "no ACK for our 200", now)
-            self._send_bye(now)
-        elif (response := answer.due(now)) is not None:
-            self._core.respond(answer.transaction, response, now)
+        return self._answer.get_timer(), self._ours.get_timer(), self.session_timer.get_timer()
 
     # for the parts
 
@@ -324,7 +313,7 @@ class Invite:
         """No INVITE of either side, or its ACK, is under way: a re-INVITE may begin."""
         return (
             self.state is CallState.CONFIRMED
-            and self._answer is None
+            and not self._answer.is_pending
             and not self._invite_outstanding()
             and not self._ours.is_reinviting
         )
@@ -395,16 +384,7 @@ class Invite:
         assert self.dialog is not None
         response = self._success(transaction, self.dialog, sdp, now, headers)
         makes_offer = self.dialog.exchange.turn is Turn.THEIRS
-        self._answer = PendingAnswer(transaction, response, now, self._core.timers, makes_offer=makes_offer)
-        self._core.respond(transaction, response, now)
-        self._core.unacknowledged[self._answer.key] = self
-        self._core.schedule.update(self)
-
-    def _drop_answer(self) -> None:
-        if self._answer is not None:
-            self._core.unacknowledged.pop(self._answer.key, None)
-            self._answer = None
-            self._core.schedule.update(self)
+        self._answer.give(transaction, response, now, makes_offer=makes_offer)
 
     def _settled(self, now: float) -> None:
         """Something has been agreed on, or given up: what waited for that may go on."""
@@ -425,7 +405,7 @@ class Invite:
     def _hang_up_lost(self, cause: EndCause, status: int | None, reason: str, now: float) -> None:
         self._bye_reason = f'SIP;cause={status or 408};text="{reason}"'
         self._end(cause, status, reason, now)
-        self._drop_answer()
+        self._answer.drop()
         self._send_bye(now)
 
     def _send_bye(self, now: float) -> None:
@@ -443,7 +423,7 @@ class Invite:
 
     def _forget(self) -> None:
         """Nothing is left to do: leave the tables."""
-        self._drop_answer()
+        self._answer.drop()
         self._stop_waiting()
         for dialog in self.dialogs:
             self._core.remove_dialog(dialog)

@@ -84,7 +84,7 @@ class OutgoingInvite(Invite):
                 # The offer stays without an answer: the ACK is owed all the same.
                 self.acks.send(self.dialog, self.request, b"", now, beside=self.flow)
             self._end(EndCause.LOCAL_BYE, None, "hung up here", now)
-            self._drop_answer()
+            self._answer.drop()
             self._send_bye(now)
         else:
             self.cancel(now, reason_header)

@@ -122,7 +122,7 @@ class IncomingInvite(Invite):
             acknowledged = self.state is CallState.CONFIRMED
             self._end(EndCause.LOCAL_BYE, None, "hung up here", now)
             if acknowledged:
-                self._drop_answer()  # of a re-INVITE: the BYE makes it pointless
+                self._answer.drop()  # of a re-INVITE: the BYE makes it pointless
                 self._send_bye(now)
             # §15: the callee sends no BYE before the ACK has come, or will not come any more.
 
