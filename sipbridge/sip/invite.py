@@ -1,8 +1,9 @@
 """The INVITE usage of a dialog (RFC 3261 §13-15): one call, from the INVITE to the answer to its BYE.
 
-This module holds what both roles share once there is a dialog: BYE, the 2xx that is repeated until its ACK, REFER, and
-the parts that do the rest: `peer_offers.py` what the peer wants changed, `renegotiation.py` what we do,
-`session_timer.py` how long it may go on. `uas.py` and `uac.py` add what the callee and the caller do before.
+This module holds what both roles share once there is a dialog: BYE, the 2xx that is repeated until its ACK, and the
+parts that do the rest: `peer_offers.py` what the peer wants changed, `renegotiation.py` what we do, `transfers.py` who
+is to be talked to instead, `session_timer.py` how long it may go on. `uas.py` and `uac.py` add what the callee and the
+caller do before.
 
 A call's commands may be given at any time: one that comes after the call has ended does nothing, since its `CallEnded`
 is on its way; one that the protocol does not allow in a living call raises `LocalProtocolError`. `CallEnded` comes as
@@ -25,21 +26,22 @@ from sipbridge.sip.events import (
     Acknowledged,
     CallEnded,
     EndCause,
-    ReferAccepted,
-    ReferFailed,
-    ReferProgress,
+    InfoReceived,
 )
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import CSeq, NameAddr
-from sipbridge.sip.message import Request, Response
+from sipbridge.sip.info import receive_info
+from sipbridge.sip.message import Message, Request, Response
+from sipbridge.sip.notifier import ReferNotifier
 from sipbridge.sip.peer_offers import PeerOffers
 from sipbridge.sip.prack import SentPracks
-from sipbridge.sip.refer import ReferSubscription
+from sipbridge.sip.redirection import redirect_contacts
 from sipbridge.sip.renegotiation import Offer, Renegotiation
 from sipbridge.sip.screening import ACCEPT, ALLOW, OPTIONS_HEADERS, SUPPORTED
 from sipbridge.sip.session_timer import Due, SessionTimer
 from sipbridge.sip.transaction import ServerTransaction
+from sipbridge.sip.transfers import Transfers
 
 if TYPE_CHECKING:
     from sipbridge.sip.core import Core
@@ -87,9 +89,11 @@ class Invite:
         self._peers = PeerOffers(core, self)
         self._ours = Renegotiation(core, self)
         self._answer = GivenAnswer(core, self)
-        self._refers: list[ReferSubscription] = []
+        self._transfers = Transfers(core, self)
         self._bye: Request | None = None
         self._bye_reason: str | None = None
+        self._finished = False
+        """Nothing is left to do but, perhaps, to tell of a transfer."""
         core.calls.add(self)
 
     def __repr__(self) -> str:
@@ -154,19 +158,29 @@ class Invite:
         if self.state is not CallState.ENDED and not self._ours.acknowledge(sdp, now):
             raise LocalProtocolError("there is no offer to acknowledge")
 
-    def refer(self, target: str, now: float, *, referred_by: str | None = None) -> None:
-        """Ask the peer to call `target`, a URI, instead of us (RFC 3515). `ReferAccepted` or `ReferFailed` answers,
-        then `ReferProgress` until it is final; a peer that never tells is for the caller to time out."""
-        if self.state is CallState.ENDED:
-            return
-        if self.state is not CallState.CONFIRMED or self.dialog is None:
-            raise LocalProtocolError(f"REFER in a call that is {self.state.value}")
-        request = self.dialog.request("REFER")
-        request.headers.add("Refer-To", f"<{target}>")
-        if referred_by is not None:
-            request.headers.add("Referred-By", f"<{referred_by}>")
-        self._refers.append(ReferSubscription(request.cseq.number))
-        self._core.send_in_dialog(self.dialog, request, self, now, beside=self.flow)
+    def refer(
+        self,
+        target: str | None,
+        now: float,
+        *,
+        referred_by: str | None = None,
+        replaces: Invite | None = None,
+        refer_sub: bool = True,
+    ) -> None:
+        """Ask the peer to call `target`, a URI, instead of us (RFC 3515); with `replaces` to take our place in that
+        call (attended transfer, RFC 5589 §7), whose far end is the target if none is given. `ReferAccepted` or
+        `ReferFailed` answers, then, unless `refer_sub` is False and the peer complies, `ReferProgress` until it is
+        final. Raises LocalProtocolError in a call that is not up, SipParseError for a target that is no URI."""
+        self._transfers.refer(target, now, referred_by=referred_by, replaces=replaces, refer_sub=refer_sub)
+
+    def accept_refer(self, now: float) -> ReferNotifier:
+        """Take on what `ReferReceived` asks for. The notifier is to be told how it goes on; where the REFER does not
+        wait any more, or the peer does not want to know, it tells nobody."""
+        return self._transfers.accept(now)
+
+    def reject_refer(self, status: int, now: float) -> None:
+        """Nothing happens where no REFER waits."""
+        self._transfers.reject(status, now)
 
     # input: requests inside the dialog
 
@@ -182,17 +196,16 @@ class Invite:
         dialog.learn(request)
         if request.method == "BYE":
             self._receive_bye(request, transaction, now)
-        elif self.state is CallState.ENDED and request.method != "NOTIFY":
+        elif self.state is CallState.ENDED and request.method not in ("NOTIFY", "SUBSCRIBE"):
             self.respond(transaction, 481, now)
         elif request.method in ("INVITE", "UPDATE"):
             self._peers.receive(request, transaction, dialog, now)
         elif request.method == "PRACK":
             self._receive_prack(request, transaction, dialog, now)
-        elif request.method == "NOTIFY":
-            self._receive_notify(request, transaction, now)
-        elif request.method == "REFER":
-            # Placing calls at a stranger's word is toll fraud's front door: not before there are rules for it.
-            self.respond(transaction, 403, now)
+        elif request.method in ("REFER", "NOTIFY", "SUBSCRIBE"):
+            self._transfers.receive(request, transaction, dialog, now)
+        elif request.method == "INFO":
+            self._receive_info(request, transaction, now)
         else:
             self.respond(transaction, 200, now, headers=OPTIONS_HEADERS if request.method == "OPTIONS" else ())
 
@@ -223,7 +236,7 @@ class Invite:
     def _receive_bye(self, request: Request, transaction: ServerTransaction, now: float) -> None:
         self.respond(transaction, 200, now)
         self._answer.drop()
-        self._end(EndCause.REMOTE_BYE, None, "hung up by the peer", now, header=reason_header_of(request))
+        self._end(EndCause.REMOTE_BYE, None, "hung up by the peer", now, said=request)
         if self._bye is None:
             self._forget()
 
@@ -235,17 +248,11 @@ class Invite:
         """The INVITE that began the call, if it is ours, waits for its final response."""
         return False
 
-    def _receive_notify(self, request: Request, transaction: ServerTransaction, now: float) -> None:
-        subscription = next((refer for refer in self._refers if refer.matches(request)), None)
-        if subscription is None:
-            self.respond(transaction, 481, now)
-            return
-        self.respond(transaction, 200, now)
-        notification = subscription.receive(request)
-        if subscription.terminated:
-            self._refers.remove(subscription)
-        if notification is not None and self.state is not CallState.ENDED:
-            self._core.emit(ReferProgress(self, notification.status, notification.reason, notification.final))
+    def _receive_info(self, request: Request, transaction: ServerTransaction, now: float) -> None:
+        answer, told, key = receive_info(request)
+        self.respond(transaction, answer.status, now, reason=answer.reason, headers=answer.headers)
+        if told:
+            self._core.emit(InfoReceived(self, request.content_type or "", request.body, key))
 
     # input: responses to requests inside the dialog
 
@@ -258,8 +265,6 @@ class Invite:
         if request.method == "PRACK":
             self.pracks.answered(request)
             self._settled(now)
-        elif request.method == "REFER":
-            self._refer_answered(request, response.status)
         elif request is self._bye:
             self._forget()
 
@@ -270,17 +275,8 @@ class Invite:
         if request.method == "PRACK":
             self.pracks.answered(request)
             self._settled(now)
-        elif request.method == "REFER":
-            self._refer_answered(request, status)
         elif request is self._bye:
             self._forget()
-
-    def _refer_answered(self, request: Request, status: int) -> None:
-        if status >= 300:
-            number = request.cseq.number
-            self._refers = [refer for refer in self._refers if refer.sequence != number]
-        if self.state is not CallState.ENDED:
-            self._core.emit(ReferAccepted(self) if status < 300 else ReferFailed(self, status))
 
     # time
 
@@ -309,10 +305,14 @@ class Invite:
         return self.state is CallState.ENDED
 
     @property
+    def is_confirmed(self) -> bool:
+        return self.state is CallState.CONFIRMED
+
+    @property
     def is_settled(self) -> bool:
         """No INVITE of either side, or its ACK, is under way: a re-INVITE may begin."""
         return (
-            self.state is CallState.CONFIRMED
+            self.is_confirmed
             and not self._answer.is_pending
             and not self._invite_outstanding()
             and not self._ours.is_reinviting
@@ -338,6 +338,11 @@ class Invite:
             self._send_answer(transaction, sdp, now)
         else:
             self._core.respond(transaction, self._success(transaction, dialog, sdp, now), now)
+
+    def transfers_over(self) -> None:
+        """There is nothing more to tell of transfers."""
+        if self._finished:
+            self._forget()
 
     def lose(self, status: int, now: float) -> None:
         """A request inside the call was answered 481, or not at all (408): it is over (§12.2.1.2, RFC 5057)."""
@@ -391,16 +396,19 @@ class Invite:
         self._ours.pump(now)
         self._core.schedule.update(self)
 
-    def _end(self, cause: EndCause, status: int | None, reason: str, now: float, *, header: str | None = None) -> None:
+    def _end(self, cause: EndCause, status: int | None, reason: str, now: float, said: Message | None = None) -> None:
         """The call is over for us: say so, once. A re-INVITE that still waits is refused (§15.1.2)."""
         if self.state is CallState.ENDED:
             return
         self.state = CallState.ENDED
         self._peers.reject(487, now)
         self._ours.stop(now)
+        self._transfers.call_ended(now)
         self.session_timer.stop()
         self._core.schedule.update(self)
-        self._core.emit(CallEnded(self, cause, status, reason, header))
+        header = None if said is None else ", ".join(said.headers.get_all("Reason")) or None
+        contacts = redirect_contacts(said) if isinstance(said, Response) else ()
+        self._core.emit(CallEnded(self, cause, status, reason, header, contacts))
 
     def _hang_up_lost(self, cause: EndCause, status: int | None, reason: str, now: float) -> None:
         self._bye_reason = f'SIP;cause={status or 408};text="{reason}"'
@@ -422,9 +430,12 @@ class Invite:
         self._core.add_dialog(dialog, self)
 
     def _forget(self) -> None:
-        """Nothing is left to do: leave the tables."""
+        """Nothing is left to do: leave the tables. The dialog stays as long as a transfer is told of (RFC 5057 §4)."""
+        self._finished = True
         self._answer.drop()
         self._stop_waiting()
+        if self._transfers.is_active:
+            return
         for dialog in self.dialogs:
             self._core.remove_dialog(dialog)
         self.dialogs.clear()
@@ -432,11 +443,6 @@ class Invite:
 
     def _stop_waiting(self) -> None:
         """Drop the deadlines of a call that is not answered yet."""
-
-
-def reason_header_of(message: Request | Response) -> str | None:
-    """The Reason header fields (RFC 3326), which may be several."""
-    return ", ".join(message.headers.get_all("Reason")) or None
 
 
 def _invite_of(cancel: Request) -> CSeq:

@@ -14,7 +14,7 @@ from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import EndCause, SessionAnswered
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.flow import Flow
-from sipbridge.sip.invite import CallState, Fields, Invite, reason_header_of
+from sipbridge.sip.invite import CallState, Fields, Invite
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.reliable import OPTION, RAck, ReliableProvisionals, has_option
 from sipbridge.sip.screening import ALLOW, SUPPORTED
@@ -131,7 +131,7 @@ class IncomingInvite(Invite):
     def receive_cancel(self, cancel: Request, now: float) -> None:
         if self.state in (CallState.INVITED, CallState.RINGING):
             self._refuse(487, now)
-            self._end(EndCause.CANCELLED, 487, "cancelled by the caller", now, header=reason_header_of(cancel))
+            self._end(EndCause.CANCELLED, 487, "cancelled by the caller", now, said=cancel)
         else:
             super().receive_cancel(cancel, now)  # too late for the call itself (§9.2)
 
@@ -171,7 +171,7 @@ class IncomingInvite(Invite):
             # §15.1.2: a BYE in the early dialog ends the INVITE, too.
             self.respond(transaction, 200, now)
             self._refuse(487, now)
-            self._end(EndCause.CANCELLED, 487, "given up by the caller", now, header=reason_header_of(request))
+            self._end(EndCause.CANCELLED, 487, "given up by the caller", now, said=request)
         else:
             super()._receive_bye(request, transaction, now)
 

@@ -31,11 +31,14 @@ from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
 from sipbridge.sip.ping import Ping, PingResult
+from sipbridge.sip.refer import TransferPolicy
+from sipbridge.sip.replaces import replaced_call
 from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED, Refusal, screen
 from sipbridge.sip.session_timer import SessionTimers, is_too_brief
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
+from sipbridge.sip.unsolicited import outside
 
 Trace: TypeAlias = Callable[[Flow, bool, bytes], None]
 
@@ -82,9 +85,7 @@ class UserAgent:
             else:
                 self._receive_response(message, now)
         except SipParseError as error:
-            # An optional header field that nobody screened. The message is as if it had never come.
-            self.counters["dropped_malformed"] += 1
-            self.counters[f"malformed_{error.fault}"] += 1
+            self._drop_malformed(error)
 
     def flow_opened(self, target: Target, flow: Flow, now: float) -> None:
         """The answer to `FlowNeeded`."""
@@ -222,8 +223,8 @@ class UserAgent:
         if self._authentication is not None:
             try:
                 self._authentication.found(needed, password, now)
-            except SipParseError:
-                self.counters["malformed_header"] += 1  # as in `receive`
+            except SipParseError as error:
+                self._drop_malformed(error)
 
     def _new_request(
         self,
@@ -246,6 +247,12 @@ class UserAgent:
         return Request(method, str(request_uri(uri)), fields, b"")
 
     # looking in
+
+    @property
+    def transfer_policy(self) -> TransferPolicy:
+        """Whether peers may make us call somebody, or have one call take the place of another. By default they may
+        not; what is to be asked is set on it."""
+        return self._core.transfer_policy
 
     @property
     def counters(self) -> Counter[str]:
@@ -361,20 +368,20 @@ class UserAgent:
         core = self._core
         if core.transactions.is_merged(request):
             self._reply(request, Refusal(482), flow, now)
-        elif request.method == "REFER":
-            self._reply(request, Refusal(403), flow, now)
-        elif request.method not in ("INVITE", "OPTIONS"):
-            self._reply(request, Refusal(481), flow, now)  # BYE, INFO, NOTIFY: of no dialog and no subscription
+        elif (answer := outside(request)) is not None:
+            self._reply(request, answer, flow, now)
         elif self.unavailable is not None:
             self._reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":
             self._reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
         elif is_too_brief(request, core.session_timers):
             self._reply(request, Refusal(422, (("Min-SE", str(core.session_timers.min_s)),)), flow, now)
+        elif isinstance(replaced := replaced_call(request, flow, core), Refusal):
+            self._reply(request, replaced, flow, now)
         else:
             call = IncomingInvite(core, request, flow)
             call.begin(core.transactions.serve(request, flow, call, now), now)
-            core.emit(InviteReceived(call, request, session_description(request), flow, username))
+            core.emit(InviteReceived(call, request, session_description(request), flow, username, replaced))
 
     def _refuse_malformed(self, error: SipParseError, flow: Flow, now: float) -> None:
         self.counters[f"malformed_{error.fault}"] += 1
@@ -388,6 +395,11 @@ class UserAgent:
             _stamp(response.headers, response.via, flow)
         self._core.sign(response)
         self._core.transmit(flow, response.serialize(), None, now)
+
+    def _drop_malformed(self, error: SipParseError) -> None:
+        """An optional header field that nobody screened. The message is as if it had never come."""
+        self.counters["dropped_malformed"] += 1
+        self.counters[f"malformed_{error.fault}"] += 1
 
     def _reply(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
         """Answer without a transaction (§8.2.7)."""
