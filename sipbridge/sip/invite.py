@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.ack import SentAcks
-from sipbridge.sip.answer import GivenAnswer
-from sipbridge.sip.body import SDP, session_description
+from sipbridge.sip.answer import Fields, GivenAnswer, success
+from sipbridge.sip.body import session_description
 from sipbridge.sip.dialog import Dialog, Order
 from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.events import (
@@ -38,16 +38,13 @@ from sipbridge.sip.peer_offers import PeerOffers
 from sipbridge.sip.prack import SentPracks
 from sipbridge.sip.redirection import redirect_contacts
 from sipbridge.sip.renegotiation import Offer, Renegotiation
-from sipbridge.sip.screening import ACCEPT, ALLOW, OPTIONS_HEADERS, SUPPORTED
+from sipbridge.sip.screening import OPTIONS_HEADERS
 from sipbridge.sip.session_timer import Due, SessionTimer
 from sipbridge.sip.transaction import ServerTransaction
 from sipbridge.sip.transfers import Transfers
 
 if TYPE_CHECKING:
     from sipbridge.sip.core import Core
-
-Fields: TypeAlias = tuple[tuple[str, str], ...]
-"""Header fields to be added: names and values."""
 
 
 class CallState(Enum):
@@ -367,22 +364,14 @@ class Invite:
     def _success(
         self, transaction: ServerTransaction, dialog: Dialog, sdp: bytes, now: float, headers: Fields = ()
     ) -> Response:
-        """200 with all that belongs into it. What it says of the session timer holds from now on."""
+        """200. What it says of the session timer holds from now on."""
         assert self.flow is not None
         request = transaction.request
-        response = request.response(200, to_tag=dialog.id.local_tag)
-        response.headers.add("Contact", self._core.contact(self.flow))
-        for name, value in (("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", SUPPORTED), *headers):
-            response.headers.add(name, value)
         if request.method != "PRACK" and dialog.confirmed:
-            for name, value in self.session_timer.accept(request, now):
-                response.headers.add(name, value)
+            headers = (*headers, *self.session_timer.accept(request, now))
             self._ours.refreshed()
             self._core.schedule.update(self)
-        if sdp:
-            response.headers.add("Content-Type", SDP)
-            response.body = sdp
-        return response
+        return success(request, sdp, to_tag=dialog.id.local_tag, contact=self._core.contact(self.flow), headers=headers)
 
     def _send_answer(self, transaction: ServerTransaction, sdp: bytes, now: float, headers: Fields = ()) -> None:
         """200 to an INVITE, repeated until it is acknowledged (§13.3.1.4)."""

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sipbridge.errors import LocalProtocolError, SipParseError
+from sipbridge.sip.answer import Fields
 from sipbridge.sip.body import SDP, session_description
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import EndCause, SessionAnswered
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.flow import Flow
-from sipbridge.sip.invite import CallState, Fields, Invite
+from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.reliable import OPTION, RAck, ReliableProvisionals, has_option
 from sipbridge.sip.screening import ALLOW, SUPPORTED
