@@ -6,6 +6,7 @@ import pytest
 
 from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.events import (
+    Answered,
     CallEnded,
     EndCause,
     InviteReceived,
@@ -204,6 +205,7 @@ def test_an_update_of_ours_before_the_call_is_answered() -> None:
     assert wire.event(SessionAnswered).answer == HELD
     (ack,) = wire.receive(answer_to(invite, 200, contact="<sip:bob@192.0.2.88>"))
     assert str(ack.cseq) == "1 ACK"
+    assert wire.event(Answered).answer == b""  # of the INVITE's offer nothing is left
     call.hang_up(1.0)
     assert str(wire.sent_request("BYE").cseq) == "4 BYE"
 
