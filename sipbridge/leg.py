@@ -147,8 +147,8 @@ class SipLeg:
                 self._acknowledged(body)
             case ReinviteReceived(offer=offer):
                 self._renegotiate(event.call, offer)
-            case SessionAnswered(answer=body, needs_answer=False) if body:
-                self._changed(body)
+            case SessionAnswered(call=call, answer=answer):
+                self._refreshed(call, answer)
             case ReferAccepted():
                 self.transfer_accepted = True
             case ReferProgress(status=status, reason=reason, final=True):
@@ -191,13 +191,13 @@ class SipLeg:
             return
         call.accept_reinvite(body, self._clock())
 
-    def _changed(self, body: bytes) -> None:
-        """The answer to a session timer's refresh says something new. One that cannot be used changes nothing."""
-        assert self._local is not None
-        dialog = self._invite.dialog if self._invite is not None else None
-        if dialog is not None and self._formats is not None:
-            with suppress(SdpError):
-                self._use(sdp.accept(body, self._local, offered=dialog.exchange.local))
+    def _refreshed(self, call: Invite, answer: bytes) -> None:
+        """The answer to a refresh of the session (RFC 4028) names another address, say. One that cannot be used
+        changes nothing: we did not ask for a change."""
+        if self._local is None or call.dialog is None:
+            return
+        with suppress(SdpError):
+            self._use(sdp.accept(answer, self._local, offered=call.dialog.exchange.local))
 
     def _use(self, negotiated: sdp.Negotiated) -> None:
         """What was agreed on holds from now on."""

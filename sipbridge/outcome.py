@@ -19,6 +19,8 @@ class Ended(enum.Enum):
     CALLEE_HUNG_UP = "callee_hung_up"
     """The far end of a call that we made."""
     CALLER_CANCELLED = "caller_cancelled"
+    ANSWERED_ELSEWHERE = "answered_elsewhere"
+    """Another telephone that rang for the same call was quicker."""
     AGENT_HUNG_UP = "agent_hung_up"
     TRANSFERRED = "transferred"
     REFUSED = "refused"
@@ -69,15 +71,15 @@ class CallReport:
     """Caller audio that the model's transport did not take in time."""
 
 
-_UNANSWERED = {
+_OF_FAR_END = {
     FarEnd.BUSY: Ended.BUSY,
     FarEnd.NO_ANSWER: Ended.NO_ANSWER,
-    FarEnd.CANCELLED: Ended.NO_ANSWER,
-    FarEnd.ANSWERED_ELSEWHERE: Ended.NO_ANSWER,
+    FarEnd.CANCELLED: Ended.NO_ANSWER,  # by us, who have waited long enough, or by a network that has
     FarEnd.REFUSED: Ended.DECLINED,
     FarEnd.NOT_ALLOWED: Ended.DECLINED,
     FarEnd.HUNG_UP: Ended.DECLINED,
     FarEnd.MOVED: Ended.REDIRECTED,
+    FarEnd.ANSWERED_ELSEWHERE: Ended.ANSWERED_ELSEWHERE,
     FarEnd.NO_SUCH_NUMBER: Ended.UNREACHABLE,
     FarEnd.UNREACHABLE: Ended.UNREACHABLE,
     FarEnd.CONGESTED: Ended.UNREACHABLE,
@@ -95,16 +97,26 @@ def ended_by(event: CallEnded, *, outbound: bool, transferred: bool) -> tuple[En
         case EndCause.REMOTE_BYE:
             return Ended.CALLEE_HUNG_UP if outbound else Ended.CALLER_HUNG_UP, event.reason
         case EndCause.CANCELLED:
-            return Ended.CALLER_CANCELLED, event.reason
+            return given_up(event.reason_header), event.reason
         case cause:
             return Ended.SIGNALLING_FAILED, f"{cause.value} {event.reason}".strip()
 
 
 def unanswered(error: CallNotAnsweredError) -> Ended:
     """What became of a call that we made."""
-    if error.sip_status == 408 and not error.rang:
+    status = error.sip_status
+    if status == 408 and not error.rang and error.reason is None:
         return Ended.UNREACHABLE
-    return _UNANSWERED[reason.outcome_of_failure(error.sip_status, reason.parse_reasons(error.reason))]
+    ended = _OF_FAR_END[reason.outcome_of_failure(status, reason.parse_reasons(error.reason))]
+    if ended is Ended.SIGNALLING_FAILED and status >= 500 or status == 410:
+        return Ended.UNREACHABLE
+    return ended
+
+
+def given_up(reason_header: str | None) -> Ended:
+    """Why a call that came in was taken back before it was answered: by its CANCEL's Reason header field."""
+    outcome = reason.outcome_of_cancel(reason.parse_reasons(reason_header))
+    return Ended.ANSWERED_ELSEWHERE if outcome is FarEnd.ANSWERED_ELSEWHERE else Ended.CALLER_CANCELLED
 
 
 _Q850 = {Ended.REFUSED: 88, Ended.MEDIA_TIMEOUT: 102, Ended.AGENT_NOT_READY: 41, Ended.PROVIDER_FAILED: 41}

@@ -84,7 +84,7 @@ class OutgoingInvite(Invite):
                 # The offer stays without an answer: the ACK is owed all the same.
                 self.acks.send(self.dialog, self.request, b"", now, beside=self.flow)
             self._end(EndCause.LOCAL_BYE, None, "hung up here", now)
-            self._drop_answer()
+            self._answer.drop()
             self._send_bye(now)
         else:
             self.cancel(now, reason_header)
@@ -227,7 +227,8 @@ class OutgoingInvite(Invite):
         if not needs_answer:
             self.acks.send(dialog, self.request, b"", now, beside=self.flow)
         self.session_timer.accepted(self.request, response, now)
-        self._core.emit(Answered(self, response, body if needs_answer else exchange.remote, needs_answer))
+        answer = b"" if exchange.rounds > 1 else exchange.remote
+        self._core.emit(Answered(self, response, body if needs_answer else answer, needs_answer))
         self._settled(now)
 
     def _receive_failure(self, response: Response, now: float) -> None:

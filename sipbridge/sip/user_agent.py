@@ -28,8 +28,9 @@ from sipbridge.sip.digest_server import DigestServer, Ha1
 from sipbridge.sip.dns_cache import Kind, Record
 from sipbridge.sip.events import CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
-from sipbridge.sip.headers import NameAddr, Uri, Via
+from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
+from sipbridge.sip.nat import stamp
 from sipbridge.sip.ping import Ping, PingResult
 from sipbridge.sip.refer import TransferPolicy
 from sipbridge.sip.replaces import replaced_call
@@ -284,15 +285,6 @@ class UserAgent:
         return self._core.identity
 
     @property
-    def session_timers(self) -> SessionTimers:
-        """Settings for the calls that begin from now on (RFC 4028)."""
-        return self._core.session_timers
-
-    @session_timers.setter
-    def session_timers(self, settings: SessionTimers) -> None:
-        self._core.session_timers = settings
-
-    @property
     def wake(self) -> Callable[[], None] | None:
         return self._core.wake
 
@@ -312,7 +304,7 @@ class UserAgent:
 
     def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
         core = self._core
-        _stamp(request.headers, request.via, flow)
+        stamp(request.headers, request.via, flow)
         if core.transactions.receive_request(request, now):
             return
         if request.method == "ACK":
@@ -392,7 +384,7 @@ class UserAgent:
             return
         self.counters["refused_malformed"] += 1
         with suppress(SipParseError):  # it may be the Via that is malformed: then it goes back as it came
-            _stamp(response.headers, response.via, flow)
+            stamp(response.headers, response.via, flow)
         self._core.sign(response)
         self._core.transmit(flow, response.serialize(), None, now)
 
@@ -442,20 +434,3 @@ def _destination(target: Uri | str, next_hop: Uri | str | None) -> tuple[Uri, Ur
     if hop.scheme not in ("sip", "sips"):
         raise LocalProtocolError(f"{hop.scheme} URI without a next hop")
     return uri, hop
-
-
-def _stamp(headers: Headers, via: Via, flow: Flow) -> None:
-    """Note in the top Via where the request really came from (§18.2.1, RFC 3581 §4).
-
-    Also where `rport` was not asked for: the answer goes back to the source in any case, and a peer that reads it
-    learns what its NAT made of it.
-    """
-    host, port = flow.remote
-    stamped = str(replace(via, params={**via.params, "received": host, "rport": str(port)}))
-    if len(headers.get_all("Via")) == 1 and "," not in (headers.get("Via") or ""):
-        headers.set("Via", stamped)
-        return
-    _, *others = headers.get_list("Via")
-    headers.remove("Via")
-    for value in reversed([stamped, *others]):
-        headers.prepend("Via", value)

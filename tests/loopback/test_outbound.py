@@ -72,12 +72,12 @@ async def test_somebody_is_called_and_the_agent_speaks_at_once() -> None:
         (403, (), Ended.DECLINED),
         (404, (), Ended.UNREACHABLE),
         (503, (), Ended.UNREACHABLE),
-        (500, (), Ended.SIGNALLING_FAILED),
+        (500, (), Ended.UNREACHABLE),
         (488, (), Ended.REFUSED),
         (302, (("Contact", "<sip:+19005550100@127.0.0.9>"),), Ended.REDIRECTED),
         (480, (("Reason", 'Q.850;cause=17;text="User busy"'),), Ended.BUSY),
         (503, (("Reason", "SIP;cause=480, Q.850;cause=21"),), Ended.DECLINED),
-        (420, (), Ended.REFUSED),
+        (420, (), Ended.SIGNALLING_FAILED),
     ],
 )
 async def test_a_refusal_has_a_clear_outcome(status: int, headers: tuple[tuple[str, str], ...], ended: Ended) -> None:
