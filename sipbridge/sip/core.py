@@ -24,6 +24,7 @@ from sipbridge.sip.hops import FallbackHops, Hop, Hops, ListedHops
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.nat import is_hidden
 from sipbridge.sip.resolution import Resolver
+from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.timers import Schedule, Timers
 from sipbridge.sip.transaction import ClientTransaction, ServerTransaction
 from sipbridge.sip.transaction_layer import MAGIC_COOKIE, TransactionLayer, TransactionUser
@@ -53,10 +54,13 @@ class Identity:
 class Core:
     """See the module's docstring. `new_token` gives unguessable text that is fit for tags, branches and Call-IDs."""
 
-    def __init__(self, new_token: Callable[[], str], identity: Identity, timers: Timers) -> None:
+    def __init__(
+        self, new_token: Callable[[], str], identity: Identity, timers: Timers, session_timers: SessionTimers
+    ) -> None:
         self.new_token = new_token
         self.identity = identity
         self.timers = timers
+        self.session_timers = session_timers
         self.counters: Counter[str] = Counter()
         self.wake: Callable[[], None] | None = None
         self.schedule = Schedule(self._wake)
@@ -272,6 +276,10 @@ class Core:
         if response.status >= 180:
             response.headers.set("Server", self.identity.product)
 
+    def draw(self) -> float:
+        """A number in [0, 1) that nobody can guess."""
+        return int.from_bytes(blake2s(self.new_token().encode(), digest_size=6).digest(), "big") / 2**48
+
     def stateless_tag(self, *parts: str) -> str:
         """A To tag for a response without a transaction: the same for each repetition of the request (§8.2.7)."""
         return blake2s(
@@ -302,7 +310,7 @@ class Core:
     def address_request(self, request: Request, flow: Flow) -> None:
         """Via with a new branch, and Contact, which depend on the flow. A CANCEL keeps the Via of its INVITE (§9.1)."""
         headers = request.headers
-        if request.method in ("INVITE", "REFER"):
+        if request.method in ("INVITE", "UPDATE", "REFER"):
             headers.set("Contact", self.contact(flow))
         headers.set("User-Agent", self.identity.product)
         if request.method == "CANCEL":

@@ -33,9 +33,10 @@ class Verdict(Enum):
     NO_CREDENTIALS = "no_credentials"
     """None for our realm, or none with an algorithm that we offer: challenge."""
     STALE = "stale"
-    """The password is right, the nonce is too old or was used before: challenge again with `stale`."""
+    """The nonce is too old, was used before or is none of ours: challenge again with `stale`, so that the user is not
+    asked for another password."""
     WRONG = "wrong"
-    """Unknown user or wrong password; nothing tells which."""
+    """Unknown user or wrong password, with a good nonce; nothing tells which."""
     MALFORMED = "malformed"
     """Credentials that are none (400)."""
 
@@ -103,9 +104,10 @@ class DigestServer:
             secret, realm, new_token, lifetime_seconds=nonce_seconds, epoch=epoch, remembered=remembered_nonces
         )
 
-    def challenge(self, now: float, *, stale: bool = False) -> list[str]:
-        """The values of WWW-Authenticate (or Proxy-Authenticate), one for each algorithm, best first."""
-        nonce, ending = self._nonces.new(now), ", stale=true" if stale else ""
+    def challenge(self, now: float, *, source: str = "", stale: bool = False) -> list[str]:
+        """The values of WWW-Authenticate (or Proxy-Authenticate), one for each algorithm, best first. The answer has to
+        come from the same source."""
+        nonce, ending = self._nonces.new(source, now), ", stale=true" if stale else ""
         return [
             f'Digest realm={quote(self.realm)}, nonce="{nonce}", algorithm={name}, qop="auth"{ending}'
             for name in self.algorithms
@@ -128,26 +130,35 @@ class DigestServer:
                 return Verdict.MALFORMED
         return Verdict.NO_CREDENTIALS
 
-    def check(self, request: Request, password: str | Ha1 | None, now: float, *, proxy: bool = False) -> Verdict:
+    def check(
+        self, request: Request, password: str | Ha1 | None, now: float, *, source: str = "", proxy: bool = False
+    ) -> Verdict:
         """Judge the credentials of a request; `password` None: there is no such user, which takes the same way."""
         claim = self.claim(request, proxy=proxy)
-        return claim if isinstance(claim, Verdict) else self.check_claim(claim, request.method, password, now)
+        if isinstance(claim, Verdict):
+            return claim
+        if not self.is_fresh(claim, source, now):
+            return Verdict.STALE
+        return self.check_claim(claim, request.method, password, now)
+
+    def is_fresh(self, claim: Claim, source: str, now: float) -> bool:
+        """If not, the answer is STALE before any password is looked at: guesses are made with nonces that we gave, and
+        to an address that gets our answers. (§3.3 would have `stale` only where the password was right.)"""
+        return self._nonces.is_fresh(claim.nonce, source, now)
 
     def check_claim(self, claim: Claim, method: str, password: str | Ha1 | None, now: float) -> Verdict:
-        """As `check`, once `claim` has told whose password is to be looked up."""
+        """The last step of `check`, for who has to look the password up first."""
         if isinstance(password, Ha1):
             password = password if claim.algorithm in password.by_algorithm else None
         expected = response_digest(
             claim.algorithm, self._ha1(claim, password), claim.nonce, method, claim.uri, qop=claim.qop
         )
         proven = hmac.compare_digest(expected.encode(), claim.response.encode("utf-8", "surrogateescape"))
-        fresh = self._nonces.is_fresh(claim.nonce, now)
-        # The password before the nonce (§3.3): with a nonce of an attacker's choice, guesses are counted all the same.
         if not proven or password is None:
             return Verdict.WRONG
         # A client that does not know qop does not count: then every nonce is good for one request.
         count = 1 if claim.qop is None else int(claim.qop[0], 16)
-        return Verdict.OK if fresh and self._nonces.use(claim.nonce, count, now) else Verdict.STALE
+        return Verdict.OK if self._nonces.use(claim.nonce, count, now) else Verdict.STALE
 
     def _ha1(self, claim: Claim, password: str | Ha1 | None) -> str:
         """As many hashes for somebody unknown as for everybody else."""

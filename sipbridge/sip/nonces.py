@@ -1,20 +1,22 @@
 """Nonces that need no memory, and the memory of those that have been used (RFC 7616 §3.3, §3.4, §5.4).
 
-A nonce is the time of its making, a random part, and an HMAC over both: whoever has the secret can tell that it is ours
-and how old it is, another node, too. What has to be remembered is only which counts of a nonce were used, and only for
-nonces with which somebody proved a password: a stranger cannot make that table grow.
+A nonce is the time of its making, a random part, and an HMAC over both and the address that it was given to: whoever
+has the secret can tell that it is ours, whose, and how old, another node, too. So failures can be held against an
+address: who only forges it never saw a nonce that is good there. What has to be remembered is only which counts of a
+nonce were used, and only for nonces with which a password was proven: a stranger cannot make that table grow.
 """
 
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable
 from hashlib import sha256
 from heapq import heappop, heappush
 
 _TIME = 12  # hexadecimal digits of milliseconds
 _MAC = 32
-_MAX_NONCE = 128
+_shape = re.compile(rf"[0-9a-f]{{{_TIME}}}[A-Za-z0-9]{{1,64}}[0-9a-f]{{{_MAC}}}")
 _WINDOW = 64
 """So many counts may overtake each other: several requests of one client are on their way at once."""
 
@@ -48,19 +50,20 @@ class Nonces:
         """Of how many nonces the counts are remembered."""
         return len(self._used)
 
-    def new(self, now: float) -> str:
+    def new(self, source: str, now: float) -> str:
         begin = f"{max(0, round((now + self._epoch) * 1000)):0{_TIME}x}{self._new_token()}"
-        return begin + self._mac(begin)
+        return begin + self._mac(begin, source)
 
-    def is_fresh(self, nonce: str, now: float) -> bool:
-        """Made by us, or by another with our secret, and neither too old nor from the future."""
-        made = self._time_of(nonce)
-        if made is None or made <= self._forgotten:
+    def is_fresh(self, nonce: str, source: str, now: float) -> bool:
+        """Given to that address by us, or by another with our secret, and neither too old nor from the future."""
+        begin, mac = nonce[:-_MAC], nonce[-_MAC:]
+        if not _shape.fullmatch(nonce) or not hmac.compare_digest(self._mac(begin, source), mac):
             return False
-        return abs(now + self._epoch - made) <= self._lifetime
+        made = _time_of(nonce)
+        return made > self._forgotten and abs(now + self._epoch - made) <= self._lifetime
 
     def use(self, nonce: str, count: int, now: float) -> bool:
-        """Note that a fresh nonce was used with this count; False: it was, before."""
+        """Note that a nonce that `is_fresh` was used with this count; False: it was, before."""
         known = self._used.get(nonce)
         if known is None:
             return self._use_first(nonce, count, now)
@@ -83,21 +86,17 @@ class Nonces:
             made, oldest = heappop(self._oldest)
             del self._used[oldest]
             self._forgotten = max(self._forgotten, made)
-        made_at = self._time_of(nonce)
-        if made_at is None or made_at <= self._forgotten:
+        made_at = _time_of(nonce)
+        if made_at <= self._forgotten:
             return False
         heappush(self._oldest, (made_at, nonce))
         self._used[nonce] = (count, 0)
         return True
 
-    def _time_of(self, nonce: str) -> float | None:
-        begin, mac = nonce[:-_MAC], nonce[-_MAC:]
-        if len(nonce) > _MAX_NONCE or not nonce.isascii() or not hmac.compare_digest(self._mac(begin), mac):
-            return None
-        try:
-            return int(begin[:_TIME], 16) / 1000
-        except ValueError:
-            return None
+    def _mac(self, begin: str, source: str) -> str:
+        text = "\0".join((self._realm, source, begin))
+        return hmac.new(self._secret, text.encode("utf-8", "surrogateescape"), sha256).hexdigest()[:_MAC]
 
-    def _mac(self, text: str) -> str:
-        return hmac.new(self._secret, f"{self._realm}\0{text}".encode(), sha256).hexdigest()[:_MAC]
+
+def _time_of(nonce: str) -> float:
+    return int(nonce[:_TIME], 16) / 1000

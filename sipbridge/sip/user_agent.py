@@ -18,18 +18,21 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from sipbridge.errors import LocalProtocolError, SipParseError
+from sipbridge.sip.authentication import Authentication, Policy
 from sipbridge.sip.body import SDP, session_description
 from sipbridge.sip.client_request import ClientRequest
 from sipbridge.sip.core import Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
 from sipbridge.sip.digest import Credentials
+from sipbridge.sip.digest_server import DigestServer, Ha1
 from sipbridge.sip.dns_cache import Kind, Record
-from sipbridge.sip.events import InviteReceived, SipEvent
+from sipbridge.sip.events import CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
 from sipbridge.sip.ping import Ping, PingResult
-from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, Refusal, screen
+from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED, Refusal, screen
+from sipbridge.sip.session_timer import SessionTimers, is_too_brief
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
@@ -44,13 +47,19 @@ class UserAgent:
     """
 
     def __init__(
-        self, *, new_token: Callable[[], str], identity: Identity | None = None, timers: Timers | None = None
+        self,
+        *,
+        new_token: Callable[[], str],
+        identity: Identity | None = None,
+        timers: Timers | None = None,
+        session_timers: SessionTimers | None = None,
     ) -> None:
-        self._core = Core(new_token, identity or Identity(), timers or Timers())
+        self._core = Core(new_token, identity or Identity(), timers or Timers(), session_timers or SessionTimers())
         self.unavailable: int | None = None
         """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
         self.trace: Trace | None = None
         """Is shown every message, whether it was sent, and by which flow (`ladder.py`)."""
+        self._authentication: Authentication | None = None
 
     # receiving
 
@@ -146,13 +155,14 @@ class UserAgent:
         proxy: Uri | str | None = None,
         credentials: Credentials | None = None,
     ) -> OutgoingInvite:
-        """Call `target`. `next_hop` is where the INVITE is sent if not to the target itself, `proxy` an outbound proxy,
-        which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges.
+        """Call `target`. With an empty `offer` the peer makes it (`Answered.needs_answer`). `next_hop` is where the
+        INVITE is sent if not to the target itself, `proxy` an outbound proxy, which is named in a Route as well; a tel
+        URI needs one of them. `credentials` answer challenges.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
         uri, hop = _destination(target, proxy or next_hop)
-        request = self._new_request("INVITE", uri, from_, to, (("Allow", ALLOW), *headers))
+        request = self._new_request("INVITE", uri, from_, to, (("Allow", ALLOW), ("Supported", SUPPORTED), *headers))
         if offer:
             request.headers.add("Content-Type", SDP)
             request.body = offer
@@ -205,6 +215,31 @@ class UserAgent:
             fields.add(name, value)
         return Request(method, str(request_uri(uri)), fields, b"")
 
+    # authentication
+
+    def require_authentication(
+        self, server: DigestServer, policy: Policy, *, in_dialog: bool = False, lookup_seconds: float = 5.0
+    ) -> None:
+        """From now on, whatever request `policy` says so of needs credentials; `in_dialog`: those inside a dialog, too.
+        `CredentialsNeeded` asks for passwords."""
+        self._authentication = Authentication(
+            self._core,
+            server,
+            policy,
+            reply=self._reply,
+            serve=self._serve,
+            in_dialog=in_dialog,
+            lookup_seconds=lookup_seconds,
+        )
+
+    def credentials_found(self, needed: CredentialsNeeded, password: str | Ha1 | None, now: float) -> None:
+        """The answer to `CredentialsNeeded`; None where there is no such user."""
+        if self._authentication is not None:
+            try:
+                self._authentication.found(needed, password, now)
+            except SipParseError:
+                self.counters["malformed_header"] += 1  # as in `receive`
+
     # looking in
 
     @property
@@ -237,6 +272,15 @@ class UserAgent:
         return self._core.identity
 
     @property
+    def session_timers(self) -> SessionTimers:
+        """Settings for the calls that begin from now on (RFC 4028)."""
+        return self._core.session_timers
+
+    @session_timers.setter
+    def session_timers(self, settings: SessionTimers) -> None:
+        self._core.session_timers = settings
+
+    @property
     def wake(self) -> Callable[[], None] | None:
         return self._core.wake
 
@@ -261,7 +305,13 @@ class UserAgent:
             return
         if request.method == "ACK":
             self._receive_ack(request, now)
-            return
+        elif self._authentication is None or request.method == "CANCEL":
+            self._serve(request, flow, None, now)
+        else:
+            self._authentication.receive(request, flow, now)
+
+    def _serve(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
+        """A request from somebody who may make it; `username` if he has proven who he is."""
         fault = screen(request)
         if fault is not None:
             self.counters[f"refused_{fault.status}"] += 1
@@ -271,7 +321,7 @@ class UserAgent:
         elif request.to.tag is not None:
             self._receive_in_dialog(request, flow, now)
         else:
-            self._receive_out_of_dialog(request, flow, now)
+            self._receive_out_of_dialog(request, flow, username, now)
 
     def _receive_ack(self, ack: Request, now: float) -> None:
         """The ACK of a 2xx, which no transaction claims (§17.1.1.3)."""
@@ -283,6 +333,8 @@ class UserAgent:
 
     def _receive_cancel(self, cancel: Request, flow: Flow, now: float) -> None:
         found = self._core.transactions.cancelled_by(cancel)
+        if found is None and self._authentication is not None and self._authentication.cancel(cancel, now):
+            found = (None, None)
         if found is None:
             self._reply(cancel, Refusal(481), flow, now)
             return
@@ -301,7 +353,7 @@ class UserAgent:
         transaction = core.transactions.serve(request, flow, call, now)
         call.receive_request(request, dialog, transaction, flow, now)
 
-    def _receive_out_of_dialog(self, request: Request, flow: Flow, now: float) -> None:
+    def _receive_out_of_dialog(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
         core = self._core
         if core.transactions.is_merged(request):
             self._reply(request, Refusal(482), flow, now)
@@ -313,10 +365,12 @@ class UserAgent:
             self._reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":
             self._reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
+        elif is_too_brief(request, core.session_timers):
+            self._reply(request, Refusal(422, (("Min-SE", str(core.session_timers.min_s)),)), flow, now)
         else:
             call = IncomingInvite(core, request, flow)
             call.begin(core.transactions.serve(request, flow, call, now), now)
-            core.emit(InviteReceived(call, request, session_description(request), flow))
+            core.emit(InviteReceived(call, request, session_description(request), flow, username))
 
     def _refuse_malformed(self, error: SipParseError, flow: Flow, now: float) -> None:
         tag = self._core.stateless_tag(*(value for _, value in error.reply_headers))
@@ -352,7 +406,7 @@ class UserAgent:
         if len(response.vias) != 1:
             self.counters["response_for_another"] += 1  # §8.1.3.3
             return
-        _ = response.contact, response.record_routes, response.content_type
+        _ = response.contact, response.record_routes, response.content_type, response.require
         if not self._core.transactions.receive_response(response, now):
             self.counters["stray_response"] += 1
 

@@ -354,7 +354,7 @@ def test_a_peer_that_never_stops_asking_is_refused_some_time() -> None:
     assert user.statuses == [401]
 
 
-def test_a_known_nonce_is_used_at_once_and_every_attempt_counts() -> None:
+def test_a_known_nonce_is_used_at_once_but_not_at_another_server() -> None:
     wire = Wire()
     client = DigestClient(SECRET)
     _, asked, _ = ask(wire, credentials=client)
@@ -365,7 +365,7 @@ def test_a_known_nonce_is_used_at_once_and_every_attempt_counts() -> None:
     again = wire.sent_request("MESSAGE")
     assert "nc=00000002" in (again.headers.get("Authorization") or "")
     elsewhere = follows(wire, answer_to(again, 503))
-    assert "nc=00000003" in (elsewhere.headers.get("Authorization") or "")
+    assert "Authorization" not in elsewhere.headers
     assert asked.cseq.number == 2
 
 

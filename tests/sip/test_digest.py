@@ -65,6 +65,16 @@ RFC_7616_CNONCE = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
             ("00000001", "0a4f113b"),
             "6629fae49393a05397450978507c4ef1",
         ),
+        (  # RFC 7616 §3.9.2, with its erratum 4897
+            "SHA-512-256",
+            "J\u00e4s\u00f8n Doe",
+            "api@example.org",
+            "Secret, or not?",
+            "5TsQWLVdgBdmrQ0XsxbDODV+57QdFR34I9HAbC/RVvkK",
+            "/doe.json",
+            ("00000001", "NTg6RKcb9boFIAS3KrFK9BGeh+iDa/sm6jUMp2wds69v"),
+            "3798d4131c277846293534c3edc11bd8a5e4cdcbff78b05db9d95eeb1cec68a5",
+        ),
         (  # RFC 2069 §2.4, with its erratum: no qop
             "MD5",
             "Mufasa",
@@ -125,7 +135,7 @@ def test_both_sides_agree(algorithm: str, session: str, qop: bool) -> None:
     assert ("cnonce" in params_of(asked)) is (qop or bool(session))
     assert side.check(asked, ALICE.password, NOW + 1) is Verdict.OK
     hashed = digest_hash(algorithm, ALICE.username, side.realm, ALICE.password)
-    _, asked = answered([challenge.replace("n0000001", "n0000001")], request("REGISTER", cseq=5))
+    _, asked = answered([challenge], request("REGISTER", cseq=5))
     assert side.check(asked, Ha1({algorithm: hashed}), NOW + 1) is Verdict.STALE, "the same nonce and count"
     assert side.check(asked, "wrong", NOW + 1) is Verdict.WRONG
     assert side.check(asked, None, NOW + 1) is Verdict.WRONG
@@ -278,6 +288,15 @@ def test_an_old_nonce_is_replaced_even_where_the_server_does_not_say_stale() -> 
         assert client.authorize(refresh, challenged(refresh, side.challenge(NOW + cseq)), counting_tokens())
 
 
+def test_another_server_has_refused_nothing_yet() -> None:
+    """The first one failed after its challenge had been answered: the second knows nothing of that nonce."""
+    client, asked = answered(server().challenge(NOW))
+    asked.headers.set("CSeq", "2 REGISTER")
+    client.withdraw(asked)
+    assert "Authorization" not in asked.headers
+    assert client.authorize(asked, challenged(asked, server().challenge(NOW + 1)), counting_tokens())
+
+
 def test_proxy_and_registrar_each_get_their_own() -> None:
     proxy, registrar = DigestServer("proxy", b"p", counting_tokens("p")), server()
     client, asked = DigestClient(ALICE), request()
@@ -339,10 +358,20 @@ def test_a_nonce_expires_and_then_the_answer_is_stale() -> None:
     assert side.check(asked, ALICE.password, NOW + 59) is Verdict.OK
 
 
-def test_a_wrong_password_is_wrong_whatever_the_nonce() -> None:
+def test_no_password_is_tried_with_a_nonce_that_is_not_ours() -> None:
+    """Else an attacker would make one up, and read from the answer whether he guessed right, without being counted."""
     _, asked = answered(["Digest " + BASE + ', qop="auth"'])
-    assert server().check(asked, ALICE.password, NOW) is Verdict.STALE
-    assert server().check(asked, "another", NOW) is Verdict.WRONG
+    for password in (ALICE.password, "another", None):
+        assert server().check(asked, password, NOW) is Verdict.STALE
+
+
+def test_a_nonce_is_good_where_it_was_given_to() -> None:
+    """Else anybody could have another blocked by forging its address."""
+    side = server()
+    _, asked = answered(side.challenge(NOW, source="192.0.2.2"))
+    assert side.check(asked, "wrong", NOW, source="192.0.2.3") is Verdict.STALE
+    assert side.check(asked, "wrong", NOW, source="192.0.2.2") is Verdict.WRONG
+    assert side.check(asked, ALICE.password, NOW, source="192.0.2.2") is Verdict.OK
 
 
 def test_counts_may_overtake_each_other_but_none_is_good_twice() -> None:
