@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sipbridge.sip.invite import Invite
 
 
+_UNSPECIFIED = ("0.0.0.0", "::")
 _MAX_SEEN_AS = 1024
 """Peers that told us of a NAT between them and us."""
 
@@ -294,12 +295,12 @@ class Core:
         identity = self.identity
         if identity.public_address is not None and not ipaddress.ip_address(flow.remote[0]).is_loopback:
             return identity.public_address, port
-        if ipaddress.ip_address(host).is_unspecified:
+        if host in _UNSPECIFIED:
             host = identity.wildcard_address(flow) if identity.wildcard_address is not None else "127.0.0.1"
         return host, port
 
     def contact(self, flow: Flow) -> str:
-        """In-dialog requests are to come back by the same transport, and through our NAT where he told us of one."""
+        """In-dialog requests are to come back by the same transport, and through our NAT if the peer told of one."""
         user = f"{self.identity.user}@" if self.identity.user else ""
         transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
         address = self.address(flow)

@@ -14,6 +14,7 @@ when nobody answers there is the source tried (`Core.dialog_hops`). A route set 
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from sipbridge.sip.flow import is_address
 from sipbridge.sip.message import Request
@@ -29,6 +30,7 @@ _NETWORKS = [(scope, ipaddress.ip_network(network)) for scope, networks in _SCOP
 _GLOBAL = 5
 
 
+@lru_cache(maxsize=4096)
 def scope(address: str) -> int:
     """How far an address reaches: from this host only to everywhere."""
     parsed = ipaddress.ip_address(address)
