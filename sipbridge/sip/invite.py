@@ -175,6 +175,7 @@ class Invite:
     ) -> None:
         """Any request of one of our dialogs but ACK and CANCEL, screened and not seen before."""
         if dialog.receive_sequence(request) is Order.OLD:
+            self._core.counters["cseq_out_of_order"] += 1
             self.respond(transaction, 500, now, reason="Server Internal Error: CSeq out of order")
             return
         self.flow = flow

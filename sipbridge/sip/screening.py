@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sipbridge.errors import SipParseError
 from sipbridge.sip import reliable, session_timer
 from sipbridge.sip.body import is_understood, takes_session_descriptions
+from sipbridge.sip.faults import Fault
 from sipbridge.sip.message import Request
 from sipbridge.sip.transaction_layer import is_modern
 
@@ -30,6 +31,8 @@ class Refusal:
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     reason: str | None = None
+    fault: str | None = None
+    """Of a 400: what was wrong, one of `faults.py`."""
 
 
 def screen(request: Request) -> Refusal | None:
@@ -38,7 +41,8 @@ def screen(request: Request) -> Refusal | None:
         return _screen(request)
     except SipParseError as error:
         # One of the optional header fields that we go by is malformed.
-        return Refusal(error.sip_status, reason=f"Bad Request: {error}"[:120].encode("ascii", "replace").decode())
+        reason = f"Bad Request: {error}"[:120].encode("ascii", "replace").decode()
+        return Refusal(error.sip_status, reason=reason, fault=error.fault)
 
 
 def _screen(request: Request) -> Refusal | None:
@@ -49,7 +53,7 @@ def _screen(request: Request) -> Refusal | None:
     scheme, colon, _ = request.uri.partition(":")
     if not colon or scheme.lower() not in _SCHEMES:
         return Refusal(416)
-    _ = request.request_uri
+    _ = request.request_uri, request.max_forwards
     if method != "CANCEL":  # §8.2.2.3: to be ignored in CANCEL
         unknown = [tag for tag in request.require if tag.lower() not in EXTENSIONS]
         if unknown:
@@ -63,7 +67,7 @@ def _screen(request: Request) -> Refusal | None:
         # §8.1.1.8: exactly one Contact, with a URI that requests can be sent to. RFC 2543 could do without.
         targets = request.contacts or (() if is_modern(request.via) else (request.from_,))
         if len(targets) != 1 or targets[0].uri.scheme not in ("sip", "sips"):
-            return Refusal(400, reason="Bad Request: INVITE needs one Contact with a SIP URI")
+            return Refusal(400, reason="Bad Request: INVITE needs one Contact with a SIP URI", fault=Fault.CONTACT)
         _ = request.record_routes
         if not takes_session_descriptions(request):
             return Refusal(406)

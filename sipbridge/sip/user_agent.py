@@ -81,9 +81,8 @@ class UserAgent:
                 self._receive_request(message, flow, now)
             else:
                 self._receive_response(message, now)
-        except SipParseError:
-            # An optional header field that nobody screened. The message is as if it had never come.
-            self.counters["malformed_header"] += 1
+        except SipParseError as error:
+            self._drop_malformed(error)
 
     def flow_opened(self, target: Target, flow: Flow, now: float) -> None:
         """The answer to `FlowNeeded`."""
@@ -154,15 +153,19 @@ class UserAgent:
         next_hop: Uri | str | None = None,
         proxy: Uri | str | None = None,
         credentials: Credentials | None = None,
+        call_id: str | None = None,
     ) -> OutgoingInvite:
         """Call `target`. With an empty `offer` the peer makes it (`Answered.needs_answer`). `next_hop` is where the
         INVITE is sent if not to the target itself, `proxy` an outbound proxy, which is named in a Route as well; a tel
-        URI needs one of them. `credentials` answer challenges.
+        URI needs one of them. `credentials` answer challenges. `call_id` is for who has to know it beforehand:
+        unguessable, and never used before.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
         uri, hop = _destination(target, proxy or next_hop)
         request = self._new_request("INVITE", uri, from_, to, (("Allow", ALLOW), ("Supported", SUPPORTED), *headers))
+        if call_id is not None:
+            request.headers.set("Call-ID", call_id)
         if offer:
             request.headers.add("Content-Type", SDP)
             request.body = offer
@@ -195,26 +198,6 @@ class UserAgent:
         )
         return ping.sending
 
-    def _new_request(
-        self,
-        method: str,
-        uri: Uri,
-        from_: NameAddr | str,
-        to: NameAddr | str | None,
-        headers: Iterable[tuple[str, str]],
-    ) -> Request:
-        """A request outside any dialog, complete but for Via and Contact (§8.1.1)."""
-        caller = NameAddr.parse(from_) if isinstance(from_, str) else from_
-        fields = Headers()
-        fields.add("Max-Forwards", MAX_FORWARDS)
-        fields.add("From", str(caller.with_tag(self._core.new_token())))
-        fields.add("To", str(NameAddr("", replace(uri, headers=())) if to is None else to))
-        fields.add("Call-ID", self._core.new_token())
-        fields.add("CSeq", f"1 {method}")
-        for name, value in headers:
-            fields.add(name, value)
-        return Request(method, str(request_uri(uri)), fields, b"")
-
     # authentication
 
     def require_authentication(
@@ -237,8 +220,28 @@ class UserAgent:
         if self._authentication is not None:
             try:
                 self._authentication.found(needed, password, now)
-            except SipParseError:
-                self.counters["malformed_header"] += 1  # as in `receive`
+            except SipParseError as error:
+                self._drop_malformed(error)
+
+    def _new_request(
+        self,
+        method: str,
+        uri: Uri,
+        from_: NameAddr | str,
+        to: NameAddr | str | None,
+        headers: Iterable[tuple[str, str]],
+    ) -> Request:
+        """A request outside any dialog, complete but for Via and Contact (§8.1.1)."""
+        caller = NameAddr.parse(from_) if isinstance(from_, str) else from_
+        fields = Headers()
+        fields.add("Max-Forwards", MAX_FORWARDS)
+        fields.add("From", str(caller.with_tag(self._core.new_token())))
+        fields.add("To", str(NameAddr("", replace(uri, headers=())) if to is None else to))
+        fields.add("Call-ID", self._core.new_token())
+        fields.add("CSeq", f"1 {method}")
+        for name, value in headers:
+            fields.add(name, value)
+        return Request(method, str(request_uri(uri)), fields, b"")
 
     # looking in
 
@@ -314,7 +317,6 @@ class UserAgent:
         """A request from somebody who may make it; `username` if he has proven who he is."""
         fault = screen(request)
         if fault is not None:
-            self.counters[f"refused_{fault.status}"] += 1
             self._reply(request, fault, flow, now)
         elif request.method == "CANCEL":
             self._receive_cancel(request, flow, now)
@@ -373,6 +375,7 @@ class UserAgent:
             core.emit(InviteReceived(call, request, session_description(request), flow, username))
 
     def _refuse_malformed(self, error: SipParseError, flow: Flow, now: float) -> None:
+        self.counters[f"malformed_{error.fault}"] += 1
         tag = self._core.stateless_tag(*(value for _, value in error.reply_headers))
         response = refusal(error, to_tag=tag)
         if response is None:
@@ -384,8 +387,17 @@ class UserAgent:
         self._core.sign(response)
         self._core.transmit(flow, response.serialize(), None, now)
 
+    def _drop_malformed(self, error: SipParseError) -> None:
+        """An optional header field that nobody screened. The message is as if it had never come."""
+        self.counters["dropped_malformed"] += 1
+        self.counters[f"malformed_{error.fault}"] += 1
+
     def _reply(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
         """Answer without a transaction (§8.2.7)."""
+        if refusal.status >= 300:
+            self.counters[f"refused_{refusal.status}"] += 1
+        if refusal.fault is not None:
+            self.counters[f"malformed_{refusal.fault}"] += 1
         response = request.response(refusal.status, refusal.reason, to_tag=self._tag(request))
         for name, value in refusal.headers:
             response.headers.add(name, value)

@@ -209,7 +209,7 @@ def test_a_2xx_with_a_malformed_contact_is_dropped_and_counted() -> None:
     wire = Wire()
     _, invite = place_call(wire)
     assert wire.receive(answer_to(invite, 200, contact="<:::>")) == []
-    assert wire.user_agent.counters["malformed_header"] == 1
+    assert wire.user_agent.counters == {"dropped_malformed": 1, "malformed_uri": 1}
     assert wire.events() == []
 
 
