@@ -54,7 +54,7 @@ class DnsResolver:
     ) -> None:
         """`nameservers` are addresses, each with a port if it is not 53 (`127.0.0.1:5353`, `[::1]:5353`); without any
         those of the system are asked. Raises ValueError for one that is no address."""
-        self._servers = [_server(text) for text in nameservers]
+        self._servers = [parse_nameserver(text) for text in nameservers]
         self._hosts = _HostsFile(hosts)
         self._hedge = hedge
         self._lifetime = lifetime
@@ -183,7 +183,8 @@ def _is_plain_address(text: str) -> bool:
         return False
 
 
-def _server(text: str) -> tuple[str, int]:
+def parse_nameserver(text: str) -> tuple[str, int]:
+    """An address, in brackets where it is IPv6 and has a port. Raises ValueError."""
     host, port = text, "53"
     if text.count(":") == 1:
         host, _, port = text.partition(":")

@@ -19,7 +19,7 @@ from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.ack import SentAcks
 from sipbridge.sip.answer import PendingAnswer
 from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.dialog import Dialog, Order
+from sipbridge.sip.dialog import Dialog, Order, wants_sips
 from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.events import (
     Acknowledged,
@@ -372,7 +372,7 @@ class Invite:
         assert self.flow is not None
         request = transaction.request
         response = request.response(200, to_tag=dialog.id.local_tag)
-        response.headers.add("Contact", self._core.contact(self.flow))
+        response.headers.add("Contact", self._core.contact(self.flow, sips=wants_sips(transaction.request)))
         for name, value in (("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", SUPPORTED), *headers):
             response.headers.add(name, value)
         if request.method != "PRACK" and dialog.confirmed:
