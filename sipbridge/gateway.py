@@ -30,6 +30,7 @@ from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
 from sipbridge.sip.admission import LOOPBACK, Admission, source_address
 from sipbridge.sip.core import Identity
+from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import Authenticated, AuthenticationFailed, CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import FlowNeeded
@@ -103,6 +104,7 @@ class Gateway:
                 admission=self.admission,
                 clock=self._clock,
                 tls=config.sip.tls.settings,
+                resolver=DnsResolver(config.sip.nameservers),
             )
             stack.push_async_callback(self.transport.close)
             group = await stack.enter_async_context(asyncio.TaskGroup())
