@@ -143,6 +143,7 @@ class Sip(Section):
     listen: tuple[str, ...] = ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
     public_address: str | None = None
     unknown_sources: Literal["silence", "forbid"] = "silence"
+    ladders: Path | None = None
     accounts: tuple[dict[str, Any], ...] = ()
 
     @field_validator("listen")
@@ -416,7 +417,7 @@ class TenantConfig(Section):
     """One tenant's file; its name is the tenant's id."""
 
     match: Match = Match()
-    outbound_trunk: Annotated[str | None, PLANNED] = None
+    outbound_trunk: str | None = None
     agent: AgentConfig
     agents: Annotated[dict[str, Any], PLANNED] = {}
     fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()

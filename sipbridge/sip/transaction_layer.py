@@ -78,7 +78,7 @@ def merge_key(request: Request) -> Key:
 class _Entry:
     """A transaction in its place: its key, its flow and its user."""
 
-    __slots__ = ("flow", "key", "layer", "merge_key", "tag", "transaction", "user", "via")
+    __slots__ = ("flow", "key", "layer", "merge_key", "number", "tag", "transaction", "user", "via")
 
     def __init__(
         self,
@@ -98,6 +98,7 @@ class _Entry:
         """Where a response goes if the connection of its request is gone."""
         self.tag: str | None = None
         """The To tag of our responses."""
+        self.number = transaction.request.cseq.number
 
     def get_timer(self) -> float | None:
         return self.transaction.get_timer()
@@ -166,6 +167,10 @@ class TransactionLayer:
             return False
         assert isinstance(entry.transaction, ServerTransaction)
         if request.method == "ACK" and entry.transaction.state is State.PROCEEDING:
+            return False
+        if request.method != "ACK" and request.cseq.number != entry.number:
+            # Some clients give the branch of a refused request to the one that follows, with credentials or without.
+            self._counters["branch_used_again"] += 1
             return False
         entry.transaction.receive_request(request, now)
         self.collect(entry, now)

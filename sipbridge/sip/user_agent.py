@@ -18,16 +18,21 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from sipbridge.errors import LocalProtocolError, SipParseError
+from sipbridge.sip.authentication import Authentication, Policy
 from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.client_request import Authorizer
+from sipbridge.sip.client_request import ClientRequest
 from sipbridge.sip.core import Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
+from sipbridge.sip.digest import Credentials
+from sipbridge.sip.digest_server import DigestServer, Ha1
 from sipbridge.sip.dns_cache import Kind, Record
-from sipbridge.sip.events import InviteReceived, SipEvent
+from sipbridge.sip.events import CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
-from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, Refusal, screen
+from sipbridge.sip.ping import Ping, PingResult
+from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED, Refusal, screen
+from sipbridge.sip.session_timer import SessionTimers, is_too_brief
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
@@ -42,13 +47,19 @@ class UserAgent:
     """
 
     def __init__(
-        self, *, new_token: Callable[[], str], identity: Identity | None = None, timers: Timers | None = None
+        self,
+        *,
+        new_token: Callable[[], str],
+        identity: Identity | None = None,
+        timers: Timers | None = None,
+        session_timers: SessionTimers | None = None,
     ) -> None:
-        self._core = Core(new_token, identity or Identity(), timers or Timers())
+        self._core = Core(new_token, identity or Identity(), timers or Timers(), session_timers or SessionTimers())
         self.unavailable: int | None = None
         """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
         self.trace: Trace | None = None
         """Is shown every message, whether it was sent, and by which flow (`ladder.py`)."""
+        self._authentication: Authentication | None = None
 
     # receiving
 
@@ -70,9 +81,10 @@ class UserAgent:
                 self._receive_request(message, flow, now)
             else:
                 self._receive_response(message, now)
-        except SipParseError:
+        except SipParseError as error:
             # An optional header field that nobody screened. The message is as if it had never come.
-            self.counters["malformed_header"] += 1
+            self.counters["dropped_malformed"] += 1
+            self.counters[f"malformed_{error.fault}"] += 1
 
     def flow_opened(self, target: Target, flow: Flow, now: float) -> None:
         """The answer to `FlowNeeded`."""
@@ -142,36 +154,96 @@ class UserAgent:
         transport: str | None = None,
         next_hop: Uri | str | None = None,
         proxy: Uri | str | None = None,
-        credentials: Authorizer | None = None,
+        credentials: Credentials | None = None,
+        call_id: str | None = None,
     ) -> OutgoingInvite:
-        """Call `target`. `next_hop` is where the INVITE is sent if not to the target itself, `proxy` an outbound proxy,
-        which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges.
+        """Call `target`. With an empty `offer` the peer makes it (`Answered.needs_answer`). `next_hop` is where the
+        INVITE is sent if not to the target itself, `proxy` an outbound proxy, which is named in a Route as well; a tel
+        URI needs one of them. `credentials` answer challenges. `call_id` is for who has to know it beforehand:
+        unguessable, and never used before.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
-        uri = _uri(target)
-        hop = _uri(proxy or next_hop or uri)
-        if hop.scheme not in ("sip", "sips"):
-            raise LocalProtocolError(f"{uri.scheme} URI without a next hop")
-        tag = self._core.new_token()
-        caller = NameAddr.parse(from_) if isinstance(from_, str) else from_
-        callee = NameAddr("", replace(uri, headers=())) if to is None else to
-        fields = Headers()
-        fields.add("Max-Forwards", MAX_FORWARDS)
-        fields.add("From", str(caller.with_tag(tag)))
-        fields.add("To", str(callee))
-        fields.add("Call-ID", self._core.new_token())
-        fields.add("CSeq", "1 INVITE")
-        fields.add("Allow", ALLOW)
-        for name, value in headers:
-            fields.add(name, value)
+        uri, hop = _destination(target, proxy or next_hop)
+        request = self._new_request("INVITE", uri, from_, to, (("Allow", ALLOW), ("Supported", SUPPORTED), *headers))
+        if call_id is not None:
+            request.headers.set("Call-ID", call_id)
         if offer:
-            fields.add("Content-Type", SDP)
-        request = Request("INVITE", str(request_uri(uri)), fields, offer)
+            request.headers.add("Content-Type", SDP)
+            request.body = offer
         call = OutgoingInvite(self._core, request, request.to)
-        call.authorizer = credentials
+        call.credentials = credentials
         call.begin(hop, now, transport=transport, proxy=None if proxy is None else _uri(proxy))
         return call
+
+    def options(
+        self,
+        target: Uri | str,
+        *,
+        on_result: Callable[[PingResult], None],
+        now: float,
+        from_: NameAddr | str | None = None,
+        transport: str | None = None,
+        next_hop: Uri | str | None = None,
+        proxy: Uri | str | None = None,
+        credentials: Credentials | None = None,
+    ) -> ClientRequest:
+        """Ask whether somebody is there. `on_result` is called once, perhaps before this returns, or not at all after
+        `abandon()` on what is returned. The other arguments are as those of `invite`, the errors, too."""
+        uri, hop = _destination(target, proxy or next_hop)
+        caller = from_ if from_ is not None else NameAddr("", replace(uri, user=self.identity.user, headers=()))
+        request = self._new_request("OPTIONS", uri, caller, None, OPTIONS_HEADERS)
+        ping = Ping(on_result, now)
+        route = None if proxy is None else _uri(proxy)
+        ping.sending = self._core.send_out_of_dialog(
+            request, hop, ping, now, credentials=credentials, transport=transport, proxy=route
+        )
+        return ping.sending
+
+    # authentication
+
+    def require_authentication(
+        self, server: DigestServer, policy: Policy, *, in_dialog: bool = False, lookup_seconds: float = 5.0
+    ) -> None:
+        """From now on, whatever request `policy` says so of needs credentials; `in_dialog`: those inside a dialog, too.
+        `CredentialsNeeded` asks for passwords."""
+        self._authentication = Authentication(
+            self._core,
+            server,
+            policy,
+            reply=self._reply,
+            serve=self._serve,
+            in_dialog=in_dialog,
+            lookup_seconds=lookup_seconds,
+        )
+
+    def credentials_found(self, needed: CredentialsNeeded, password: str | Ha1 | None, now: float) -> None:
+        """The answer to `CredentialsNeeded`; None where there is no such user."""
+        if self._authentication is not None:
+            try:
+                self._authentication.found(needed, password, now)
+            except SipParseError:
+                self.counters["malformed_header"] += 1  # as in `receive`
+
+    def _new_request(
+        self,
+        method: str,
+        uri: Uri,
+        from_: NameAddr | str,
+        to: NameAddr | str | None,
+        headers: Iterable[tuple[str, str]],
+    ) -> Request:
+        """A request outside any dialog, complete but for Via and Contact (§8.1.1)."""
+        caller = NameAddr.parse(from_) if isinstance(from_, str) else from_
+        fields = Headers()
+        fields.add("Max-Forwards", MAX_FORWARDS)
+        fields.add("From", str(caller.with_tag(self._core.new_token())))
+        fields.add("To", str(NameAddr("", replace(uri, headers=())) if to is None else to))
+        fields.add("Call-ID", self._core.new_token())
+        fields.add("CSeq", f"1 {method}")
+        for name, value in headers:
+            fields.add(name, value)
+        return Request(method, str(request_uri(uri)), fields, b"")
 
     # looking in
 
@@ -205,6 +277,15 @@ class UserAgent:
         return self._core.identity
 
     @property
+    def session_timers(self) -> SessionTimers:
+        """Settings for the calls that begin from now on (RFC 4028)."""
+        return self._core.session_timers
+
+    @session_timers.setter
+    def session_timers(self, settings: SessionTimers) -> None:
+        self._core.session_timers = settings
+
+    @property
     def wake(self) -> Callable[[], None] | None:
         return self._core.wake
 
@@ -229,17 +310,22 @@ class UserAgent:
             return
         if request.method == "ACK":
             self._receive_ack(request, now)
-            return
+        elif self._authentication is None or request.method == "CANCEL":
+            self._serve(request, flow, None, now)
+        else:
+            self._authentication.receive(request, flow, now)
+
+    def _serve(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
+        """A request from somebody who may make it; `username` if he has proven who he is."""
         fault = screen(request)
         if fault is not None:
-            self.counters[f"refused_{fault.status}"] += 1
             self._reply(request, fault, flow, now)
         elif request.method == "CANCEL":
             self._receive_cancel(request, flow, now)
         elif request.to.tag is not None:
             self._receive_in_dialog(request, flow, now)
         else:
-            self._receive_out_of_dialog(request, flow, now)
+            self._receive_out_of_dialog(request, flow, username, now)
 
     def _receive_ack(self, ack: Request, now: float) -> None:
         """The ACK of a 2xx, which no transaction claims (§17.1.1.3)."""
@@ -251,6 +337,8 @@ class UserAgent:
 
     def _receive_cancel(self, cancel: Request, flow: Flow, now: float) -> None:
         found = self._core.transactions.cancelled_by(cancel)
+        if found is None and self._authentication is not None and self._authentication.cancel(cancel, now):
+            found = (None, None)
         if found is None:
             self._reply(cancel, Refusal(481), flow, now)
             return
@@ -269,7 +357,7 @@ class UserAgent:
         transaction = core.transactions.serve(request, flow, call, now)
         call.receive_request(request, dialog, transaction, flow, now)
 
-    def _receive_out_of_dialog(self, request: Request, flow: Flow, now: float) -> None:
+    def _receive_out_of_dialog(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
         core = self._core
         if core.transactions.is_merged(request):
             self._reply(request, Refusal(482), flow, now)
@@ -281,12 +369,15 @@ class UserAgent:
             self._reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":
             self._reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
+        elif is_too_brief(request, core.session_timers):
+            self._reply(request, Refusal(422, (("Min-SE", str(core.session_timers.min_s)),)), flow, now)
         else:
             call = IncomingInvite(core, request, flow)
             call.begin(core.transactions.serve(request, flow, call, now), now)
-            core.emit(InviteReceived(call, request, session_description(request), flow))
+            core.emit(InviteReceived(call, request, session_description(request), flow, username))
 
     def _refuse_malformed(self, error: SipParseError, flow: Flow, now: float) -> None:
+        self.counters[f"malformed_{error.fault}"] += 1
         tag = self._core.stateless_tag(*(value for _, value in error.reply_headers))
         response = refusal(error, to_tag=tag)
         if response is None:
@@ -300,6 +391,10 @@ class UserAgent:
 
     def _reply(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
         """Answer without a transaction (§8.2.7)."""
+        if refusal.status >= 300:
+            self.counters[f"refused_{refusal.status}"] += 1
+        if refusal.fault is not None:
+            self.counters[f"malformed_{refusal.fault}"] += 1
         response = request.response(refusal.status, refusal.reason, to_tag=self._tag(request))
         for name, value in refusal.headers:
             response.headers.add(name, value)
@@ -320,13 +415,21 @@ class UserAgent:
         if len(response.vias) != 1:
             self.counters["response_for_another"] += 1  # §8.1.3.3
             return
-        _ = response.contact, response.record_routes, response.content_type
+        _ = response.contact, response.record_routes, response.content_type, response.require
         if not self._core.transactions.receive_response(response, now):
             self.counters["stray_response"] += 1
 
 
 def _uri(text: Uri | str) -> Uri:
     return Uri.parse(text) if isinstance(text, str) else text
+
+
+def _destination(target: Uri | str, next_hop: Uri | str | None) -> tuple[Uri, Uri]:
+    uri = _uri(target)
+    hop = uri if next_hop is None else _uri(next_hop)
+    if hop.scheme not in ("sip", "sips"):
+        raise LocalProtocolError(f"{hop.scheme} URI without a next hop")
+    return uri, hop
 
 
 def _stamp(headers: Headers, via: Via, flow: Flow) -> None:

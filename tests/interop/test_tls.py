@@ -60,7 +60,7 @@ def baresip(folder: Path, authority: Authority, *, answers: bool = False) -> Bar
     both = folder / "phone-both.pem"
     both.write_bytes(issued.certificate.read_bytes() + issued.key.read_bytes())
     (folder / "baresip").mkdir()
-    wav = write_wav(folder / "says.wav", np.concatenate((tone(700, 10), silence(60))))
+    wav = write_wav(folder / "says.wav", np.concatenate((silence(2), tone(700, 1), silence(60))))
     return Baresip(folder / "baresip", address=PHONE, says=wav, answers=answers, tls=(authority.file, both))
 
 
