@@ -171,8 +171,8 @@ def call(
     seconds: Annotated[float | None, typer.Option(help="Hang up so long after the answer.")] = None,
     expect: Annotated[str, typer.Option(help="answered, greeting<2000, busy, 480 ...: else exit 1.")] = "",
     codec: Annotated[list[str] | None, typer.Option(help="Offer these, in this order.")] = None,
-    ca: Annotated[Path | None, typer.Option(help="With TLS: whom to trust, instead of the usual authorities.")] = None,
     ladder: Annotated[bool, typer.Option("--ladder", help="Print the call's SIP messages at the end.")] = False,
+    ca: Annotated[Path | None, typer.Option(help="With TLS: whom to trust, instead of the usual authorities.")] = None,
 ) -> None:
     """Be a phone: dial, speak, press keys, record, and print what happened when."""
     from sipbridge.simulator.caller import CallOptions, place_call
