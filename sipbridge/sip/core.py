@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
+from sipbridge.errors import SipParseError
 from sipbridge.sip.client_request import MAX_DATAGRAM, ClientRequest, Prepare
 from sipbridge.sip.dialog import Dialog, DialogId, request_uri
 from sipbridge.sip.digest import Credentials, DigestClient
@@ -298,20 +299,25 @@ class Core:
             host = identity.wildcard_address(flow) if identity.wildcard_address is not None else "127.0.0.1"
         return host, port
 
-    def contact(self, flow: Flow) -> str:
-        """In-dialog requests are to come back by the same transport, and through our NAT where he told us of one."""
+    def contact(self, flow: Flow, request: Request) -> str:
+        """In-dialog requests are to come back by the same transport, and through our NAT where he told us of one.
+        `request` is ours, or the one that began the dialog: where it is secured to the end, so are those that follow
+        (§8.1.1.8, §12.1.1)."""
         user = f"{self.identity.user}@" if self.identity.user else ""
-        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        # RFC 7118 §5.2: `ws` stands for both in a URI.
+        transport = "ws" if flow.transport == "wss" else flow.transport
+        scheme = "sips" if _is_sips(request) and flow.secure else "sip"
+        parameter = "" if transport == "udp" or (scheme == "sips" and transport == "tls") else f";transport={transport}"
         address = self.address(flow)
         if self.identity.public_address is None:
             address = self._seen_as.get((flow.local, flow.remote[0]), address)
-        return f"<sip:{user}{_host_port(address)}{transport}>"
+        return f"<{scheme}:{user}{_host_port(address)}{parameter}>"
 
     def address_request(self, request: Request, flow: Flow) -> None:
         """Via with a new branch, and Contact, which depend on the flow. A CANCEL keeps the Via of its INVITE (§9.1)."""
         headers = request.headers
         if request.method in ("INVITE", "UPDATE", "REFER"):
-            headers.set("Contact", self.contact(flow))
+            headers.set("Contact", self.contact(flow, request))
         headers.set("User-Agent", self.identity.product)
         if request.method == "CANCEL":
             return
@@ -366,6 +372,16 @@ class _Nobody:
 
 
 NOBODY = _Nobody()
+
+
+def _is_sips(request: Request) -> bool:
+    """By its target, or by the first hop of its dialog."""
+    headers = request.headers
+    try:
+        hops = headers.get_list("Route") or headers.get_list("Record-Route") or headers.get_list("Contact")
+        return request.request_uri.scheme == "sips" or (bool(hops) and NameAddr.parse(hops[0]).uri.scheme == "sips")
+    except SipParseError:
+        return False  # a dialog whose first hop nobody can read goes nowhere anyway
 
 
 def _host_port(address: Address) -> str:

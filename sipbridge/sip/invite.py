@@ -372,7 +372,7 @@ class Invite:
         assert self.flow is not None
         request = transaction.request
         response = request.response(200, to_tag=dialog.id.local_tag)
-        response.headers.add("Contact", self._core.contact(self.flow))
+        response.headers.add("Contact", self._core.contact(self.flow, self.request))
         for name, value in (("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", SUPPORTED), *headers):
             response.headers.add(name, value)
         if request.method != "PRACK" and dialog.confirmed:

@@ -205,7 +205,7 @@ class IncomingInvite(Invite):
         assert self.flow is not None
         status, body, reliable = self._progress
         response = self.request.response(status, to_tag=self.local_tag)
-        response.headers.add("Contact", self._core.contact(self.flow))
+        response.headers.add("Contact", self._core.contact(self.flow, self.request))
         if body and self._may_carry_session(reliable=reliable):
             response.headers.add("Content-Type", SDP)
             response.body = body
