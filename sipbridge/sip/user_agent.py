@@ -80,9 +80,7 @@ class UserAgent:
             else:
                 self._receive_response(message, now)
         except SipParseError as error:
-            # An optional header field that nobody screened. The message is as if it had never come.
-            self.counters["dropped_malformed"] += 1
-            self.counters[f"malformed_{error.fault}"] += 1
+            self._drop_malformed(error)
 
     def flow_opened(self, target: Target, flow: Flow, now: float) -> None:
         """The answer to `FlowNeeded`."""
@@ -207,8 +205,8 @@ class UserAgent:
         if self._authentication is not None:
             try:
                 self._authentication.found(needed, password, now)
-            except SipParseError:
-                self.counters["malformed_header"] += 1  # as in `receive`
+            except SipParseError as error:
+                self._drop_malformed(error)
 
     # looking in
 
@@ -344,6 +342,11 @@ class UserAgent:
             _stamp(response.headers, response.via, flow)
         self._core.sign(response)
         self._core.transmit(flow, response.serialize(), None, now)
+
+    def _drop_malformed(self, error: SipParseError) -> None:
+        """An optional header field that nobody screened. The message is as if it had never come."""
+        self.counters["dropped_malformed"] += 1
+        self.counters[f"malformed_{error.fault}"] += 1
 
     def _reply(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
         """Answer without a transaction (§8.2.7)."""
