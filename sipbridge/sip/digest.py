@@ -230,10 +230,11 @@ class DigestClient:
             if value is None or len(sessions) != 1:
                 continue  # the header names no realm
             try:
-                ((_, params),) = parse_challenges(f"Digest {value}")
+                found = parse_challenges(f"Digest {value}")
             except SipParseError:
                 continue
-            nonce = parameter(params, "nextnonce")
+            # A second scheme in it is nothing that this header can have.
+            nonce = parameter(found[0][1], "nextnonce") if len(found) == 1 else None
             if nonce and len(nonce) <= MAX_CHALLENGE and nonce != sessions[0].nonce:
                 sessions[0].nonce, sessions[0].count = nonce, 0
 
