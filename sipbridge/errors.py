@@ -3,6 +3,7 @@
     SipbridgeError
     ├── ConfigError                 the configuration is wrong: file, line and key
     ├── CallNotPlacedError          a call that was asked of us and that we do not make: no trunk, no budget
+    ├── CallNotAnsweredError        a call that we made came to nothing: busy, no answer, refused, unreachable
     ├── SipError
     │   ├── SipParseError           a peer sent something that is no valid SIP message (RFC 3261 §21.4)
     │   ├── StreamFramingError      a SIP byte stream that can no longer be framed: close it (§18.3)
@@ -45,6 +46,19 @@ class CallNotPlacedError(SipbridgeError):
 
     sip_status = 403
     label = "call_not_placed"
+
+
+class CallNotAnsweredError(SipbridgeError):
+    """A call of ours came to nothing. `status` is the final response, or what it would have been; `cause` the Q.850
+    cause of its Reason header field, where it had one; `rang`: somebody's phone has been ringing."""
+
+    label = "call_not_answered"
+
+    def __init__(self, message: str, *, status: int, cause: int | None = None, rang: bool = False) -> None:
+        super().__init__(message)
+        self.sip_status = status
+        self.cause = cause
+        self.rang = rang
 
 
 class SipError(SipbridgeError):

@@ -25,6 +25,7 @@ from sipbridge.simulator.caller_options import (
     CallOptions,
     address_towards,
     parse_target,
+    transport_for,
 )
 from sipbridge.simulator.caller_recording import Recording, read_speech, sound_of
 from sipbridge.simulator.caller_report import CallReport, TimelineEntry
@@ -35,6 +36,7 @@ from sipbridge.sip.core import Identity
 from sipbridge.sip.events import Answered, CallEnded, EndCause, Progress, ReinviteReceived, SipEvent
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import Uri
+from sipbridge.sip.ladder import Ladders, draw
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
@@ -91,6 +93,8 @@ class SoftPhone:
         self._loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
         self._user_agent = _PhoneAgent(new_token=_token, identity=Identity(user="caller"))
+        self._ladders = Ladders(calls=1)
+        self._user_agent.trace = lambda flow, sent, data: self._ladders.trace(flow, sent, data, self._transport.now())
         self._engine = MediaEngine(MediaSettings(local, options.ports, media_timeout_seconds=None))
         self._recording = Recording()
         self._script = Script(
@@ -118,9 +122,11 @@ class SoftPhone:
 
     async def call(self) -> None:
         """Returns when the call is over and its end is known to the other side. Cancelled, it hangs up first."""
-        transport = self._options.transport or ("tcp" if self._uri.params.get("transport") == "tcp" else "udp")
+        transport = transport_for(self._uri, self._options.transport)
+        # Over TLS nobody listens: the other side's requests come back by the connection, and there is no certificate.
+        listen = [f"{'tcp' if transport == 'tls' else transport}://{self._local}:0"]
         self._transport = await SipTransport.open(
-            self._user_agent, [f"{transport}://{self._local}:0"], on_event=self._on_sip
+            self._user_agent, listen, on_event=self._on_sip, tls=self._options.tls
         )
         try:
             self._invite(transport)
@@ -135,7 +141,7 @@ class SoftPhone:
 
     # --- the call -----------------------------------------------------------------------------------------------------
 
-    def _invite(self, transport: Literal["udp", "tcp"]) -> None:
+    def _invite(self, transport: Literal["udp", "tcp", "tls"]) -> None:
         options, now = self._options, self._transport.now()
         self._port = self._engine.reserve()
         self._audio = sdp.LocalAudio(self._local, self._port.port, options.codecs, session_id=str(secrets.randbits(62)))
@@ -234,6 +240,8 @@ class SoftPhone:
             pass  # they don't answer our BYE: that is theirs to clean up
         finally:
             await self._transport.close()
+            ladder = None if self._call is None else self._ladders.get(self._call.call_id)
+            self._report.ladder = [] if ladder is None else draw(ladder.steps, us="phone", left_out=ladder.left_out)
             stats = None if self._handle is None else self._engine.close(self._handle)
             self._engine.shut_down()
         if stats is not None:

@@ -13,21 +13,14 @@ from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
-from sipbridge.sip.client_request import (
-    MAX_DATAGRAM,
-    Authorizer,
-    ClientRequest,
-    FallbackHops,
-    Hop,
-    Hops,
-    ListedHops,
-    Prepare,
-)
+from sipbridge.sip.client_request import MAX_DATAGRAM, ClientRequest, Prepare
 from sipbridge.sip.dialog import Dialog, DialogId, request_uri
+from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.dns_cache import DnsCache
 from sipbridge.sip.events import SipEvent
 from sipbridge.sip.flow import Address, Flow, FlowTable, Target, is_address, response_target
 from sipbridge.sip.headers import NameAddr, Uri, Via
+from sipbridge.sip.hops import FallbackHops, Hop, Hops, ListedHops
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.nat import is_hidden
 from sipbridge.sip.resolution import Resolver
@@ -132,14 +125,14 @@ class Core:
         now: float,
         *,
         beside: Flow | None,
-        authorizer: Authorizer | None = None,
+        digest: DigestClient | None = None,
     ) -> ClientRequest:
         """Send a request of a dialog to its next hop, until its final response (`client_request.py`); `user` hears of a
         failure as of any other (503). Challenges are answered with the credentials of the dialog's call."""
-        if authorizer is None and (found := self.dialogs.get(dialog.id)) is not None:
-            authorizer = found[1].authorizer
+        if digest is None and (found := self.dialogs.get(dialog.id)) is not None:
+            digest = found[1].digest
         hops = self.dialog_hops(dialog, beside)
-        sending = ClientRequest(self, request, user, hops, authorizer=authorizer, dialog=dialog, beside=beside)
+        sending = ClientRequest(self, request, user, hops, digest=digest, dialog=dialog, beside=beside)
         sending.begin(now)
         return sending
 
@@ -150,7 +143,7 @@ class Core:
         user: TransactionUser,
         now: float,
         *,
-        credentials: Authorizer | None = None,
+        credentials: Credentials | DigestClient | None = None,
         transport: str | None = None,
         proxy: Uri | None = None,
         prepare: Prepare | None = None,
@@ -160,7 +153,8 @@ class Core:
         It goes to `hop`, by `transport` unless the URI says another; with `proxy`, an outbound proxy, it goes there,
         which a Route tells (§8.1.2). A request that has Route fields already goes to the first of them. A flow as `hop`
         is how one reaches who is connected, or registered through a NAT. `request` is complete but for Via, User-Agent
-        and an INVITE's Contact; `prepare` may set what else depends on the flow.
+        and an INVITE's Contact; `prepare` may set what else depends on the flow. Challenges are answered with
+        `credentials`; with a DigestClient later requests need none, as long as its nonce is good.
         """
         if proxy is not None:
             request.headers.prepend("Route", str(NameAddr("", replace(proxy, params={**proxy.params, "lr": None}))))
@@ -168,7 +162,8 @@ class Core:
             hops: Hops = ListedHops([hop] if self.flows.is_open(hop) else [])
         else:
             hops = self.resolver.hops(_follow_route(request) or hop, transport)
-        sending = ClientRequest(self, request, user, hops, authorizer=credentials, prepare=prepare)
+        digest = DigestClient(credentials) if isinstance(credentials, Credentials) else credentials
+        sending = ClientRequest(self, request, user, hops, digest=digest, prepare=prepare)
         sending.begin(now)
         return sending
 

@@ -19,8 +19,8 @@ from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.ack import SentAcks
 from sipbridge.sip.answer import PendingAnswer
 from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.client_request import Authorizer
 from sipbridge.sip.dialog import Dialog, Order
+from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.events import (
     Acknowledged,
     CallEnded,
@@ -76,8 +76,8 @@ class Invite:
         """Ours as callee; as caller that of the peer who answered."""
         self.flow = flow
         """Where the peer's last request came from, or ours went."""
-        self.authorizer: Authorizer | None = None
-        """What answers the challenges that requests in this call's dialogs meet."""
+        self.digest: DigestClient | None = None
+        """What answers the challenges that requests in this call's dialogs meet; see `credentials`."""
         self._core = core
         self.dialogs: list[Dialog] = []
         """Those whose requests are for this call: several, while it rings at several places."""
@@ -94,6 +94,15 @@ class Invite:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.call_id} {self.state.value}>"
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """With what challenges are answered."""
+        return None if self.digest is None else self.digest.credentials
+
+    @credentials.setter
+    def credentials(self, credentials: Credentials | None) -> None:
+        self.digest = None if credentials is None else DigestClient(credentials)
 
     @property
     def local_tag(self) -> str | None:
@@ -189,7 +198,8 @@ class Invite:
 
     def receive_ack(self, ack: Request, now: float) -> None:
         """The ACK of a 2xx of ours; repeated and stray ones change nothing."""
-        if self._answer is None or ack.cseq.number != self._answer.sequence:
+        answer = self._answer
+        if answer is None or ack.cseq.number != answer.sequence:
             return
         self._drop_answer()
         if self.state is CallState.ENDED:
@@ -197,7 +207,7 @@ class Invite:
             return
         self.state = CallState.CONFIRMED
         body = session_description(ack) or b""
-        if self.dialog is not None and self.dialog.exchange.turn is Turn.THEIRS:
+        if self.dialog is not None and answer.makes_offer:
             if body:
                 self.dialog.exchange.receive_answer(body)
             else:
@@ -244,6 +254,7 @@ class Invite:
         if request.method == "INVITE" and 200 <= response.status < 300 and self.acks.repeat(response, now):
             return
         if self._ours.receive_response(request, response, now) or response.status < 200:
+            self._core.schedule.update(self)
             return
         if request.method == "PRACK":
             self.pracks.answered(request)
@@ -255,6 +266,7 @@ class Invite:
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
         if self._ours.request_failed(request, status, now):
+            self._core.schedule.update(self)
             return
         if request.method == "PRACK":
             self.pracks.answered(request)
@@ -366,6 +378,7 @@ class Invite:
         if request.method != "PRACK" and dialog.confirmed:
             for name, value in self.session_timer.accept(request, now):
                 response.headers.add(name, value)
+            self._ours.refreshed()
             self._core.schedule.update(self)
         if sdp:
             response.headers.add("Content-Type", SDP)
@@ -376,7 +389,8 @@ class Invite:
         """200 to an INVITE, repeated until it is acknowledged (§13.3.1.4)."""
         assert self.dialog is not None
         response = self._success(transaction, self.dialog, sdp, now, headers)
-        self._answer = PendingAnswer(transaction, response, now, self._core.timers)
+        makes_offer = self.dialog.exchange.turn is Turn.THEIRS
+        self._answer = PendingAnswer(transaction, response, now, self._core.timers, makes_offer=makes_offer)
         self._core.respond(transaction, response, now)
         self._core.unacknowledged[self._answer.key] = self
         self._core.schedule.update(self)

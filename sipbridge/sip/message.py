@@ -185,9 +185,11 @@ class Request(Message):
         return Response(status, reason_phrase(status) if reason is None else reason, Headers.trusted(fields))
 
     def length(self) -> int:
-        """About how many octets it will be: a few characters of more than one octet may be counted too low."""
+        """How many octets it will be, where all of it is ASCII; otherwise a few more."""
         fields = sum([len(name) + len(value) + 4 for name, value in self.headers])
-        return len(self.method) + len(self.uri) + 32 + fields + len(self.body)
+        if "Content-Length" not in self.headers:
+            fields += len(f"Content-Length: {len(self.body)}\r\n")
+        return len(f"{self.method} {self.uri} SIP/2.0\r\n") + fields + 2 + len(self.body)
 
     def serialize(self) -> bytes:
         """The message's octets, with the Content-Length that the body has."""

@@ -86,6 +86,12 @@ class Renegotiation:
         self._refresh_wanted = True
         self.pump(now)
 
+    def refreshed(self) -> None:
+        """The session timer has been set anew by other means."""
+        self._refresh_wanted = False
+        if self._wanted is not None and self._wanted.offer is None:
+            self._wanted = self._retry_at = None
+
     def acknowledge(self, sdp: bytes, now: float) -> bool:
         """Answer the offer that we asked for. False: there is none."""
         change, self._unacknowledged = self._unacknowledged, None

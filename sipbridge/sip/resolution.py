@@ -13,10 +13,10 @@ from hashlib import blake2s
 from itertools import groupby
 from typing import Protocol, TypeAlias
 
-from sipbridge.sip.client_request import HopFound, Hops, ListedHops
 from sipbridge.sip.dns_cache import DnsCache, Kind, Naptr, Records, Srv
 from sipbridge.sip.flow import Target, Transport, Unreachable, default_port, is_address, plain_address, transport_of
 from sipbridge.sip.headers import Uri
+from sipbridge.sip.hops import HopFound, Hops, ListedHops
 
 MAX_HOPS = 16
 """Places that are tried for one request."""
@@ -65,6 +65,8 @@ class Resolver:
         if is_address(host):
             yield _target(default, host, uri.port, uri)
             return
+        if default not in _SRV_NAMES:
+            return  # no connection can be made by it: a browser's `x.invalid` is not to be looked up (RFC 7118 §5)
         services: list[tuple[str, str]] = []
         if uri.port is None and chosen is None:
             services = yield from self._services(host, secure)

@@ -64,7 +64,7 @@ class OutgoingInvite(Invite):
         for name, value in self.session_timer.request_headers():
             self.request.headers.set(name, value)
         self._sending = self._core.send_out_of_dialog(
-            self.request, hop, self, now, credentials=self.authorizer, transport=transport, proxy=proxy
+            self.request, hop, self, now, credentials=self.digest, transport=transport, proxy=proxy
         )
 
     # commands
@@ -285,7 +285,7 @@ class OutgoingInvite(Invite):
         """Another callee answered the same INVITE (§13.2.2.4). Its BYE's answer interests nobody."""
         self._core.counters["forked_answer"] += 1
         self.acks.send(dialog, self.request, b"", now, beside=self.flow)
-        self._core.send_in_dialog(dialog, dialog.request("BYE"), self, now, beside=self.flow)
+        self._core.send_in_dialog(dialog, dialog.request("BYE"), self, now, beside=self.flow, digest=self.digest)
 
     def _send_cancel(self, now: float) -> None:
         self._set_deadline(None)

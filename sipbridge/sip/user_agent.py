@@ -20,15 +20,17 @@ from typing import TypeAlias
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.authentication import Authentication, Policy
 from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.client_request import Authorizer
+from sipbridge.sip.client_request import ClientRequest
 from sipbridge.sip.core import Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
+from sipbridge.sip.digest import Credentials
 from sipbridge.sip.digest_server import DigestServer, Ha1
 from sipbridge.sip.dns_cache import Kind, Record
 from sipbridge.sip.events import CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
+from sipbridge.sip.ping import Ping, PingResult
 from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED, Refusal, screen
 from sipbridge.sip.session_timer import SessionTimers, is_too_brief
 from sipbridge.sip.timers import Timers
@@ -150,38 +152,51 @@ class UserAgent:
         transport: str | None = None,
         next_hop: Uri | str | None = None,
         proxy: Uri | str | None = None,
-        credentials: Authorizer | None = None,
+        credentials: Credentials | None = None,
+        call_id: str | None = None,
     ) -> OutgoingInvite:
         """Call `target`. With an empty `offer` the peer makes it (`Answered.needs_answer`). `next_hop` is where the
         INVITE is sent if not to the target itself, `proxy` an outbound proxy, which is named in a Route as well; a tel
-        URI needs one of them. `credentials` answer challenges.
+        URI needs one of them. `credentials` answer challenges. `call_id` is for who has to know it beforehand:
+        unguessable, and never used before.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
-        uri = _uri(target)
-        hop = _uri(proxy or next_hop or uri)
-        if hop.scheme not in ("sip", "sips"):
-            raise LocalProtocolError(f"{uri.scheme} URI without a next hop")
-        tag = self._core.new_token()
-        caller = NameAddr.parse(from_) if isinstance(from_, str) else from_
-        callee = NameAddr("", replace(uri, headers=())) if to is None else to
-        fields = Headers()
-        fields.add("Max-Forwards", MAX_FORWARDS)
-        fields.add("From", str(caller.with_tag(tag)))
-        fields.add("To", str(callee))
-        fields.add("Call-ID", self._core.new_token())
-        fields.add("CSeq", "1 INVITE")
-        fields.add("Allow", ALLOW)
-        fields.add("Supported", SUPPORTED)
-        for name, value in headers:
-            fields.add(name, value)
+        uri, hop = _destination(target, proxy or next_hop)
+        request = self._new_request("INVITE", uri, from_, to, (("Allow", ALLOW), ("Supported", SUPPORTED), *headers))
+        if call_id is not None:
+            request.headers.set("Call-ID", call_id)
         if offer:
-            fields.add("Content-Type", SDP)
-        request = Request("INVITE", str(request_uri(uri)), fields, offer)
+            request.headers.add("Content-Type", SDP)
+            request.body = offer
         call = OutgoingInvite(self._core, request, request.to)
-        call.authorizer = credentials
+        call.credentials = credentials
         call.begin(hop, now, transport=transport, proxy=None if proxy is None else _uri(proxy))
         return call
+
+    def options(
+        self,
+        target: Uri | str,
+        *,
+        on_result: Callable[[PingResult], None],
+        now: float,
+        from_: NameAddr | str | None = None,
+        transport: str | None = None,
+        next_hop: Uri | str | None = None,
+        proxy: Uri | str | None = None,
+        credentials: Credentials | None = None,
+    ) -> ClientRequest:
+        """Ask whether somebody is there. `on_result` is called once, perhaps before this returns, or not at all after
+        `abandon()` on what is returned. The other arguments are as those of `invite`, the errors, too."""
+        uri, hop = _destination(target, proxy or next_hop)
+        caller = from_ if from_ is not None else NameAddr("", replace(uri, user=self.identity.user, headers=()))
+        request = self._new_request("OPTIONS", uri, caller, None, OPTIONS_HEADERS)
+        ping = Ping(on_result, now)
+        route = None if proxy is None else _uri(proxy)
+        ping.sending = self._core.send_out_of_dialog(
+            request, hop, ping, now, credentials=credentials, transport=transport, proxy=route
+        )
+        return ping.sending
 
     # authentication
 
@@ -207,6 +222,26 @@ class UserAgent:
                 self._authentication.found(needed, password, now)
             except SipParseError as error:
                 self._drop_malformed(error)
+
+    def _new_request(
+        self,
+        method: str,
+        uri: Uri,
+        from_: NameAddr | str,
+        to: NameAddr | str | None,
+        headers: Iterable[tuple[str, str]],
+    ) -> Request:
+        """A request outside any dialog, complete but for Via and Contact (§8.1.1)."""
+        caller = NameAddr.parse(from_) if isinstance(from_, str) else from_
+        fields = Headers()
+        fields.add("Max-Forwards", MAX_FORWARDS)
+        fields.add("From", str(caller.with_tag(self._core.new_token())))
+        fields.add("To", str(NameAddr("", replace(uri, headers=())) if to is None else to))
+        fields.add("Call-ID", self._core.new_token())
+        fields.add("CSeq", f"1 {method}")
+        for name, value in headers:
+            fields.add(name, value)
+        return Request(method, str(request_uri(uri)), fields, b"")
 
     # looking in
 
@@ -238,6 +273,15 @@ class UserAgent:
     @property
     def identity(self) -> Identity:
         return self._core.identity
+
+    @property
+    def session_timers(self) -> SessionTimers:
+        """Settings for the calls that begin from now on (RFC 4028)."""
+        return self._core.session_timers
+
+    @session_timers.setter
+    def session_timers(self, settings: SessionTimers) -> None:
+        self._core.session_timers = settings
 
     @property
     def wake(self) -> Callable[[], None] | None:
@@ -381,6 +425,14 @@ class UserAgent:
 
 def _uri(text: Uri | str) -> Uri:
     return Uri.parse(text) if isinstance(text, str) else text
+
+
+def _destination(target: Uri | str, next_hop: Uri | str | None) -> tuple[Uri, Uri]:
+    uri = _uri(target)
+    hop = uri if next_hop is None else _uri(next_hop)
+    if hop.scheme not in ("sip", "sips"):
+        raise LocalProtocolError(f"{hop.scheme} URI without a next hop")
+    return uri, hop
 
 
 def _stamp(headers: Headers, via: Via, flow: Flow) -> None:

@@ -22,7 +22,7 @@ async def refused(bench: House, phone: Phone, status: int) -> Message:
     message = await phone.expect(status)
     if message.method == "INVITE":
         phone.ack_failure(message)
-    assert bench.gateway.calls == 0
+    assert len(bench.gateway.calls) == 0
     assert bench.model.sessions == []
     return message
 

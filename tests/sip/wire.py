@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sipbridge.sip.core import Identity
 from sipbridge.sip.dns_cache import DnsNeeded, Record
 from sipbridge.sip.events import InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow
 from sipbridge.sip.message import Request, Response, parse_message
+from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
 from sipbridge.sip.user_agent import UserAgent
@@ -91,8 +92,8 @@ def answer_to(
 class Wire:
     """One user agent under test, and all that it sent and told so far."""
 
-    def __init__(self, identity: Identity | None = None) -> None:
-        self.user_agent = UserAgent(new_token=counting_tokens(), identity=identity)
+    def __init__(self, identity: Identity | None = None, session_timers: SessionTimers | None = None) -> None:
+        self.user_agent = UserAgent(new_token=counting_tokens(), identity=identity, session_timers=session_timers)
         self.user_agent.listen("udp", US)
         self.user_agent.listen("tcp", US)
         self.now = 0.0
@@ -160,9 +161,9 @@ class Wire:
         self.now = until
         return sent
 
-    def incoming(self, flow: Flow = UDP, **changes: str) -> IncomingInvite:
+    def incoming(self, flow: Flow = UDP, **changes: Any) -> IncomingInvite:
         """A call that has come in and got its 100."""
-        (trying,) = self.receive(request(**changes), flow)  # type: ignore[arg-type]
+        (trying,) = self.receive(request(**changes), flow)
         assert isinstance(trying, Response)
         assert trying.status == 100
         return self.event(InviteReceived).call
@@ -179,7 +180,7 @@ class Wire:
         assert len(self.events()) == 1
         return call, invite
 
-    def answered(self, flow: Flow = UDP, **changes: str) -> tuple[IncomingInvite, str]:
+    def answered(self, flow: Flow = UDP, **changes: Any) -> tuple[IncomingInvite, str]:
         """A call that was answered and acknowledged; with it our tag."""
         call = self.incoming(flow, **changes)
         call.answer(ANSWER, self.now)
