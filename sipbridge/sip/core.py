@@ -23,6 +23,7 @@ from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.hops import FallbackHops, Hop, Hops, ListedHops
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.nat import is_hidden
+from sipbridge.sip.refer import TransferPolicy
 from sipbridge.sip.resolution import Resolver
 from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.timers import Schedule, Timers
@@ -61,6 +62,7 @@ class Core:
         self.identity = identity
         self.timers = timers
         self.session_timers = session_timers
+        self.transfer_policy = TransferPolicy()
         self.counters: Counter[str] = Counter()
         self.wake: Callable[[], None] | None = None
         self.schedule = Schedule(self._wake)
@@ -310,7 +312,7 @@ class Core:
     def address_request(self, request: Request, flow: Flow) -> None:
         """Via with a new branch, and Contact, which depend on the flow. A CANCEL keeps the Via of its INVITE (§9.1)."""
         headers = request.headers
-        if request.method in ("INVITE", "UPDATE", "REFER"):
+        if request.method in ("INVITE", "UPDATE", "REFER", "NOTIFY"):
             headers.set("Contact", self.contact(flow))
         headers.set("User-Agent", self.identity.product)
         if request.method == "CANCEL":
