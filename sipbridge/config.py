@@ -28,6 +28,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from sipbridge.configfile import Section, error_at, load
 from sipbridge.errors import ConfigError, SipParseError, TlsFileError
+from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.headers import Uri
 from sipbridge.sip.tls import TlsContexts, TlsSettings
 
@@ -158,6 +159,7 @@ class Sip(Section):
     tls: Tls = Tls()
     listen: tuple[str, ...] = ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
     public_address: str | None = None
+    nameservers: tuple[str, ...] = ()
     unknown_sources: Literal["silence", "forbid"] = "silence"
     session_timers: SessionTimersConfig = SessionTimersConfig()
     ladders: Path | None = None
@@ -182,6 +184,13 @@ class Sip(Section):
                 raise ValueError(f"{url!r}: sip.tls.certificate and sip.tls.key are needed for it")
             ipaddress.ip_address(match[2].strip("[]"))  # raises ValueError, whose text says what is wrong
         return listen
+
+    @field_validator("nameservers")
+    @classmethod
+    def _addresses(cls, nameservers: tuple[str, ...]) -> tuple[str, ...]:
+        for nameserver in nameservers:
+            parse_nameserver(nameserver)  # raises ValueError, whose text says what is wrong
+        return nameservers
 
     @field_validator("accounts")
     @classmethod

@@ -15,6 +15,7 @@ from sipbridge.sip.body import session_description
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import Answered, EndCause, Progress
 from sipbridge.sip.exchange import Turn
+from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.message import Request, Response
@@ -57,9 +58,9 @@ class OutgoingInvite(Invite):
         self._early: dict[str, _Early] = {}
         self._deadline: float | None = None
         self._intervals = 0
-        self._way: tuple[Uri, str | None] | None = None
+        self._way: tuple[Uri | Flow, str | None] | None = None
 
-    def begin(self, hop: Uri, now: float, *, transport: str | None = None, proxy: Uri | None = None) -> None:
+    def begin(self, hop: Uri | Flow, now: float, *, transport: str | None = None, proxy: Uri | None = None) -> None:
         self._way = (hop, transport)
         for name, value in self.session_timer.request_headers():
             self.request.headers.set(name, value)

@@ -154,15 +154,15 @@ class UserAgent:
         to: NameAddr | str | None = None,
         headers: Iterable[tuple[str, str]] = (),
         transport: str | None = None,
-        next_hop: Uri | str | None = None,
+        next_hop: Uri | str | Flow | None = None,
         proxy: Uri | str | None = None,
         credentials: Credentials | None = None,
         call_id: str | None = None,
     ) -> OutgoingInvite:
         """Call `target`. With an empty `offer` the peer makes it (`Answered.needs_answer`). `next_hop` is where the
-        INVITE is sent if not to the target itself, `proxy` an outbound proxy, which is named in a Route as well; a tel
-        URI needs one of them. `credentials` answer challenges. `call_id` is for who has to know it beforehand:
-        unguessable, and never used before.
+        INVITE is sent if not to the target itself (a flow: to who is registered or connected by it), `proxy` an
+        outbound proxy, which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges.
+        `call_id` is for who has to know it beforehand: unguessable, and never used before.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
@@ -173,9 +173,11 @@ class UserAgent:
         if offer:
             request.headers.add("Content-Type", SDP)
             request.body = offer
+        route = None if proxy is None else _uri(proxy)
+        _ = request.routes  # those among the headers: what is malformed must raise before there is a call
         call = OutgoingInvite(self._core, request, request.to)
         call.credentials = credentials
-        call.begin(hop, now, transport=transport, proxy=None if proxy is None else _uri(proxy))
+        call.begin(hop, now, transport=transport, proxy=route)
         return call
 
     def options(
@@ -186,7 +188,7 @@ class UserAgent:
         now: float,
         from_: NameAddr | str | None = None,
         transport: str | None = None,
-        next_hop: Uri | str | None = None,
+        next_hop: Uri | str | Flow | None = None,
         proxy: Uri | str | None = None,
         credentials: Credentials | None = None,
     ) -> ClientRequest:
@@ -428,8 +430,10 @@ def _uri(text: Uri | str) -> Uri:
     return Uri.parse(text) if isinstance(text, str) else text
 
 
-def _destination(target: Uri | str, next_hop: Uri | str | None) -> tuple[Uri, Uri]:
+def _destination(target: Uri | str, next_hop: Uri | str | Flow | None) -> tuple[Uri, Uri | Flow]:
     uri = _uri(target)
+    if isinstance(next_hop, Flow):
+        return uri, next_hop
     hop = uri if next_hop is None else _uri(next_hop)
     if hop.scheme not in ("sip", "sips"):
         raise LocalProtocolError(f"{hop.scheme} URI without a next hop")
