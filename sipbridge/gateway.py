@@ -123,7 +123,7 @@ class Gateway:
             )
             policy = self.user_agent.transfer_policy
             policy.refer = self.calls.may_refer
-            policy.replace = lambda call, _, flow: self.calls.may_replace(call, self.trunk_of(flow.remote[0]))
+            policy.replace = lambda call, *_: self.calls.may_replace(call)
             self.trunks = TrunkMonitor(self.user_agent, self._clock)
             stack.callback(self.trunks.close)
             self.trunks.watch(config.trunks)
@@ -216,7 +216,7 @@ class Gateway:
             event.call.reject(403, now=now)
             return
         if event.replaces is not None:
-            self.calls.replace(event, event.replaces)
+            self.calls.replace(event, event.replaces, trunk)
             return
         if len(self.calls) >= self._config.limits.max_calls:
             event.call.reject(503, now=now, headers=(("Retry-After", str(RETRY_AFTER_S)),))

@@ -144,25 +144,27 @@ class Switchboard:
             log.warning("REFER refused", call_id=call.call_id, to=str(referral.refer_to.uri))
         return permitted
 
-    def may_replace(self, call: Invite, trunk: str | None) -> bool:
-        """Whether an INVITE that came over `trunk` may take the place of a call: of one of the same trunk, if that
-        permits it. What it takes over is the far end's own side of the call."""
+    def may_replace(self, call: Invite) -> bool:
+        """Whether a call may be replaced by another of its trunk."""
         line = self._line_of(call)
-        mine = None if line is None else line.trunk
-        permitted = mine is not None and mine.name == trunk and mine.accept_refer
+        permitted = line is not None and line.trunk is not None and line.trunk.accept_refer
         if not permitted:
-            log.warning("Replaces refused", call_id=call.call_id, trunk=trunk)
+            log.warning("Replaces refused", call_id=call.call_id)
         return permitted
 
-    def replace(self, event: InviteReceived, replaced: Invite) -> None:
-        """A call that `may_replace` permitted: the conversation goes on with it."""
-        session = self._by_call.get(replaced)
-        if session is None:
+    def replace(self, event: InviteReceived, replaced: Invite, trunk: str) -> None:
+        """A call that came by `trunk` wants to take the place of one that `may_replace` permitted: the conversation
+        goes on with it. What it takes over is the far end's own side of the call, so it has to be of the same trunk."""
+        line = self._line_of(replaced)
+        if line is None or line.session is None:
             event.call.reject(481, now=self._clock())
-            return
-        log.info("call replaced", call_id=session.call_id, by=event.call.call_id)
-        self._belongs(event.call, session)
-        session.replaced(InboundLeg(event.call, event.offer, self._parts(self._lines[session])))
+        elif line.trunk is None or line.trunk.name != trunk:
+            log.warning("Replaces refused", call_id=replaced.call_id, trunk=trunk)
+            event.call.reject(403, now=self._clock())
+        else:
+            log.info("call replaced", call_id=line.session.call_id, by=event.call.call_id)
+            self._belongs(event.call, line.session)
+            line.session.replaced(InboundLeg(event.call, event.offer, self._parts(line)))
 
     def _line_of(self, call: Invite) -> _Line | None:
         """Of a call that is up and not about to move."""

@@ -212,6 +212,16 @@ async def test_a_trunk_that_may_not_transfer_does_not() -> None:
         await phone.hang_up()
 
 
+async def test_a_call_of_another_trunk_replaces_none() -> None:
+    other = "accept_refer: true, refer_targets: [desk]}, {name: other, sources: ['127.0.0.2']"
+    async with called(other) as (bench, phone, callee):
+        stranger = await bench.phone(host="127.0.0.2")
+        stranger.invite(headers=replaces(phone))
+        stranger.ack_failure(await stranger.expect(403))
+        await phone.audio.hear_sound(3, hz=600)
+        await phone.hang_up()
+
+
 def replaces(phone: Phone, *, early: bool = False) -> tuple[tuple[str, str], ...]:
     ours = phone.to.partition("tag=")[2]
     value = f"{phone.call_id};to-tag={ours};from-tag={phone.tag}{';early-only' if early else ''}"
