@@ -32,7 +32,14 @@ from sipbridge.providers import new_agent_from_credential
 from sipbridge.sip.admission import LOOPBACK, Admission, source_address
 from sipbridge.sip.core import Identity
 from sipbridge.sip.dns_cache import DnsNeeded
-from sipbridge.sip.events import Authenticated, AuthenticationFailed, CredentialsNeeded, InviteReceived, SipEvent
+from sipbridge.sip.events import (
+    Authenticated,
+    AuthenticationFailed,
+    BindingsChanged,
+    CredentialsNeeded,
+    InviteReceived,
+    SipEvent,
+)
 from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.headers import readable
 from sipbridge.sip.message import Request
@@ -162,7 +169,7 @@ class Gateway:
                     event.call.reject(500, now=self._clock())  # the caller would wait in vain
             case FlowNeeded() | DnsNeeded():
                 pass  # the transport's affair
-            case CredentialsNeeded() | Authenticated() | AuthenticationFailed():
+            case CredentialsNeeded() | Authenticated() | AuthenticationFailed() | BindingsChanged():
                 pass  # nobody is challenged yet
             case _:
                 session = self._sessions.get(event.call)

@@ -16,6 +16,7 @@ from sipbridge.sip.message import Request, Response
 
 if TYPE_CHECKING:
     from sipbridge.sip.invite import Invite
+    from sipbridge.sip.registrar import Binding
     from sipbridge.sip.uac import OutgoingInvite
     from sipbridge.sip.uas import IncomingInvite
 
@@ -155,6 +156,14 @@ class AuthenticationFailed:
     username: str
 
 
+@dataclass(frozen=True, slots=True)
+class BindingsChanged:
+    """A user has registered here, at another address than before, or no more."""
+
+    username: str
+    bindings: tuple[Binding, ...]
+
+
 SipEvent: TypeAlias = (
     InviteReceived
     | ReinviteReceived
@@ -168,6 +177,7 @@ SipEvent: TypeAlias = (
     | CredentialsNeeded
     | Authenticated
     | AuthenticationFailed
+    | BindingsChanged
     | FlowNeeded
     | DnsNeeded
 )

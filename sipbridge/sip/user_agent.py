@@ -21,14 +21,15 @@ from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.authentication import Authentication, Policy
 from sipbridge.sip.body import SDP, session_description
 from sipbridge.sip.client_request import Authorizer
-from sipbridge.sip.core import Core, Identity
+from sipbridge.sip.core import NOBODY, Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
 from sipbridge.sip.digest_server import DigestServer, Ha1
 from sipbridge.sip.dns_cache import Kind, Record
-from sipbridge.sip.events import CredentialsNeeded, InviteReceived, SipEvent
+from sipbridge.sip.events import BindingsChanged, CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
+from sipbridge.sip.registrar import Registrar, RegistrarSettings
 from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, Refusal, screen
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
@@ -52,6 +53,8 @@ class UserAgent:
         self.trace: Trace | None = None
         """Is shown every message, whether it was sent, and by which flow (`ladder.py`)."""
         self._authentication: Authentication | None = None
+        self.registrar: Registrar | None = None
+        """Who is registered here; None: nobody can."""
 
     # receiving
 
@@ -201,6 +204,12 @@ class UserAgent:
             except SipParseError:
                 self.counters["malformed_header"] += 1  # as in `receive`
 
+    def serve_registrations(self, settings: RegistrarSettings | None = None) -> Registrar:
+        """Be a registrar from now on, for users that have authenticated: without that a REGISTER is refused (403)."""
+        core = self._core
+        self.registrar = Registrar(settings, lambda username, bindings: core.emit(BindingsChanged(username, bindings)))
+        return self.registrar
+
     # looking in
 
     @property
@@ -264,6 +273,9 @@ class UserAgent:
 
     def _serve(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
         """A request from somebody who may make it; `username` if he has proven who he is."""
+        if request.method == "REGISTER" and self.registrar is not None:
+            self._register(self.registrar, request, flow, username, now)
+            return
         fault = screen(request)
         if fault is not None:
             self.counters[f"refused_{fault.status}"] += 1
@@ -274,6 +286,21 @@ class UserAgent:
             self._receive_in_dialog(request, flow, now)
         else:
             self._receive_out_of_dialog(request, flow, username, now)
+
+    def _register(self, registrar: Registrar, request: Request, flow: Flow, username: str | None, now: float) -> None:
+        """In a transaction: a repetition gets the same answer, and its credentials are not taken for a replay."""
+        core = self._core
+        if core.transactions.is_merged(request):
+            self._reply(request, Refusal(482), flow, now)
+            return
+        transaction = core.transactions.serve(request, flow, NOBODY, now)
+        answer = registrar.register(request, username, flow, now)
+        self.counters[f"register_{answer.status}"] += 1
+        response = request.response(answer.status, answer.reason, to_tag=self._tag(request))
+        for name, value in answer.headers:
+            response.headers.add(name, value)
+        core.respond(transaction, response, now)
+        core.schedule.update(registrar)
 
     def _receive_ack(self, ack: Request, now: float) -> None:
         """The ACK of a 2xx, which no transaction claims (§17.1.1.3)."""
