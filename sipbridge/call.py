@@ -41,11 +41,13 @@ from sipbridge.agent import (
     UserTranscript,
 )
 from sipbridge.audio import AudioFormat
-from sipbridge.errors import AgentStartError, MediaError, SipbridgeError
-from sipbridge.leg import SipLeg
+from sipbridge.errors import AgentStartError, CallNotAnsweredError, SipbridgeError
+from sipbridge.handover import Legs
+from sipbridge.keypad import Keypad
+from sipbridge.leg import InboundLeg, OutboundLeg, SipLeg
 from sipbridge.media.convert import Converter
 from sipbridge.media.events import Audio, Drained, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
-from sipbridge.outcome import CallReport, Ended, reason_header
+from sipbridge.outcome import CallReport, Ended, reason_header, unanswered
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import capabilities_of
 from sipbridge.sip.events import CallEnded, EndCause, SipEvent
@@ -55,10 +57,6 @@ from sipbridge.turn import Turn, Verdict
 
 log = structlog.get_logger(__name__)
 
-_KEYS_TOGETHER_S = 1.0
-"""Keys pressed in quicker succession than this reach the model as one message."""
-_MOST_KEYS = 64
-"""Of a caller who never stops, the last so many."""
 _AFTER_GOODBYE_S = 0.2
 """Between the last packet of a goodbye and BYE: the far end's playout buffer still holds that packet."""
 _LONGEST_FAREWELL_S = 30.0
@@ -82,7 +80,7 @@ class CallSession:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         config = tenant.config
-        self._leg = leg
+        self._legs = Legs(leg, clock)
         self._tenant = tenant
         self._fields = fields
         self._new_agent = new_agent
@@ -105,11 +103,13 @@ class CallSession:
         self._floor_moved = asyncio.Event()
         self._over = asyncio.Event()
         self._outcome: tuple[Ended, str] | None = None
-        self._keys = ""
-        self._keys_timer: asyncio.TimerHandle | None = None
+        self._keypad = Keypad(self._keys_pressed)
         self._began = self._ended_at = clock()
         self._answered_at: float | None = None
         self._barge_ins = 0
+        self._status: int | None = None
+        self._outbound = leg.outbound
+        self._report: asyncio.Future[CallReport] = asyncio.get_running_loop().create_future()
 
     # --- the call's life --------------------------------------------------------------------------
 
@@ -129,9 +129,23 @@ class CallSession:
         finally:
             self.end(Ended.SHUTDOWN)
             await self._shut()
-        report = self._report()
+        report = self._write_report()
         self._log.info("call ended", **{**asdict(report), "ended": report.ended.value})
+        self._report.set_result(report)
         return report
+
+    @property
+    def call_id(self) -> str:
+        return self._fields.call_id
+
+    @property
+    def answered(self) -> bool:
+        """They can talk, or could."""
+        return self._answered_at is not None
+
+    async def report(self) -> CallReport:
+        """How it went, once it is over."""
+        return await asyncio.shield(self._report)
 
     def end(self, ended: Ended, detail: str = "") -> None:
         """End the call now. The first reason given stands."""
@@ -151,16 +165,18 @@ class CallSession:
         await self._converse(agent)
 
     async def _answer(self) -> Agent | None:
-        """180 while the model connects, 200 when it can hear, 480 when it cannot: never a 200 followed by silence."""
+        """180 while the model connects, 200 when it can hear, 480 when it cannot: never a 200 followed by silence.
+        Where we call, the model is made ready while it rings, so that it speaks as soon as somebody answers."""
+        leg = self._leg
         try:
-            self._leg.negotiate()
-        except MediaError as error:
+            leg.negotiate()
+            codec = leg.likely_codec
+            if codec is not None and codec.audio_format in self._native_formats:
+                self._uplink = self._downlink = codec.audio_format
+            leg.begin(self._uplink, self._downlink)
+        except SipbridgeError as error:
             self._refuse(error.sip_status, Ended.REFUSED, str(error), error.label)
             return None
-        codec = self._leg.codec
-        if codec is not None and codec.audio_format in self._native_formats:
-            self._uplink = self._downlink = codec.audio_format
-        self._leg.ring()
         seconds = self._deadlines.connect_seconds
         try:
             options = self._tenant.agent_options(self._fields, self._uplink, self._downlink, self._toolbox.declarations)
@@ -174,9 +190,18 @@ class CallSession:
             code = error.code if isinstance(error, AgentStartError) else error.label
             self._refuse(480, Ended.AGENT_NOT_READY, str(error), code)
             return None
+        try:
+            await leg.answer()
+        except CallNotAnsweredError as error:
+            self._not_answered(error)
+            return None
         self._answered_at = self._clock()
-        self._leg.answer(self._uplink, self._downlink)
         return agent
+
+    def _not_answered(self, error: CallNotAnsweredError) -> None:
+        if self._outcome is None:
+            self._status = error.sip_status
+        self.end(unanswered(error), str(error))
 
     def _refuse(self, status: int, ended: Ended, detail: str, code: str) -> None:
         self._leg.reject(status, reason_header(ended, code))
@@ -199,9 +224,8 @@ class CallSession:
 
     async def _shut(self) -> None:
         assert self._outcome is not None
-        if self._keys_timer is not None:
-            self._keys_timer.cancel()
-        self._leg.close(reason_header(self._outcome[0]))
+        self._keypad.close()
+        self._legs.close(reason_header(self._outcome[0]))
         if self._agent is not None:
             await self._agent.close()
 
@@ -280,6 +304,8 @@ class CallSession:
     # --- the caller's sound and keys: uplink ------------------------------------------------------
 
     def media_event(self, event: MediaEvent) -> None:
+        if self._answered_at is None and not self._leg.hears_early:
+            return  # ringing tones and announcements: nobody is there yet
         match event:
             case Audio(pcm=pcm):
                 if self._agent is not None and not self._agent_lost:
@@ -288,23 +314,20 @@ class CallSession:
                 self._turn.item_heard(item_id)
                 self._floor_moved.set()
             case KeyPressed(digit=digit):
-                self._key_pressed(digit)
+                self._key_pressed(digit, "rtp")
             case MediaTimeout(seconds=seconds):
-                self.end(Ended.MEDIA_TIMEOUT, f"no audio from the caller for {seconds:g} s")
+                if not self._legs.moving:
+                    self.end(Ended.MEDIA_TIMEOUT, f"no audio from the far end for {seconds:g} s")
             case SourceChanged():
                 self._log.debug("media source learned")
             case _:
                 assert_never(event)
 
-    def _key_pressed(self, digit: str) -> None:
-        self._interrupt()
-        self._keys = (self._keys + digit)[-_MOST_KEYS:]
-        if self._keys_timer is not None:
-            self._keys_timer.cancel()
-        self._keys_timer = asyncio.get_running_loop().call_later(_KEYS_TOGETHER_S, self._send_keys)
+    def _key_pressed(self, digit: str, way: str) -> None:
+        if self._keypad.press(digit, way, self._clock()):
+            self._interrupt()
 
-    def _send_keys(self) -> None:
-        keys, self._keys = self._keys, ""
+    def _keys_pressed(self, keys: str) -> None:
         self._tell_agent(f"The caller pressed {' '.join(keys)}.")
 
     def _tell_agent(self, text: str) -> None:
@@ -315,23 +338,39 @@ class CallSession:
 
     # --- what signalling brings -------------------------------------------------------------------
 
+    @property
+    def _leg(self) -> SipLeg:
+        return self._legs.current
+
     def sip_event(self, event: SipEvent) -> None:
-        self._leg.sip_event(event)
-        if isinstance(event, CallEnded):
+        if not self._legs.sip_event(event):
+            return
+        leg = self._leg
+        if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
+            self._not_answered(leg.not_answered)
+        elif isinstance(event, CallEnded):
             self._dialog_ended(event)
-        elif self._leg.failure:
-            self.end(Ended.SIGNALLING_FAILED, self._leg.failure)
+        elif leg.failure:
+            self.end(Ended.SIGNALLING_FAILED, leg.failure)
 
     def _dialog_ended(self, event: CallEnded) -> None:
+        leg = self._leg
         match event.cause:
             case EndCause.REMOTE_BYE:
                 # After an accepted REFER many PBXs end our leg themselves, before or instead of the last NOTIFY.
-                transferred = self._leg.transfer_accepted
-                self.end(Ended.TRANSFERRED if transferred else Ended.CALLER_HUNG_UP, event.reason)
+                hung_up = Ended.CALLEE_HUNG_UP if leg.outbound else Ended.CALLER_HUNG_UP
+                self.end(Ended.TRANSFERRED if leg.transfer_accepted else hung_up, event.reason)
             case EndCause.CANCELLED:
                 self.end(Ended.CALLER_CANCELLED, event.reason)
             case cause:
                 self.end(Ended.SIGNALLING_FAILED, f"{cause.value} {event.reason}".strip())
+
+    def replaced(self, leg: InboundLeg) -> None:
+        """Another telephone takes the far end's place (RFC 3891)."""
+        if not self.answered or self._legs.moving:
+            leg.reject(486, reason_header(Ended.BUSY))
+        else:
+            self._legs.replaced(leg, self._uplink, self._downlink)
 
     # --- tools (the `CallControl` of sipbridge.tools) ---------------------------------------------
 
@@ -404,15 +443,18 @@ class CallSession:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _report(self) -> CallReport:
+    def _write_report(self) -> CallReport:
         assert self._outcome is not None
         ended, detail = self._outcome
         answered, codec, agent = self._answered_at, self._leg.codec, self._agent
         return CallReport(
             call_id=self._fields.call_id,
             tenant=self._tenant.id,
+            direction="outbound" if self._outbound else "inbound",
+            trunk=self._fields.trunk,
             ended=ended,
             detail=detail,
+            status=self._status,
             codec=codec.name if codec else None,
             setup_ms=None if answered is None else round((answered - self._began) * 1000),
             seconds=round(self._ended_at - self._began, 3),

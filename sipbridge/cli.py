@@ -169,6 +169,7 @@ def call(
     seconds: Annotated[float | None, typer.Option(help="Hang up so long after the answer.")] = None,
     expect: Annotated[str, typer.Option(help="answered, greeting<2000, busy, 480 ...: else exit 1.")] = "",
     codec: Annotated[list[str] | None, typer.Option(help="Offer these, in this order.")] = None,
+    ladder: Annotated[bool, typer.Option("--ladder", help="Print the call's SIP messages at the end.")] = False,
 ) -> None:
     """Be a phone: dial, speak, press keys, record, and print what happened when."""
     from sipbridge.simulator.caller import CallOptions, place_call
@@ -188,6 +189,8 @@ def call(
     )
     report = run(place_call(options, print))
     print(*report.summary(), sep="\n")
+    if ladder:
+        print("", *report.ladder, sep="\n")
     if not report.ok:
         raise typer.Exit(1)
 
@@ -234,6 +237,32 @@ def _header(text: str) -> tuple[str, str]:
     if not colon or not name.strip():
         raise typer.BadParameter(f"{text!r}: expected NAME: VALUE", param_hint="--header")
     return name.strip(), value.strip()
+
+
+@app.command()
+def ladder(
+    call_id: Annotated[
+        str | None, typer.Argument(help="The Call-ID of any of its legs; without one: the list.")
+    ] = None,
+    messages: Annotated[bool, typer.Option("--messages", help="The messages in full, too.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Print the SIP ladder of a call that is over, from the directory that `sip.ladders` names."""
+    from sipbridge.config import load_config
+    from sipbridge.ladder_files import list_ladders, read_ladder
+
+    directory = load_config(config).sip.ladders
+    if directory is None:
+        raise ConfigError(f"{config}: sip.ladders names no directory, so no ladder is kept in files")
+    if call_id is None:
+        for ended, name in list_ladders(directory):
+            print(f"{ended}  {name}")
+        return
+    text = read_ladder(directory, call_id)
+    if text is None:
+        raise SipbridgeError(f"{directory} has no ladder of {call_id}")
+    heads, drawing, full = text.split("\n\n", 2)
+    print(heads, drawing, *([full] if messages else []), sep="\n\n")
 
 
 @config_app.command("schema")

@@ -113,6 +113,7 @@ class Sip(Section):
     public_address: str | None = None
     tls: Annotated[Tls, PLANNED] = Tls()
     unknown_sources: Literal["silence", "forbid"] = "silence"
+    ladders: Path | None = None
     accounts: tuple[dict[str, Any], ...] = ()
 
     @field_validator("listen")
@@ -385,7 +386,7 @@ class TenantConfig(Section):
     """One tenant's file; its name is the tenant's id."""
 
     match: Match = Match()
-    outbound_trunk: Annotated[str | None, PLANNED] = None
+    outbound_trunk: str | None = None
     agent: AgentConfig
     agents: Annotated[dict[str, Any], PLANNED] = {}
     fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()

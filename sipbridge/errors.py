@@ -3,6 +3,7 @@
     SipbridgeError
     ├── ConfigError                 the configuration is wrong: file, line and key
     ├── CallNotPlacedError          a call that was asked of us and that we do not make: no trunk, no budget
+    ├── CallNotAnsweredError        a call that we made came to nothing: busy, no answer, refused, unreachable
     ├── SipError
     │   ├── SipParseError           a peer sent something that is no valid SIP message (RFC 3261 §21.4)
     │   ├── StreamFramingError      a SIP byte stream that can no longer be framed: close it (§18.3)
@@ -47,6 +48,19 @@ class CallNotPlacedError(SipbridgeError):
     label = "call_not_placed"
 
 
+class CallNotAnsweredError(SipbridgeError):
+    """A call of ours came to nothing. `status` is the final response, or what it would have been; `cause` the Q.850
+    cause of its Reason header field, where it had one; `rang`: somebody's phone has been ringing."""
+
+    label = "call_not_answered"
+
+    def __init__(self, message: str, *, status: int, cause: int | None = None, rang: bool = False) -> None:
+        super().__init__(message)
+        self.sip_status = status
+        self.cause = cause
+        self.rang = rang
+
+
 class SipError(SipbridgeError):
     label = "sip"
 
@@ -56,6 +70,7 @@ class SipParseError(SipError):
 
     `sip_status` is the 4xx/5xx to answer with, where the message was a request whose Via, From, To, Call-ID and CSeq
     could be read; those raw header values are in `reply_headers` (empty: nothing can be answered, drop and count).
+    `fault` is the word to count it under, one of `sip/faults.py`.
     """
 
     label = "sip_parse"
@@ -67,17 +82,26 @@ class SipParseError(SipError):
         sip_status: int = 400,
         method: str | None = None,
         reply_headers: tuple[tuple[str, str], ...] = (),
+        fault: str = "other",
     ) -> None:
         super().__init__(message)
         self.sip_status = sip_status
         self.method = method
         self.reply_headers = reply_headers
+        self.fault = fault
 
 
 class StreamFramingError(SipError):
-    """The byte stream can't be cut into messages any more, or a limit was passed: close the connection."""
+    """The byte stream can't be cut into messages any more, or a limit was passed: close the connection.
+
+    `fault` is the word to count it under, one of `sip/faults.py`.
+    """
 
     label = "sip_framing"
+
+    def __init__(self, message: str, *, fault: str = "other") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class TlsError(SipError):

@@ -1,4 +1,4 @@
-"""The composition root: configuration -> listeners, media engine, tenants; each INVITE -> a CallSession.
+"""The composition root: configuration -> listeners, media engine, tenants, calls. Who calls is shown to its tenant.
 
 Who may speak to us is decided here, before the SIP parser: with no trunk configured only loopback addresses may,
 otherwise the trunks' sources.
@@ -19,13 +19,12 @@ from typing import Self
 
 import structlog
 
-from sipbridge import __version__, codecs
+from sipbridge import __version__
 from sipbridge.call import CallSession, NewAgent
-from sipbridge.config import Config
-from sipbridge.leg import MediaChoices, SipLeg
-from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams, MediaSettings
-from sipbridge.media.events import MediaEvent
-from sipbridge.media.stream import MediaStream
+from sipbridge.config import Config, Trunk
+from sipbridge.errors import CallNotPlacedError
+from sipbridge.ladder_files import LadderFiles
+from sipbridge.media.engine import MediaEngine, MediaSettings
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
@@ -42,9 +41,11 @@ from sipbridge.sip.events import (
 )
 from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.headers import readable
+from sipbridge.sip.ladder import Ladders
 from sipbridge.sip.message import Request
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
+from sipbridge.switchboard import Switchboard
 from sipbridge.tenants import CallFields, Tenant, TenantDirectory
 
 log = structlog.get_logger(__name__)
@@ -69,14 +70,8 @@ class Gateway:
         self._new_agent = new_agent
         self._on_report = on_report
         self._clock = clock
-        self._choices = MediaChoices(
-            codecs=tuple(codec.name for codec in codecs.select(config.media.codecs)),
-            public_address=config.sip.public_address,
-        )
-        self._sessions: dict[object, CallSession] = {}
-        self._by_handle: dict[int, CallSession] = {}
-        self._all_over = asyncio.Event()
-        self._all_over.set()
+        self.ladders = Ladders()
+        self._trunks = {trunk.name: trunk for trunk in config.trunks}
         self.trunk_of = lru_cache(maxsize=4096)(self._find_trunk)
         networks = [network for trunk in config.trunks for network in trunk.sources]
         # Asked before the SIP parser. With `forbid`, strangers get an answer, within a budget: see `_invited`.
@@ -98,7 +93,12 @@ class Gateway:
             new_token=lambda: secrets.token_hex(8),
             identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
         )
+        self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
+        self.user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
         async with AsyncExitStack() as stack:
+            files = None if config.sip.ladders is None else LadderFiles(config.sip.ladders)
+            if files is not None:
+                stack.push_async_callback(files.close)
             self._engine = MediaEngine(settings, clock=self._clock)
             stack.callback(self._engine.shut_down)
             self.transport = await SipTransport.open(
@@ -109,10 +109,22 @@ class Gateway:
                 clock=self._clock,
             )
             stack.push_async_callback(self.transport.close)
-            self._group = await stack.enter_async_context(asyncio.TaskGroup())
-            clock_task = self._group.create_task(self._engine.run(self._media_event))
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            self.calls = Switchboard(
+                config,
+                self.user_agent,
+                self._engine,
+                spawn=group.create_task,
+                new_agent=self._new_agent,
+                on_report=self._on_report,
+                ladders=self.ladders,
+                keep_ladder=None if files is None else files.keep,
+                clock=self._clock,
+            )
+            clock_task = group.create_task(self._engine.run(self.calls.media_event))
             stack.callback(clock_task.cancel)
             self._to_close = stack.pop_all()
+        self.user_agent.unavailable = None
         log.info("listening", addresses=[str(address) for address in self.transport.addresses])
         return self
 
@@ -121,14 +133,8 @@ class Gateway:
     ) -> None:
         self.user_agent.unavailable = RETRY_AFTER_S  # who calls now is not to be cut off a moment later
         async with self._to_close:
-            for session in list(self._sessions.values()):
-                session.end(Ended.SHUTDOWN)
-            await self._all_over.wait()
-
-    @property
-    def calls(self) -> int:
-        """How many calls are up or being set up."""
-        return len(self._sessions)
+            self.calls.end_all(Ended.SHUTDOWN)
+            await self.calls.all_over.wait()
 
     async def drain(self, seconds: float) -> None:
         """Take no new calls (503, so that a proxy tries the next node) and wait until those that are up have ended, but
@@ -136,9 +142,36 @@ class Gateway:
         self.user_agent.unavailable = RETRY_AFTER_S
         try:
             async with asyncio.timeout(seconds):
-                await self._all_over.wait()
+                await self.calls.all_over.wait()
         except TimeoutError:
-            log.warning("calls are still up", calls=self.calls)
+            log.warning("calls are still up", calls=len(self.calls))
+
+    def dial(self, tenant: Tenant | str, to: str, *, trunk: str | None = None, from_: str | None = None) -> CallSession:
+        """Call somebody and let the tenant's agent talk to them; `await session.report()` says how it went.
+
+        `to` is a number, a name, or a tel or sip URI; `trunk` the one to use, else the tenant's `outbound_trunk`, else
+        the first that can be used and is not known to be down; `from_` a number, a name or an address to call from,
+        else the trunk's. Raises `CallNotPlacedError` where no call can be made of that, or of any more.
+        """
+        if self.user_agent.unavailable is not None:
+            raise CallNotPlacedError("the gateway is about to stop")
+        if len(self.calls) >= self._config.limits.max_calls:
+            raise CallNotPlacedError(f"{len(self.calls)} calls are up already (limits.max_calls)")
+        found = self._tenants.get(tenant) if isinstance(tenant, str) else tenant
+        if found is None:
+            raise CallNotPlacedError(f"there is no tenant {tenant!r}")
+        return self.calls.dial(found, to, self._trunk_for(found, trunk), from_)
+
+    def _trunk_for(self, tenant: Tenant, name: str | None) -> Trunk:
+        name = name or tenant.config.outbound_trunk
+        if name is not None:
+            if name not in self._trunks:
+                raise CallNotPlacedError(f"there is no trunk {name!r}")
+            return self._trunks[name]
+        for trunk in self._trunks.values():
+            if trunk.outbound is not None:
+                return trunk
+        raise CallNotPlacedError("no trunk has 'outbound': there is no way to place a call")
 
     # --- who may speak to us ----------------------------------------------------------------------
 
@@ -154,11 +187,6 @@ class Gateway:
 
     # --- events -----------------------------------------------------------------------------------
 
-    def _media_event(self, event: MediaEvent) -> None:
-        session = self._by_handle.get(event.handle)
-        if session is not None:
-            session.media_event(event)
-
     def _sip_event(self, event: SipEvent) -> None:
         match event:
             case InviteReceived():
@@ -172,9 +200,7 @@ class Gateway:
             case CredentialsNeeded() | Authenticated() | AuthenticationFailed() | BindingsChanged():
                 pass  # nobody is challenged yet
             case _:
-                session = self._sessions.get(event.call)
-                if session is not None:
-                    session.sip_event(event)
+                self.calls.call_event(event.call, event)
 
     def _invited(self, event: InviteReceived) -> None:
         now = self._clock()
@@ -182,7 +208,7 @@ class Gateway:
         if trunk is None:
             event.call.reject(403, now=now)
             return
-        if self.calls >= self._config.limits.max_calls:
+        if len(self.calls) >= self._config.limits.max_calls:
             event.call.reject(503, now=now, headers=(("Retry-After", str(RETRY_AFTER_S)),))
             return
         fields = _fields(event.request, trunk or None)
@@ -191,51 +217,7 @@ class Gateway:
             log.info("no tenant", to=fields.to, call_id=fields.call_id)
             event.call.reject(404, now=now)
             return
-        self._start(event, tenant, fields)
-
-    def _start(self, event: InviteReceived, tenant: Tenant, fields: CallFields) -> None:
-        handles: list[int] = []
-
-        def open_stream(port: LocalPort, params: MediaParams) -> MediaStream:
-            stream = MediaStream(self._engine, self._engine.start(port, params))
-            self._by_handle[stream.handle] = session
-            handles.append(stream.handle)
-            return stream
-
-        leg = SipLeg(
-            event.call,
-            event.offer,
-            engine=self._engine,
-            open_stream=open_stream,
-            choices=self._choices,
-            session_id=str(secrets.randbits(62)),
-            clock=self._clock,
-        )
-        session = CallSession(
-            leg,
-            tenant,
-            fields,
-            new_agent=self._new_agent,
-            max_seconds=self._config.limits.max_call_seconds,
-            clock=self._clock,
-        )
-        self._sessions[event.call] = session
-        self._all_over.clear()
-
-        async def run() -> None:
-            try:
-                self._on_report(await session.run())
-            except Exception:
-                # The boundary of one call: what goes wrong in it must not take the others with it.
-                log.exception("call failed", call_id=fields.call_id)
-            finally:
-                for handle in handles:
-                    del self._by_handle[handle]
-                del self._sessions[event.call]
-                if not self._sessions:
-                    self._all_over.set()
-
-        self._group.create_task(run())
+        self.calls.answer(event, tenant, fields, self._trunks.get(trunk))
 
 
 def _load_what_a_call_needs() -> None:

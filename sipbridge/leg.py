@@ -1,32 +1,46 @@
 """SipLeg: one SIP call with its sound, as a conversation uses it.
 
 Offer and answer, ringing, answering, re-INVITE, transfer and hang-up of one dialog, together with the media stream that
-the SDP speaks of. Who talks on it, and about what, is `call.py`'s affair.
+the SDP speaks of. `InboundLeg` was called, `OutboundLeg` calls; a conversation uses both alike:
+
+    negotiate()   bind a port and write our description
+    begin()       tell the far end that it rings, or call it
+    answer()      answer, or wait until we are answered; then sound flows
+
+A leg can take the place of another (`taking_over`): it then speaks on that one's port, so that neither what waits to be
+heard nor what was learned of the sound is lost. Who talks on a leg, and about what, is `call.py`'s affair.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 
 from sipbridge.audio import AudioFormat
-from sipbridge.codecs import Codec
-from sipbridge.errors import SdpError
+from sipbridge.codecs import Codec, select
+from sipbridge.errors import CallNotAnsweredError, SdpError
 from sipbridge.media import sdp
 from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
 from sipbridge.media.stream import MediaStream
+from sipbridge.outcome import q850_cause
+from sipbridge.sip.body import session_description
 from sipbridge.sip.events import (
     Acknowledged,
+    Answered,
     CallEnded,
+    EndCause,
+    Progress,
     ReferAccepted,
     ReferFailed,
     ReferProgress,
     ReinviteReceived,
     SipEvent,
 )
-from sipbridge.sip.invite import CallState
+from sipbridge.sip.invite import CallState, Invite
+from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
 
 _TRANSFER_S = 32.0
@@ -47,27 +61,32 @@ class OpenStream(Protocol):
     def __call__(self, port: LocalPort, params: MediaParams) -> MediaStream: ...
 
 
-class SipLeg:
-    """An inbound call. `sip_event` is fed everything that signalling brings for it."""
+@dataclass(frozen=True, slots=True)
+class LegParts:
+    """What every leg is made of."""
 
-    def __init__(
-        self,
-        invite: IncomingInvite,
-        offer: bytes | None,
-        *,
-        engine: MediaEngine,
-        open_stream: OpenStream,
-        choices: MediaChoices,
-        session_id: str,
-        clock: Callable[[], float],
-    ) -> None:
-        self._invite = invite
-        self._offer = offer
-        self._engine = engine
-        self._open_stream = open_stream
-        self._choices = choices
-        self._session_id = session_id
-        self._clock = clock
+    engine: MediaEngine
+    open_stream: OpenStream
+    choices: MediaChoices
+    session_id: str
+    """Of its SDP: digits."""
+    clock: Callable[[], float]
+
+
+class SipLeg:
+    """What both kinds of leg share. `sip_event` is fed everything that signalling brings for it."""
+
+    outbound = False
+    hears_early = False
+    """What comes before the answer is meant for the agent."""
+
+    def __init__(self, parts: LegParts) -> None:
+        self._engine = parts.engine
+        self._open_stream = parts.open_stream
+        self._choices = parts.choices
+        self._session_id = parts.session_id
+        self._clock = parts.clock
+        self._invite: Invite | None = None
         self._dialog_open = True
         self._port: LocalPort | None = None
         self._local: sdp.LocalAudio | None = None
@@ -76,9 +95,10 @@ class SipLeg:
         self._answer_due = False
         self._formats: tuple[AudioFormat, AudioFormat] | None = None
         self._transfer: asyncio.Future[str] | None = None
+        self._predecessor: SipLeg | None = None
         self.stream: MediaStream | None = None
         self.media_open = asyncio.Event()
-        """Set once the caller can hear us."""
+        """Set once the far end can hear us."""
         self.transfer_accepted = False
         self.failure = ""
         """Why the leg is of no more use, where it found out by itself."""
@@ -88,42 +108,41 @@ class SipLeg:
         """The codec agreed on; None as long as the far end has not said a word about media."""
         return self._negotiated.codec if self._negotiated else None
 
+    @property
+    def likely_codec(self) -> Codec | None:
+        """The same, or what it will probably be."""
+        return self.codec
+
+    def owns(self, call: Invite | None) -> bool:
+        return call is not None and call is self._invite
+
     # --- setting up -------------------------------------------------------------------------------
 
+    def taking_over(self, predecessor: SipLeg) -> None:
+        """To be said before `negotiate`: when this leg is answered, the other's port and sound become its own."""
+        self._predecessor = predecessor
+
     def negotiate(self) -> None:
-        """Bind a port, then write the SDP that names it: the answer to the offer or, where the INVITE had none, an
-        offer of ours. Raises `MediaError`."""
-        self._port = self._engine.reserve()
+        """Bind a port, then write the SDP that names it. Raises `MediaError`."""
+        port = self._predecessor._port if self._predecessor is not None else None
+        if port is None:
+            port = self._port = self._engine.reserve()
         self._local = sdp.LocalAudio(
-            address=self._choices.public_address or self._port.address,
-            port=self._port.port,
+            address=self._choices.public_address or port.address,
+            port=port.port,
             codecs=self._choices.codecs,
             session_id=self._session_id,
         )
-        if self._offer is None:
-            self._body = sdp.offer(self._local)
-            self._answer_due = True
-        else:
-            self._negotiated = sdp.answer(self._offer, self._local)
-            self._body = self._negotiated.sdp
 
-    def ring(self) -> None:
-        self._invite.ring(self._clock())
-
-    def answer(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
-        """200 OK. `uplink` is what the caller's audio shall arrive in, `downlink` what `stream.play` will be given."""
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+        """`uplink` is what the far end's audio shall arrive in, `downlink` what `stream.play` will be given."""
         self._formats = (uplink, downlink)
-        self._invite.answer(self._body, self._clock())
-        if self._negotiated is not None:
-            self._use(self._negotiated)
+
+    async def answer(self) -> None:
+        raise NotImplementedError
 
     def reject(self, status: int, reason: str) -> None:
-        """Refuse with a Reason header field's value (RFC 3326); 503 says when to come back, too."""
-        headers = [("Reason", reason)]
-        if status == 503:
-            headers.append(("Retry-After", "5"))
-        self._dialog_open = False
-        self._invite.reject(status, now=self._clock(), headers=tuple(headers))
+        raise NotImplementedError
 
     # --- what signalling brings -------------------------------------------------------------------
 
@@ -132,7 +151,7 @@ class SipLeg:
             case Acknowledged(body=body):
                 self._acknowledged(body)
             case ReinviteReceived(offer=offer):
-                self._renegotiate(offer)
+                self._renegotiate(event.call, offer)
             case ReferAccepted():
                 self.transfer_accepted = True
             case ReferProgress(status=status, reason=reason, final=True):
@@ -149,14 +168,18 @@ class SipLeg:
         if not self._answer_due:
             return
         self._answer_due = False
+        self._accept(body, "in the ACK")
+
+    def _accept(self, body: bytes, where: str) -> None:
+        """An answer to what we offered."""
         assert self._local is not None
         try:
             self._use(sdp.accept(body, self._local, offered=self._body))
         except SdpError as error:
-            self.failure = f"no usable answer in the ACK: {error}"
+            self.failure = f"no usable answer {where}: {error}"
 
-    def _renegotiate(self, offer: bytes | None) -> None:
-        """A re-INVITE: hold, resume, another address or codec. What is said on the leg goes on."""
+    def _renegotiate(self, call: Invite, offer: bytes | None) -> None:
+        """A re-INVITE or UPDATE: hold, resume, another address or codec. What is said on the leg goes on."""
         assert self._local is not None
         try:
             if offer is None:
@@ -167,21 +190,34 @@ class SipLeg:
                 body = negotiated.sdp
                 self._use(negotiated)
         except SdpError as error:
-            self._invite.reject_reinvite(error.sip_status, self._clock())
+            call.reject_reinvite(error.sip_status, self._clock())
             return
-        self._invite.accept_reinvite(body, self._clock())
+        call.accept_reinvite(body, self._clock())
 
     def _use(self, negotiated: sdp.Negotiated) -> None:
+        """What was agreed on holds from now on."""
         assert self._formats is not None
-        assert self._port is not None
+        unchanged = self.stream is not None and _sounds_alike(negotiated, self._negotiated)
         self._negotiated = negotiated
+        if unchanged:
+            return  # a refresh (RFC 4028): the sound has nothing to learn from it
         uplink, downlink = self._formats
         params = MediaParams.agreed(negotiated, uplink=uplink, downlink=downlink)
-        if self.stream is None:
-            self.stream = self._open_stream(self._port, params)
-            self.media_open.set()
-        else:
+        if self.stream is None and self._predecessor is not None:
+            self._port, self.stream = self._predecessor._surrender()
+            self._predecessor = None
+        if self.stream is not None:
             self.stream.update(params)
+        else:
+            assert self._port is not None
+            self.stream = self._open_stream(self._port, params)
+        self.media_open.set()
+
+    def _surrender(self) -> tuple[LocalPort | None, MediaStream | None]:
+        """Port and sound go to a successor; only the dialog remains."""
+        port, stream = self._port, self.stream
+        self._port = self.stream = None
+        return port, stream
 
     # --- transfer and end -------------------------------------------------------------------------
 
@@ -190,10 +226,8 @@ class SipLeg:
         empty text means that it succeeded. One at a time."""
         if self._transfer is not None:
             return "another transfer is under way"
-        if self._invite.state is not CallState.CONFIRMED:
+        if self._invite is None or self._invite.state is not CallState.CONFIRMED:
             return "the caller's side has not confirmed the call"
-        if self._transfer is not None:
-            return "another transfer is under way"
         self._transfer = asyncio.get_running_loop().create_future()
         try:
             self._invite.refer(target, self._clock())
@@ -214,9 +248,156 @@ class SipLeg:
         """Hang up if the far end has not, with a Reason header field's value; no more sound. Idempotent."""
         if self._dialog_open:
             self._dialog_open = False
-            self._invite.hang_up(self._clock(), reason_header=reason)
+            if self._invite is not None:
+                self._invite.hang_up(self._clock(), reason_header=reason)
         if self.stream is not None:
             self.stream.close()
         elif self._port is not None:
             self._engine.release(self._port)
         self._port = None
+
+
+def _sounds_alike(one: sdp.Negotiated, other: sdp.Negotiated | None) -> bool:
+    """Whether nothing but the descriptions' text and version differs."""
+    return other is not None and replace(one, sdp=b"", version=0) == replace(other, sdp=b"", version=0)
+
+
+class InboundLeg(SipLeg):
+    """A call that came in."""
+
+    def __init__(self, invite: IncomingInvite, offer: bytes | None, parts: LegParts) -> None:
+        super().__init__(parts)
+        self._invite = self._incoming = invite
+        self._offer = offer
+
+    def negotiate(self) -> None:
+        """The SDP is the answer to the offer or, where the INVITE had none, an offer of ours."""
+        super().negotiate()
+        assert self._local is not None
+        if self._offer is None:
+            self._body = sdp.offer(self._local)
+            self._answer_due = True
+        else:
+            self._negotiated = sdp.answer(self._offer, self._local)
+            self._body = self._negotiated.sdp
+
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+        super().begin(uplink, downlink)
+        self._incoming.ring(self._clock())
+
+    async def answer(self) -> None:
+        self._answer()
+
+    def pick_up(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+        """`begin` and `answer` in one, without ringing: nobody has to be waited for."""
+        super().begin(uplink, downlink)
+        self._answer()
+
+    def _answer(self) -> None:
+        """200 OK."""
+        self._incoming.answer(self._body, self._clock())
+        if self._negotiated is not None:
+            self._use(self._negotiated)
+
+    def reject(self, status: int, reason: str) -> None:
+        """Refuse with a Reason header field's value (RFC 3326); 503 says when to come back, too."""
+        headers = [("Reason", reason)]
+        if status == 503:
+            headers.append(("Retry-After", "5"))
+        self._dialog_open = False
+        self._incoming.reject(status, now=self._clock(), headers=tuple(headers))
+
+
+Place: TypeAlias = Callable[[bytes], OutgoingInvite]
+"""Sends an INVITE with this offer. Raises `SipbridgeError` where nothing can be sent."""
+
+
+class OutboundLeg(SipLeg):
+    """A call that we make."""
+
+    outbound = True
+
+    def __init__(self, place: Place, parts: LegParts, *, ring_seconds: float, hears_early: bool = False) -> None:
+        super().__init__(parts)
+        self._place = place
+        self._ring_seconds = ring_seconds
+        self._give_up_at = 0.0
+        self.not_answered: CallNotAnsweredError | None = None
+        self.hears_early = hears_early
+        self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_progress: Callable[[int, str], None] = lambda status, reason: None
+        """Told of each provisional response."""
+        self.rang = False
+        """The far end has said that it knows whom to ring."""
+
+    @property
+    def likely_codec(self) -> Codec | None:
+        """Until it is answered: the first that we offer."""
+        return self.codec or next(iter(select(self._choices.codecs)), None)
+
+    def negotiate(self) -> None:
+        super().negotiate()
+        assert self._local is not None
+        self._body = sdp.offer(self._local)
+
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+        super().begin(uplink, downlink)
+        self._give_up_at = asyncio.get_running_loop().time() + self._ring_seconds
+        self._invite = self._place(self._body)
+
+    async def answer(self) -> None:
+        """Wait for it. Raises `CallNotAnsweredError`, after which only `close` is left."""
+        try:
+            async with asyncio.timeout_at(self._give_up_at):
+                await asyncio.shield(self._answered)
+        except TimeoutError:
+            self._fail(f"no answer within {self._ring_seconds:g} s", 487)
+            await self._answered
+
+    def reject(self, status: int, reason: str) -> None:
+        """Give the call up; there is nobody to be told a status."""
+        self.close(reason)
+
+    def sip_event(self, event: SipEvent) -> None:
+        match event:
+            case Progress(response=response):
+                self.rang = True
+                self.on_progress(response.status, response.reason)
+                early = session_description(response)
+                if early is not None:
+                    self._heard_early(early)
+            case Answered(answer=answer):
+                self._picked_up(answer)
+            case _:
+                super().sip_event(event)
+        if isinstance(event, CallEnded):
+            status = event.status or (503 if event.cause is EndCause.FLOW_FAILED else 408)
+            self._fail(f"{status} {event.reason}", status, event.reason_header)
+
+    def _heard_early(self, body: bytes) -> None:
+        """Early media. The port is read from now on, lest what comes in the meantime be taken for what is said later;
+        who hears it is the conversation's affair. A description that cannot be used is no reason to give up yet: the
+        answer may have another."""
+        assert self._local is not None
+        if self._predecessor is not None:
+            return  # the port is still that of a living conversation
+        with suppress(SdpError):
+            self._use(sdp.accept(body, self._local, offered=self._body))
+
+    def _picked_up(self, answer: bytes) -> None:
+        """A 200 without a description confirms that of the 183 (RFC 3261 §13.2.1)."""
+        if answer or self._negotiated is None:
+            self._accept(answer, "in the 200")
+        if self._answered.done():
+            return
+        if self.failure:
+            self._fail(self.failure, 488)
+        else:
+            self._answered.set_result(None)
+
+    def _fail(self, text: str, status: int, reason: str | None = None) -> None:
+        if not self._answered.done():
+            cause = q850_cause(reason)
+            self.not_answered = CallNotAnsweredError(text, status=status, cause=cause, rang=self.rang)
+            self._answered.set_exception(self.not_answered)
+            self._answered.exception()  # where nobody waits for it, it is in the call's report

@@ -139,6 +139,9 @@ class TenantDirectory:
             raise ConfigError("\n".join(problems))
         return cls(tenants)
 
+    def get(self, tenant_id: str) -> Tenant | None:
+        return next((tenant for tenant in self.tenants if tenant.id == tenant_id), None)
+
     def resolve(self, fields: CallFields) -> Tenant | None:
         """The tenant that a call is for, or None."""
         fitting = [

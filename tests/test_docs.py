@@ -12,6 +12,7 @@ import typer.main
 
 from sipbridge.cli import app
 from sipbridge.config import load_config
+from sipbridge.sip.faults import Fault, StreamFault
 from sipbridge.tenants import CallFields, TenantDirectory, warnings
 
 ROOT = Path(__file__).parents[1]
@@ -78,3 +79,28 @@ def test_the_examples_load_and_ask_for_nothing_that_has_no_effect() -> None:
         "+15550100": "acme",
         "nobody": None,
     }
+
+
+def counters_in_the_source() -> set[str]:
+    """The names under which the SIP stack counts, as patterns; those made of a fault are expanded."""
+    names: set[str] = set()
+    for path in (ROOT / "sipbridge" / "sip").glob("*.py"):
+        for key in re.findall(r"counters\[([^\]]+)\]", path.read_text()):
+            for name in re.findall(r'"([^"]+)"', key):
+                if name.startswith("malformed_{"):
+                    names |= {f"malformed_{fault}" for fault in Fault}
+                elif name.startswith("stream_{"):
+                    names |= {f"stream_{fault}" for fault in StreamFault}
+                else:
+                    names.add(re.sub(r"\{[^}]*\}", r"\\w+", name))
+    return names
+
+
+def test_every_counter_is_documented_and_every_documented_one_is_there() -> None:
+    """Whoever counts something new says in docs/counters.md what it means; no name changes its meaning."""
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "counters.md").read_text(), re.MULTILINE)
+    documented = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert len(documented) == len(set(documented))
+    patterns = counters_in_the_source()
+    assert [name for name in documented if not any(re.fullmatch(pattern, name) for pattern in patterns)] == []
+    assert [pattern for pattern in patterns if not any(re.fullmatch(pattern, name) for name in documented)] == []

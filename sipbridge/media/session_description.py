@@ -26,6 +26,9 @@ Attribute = tuple[str, str | None]
 """Name and value of an a= line; None for a property like a=sendrecv."""
 
 _MAX_MEDIA = 64
+_MAX_LINES = 2_000
+_MAX_FORMATS = 256
+"""Of one m= line: RTP has 128 payload types, and what is refused is said again in the answer."""
 _TIMING = re.compile(r"\d{1,20} \d{1,20}", re.ASCII)
 _ENCODING = re.compile(r"(\d{1,3})\s+([^\s/]+)/(\d{1,9})(?:/(\d{1,3}))?\s*", re.ASCII)
 
@@ -100,6 +103,8 @@ class MediaDescription:
         port = number(port_and_count.partition("/")[0], 65535)
         if port is None:
             raise SdpError("m= line with an impossible port", sip_status=400)
+        if len(formats) > _MAX_FORMATS:
+            raise SdpError(f"m= line with {len(formats)} formats", sip_status=400)
         return cls(kind, port, protocol, tuple(formats))
 
     def refused(self) -> MediaDescription:
@@ -201,7 +206,10 @@ class _Section:
 
 def _sections(data: bytes) -> list[_Section]:
     sections = [_Section()]
-    for line in data.decode("utf-8", "replace").split("\n"):
+    lines = data.decode("utf-8", "replace").split("\n")
+    if len(lines) > _MAX_LINES:
+        raise SdpError(f"{len(lines)} lines of session description", sip_status=400)
+    for line in lines:
         letter, equals, value = line.strip().partition("=")
         if not equals or len(letter) != 1:
             continue

@@ -35,6 +35,7 @@ from sipbridge.sip.core import Identity
 from sipbridge.sip.events import Answered, CallEnded, EndCause, Progress, ReinviteReceived, SipEvent
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import Uri
+from sipbridge.sip.ladder import Ladders, draw
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
@@ -91,6 +92,8 @@ class SoftPhone:
         self._loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
         self._user_agent = _PhoneAgent(new_token=_token, identity=Identity(user="caller"))
+        self._ladders = Ladders(calls=1)
+        self._user_agent.trace = lambda flow, sent, data: self._ladders.trace(flow, sent, data, self._transport.now())
         self._engine = MediaEngine(MediaSettings(local, options.ports, media_timeout_seconds=None))
         self._recording = Recording()
         self._script = Script(
@@ -234,6 +237,8 @@ class SoftPhone:
             pass  # they don't answer our BYE: that is theirs to clean up
         finally:
             await self._transport.close()
+            ladder = None if self._call is None else self._ladders.get(self._call.call_id)
+            self._report.ladder = [] if ladder is None else draw(ladder.steps, us="phone", left_out=ladder.left_out)
             stats = None if self._handle is None else self._engine.close(self._handle)
             self._engine.shut_down()
         if stats is not None:

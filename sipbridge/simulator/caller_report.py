@@ -123,6 +123,8 @@ class CallReport:
     timeline: list[TimelineEntry] = field(default_factory=list)
     packets: Mapping[str, int] = field(default_factory=dict)
     recording: Path | None = None
+    ladder: list[str] = field(default_factory=list)
+    """The SIP messages, drawn."""
     expected: tuple[Expectation, ...] = ()
     error: str = ""
     """What made it fail, where that was neither a SIP answer nor the other side."""

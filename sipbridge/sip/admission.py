@@ -81,6 +81,7 @@ class Admission:
         self._failures: _Table[list[float]] = _Table(limits.sources)
         self._blocked: _Table[float] = _Table(limits.sources)
         self._authenticated: _Table[float] = _Table(limits.sources)
+        self._spoken_to: _Table[float] = _Table(limits.sources)
         self._connections: Counter[int] = Counter()
         self._unproven: Counter[int] = Counter()
         """Of those connections, the ones of sources that are strangers still."""
@@ -91,7 +92,7 @@ class Admission:
         if self._blocked and self._is_blocked(source, now):
             self.counters["not_admitted_blocked"] += 1
             return False
-        if not listed and not (self._authenticated and self._has_authenticated(source, now)):
+        if not listed and not self._is_known(source, now):
             if not self._strangers_may_speak:
                 self.counters["not_admitted_unknown_source"] += 1
                 return False
@@ -116,7 +117,7 @@ class Admission:
             self.counters["not_admitted_blocked"] += 1
             return None
         limits = self._limits
-        if listed or self._has_authenticated(source, now):
+        if listed or self._is_known(source, now):
             pause = self._bucket(self._listed_buckets, source, limits.listed).charge(limits.listed, messages, now)
         else:
             bucket = self._bucket(self._stranger_buckets, source, limits.stranger)
@@ -170,6 +171,13 @@ class Admission:
         self._unproven.pop(source, None)
         self._authenticated.put(source, now + self._limits.authenticated_seconds)
 
+    def spoken_to(self, host: str, now: float) -> None:
+        """We send a request there: its answer may come, and what belongs to a call that it begins. So an answering
+        proxy, or a Contact, need not be among the listed."""
+        source, listed = self._look_up(host)
+        if not listed:
+            self._spoken_to.put(source, now + self._limits.authenticated_seconds)
+
     def blocked(self, host: str, now: float) -> bool:
         return self._is_blocked(self._look_up(host)[0], now)
 
@@ -182,6 +190,7 @@ class Admission:
             self._failures,
             self._blocked,
             self._authenticated,
+            self._spoken_to,
             self._connections,
         )
         return sum(map(len, tables))
@@ -203,7 +212,7 @@ class Admission:
         if self._is_blocked(source, now):
             return "blocked"
         held = self._connections.get(source, 0)
-        if listed or self._has_authenticated(source, now):
+        if listed or self._is_known(source, now):
             return None if held < limits.connections else "source_connections"
         if not self._strangers_may_speak:
             return "unknown_source"
@@ -234,13 +243,15 @@ class Admission:
         del self._blocked[source]
         return False
 
-    def _has_authenticated(self, source: int, now: float) -> bool:
-        until = self._authenticated.get(source)
-        if until is None:
-            return False
-        if now < until:
-            return True
-        del self._authenticated[source]
+    def _is_known(self, source: int, now: float) -> bool:
+        """It has authenticated, or it is we who have spoken to it."""
+        for table in (self._authenticated, self._spoken_to):
+            until = table.get(source)
+            if until is None:
+                continue
+            if now < until:
+                return True
+            del table[source]
         return False
 
 

@@ -10,9 +10,13 @@ from sipbridge.sip.transaction import ServerTransaction
 class PendingAnswer:
     """Repeated after T1, then at doubled intervals up to T2, given up after 64*T1."""
 
-    def __init__(self, transaction: ServerTransaction, response: Response, now: float, timers: Timers) -> None:
+    def __init__(
+        self, transaction: ServerTransaction, response: Response, now: float, timers: Timers, *, makes_offer: bool
+    ) -> None:
         self.transaction = transaction
         self.response = response
+        self.makes_offer = makes_offer
+        """Its answer is to come with the ACK."""
         request = transaction.request
         self.sequence = request.cseq.number
         self.key = (request.call_id, request.from_.tag or "", self.sequence)

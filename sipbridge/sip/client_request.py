@@ -8,13 +8,14 @@ the object that he made, whose header fields are those of the newest attempt, an
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from sipbridge.sip.dialog import Dialog
+from sipbridge.sip.digest import DigestClient
 from sipbridge.sip.flow import Flow, Target
+from sipbridge.sip.hops import Hop, Hops
 from sipbridge.sip.message import Headers, Request, Response
 from sipbridge.sip.transaction import ClientTransaction
 from sipbridge.sip.transaction_layer import TransactionUser
@@ -22,8 +23,6 @@ from sipbridge.sip.transaction_layer import TransactionUser
 if TYPE_CHECKING:
     from sipbridge.sip.core import Core
 
-Hop: TypeAlias = Target | Flow
-HopFound: TypeAlias = Callable[[Hop | None, float], None]
 Prepare: TypeAlias = Callable[[Request, Flow], None]
 """Called with the request before each attempt, once its flow is known: for header fields that depend on that."""
 
@@ -32,71 +31,6 @@ MAX_DATAGRAM = 1300
 _REPEATABLE = frozenset({"BYE", "OPTIONS", "REGISTER"})
 _MAX_CHALLENGES = 4
 """Proxies on the way may each ask for credentials, and a nonce may be stale; more is a peer that plays with us."""
-
-
-class Hops(Protocol):
-    """Where a request may be sent, best first; finding the next one may take a while."""
-
-    @property
-    def exhausted(self) -> bool:
-        """Nothing follows for sure."""
-
-    def next(self, found: HopFound, now: float) -> None:
-        """Call `found`, once, with the next one, or with None where there is none."""
-
-
-class ListedHops:
-    """Next hops that are known beforehand, and then those of others, if any."""
-
-    def __init__(self, hops: Iterable[Hop], then: Hops | None = None) -> None:
-        self._hops = deque(hops)
-        self._then = then
-
-    @property
-    def exhausted(self) -> bool:
-        return not self._hops and (self._then is None or self._then.exhausted)
-
-    def next(self, found: HopFound, now: float) -> None:
-        if self._hops or self._then is None:
-            found(self._hops.popleft() if self._hops else None, now)
-        else:
-            self._then.next(found, now)
-
-
-class FallbackHops:
-    """Next hops, and a last one for when all of them have failed."""
-
-    def __init__(self, hops: Hops, last: Hop) -> None:
-        self._hops = hops
-        self._last: Hop | None = last
-
-    @property
-    def exhausted(self) -> bool:
-        return self._last is None and self._hops.exhausted
-
-    def next(self, found: HopFound, now: float) -> None:
-        def or_last(hop: Hop | None, now: float) -> None:
-            if hop is None:
-                hop, self._last = self._last, None
-            found(hop, now)
-
-        self._hops.next(or_last, now)
-
-
-class Authorizer(Protocol):
-    """What answers challenges: `digest.DigestClient`."""
-
-    def authorize(self, request: Request, response: Response, new_token: Callable[[], str]) -> bool:
-        """Set the request's credentials for this 401 or 407; False: there is no answer to it."""
-
-    def apply(self, request: Request) -> None:
-        """Set credentials at once, where an earlier challenge says which."""
-
-    def withdraw(self, request: Request) -> None:
-        """Take them out again: the request goes to another server now."""
-
-    def receive(self, response: Response) -> None:
-        """A final response that is no challenge: it may name the next nonce."""
 
 
 @dataclass(eq=False, slots=True)
@@ -119,7 +53,7 @@ class ClientRequest:
         user: TransactionUser,
         hops: Hops,
         *,
-        authorizer: Authorizer | None = None,
+        digest: DigestClient | None = None,
         dialog: Dialog | None = None,
         beside: Flow | None = None,
         prepare: Prepare | None = None,
@@ -130,7 +64,7 @@ class ClientRequest:
         self._core = core
         self._user = user
         self._hops = hops
-        self._authorizer = authorizer
+        self._digest = digest
         self._dialog = dialog
         self._beside = beside
         self._prepare = prepare
@@ -159,8 +93,6 @@ class ClientRequest:
     # commands
 
     def begin(self, now: float) -> None:
-        if self._authorizer is not None:
-            self._authorizer.apply(self.request)
         self._try_next(now)
 
     def cancel(self, now: float, reason_header: str | None = None) -> bool:
@@ -211,8 +143,6 @@ class ClientRequest:
             return
         else:
             self._end()
-            if self._authorizer is not None:
-                self._authorizer.receive(response)
         self._user.receive_response(self.request, response, now)
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
@@ -246,8 +176,6 @@ class ClientRequest:
     def _try_next(self, now: float) -> None:
         self._wanted = True
         self._set_timers()
-        if self._authorizer is not None and self.flow is not None:
-            self._authorizer.withdraw(self.request)
         if self._spare is not None:
             self._next_found(self._spare, now)
         else:
@@ -266,6 +194,8 @@ class ClientRequest:
         attempt = self._attempt
         if self._wanted:
             self._wanted = False
+            if self._digest is not None:
+                self._digest.apply(self.request)  # a nonce that is known, with a count of its own
             self._try_hop(hop, now)
         elif hop is None or attempt is None:
             return  # whoever is asked now is the last one
@@ -357,12 +287,15 @@ class ClientRequest:
 
     def _authorized(self, response: Response) -> bool:
         """The response is a challenge, and the request now has the answer to it (§22.2): a new request, for CSeq."""
-        if response.status not in (401, 407) or self._authorizer is None or self._cancelled:
+        if self._digest is None:
+            return False
+        self._digest.receive(response)
+        if response.status not in (401, 407) or self._cancelled:
             return False
         self._challenges += 1
         if self._challenges > _MAX_CHALLENGES:
             return False
-        if not self._authorizer.authorize(self.request, response, self._core.new_token):
+        if not self._digest.authorize(self.request, response, self._core.new_token):
             return False
         number = self.request.cseq.number + 1
         if self._dialog is not None:

@@ -236,6 +236,7 @@ class StreamConnection(asyncio.BufferedProtocol):
         pause = self._owner.received(self, messages) if messages else 0.0
         if framer.broken is not None:
             self._owner.counters["stream_broken"] += 1
+            self._owner.counters[f"stream_{framer.broken.fault}"] += 1
             log.info("stream broken", remote=self.flow.remote, error=str(framer.broken))
             self.close()
         elif framer.ended:

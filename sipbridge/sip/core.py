@@ -13,24 +13,18 @@ from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
-from sipbridge.sip.client_request import (
-    MAX_DATAGRAM,
-    Authorizer,
-    ClientRequest,
-    FallbackHops,
-    Hop,
-    Hops,
-    ListedHops,
-    Prepare,
-)
+from sipbridge.sip.client_request import MAX_DATAGRAM, ClientRequest, Prepare
 from sipbridge.sip.dialog import Dialog, DialogId, request_uri
+from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.dns_cache import DnsCache
 from sipbridge.sip.events import SipEvent
 from sipbridge.sip.flow import Address, Flow, FlowTable, Target, is_address, response_target
 from sipbridge.sip.headers import NameAddr, Uri, Via
+from sipbridge.sip.hops import FallbackHops, Hop, Hops, ListedHops
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.nat import is_hidden
 from sipbridge.sip.resolution import Resolver
+from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.timers import Schedule, Timers
 from sipbridge.sip.transaction import ClientTransaction, ServerTransaction
 from sipbridge.sip.transaction_layer import MAGIC_COOKIE, TransactionLayer, TransactionUser
@@ -60,10 +54,13 @@ class Identity:
 class Core:
     """See the module's docstring. `new_token` gives unguessable text that is fit for tags, branches and Call-IDs."""
 
-    def __init__(self, new_token: Callable[[], str], identity: Identity, timers: Timers) -> None:
+    def __init__(
+        self, new_token: Callable[[], str], identity: Identity, timers: Timers, session_timers: SessionTimers
+    ) -> None:
         self.new_token = new_token
         self.identity = identity
         self.timers = timers
+        self.session_timers = session_timers
         self.counters: Counter[str] = Counter()
         self.wake: Callable[[], None] | None = None
         self.schedule = Schedule(self._wake)
@@ -128,14 +125,14 @@ class Core:
         now: float,
         *,
         beside: Flow | None,
-        authorizer: Authorizer | None = None,
+        digest: DigestClient | None = None,
     ) -> ClientRequest:
         """Send a request of a dialog to its next hop, until its final response (`client_request.py`); `user` hears of a
         failure as of any other (503). Challenges are answered with the credentials of the dialog's call."""
-        if authorizer is None and (found := self.dialogs.get(dialog.id)) is not None:
-            authorizer = found[1].authorizer
+        if digest is None and (found := self.dialogs.get(dialog.id)) is not None:
+            digest = found[1].digest
         hops = self.dialog_hops(dialog, beside)
-        sending = ClientRequest(self, request, user, hops, authorizer=authorizer, dialog=dialog, beside=beside)
+        sending = ClientRequest(self, request, user, hops, digest=digest, dialog=dialog, beside=beside)
         sending.begin(now)
         return sending
 
@@ -146,7 +143,7 @@ class Core:
         user: TransactionUser,
         now: float,
         *,
-        credentials: Authorizer | None = None,
+        credentials: Credentials | DigestClient | None = None,
         transport: str | None = None,
         proxy: Uri | None = None,
         prepare: Prepare | None = None,
@@ -156,7 +153,8 @@ class Core:
         It goes to `hop`, by `transport` unless the URI says another; with `proxy`, an outbound proxy, it goes there,
         which a Route tells (§8.1.2). A request that has Route fields already goes to the first of them. A flow as `hop`
         is how one reaches who is connected, or registered through a NAT. `request` is complete but for Via, User-Agent
-        and an INVITE's Contact; `prepare` may set what else depends on the flow.
+        and an INVITE's Contact; `prepare` may set what else depends on the flow. Challenges are answered with
+        `credentials`; with a DigestClient later requests need none, as long as its nonce is good.
         """
         if proxy is not None:
             request.headers.prepend("Route", str(NameAddr("", replace(proxy, params={**proxy.params, "lr": None}))))
@@ -164,7 +162,8 @@ class Core:
             hops: Hops = ListedHops([hop] if self.flows.is_open(hop) else [])
         else:
             hops = self.resolver.hops(_follow_route(request) or hop, transport)
-        sending = ClientRequest(self, request, user, hops, authorizer=credentials, prepare=prepare)
+        digest = DigestClient(credentials) if isinstance(credentials, Credentials) else credentials
+        sending = ClientRequest(self, request, user, hops, digest=digest, prepare=prepare)
         sending.begin(now)
         return sending
 
@@ -277,6 +276,10 @@ class Core:
         if response.status >= 180:
             response.headers.set("Server", self.identity.product)
 
+    def draw(self) -> float:
+        """A number in [0, 1) that nobody can guess."""
+        return int.from_bytes(blake2s(self.new_token().encode(), digest_size=6).digest(), "big") / 2**48
+
     def stateless_tag(self, *parts: str) -> str:
         """A To tag for a response without a transaction: the same for each repetition of the request (§8.2.7)."""
         return blake2s(
@@ -307,7 +310,7 @@ class Core:
     def address_request(self, request: Request, flow: Flow) -> None:
         """Via with a new branch, and Contact, which depend on the flow. A CANCEL keeps the Via of its INVITE (§9.1)."""
         headers = request.headers
-        if request.method in ("INVITE", "REFER"):
+        if request.method in ("INVITE", "UPDATE", "REFER"):
             headers.set("Contact", self.contact(flow))
         headers.set("User-Agent", self.identity.product)
         if request.method == "CANCEL":

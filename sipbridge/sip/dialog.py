@@ -10,6 +10,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple
 
+from sipbridge.sip.exchange import Exchange
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.message import Headers, Request, Response
 from sipbridge.sip.nat import was_translated
@@ -56,6 +57,9 @@ class Dialog:
         self.local_sequence = local_sequence
         self.remote_sequence = remote_sequence
         self.confirmed = confirmed
+        self.allows_update = False
+        """The peer takes UPDATE (RFC 3311 §4), as far as it told."""
+        self.exchange = Exchange()
         self.translated = False
         """The peer's last word on where it is came through a NAT, which the remote target does not know of."""
 
@@ -75,6 +79,7 @@ class Dialog:
             local_sequence=0,
             remote_sequence=request.cseq.number,
         )
+        dialog.learn(request)
         dialog.translated = was_translated(request)
         return dialog
 
@@ -85,7 +90,7 @@ class Dialog:
         A response without a Contact that can be called leaves the remote target at the Request-URI (some peers omit it
         in 1xx; none may in 2xx, but an ACK sent there has a better chance than none).
         """
-        return cls(
+        dialog = cls(
             DialogId(request.call_id, request.from_.tag or "", response.to.tag or ""),
             local_party=request.headers.get("From") or "",
             remote_party=response.headers.get("To") or "",
@@ -94,17 +99,26 @@ class Dialog:
             local_sequence=request.cseq.number,
             remote_sequence=None,
         )
+        dialog.learn(response)
+        return dialog
 
     def confirm(self, response: Response) -> None:
         """A 2xx confirms an early dialog; for old proxies the route set is computed again from it (§13.2.2.4)."""
         self.confirmed = True
         self.route_set = tuple(str(route) for route in reversed(response.record_routes))
         self.refresh_target(response)
+        self.learn(response)
 
     def refresh_target(self, message: Request | Response) -> None:
         """Target refresh (§12.2): a re-INVITE that was accepted, or its 2xx, names where the peer is now."""
         self.remote_target = _contact_uri(message) or self.remote_target
         self.translated = isinstance(message, Request) and was_translated(message)
+
+    def learn(self, message: Request | Response) -> None:
+        """Take note of what the peer says that it can do; silence leaves it as it was."""
+        fields = message.headers.get_all("Allow")
+        if fields:
+            self.allows_update = any(method.strip() == "UPDATE" for field in fields for method in field.split(","))
 
     def receive_sequence(self, request: Request) -> Order:
         """Take note of a request's CSeq. Gaps are legal (the requests between were answered by somebody else)."""

@@ -33,9 +33,13 @@ class EndCause(Enum):
     DECLINED = "declined"
     """Refused by us."""
     ACK_TIMEOUT = "ack_timeout"
-    """Our 200 was never acknowledged (§13.3.1.4)."""
+    """Our 200 was never acknowledged (§13.3.1.4), or our reliable 1xx (RFC 3262 §3)."""
     TIMEOUT = "timeout"
     """The peer did not answer."""
+    LOST = "lost"
+    """A request inside the call was answered 481, or not at all (408): the peer has forgotten it (RFC 5057)."""
+    SESSION_EXPIRED = "session_expired"
+    """Nobody refreshed the session (RFC 4028 §10)."""
     FLOW_FAILED = "flow_failed"
     """The peer could not be reached: no address, no connection."""
 
@@ -55,11 +59,13 @@ class InviteReceived:
 
 @dataclass(frozen=True, slots=True)
 class ReinviteReceived:
-    """The peer wants to change the session: `accept_reinvite` or `reject_reinvite`."""
+    """The peer wants to change the session: `accept_reinvite` or `reject_reinvite`. It asks by re-INVITE or, before
+    the call is answered, too, by UPDATE or by PRACK."""
 
     call: Invite
     request: Request
     offer: bytes | None
+    """None: our answer is to make the offer (re-INVITE only)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +78,43 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionAnswered:
+    """The peer agreed to a change of ours (`reinvite`, `update`), or answered the offer of a 183 of ours in its PRACK.
+
+    It also comes unasked, where the answer to a refresh of the session differs from what was agreed on before.
+    """
+
+    call: Invite
+    answer: bytes
+    """Its session description; what it answers is `call.dialog.exchange.local`. Empty where it gave none."""
+    needs_answer: bool = False
+    """We asked for an offer, and this is it: `acknowledge` answers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRefused:
+    """A change of ours came to nothing, and the session is as it was.
+
+    491: the session changed while the change had to wait, and its offer no longer fits; make another.
+    """
+
+    call: Invite
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """A provisional response other than 100."""
+    """A provisional response other than 100. Told once, however often it came, if it is a reliable one (RFC 3262).
+
+    An INVITE may ring at several places: `response.to.tag` tells them apart. 199 says that one of them has given up.
+    """
 
     call: OutgoingInvite
     response: Response
+    answer: bytes = b""
+    """The session description in it, where it belongs to the session: early media."""
+    needs_answer: bool = False
+    """Our INVITE had no offer, and this is one, in a reliable response: `acknowledge` answers it in the PRACK."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +124,10 @@ class Answered:
     call: OutgoingInvite
     response: Response
     answer: bytes
+    """What the peer said last of its session: in the 200 or, where that says nothing, or nothing that counts any more,
+    before it."""
+    needs_answer: bool = False
+    """Our INVITE had no offer, and this is the peer's: `acknowledge` answers it, and only then is the ACK sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +210,8 @@ SipEvent: TypeAlias = (
     InviteReceived
     | ReinviteReceived
     | Acknowledged
+    | SessionAnswered
+    | SessionRefused
     | Progress
     | Answered
     | ReferAccepted

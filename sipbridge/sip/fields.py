@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Self, TypeVar, cast
 
 from sipbridge.errors import LocalProtocolError, SipParseError
-from sipbridge.sip.headers import is_token, split_list
+from sipbridge.sip.faults import Fault
+from sipbridge.sip.headers import MAX_VALUES, is_token, split_list
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ def parse_fields(text: str) -> list[tuple[str, str]]:
         name = _SPELLING.get(spelled)
         if name is None or not colon:
             if not colon or not is_token(spelled := spelled.rstrip(" \t")):
-                raise SipParseError(f"not a header field: {ascii(line[:60])}")
+                raise SipParseError(f"not a header field: {ascii(line[:60])}", fault=Fault.FIELD)
             name = canonical_name(spelled)
         fields.append((name, value.strip(" \t")))
     return fields
@@ -90,8 +91,11 @@ class Headers:
         return list(self._lookup().get(_key(name), ()))
 
     def get_list(self, name: str) -> list[str]:
-        """The elements of all comma-separated fields of that name (§7.3.1)."""
-        return [element for value in self._lookup().get(_key(name), ()) for element in split_list(value)]
+        """The elements of all comma-separated fields of that name (§7.3.1). Raises SipParseError."""
+        elements = [element for value in self._lookup().get(_key(name), ()) for element in split_list(value)]
+        if len(elements) > MAX_VALUES:
+            raise SipParseError(f"{len(elements)} values of {name}", fault=Fault.TOO_MANY_VALUES)
+        return elements
 
     def add(self, name: str, value: str) -> None:
         """Append a field."""

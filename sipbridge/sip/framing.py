@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from sipbridge.errors import StreamFramingError
+from sipbridge.sip.faults import StreamFault
 
 _FIRST_OCTET = re.compile(rb"[A-Za-z0-9\-.!%*_+`'~]")
 _START_LINE = re.compile(rb"SIP/|[^\r\n]* SIP/[0-9]", re.IGNORECASE)
@@ -137,29 +138,31 @@ class StreamFramer:
         if not buffer or buffer == b"\r":
             return False
         if _FIRST_OCTET.match(buffer) is None:
-            raise StreamFramingError("not SIP")
+            raise StreamFramingError("not SIP", fault=StreamFault.NOT_SIP)
         end = buffer.find(b"\r\n\r\n", max(0, self._searched - 3))
         if end < 0 and len(buffer) < self._max_headers + 4:
             self._searched = len(buffer)
             return False
         if not 0 <= end <= self._max_headers:
-            raise StreamFramingError(f"more than {self._max_headers} octets of header fields")
+            raise StreamFramingError(
+                f"more than {self._max_headers} octets of header fields", fault=StreamFault.HEADER_TOO_LONG
+            )
         self._frame_length = end + 4 + self._body_length(bytes(buffer[:end]))
         return True
 
     def _body_length(self, head: bytes) -> int:
         lines = head.count(b"\r\n")
         if head.count(b"\n") != lines or head.count(b"\r") != lines:
-            raise StreamFramingError("bare CR or LF in a header")
+            raise StreamFramingError("bare CR or LF in a header", fault=StreamFault.BARE_LINE_BREAK)
         if _START_LINE.match(head) is None:
-            raise StreamFramingError("not SIP")
+            raise StreamFramingError("not SIP", fault=StreamFault.NOT_SIP)
         values = _CONTENT_LENGTH.findall(head)
         if not values:
             return 0  # §20.14 requires it on streams; those who leave it out have no body
         match = _LENGTH.fullmatch(values[0])
         if len(values) > 1 or match is None:
-            raise StreamFramingError("malformed or repeated Content-Length")
+            raise StreamFramingError("malformed or repeated Content-Length", fault=StreamFault.CONTENT_LENGTH)
         length = int(match[1])
         if length > self._max_body:
-            raise StreamFramingError(f"more than {self._max_body} octets of body")
+            raise StreamFramingError(f"more than {self._max_body} octets of body", fault=StreamFault.BODY_TOO_LONG)
         return length

@@ -18,9 +18,13 @@ from typing import NoReturn
 from urllib.parse import unquote
 
 from sipbridge.errors import SipParseError
+from sipbridge.sip.faults import Fault
 
 Params = Mapping[str, str | None]
 """By lower-case name, in order; the value as it was written (a quoted string with its quotes), None for a flag."""
+
+MAX_VALUES = 256
+"""Of one header: parsing an address takes microseconds, and a datagram has room for thousands of them."""
 
 TOKEN = r"[A-Za-z0-9\-.!%*_+`'~]"
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_\-]{0,62}+"  # underscores are no host names, and common
@@ -76,7 +80,9 @@ def is_token(text: str) -> bool:
 
 
 def split_list(text: str) -> list[str]:
-    """The elements of a comma-separated header value (§7.3.1), stripped; empty elements are left out."""
+    """The elements of a comma-separated header value (§7.3.1), stripped; empty elements are left out.
+
+    Raises SipParseError, also for more than MAX_VALUES of them."""
     if '"' not in text and "<" not in text:
         elements = text.split(",")
     else:
@@ -84,10 +90,13 @@ def split_list(text: str) -> list[str]:
         while more:
             match = _list_element.match(text, position)
             if match is None:
-                _fail("unbalanced quote or bracket", text)
+                _fail(Fault.LIST, "unbalanced quote or bracket", text)
             elements.append(match[1])
             position, more = match.end(), match[2] == ","
-    return [stripped for element in elements if (stripped := element.strip(" \t"))]
+    found = [stripped for element in elements if (stripped := element.strip(" \t"))]
+    if len(found) > MAX_VALUES:
+        _fail(Fault.TOO_MANY_VALUES, f"{len(found)} values", text)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,7 @@ class Uri:
             return cls(scheme="tel", user=match[1], params=_parse_uri_params(match[2]))
         match = _any_uri.fullmatch(text)
         if match is None or match[1].lower() in ("sip", "sips", "tel"):
-            _fail("malformed URI", text)
+            _fail(Fault.URI, "malformed URI", text)
         return cls(scheme=match[1].lower(), user=match[2])
 
     @property
@@ -188,7 +197,7 @@ class NameAddr:
             return cls(display, Uri.parse(uri), _parse_params(params))
         match = _addr_spec.fullmatch(text)
         if match is None:
-            _fail("malformed address", text)
+            _fail(Fault.ADDRESS, "malformed address", text)
         # §20.10: without angle brackets, all parameters are the header's; "," and "?" cannot occur.
         return cls("", Uri.parse(match[1]), _parse_params(match[2]))
 
@@ -241,7 +250,7 @@ class Via:
     def parse(cls, text: str) -> Via:
         match = _via.fullmatch(text)
         if match is None:
-            _fail("malformed Via", text)
+            _fail(Fault.VIA, "malformed Via", text)
         transport, host, port, params = match.groups()
         via = cls(transport.upper(), _parse_host(host), _parse_port(port), _parse_params(params))
         if via.params.get("rport"):
@@ -283,29 +292,29 @@ class CSeq:
     def parse(cls, text: str) -> CSeq:
         match = _cseq.fullmatch(text)
         if match is None or (number := int(match[1])) >= 2**31:
-            _fail("malformed CSeq", text)
+            _fail(Fault.CSEQ, "malformed CSeq", text)
         return cls(number, match[2])
 
     def __str__(self) -> str:
         return f"{self.number} {self.method}"
 
 
-def _fail(what: str, text: str) -> NoReturn:
+def _fail(fault: Fault, what: str, text: str) -> NoReturn:
     """Name what is wrong with an excerpt that is safe in a log, however long or binary the text is."""
-    raise SipParseError(f"{what}: {ascii(text[:60])}")
+    raise SipParseError(f"{what}: {ascii(text[:60])}", fault=fault)
 
 
 def _parse_host(text: str) -> str:
     if text[0] != "[":
         if len(text) > 253:
-            _fail("host name too long", text)
+            _fail(Fault.HOST, "host name too long", text)
         return text
     # RFC 5118 §4.10: the grammar of RFC 3261 has a colon too many before an embedded IPv4 address.
     address = _third_colon.sub("::", text[1:-1])
     try:
         IPv6Address(address)
     except ValueError:
-        _fail("malformed IPv6 address", text)
+        _fail(Fault.HOST, "malformed IPv6 address", text)
     return address
 
 
@@ -314,7 +323,7 @@ def _parse_port(text: str | None) -> int | None:
         return None
     # isascii: other scripts' digits are digits for Python, too.
     if not (len(text) <= 5 and text.isascii() and text.isdigit() and 0 < (port := int(text)) < 65536):
-        _fail("port out of range", text)
+        _fail(Fault.PORT, "port out of range", text)
     return port
 
 
@@ -328,7 +337,7 @@ def _parse_params(text: str) -> Params:
     if not text:
         return {}
     if _params.fullmatch(text) is None:
-        _fail("malformed parameters", text)
+        _fail(Fault.PARAMETERS, "malformed parameters", text)
     params: dict[str, str | None] = {}
     for name, equals, value in _param.findall(text):
         _add_param(params, name.lower(), value if equals else None)
@@ -349,7 +358,7 @@ def _parse_uri_params(text: str) -> Params:
 def _add_param(params: dict[str, str | None], name: str, value: str | None) -> None:
     # §7.3.1: no name twice. A plain repetition is harmless; two different tags or branches are two messages in one.
     if params.setdefault(name, value) != value:
-        _fail("parameter given twice", name)
+        _fail(Fault.REPEATED_PARAMETER, "parameter given twice", name)
 
 
 def _parse_uri_headers(text: str) -> tuple[tuple[str, str], ...]:

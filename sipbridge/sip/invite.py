@@ -1,7 +1,8 @@
 """The INVITE usage of a dialog (RFC 3261 §13-15): one call, from the INVITE to the answer to its BYE.
 
-This module holds what both roles share once there is a dialog: BYE, re-INVITE, the 2xx that is repeated until its ACK,
-REFER. `uas.py` and `uac.py` add what the callee and the caller do before.
+This module holds what both roles share once there is a dialog: BYE, the 2xx that is repeated until its ACK, REFER, and
+the parts that do the rest: `peer_offers.py` what the peer wants changed, `renegotiation.py` what we do,
+`session_timer.py` how long it may go on. `uas.py` and `uac.py` add what the callee and the caller do before.
 
 A call's commands may be given at any time: one that comes after the call has ended does nothing, since its `CallEnded`
 is on its way; one that the protocol does not allow in a living call raises `LocalProtocolError`. `CallEnded` comes as
@@ -10,14 +11,16 @@ soon as the call is over for us; the core cleans up behind it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sipbridge.errors import LocalProtocolError
+from sipbridge.sip.ack import SentAcks
 from sipbridge.sip.answer import PendingAnswer
 from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.client_request import Authorizer
 from sipbridge.sip.dialog import Dialog, Order
+from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.events import (
     Acknowledged,
     CallEnded,
@@ -25,17 +28,24 @@ from sipbridge.sip.events import (
     ReferAccepted,
     ReferFailed,
     ReferProgress,
-    ReinviteReceived,
 )
+from sipbridge.sip.exchange import Turn
 from sipbridge.sip.flow import Flow
-from sipbridge.sip.headers import NameAddr
+from sipbridge.sip.headers import CSeq, NameAddr
 from sipbridge.sip.message import Request, Response
+from sipbridge.sip.peer_offers import PeerOffers
+from sipbridge.sip.prack import SentPracks
 from sipbridge.sip.refer import ReferSubscription
-from sipbridge.sip.screening import ACCEPT, ALLOW, OPTIONS_HEADERS
+from sipbridge.sip.renegotiation import Offer, Renegotiation
+from sipbridge.sip.screening import ACCEPT, ALLOW, OPTIONS_HEADERS, SUPPORTED
+from sipbridge.sip.session_timer import Due, SessionTimer
 from sipbridge.sip.transaction import ServerTransaction
 
 if TYPE_CHECKING:
     from sipbridge.sip.core import Core
+
+Fields: TypeAlias = tuple[tuple[str, str], ...]
+"""Header fields to be added: names and values."""
 
 
 class CallState(Enum):
@@ -44,7 +54,7 @@ class CallState(Enum):
     RINGING = "ringing"
     """A provisional response other than 100 has been sent or received."""
     ANSWERED = "answered"
-    """We gave a 2xx that is not acknowledged yet (callee only)."""
+    """The 2xx is not acknowledged yet: as caller we are, because it makes an offer that is still to be answered."""
     CONFIRMED = "confirmed"
     ENDED = "ended"
     """CallEnded has been emitted."""
@@ -52,6 +62,9 @@ class CallState(Enum):
 
 class Invite:
     """One call. Created by the user agent, as `IncomingInvite` or `OutgoingInvite`."""
+
+    made_call_id: bool
+    """Whether the Call-ID is ours, which decides who waits longer after a collision (§14.1)."""
 
     def __init__(self, core: Core, request: Request, remote_party: NameAddr, flow: Flow | None) -> None:
         self.request = request
@@ -63,19 +76,33 @@ class Invite:
         """Ours as callee; as caller that of the peer who answered."""
         self.flow = flow
         """Where the peer's last request came from, or ours went."""
-        self.authorizer: Authorizer | None = None
-        """What answers the challenges that requests in this call's dialogs meet."""
+        self.digest: DigestClient | None = None
+        """What answers the challenges that requests in this call's dialogs meet; see `credentials`."""
         self._core = core
+        self.dialogs: list[Dialog] = []
+        """Those whose requests are for this call: several, while it rings at several places."""
+        self.acks = SentAcks(core)
+        self.pracks = SentPracks(core, self)
+        self.session_timer = SessionTimer(core.session_timers)
+        self._peers = PeerOffers(core, self)
+        self._ours = Renegotiation(core, self)
         self._answer: PendingAnswer | None = None
-        self._reinvite: tuple[Request, ServerTransaction] | None = None
         self._refers: list[ReferSubscription] = []
         self._bye: Request | None = None
         self._bye_reason: str | None = None
-        self._dialogs: list[Dialog] = []
         core.calls.add(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.call_id} {self.state.value}>"
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """With what challenges are answered."""
+        return None if self.digest is None else self.digest.credentials
+
+    @credentials.setter
+    def credentials(self, credentials: Credentials | None) -> None:
+        self.digest = None if credentials is None else DigestClient(credentials)
 
     @property
     def local_tag(self) -> str | None:
@@ -88,19 +115,44 @@ class Invite:
         raise NotImplementedError
 
     def accept_reinvite(self, sdp: bytes, now: float) -> None:
-        """200 to the pending re-INVITE. Nothing happens where none is pending: it may have been cancelled meanwhile."""
-        pending, self._reinvite = self._reinvite, None
-        if pending is None or self.state is CallState.ENDED or self.dialog is None:
-            return
-        request, transaction = pending
-        self.dialog.refresh_target(request)
-        self._send_answer(transaction, sdp, now)
+        """200 to what the peer asked for with `ReinviteReceived`. Nothing happens where nothing is pending: it may have
+        been cancelled meanwhile."""
+        if self.state is not CallState.ENDED:
+            self._peers.accept(sdp, now)
+            self._settled(now)
 
     def reject_reinvite(self, status: int, now: float, *, reason: str | None = None) -> None:
-        """Refuse the pending re-INVITE: the session stays as it was."""
-        pending, self._reinvite = self._reinvite, None
-        if pending is not None:
-            self._respond(pending[1], status, now, reason=reason)
+        """Refuse what the peer asked for: the session stays as it was."""
+        self._peers.reject(status, now, reason=reason)
+        self._settled(now)
+
+    def reinvite(self, offer: Offer, now: float) -> None:
+        """Change the session by re-INVITE (§14.1): hold, resume, another address or codec. `SessionAnswered`,
+        `SessionRefused` or the end of the call follows. An empty offer asks the peer for one.
+
+        It is sent when nothing stands against it any more, and again where it crossed the peer's (491). The offer may
+        be a function, which is then asked each time; one that is just bytes is given up (`SessionRefused(491)`) where
+        the peer changed the session meanwhile. One change at a time, else LocalProtocolError."""
+        if self.state is CallState.ENDED:
+            return
+        if self.dialog is None or self.state not in (CallState.ANSWERED, CallState.CONFIRMED):
+            raise LocalProtocolError(f"re-INVITE in a call that is {self.state.value}")
+        self._ours.begin("INVITE", offer, self.dialog, now)
+
+    def update(self, offer: Offer, now: float, *, tag: str | None = None) -> None:
+        """The same by UPDATE (RFC 3311), which the peer has to allow: also before the call is answered, once offer and
+        answer have been exchanged reliably. `tag` is the peer's, to name one of several early dialogs."""
+        if self.state is CallState.ENDED:
+            return
+        dialog = self.dialog or next((found for found in self.dialogs if tag in (None, found.id.remote_tag)), None)
+        if dialog is None or not dialog.allows_update:
+            raise LocalProtocolError("UPDATE to a peer that does not take it")
+        self._ours.begin("UPDATE", offer, dialog, now)
+
+    def acknowledge(self, sdp: bytes, now: float) -> None:
+        """Answer the offer that came with `needs_answer`."""
+        if self.state is not CallState.ENDED and not self._ours.acknowledge(sdp, now):
+            raise LocalProtocolError("there is no offer to acknowledge")
 
     def refer(self, target: str, now: float, *, referred_by: str | None = None) -> None:
         """Ask the peer to call `target`, a URI, instead of us (RFC 3515). `ReferAccepted` or `ReferFailed` answers,
@@ -123,68 +175,73 @@ class Invite:
     ) -> None:
         """Any request of one of our dialogs but ACK and CANCEL, screened and not seen before."""
         if dialog.receive_sequence(request) is Order.OLD:
-            self._respond(transaction, 500, now, reason="Server Internal Error: CSeq out of order")
+            self._core.counters["cseq_out_of_order"] += 1
+            self.respond(transaction, 500, now, reason="Server Internal Error: CSeq out of order")
             return
         self.flow = flow
+        dialog.learn(request)
         if request.method == "BYE":
             self._receive_bye(request, transaction, now)
         elif self.state is CallState.ENDED and request.method != "NOTIFY":
-            self._respond(transaction, 481, now)
-        elif request.method == "INVITE":
-            self._receive_reinvite(request, transaction, now)
+            self.respond(transaction, 481, now)
+        elif request.method in ("INVITE", "UPDATE"):
+            self._peers.receive(request, transaction, dialog, now)
+        elif request.method == "PRACK":
+            self._receive_prack(request, transaction, dialog, now)
         elif request.method == "NOTIFY":
             self._receive_notify(request, transaction, now)
         elif request.method == "REFER":
             # Placing calls at a stranger's word is toll fraud's front door: not before there are rules for it.
-            self._respond(transaction, 403, now)
+            self.respond(transaction, 403, now)
         else:
-            self._respond(transaction, 200, now, headers=OPTIONS_HEADERS if request.method == "OPTIONS" else ())
+            self.respond(transaction, 200, now, headers=OPTIONS_HEADERS if request.method == "OPTIONS" else ())
 
     def receive_ack(self, ack: Request, now: float) -> None:
         """The ACK of a 2xx of ours; repeated and stray ones change nothing."""
-        if self._answer is None or ack.cseq.number != self._answer.sequence:
+        answer = self._answer
+        if answer is None or ack.cseq.number != answer.sequence:
             return
         self._drop_answer()
         if self.state is CallState.ENDED:
             self._send_bye(now)  # hung up while the ACK was on its way (§15)
             return
         self.state = CallState.CONFIRMED
-        self._core.emit(Acknowledged(self, session_description(ack) or b""))
+        body = session_description(ack) or b""
+        if self.dialog is not None and answer.makes_offer:
+            if body:
+                self.dialog.exchange.receive_answer(body)
+            else:
+                self.dialog.exchange.withdraw()  # its answer should have been there
+        self._core.emit(Acknowledged(self, body))
+        self._settled(now)
 
     def receive_cancel(self, cancel: Request, now: float) -> None:
         """The peer takes an INVITE back; the CANCEL itself has been answered. Without a re-INVITE the call goes on."""
-        if self._reinvite is not None and self._reinvite[0].cseq.number == cancel.cseq.number:
+        pending = self._peers.pending
+        if pending is not None and pending.request.method == "INVITE" and pending.request.cseq == _invite_of(cancel):
             self.reject_reinvite(487, now)
 
     def _receive_bye(self, request: Request, transaction: ServerTransaction, now: float) -> None:
-        self._respond(transaction, 200, now)
+        self.respond(transaction, 200, now)
         self._drop_answer()
         self._end(EndCause.REMOTE_BYE, None, "hung up by the peer", now, header=reason_header_of(request))
         if self._bye is None:
             self._forget()
 
-    def _receive_reinvite(self, request: Request, transaction: ServerTransaction, now: float) -> None:
-        if self._reinvite is not None:
-            # §14.2: a second one before the first is answered. The time is to be random, and differs by the request.
-            seconds = int(self._core.stateless_tag(str(request.via), request.call_id), 16) % 11
-            self._respond(transaction, 500, now, headers=(("Retry-After", str(seconds)),))
-        elif self.state is not CallState.CONFIRMED or self._answer is not None or self._invite_outstanding():
-            # Glare (§14.2), or a re-INVITE that overtook the ACK before it (RFC 5407 §3.1.4).
-            self._respond(transaction, 491, now)
-        else:
-            self._reinvite = (request, transaction)
-            self._core.emit(ReinviteReceived(self, request, session_description(request)))
+    def _receive_prack(self, request: Request, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
+        """Of no provisional response that we know (RFC 3262 §3)."""
+        self.respond(transaction, 481, now)
 
     def _invite_outstanding(self) -> bool:
-        """An INVITE of our own in this dialog waits for its final response."""
+        """The INVITE that began the call, if it is ours, waits for its final response."""
         return False
 
     def _receive_notify(self, request: Request, transaction: ServerTransaction, now: float) -> None:
         subscription = next((refer for refer in self._refers if refer.matches(request)), None)
         if subscription is None:
-            self._respond(transaction, 481, now)
+            self.respond(transaction, 481, now)
             return
-        self._respond(transaction, 200, now)
+        self.respond(transaction, 200, now)
         notification = subscription.receive(request)
         if subscription.terminated:
             self._refers.remove(subscription)
@@ -194,15 +251,27 @@ class Invite:
     # input: responses to requests inside the dialog
 
     def receive_response(self, request: Request, response: Response, now: float) -> None:
-        if response.status < 200:
+        if request.method == "INVITE" and 200 <= response.status < 300 and self.acks.repeat(response, now):
             return
-        if request.method == "REFER":
+        if self._ours.receive_response(request, response, now) or response.status < 200:
+            self._core.schedule.update(self)
+            return
+        if request.method == "PRACK":
+            self.pracks.answered(request)
+            self._settled(now)
+        elif request.method == "REFER":
             self._refer_answered(request, response.status)
         elif request is self._bye:
             self._forget()
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
-        if request.method == "REFER":
+        if self._ours.request_failed(request, status, now):
+            self._core.schedule.update(self)
+            return
+        if request.method == "PRACK":
+            self.pracks.answered(request)
+            self._settled(now)
+        elif request.method == "REFER":
             self._refer_answered(request, status)
         elif request is self._bye:
             self._forget()
@@ -217,9 +286,23 @@ class Invite:
     # time
 
     def get_timer(self) -> float | None:
-        return None if self._answer is None else self._answer.get_timer()
+        return min((deadline for deadline in self._deadlines() if deadline is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
+        self._ours.handle_timer(now)
+        self._watch_answer(now)
+        match self.session_timer.due(now):
+            case Due.REFRESH:
+                self._ours.refresh(now)
+            case Due.EXPIRED:
+                self._hang_up_lost(EndCause.SESSION_EXPIRED, None, "nobody refreshed the session", now)
+        self._core.schedule.update(self)
+
+    def _deadlines(self) -> Iterable[float | None]:
+        answer = None if self._answer is None else self._answer.get_timer()
+        return answer, self._ours.get_timer(), self.session_timer.get_timer()
+
+    def _watch_answer(self, now: float) -> None:
         answer = self._answer
         if answer is None:
             return
@@ -229,39 +312,85 @@ class Invite:
             self._send_bye(now)
         elif (response := answer.due(now)) is not None:
             self._core.respond(answer.transaction, response, now)
-        self._core.schedule.update(self)
+
+    # for the parts
+
+    @property
+    def is_over(self) -> bool:
+        return self.state is CallState.ENDED
+
+    @property
+    def is_settled(self) -> bool:
+        """No INVITE of either side, or its ACK, is under way: a re-INVITE may begin."""
+        return (
+            self.state is CallState.CONFIRMED
+            and self._answer is None
+            and not self._invite_outstanding()
+            and not self._ours.is_reinviting
+        )
+
+    @property
+    def is_reinviting(self) -> bool:
+        return self._ours.is_reinviting
+
+    @property
+    def has_pending_offer(self) -> bool:
+        """The owner of the call has not yet said what to answer to the peer."""
+        return self._peers.pending is not None
+
+    def agree(self, transaction: ServerTransaction, dialog: Dialog, sdp: bytes, now: float) -> None:
+        """200 to a re-INVITE, UPDATE or PRACK of the peer's."""
+        if transaction.request.method == "INVITE":
+            self._send_answer(transaction, sdp, now)
+        else:
+            self._core.respond(transaction, self._success(transaction, dialog, sdp, now), now)
+
+    def lose(self, status: int, now: float) -> None:
+        """A request inside the call was answered 481, or not at all (408): it is over (§12.2.1.2, RFC 5057)."""
+        self._hang_up_lost(EndCause.LOST, status, "the peer does not know the call any more", now)
 
     # for both roles
 
-    def _respond(
+    def respond(
         self,
         transaction: ServerTransaction,
         status: int,
         now: float,
         *,
         reason: str | None = None,
-        headers: tuple[tuple[str, str], ...] = (),
+        headers: Fields = (),
     ) -> None:
         response = transaction.request.response(status, reason, to_tag=self.local_tag)
         for name, value in headers:
             response.headers.add(name, value)
         self._core.respond(transaction, response, now)
 
-    def _send_answer(
-        self, transaction: ServerTransaction, sdp: bytes, now: float, headers: tuple[tuple[str, str], ...] = ()
-    ) -> None:
-        """200 with a session description, repeated until it is acknowledged (§13.3.1.4)."""
+    def _success(
+        self, transaction: ServerTransaction, dialog: Dialog, sdp: bytes, now: float, headers: Fields = ()
+    ) -> Response:
+        """200 with all that belongs into it. What it says of the session timer holds from now on."""
         assert self.flow is not None
-        response = transaction.request.response(200, to_tag=self.local_tag)
+        request = transaction.request
+        response = request.response(200, to_tag=dialog.id.local_tag)
         response.headers.add("Contact", self._core.contact(self.flow))
-        response.headers.add("Allow", ALLOW)
-        response.headers.add("Accept", ACCEPT)
-        for name, value in headers:
+        for name, value in (("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", SUPPORTED), *headers):
             response.headers.add(name, value)
+        if request.method != "PRACK" and dialog.confirmed:
+            for name, value in self.session_timer.accept(request, now):
+                response.headers.add(name, value)
+            self._ours.refreshed()
+            self._core.schedule.update(self)
         if sdp:
             response.headers.add("Content-Type", SDP)
             response.body = sdp
-        self._answer = PendingAnswer(transaction, response, now, self._core.timers)
+        return response
+
+    def _send_answer(self, transaction: ServerTransaction, sdp: bytes, now: float, headers: Fields = ()) -> None:
+        """200 to an INVITE, repeated until it is acknowledged (§13.3.1.4)."""
+        assert self.dialog is not None
+        response = self._success(transaction, self.dialog, sdp, now, headers)
+        makes_offer = self.dialog.exchange.turn is Turn.THEIRS
+        self._answer = PendingAnswer(transaction, response, now, self._core.timers, makes_offer=makes_offer)
         self._core.respond(transaction, response, now)
         self._core.unacknowledged[self._answer.key] = self
         self._core.schedule.update(self)
@@ -272,13 +401,27 @@ class Invite:
             self._answer = None
             self._core.schedule.update(self)
 
+    def _settled(self, now: float) -> None:
+        """Something has been agreed on, or given up: what waited for that may go on."""
+        self._ours.pump(now)
+        self._core.schedule.update(self)
+
     def _end(self, cause: EndCause, status: int | None, reason: str, now: float, *, header: str | None = None) -> None:
         """The call is over for us: say so, once. A re-INVITE that still waits is refused (§15.1.2)."""
         if self.state is CallState.ENDED:
             return
         self.state = CallState.ENDED
-        self.reject_reinvite(487, now)
+        self._peers.reject(487, now)
+        self._ours.stop(now)
+        self.session_timer.stop()
+        self._core.schedule.update(self)
         self._core.emit(CallEnded(self, cause, status, reason, header))
+
+    def _hang_up_lost(self, cause: EndCause, status: int | None, reason: str, now: float) -> None:
+        self._bye_reason = f'SIP;cause={status or 408};text="{reason}"'
+        self._end(cause, status, reason, now)
+        self._drop_answer()
+        self._send_bye(now)
 
     def _send_bye(self, now: float) -> None:
         if self.dialog is None or self._bye is not None:
@@ -290,16 +433,16 @@ class Invite:
 
     def _adopt(self, dialog: Dialog) -> None:
         """Requests in this dialog are for this call."""
-        self._dialogs.append(dialog)
+        self.dialogs.append(dialog)
         self._core.add_dialog(dialog, self)
 
     def _forget(self) -> None:
         """Nothing is left to do: leave the tables."""
         self._drop_answer()
         self._stop_waiting()
-        for dialog in self._dialogs:
+        for dialog in self.dialogs:
             self._core.remove_dialog(dialog)
-        self._dialogs.clear()
+        self.dialogs.clear()
         self._core.calls.discard(self)
 
     def _stop_waiting(self) -> None:
@@ -309,3 +452,8 @@ class Invite:
 def reason_header_of(message: Request | Response) -> str | None:
     """The Reason header fields (RFC 3326), which may be several."""
     return ", ".join(message.headers.get_all("Reason")) or None
+
+
+def _invite_of(cancel: Request) -> CSeq:
+    """The CSeq of the INVITE that a CANCEL means (§9.1)."""
+    return CSeq(cancel.cseq.number, "INVITE")

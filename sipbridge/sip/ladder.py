@@ -121,18 +121,7 @@ class Ladder:
 
     def transcript(self) -> list[str]:
         """The messages themselves, in order."""
-        if not self.steps:
-            return []
-        began = self.steps[0].at
-        lines = []
-        for step in self.steps:
-            arrow = "-->" if step.sent else "<--"
-            where = f"{step.flow.transport} {arrow} {_name(step.flow)}"
-            lines.append(f"{step.at - began:9.3f} s  {where}{'  (repeated)' if step.repeated else ''}")
-            if not step.repeated:
-                lines.extend(f"    {_printable(line)}" for line in step.text.splitlines())
-            lines.append("")
-        return lines
+        return transcribe(self.steps)
 
 
 class Ladders:
@@ -184,9 +173,9 @@ class Ladders:
             self._forget_oldest()
 
     def opened(self, call_id: str) -> None:
-        """A call is served: its ladder stays as long as it is up."""
-        ladder = self._by_call_id.get(call_id)
-        if ladder is not None and not ladder.open:
+        """A call is served, or about to be made: its ladder stays as long as it is up."""
+        ladder = self._by_call_id.get(call_id) or self._begin(call_id)
+        if not ladder.open:
             ladder.open = True
             del self._closed[ladder]
             self._closed_size -= ladder.size
@@ -194,8 +183,10 @@ class Ladders:
     def joined(self, call_id: str, leg_call_id: str) -> None:
         """`leg_call_id` is a further leg of the conversation of `call_id`: one ladder from now on."""
         ladder, leg = self._by_call_id.get(call_id), self._by_call_id.get(leg_call_id)
-        if ladder is None or leg is None or ladder is leg:
+        if ladder is None or ladder is leg:
             return
+        if leg is None:
+            leg = self._begin(leg_call_id)
         if not leg.open:
             del self._closed[leg]
             self._closed_size -= leg.size
@@ -241,23 +232,38 @@ _TIME_WIDTH = 10
 _COLUMN = 30
 
 
-def draw(steps: Iterable[Step], *, left_out: int = 0) -> list[str]:
-    """Time runs down, we are the second column; the far ends stand in the order of their first message."""
+def draw(steps: Iterable[Step], *, us: str = "sipbridge", left_out: int = 0) -> list[str]:
+    """Time runs down, `us` is the second column; the far ends stand in the order of their first message."""
     steps = list(steps)
     if not steps:
         return ["(no messages)"]
     peers = list(dict.fromkeys(_name(step.flow) for step in steps))
-    columns = [peers[0], "sipbridge", *peers[1:]]
+    columns = [peers[0], us, *peers[1:]]
     place = {name: _TIME_WIDTH + _COLUMN // 2 + _COLUMN * number for number, name in enumerate(columns)}
     width = _TIME_WIDTH + _COLUMN * len(columns)
     lines = [_heads(place, width)]
     began = steps[0].at
     for step in steps:
-        here, there = place["sipbridge"], place[_name(step.flow)]
+        here, there = place[us], place[_name(step.flow)]
         lines.append(_arrow(place, width, here if step.sent else there, there if step.sent else here, step, began))
     if left_out:
         lines.append(f"({left_out} more messages were not kept)")
     return [line.rstrip() for line in lines]
+
+
+def transcribe(steps: Iterable[Step]) -> list[str]:
+    """The messages in full."""
+    lines = []
+    began: float | None = None
+    for step in steps:
+        began = step.at if began is None else began
+        arrow = "-->" if step.sent else "<--"
+        again = "  (repeated)" if step.repeated else ""
+        lines.append(f"{step.at - began:9.3f} s  {step.flow.transport} {arrow} {_name(step.flow)}{again}")
+        if not step.repeated:
+            lines.extend(f"    {_printable(line)}" for line in step.text.splitlines())
+        lines.append("")
+    return lines
 
 
 def _heads(place: dict[str, int], width: int) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Self, TypeVar, overload
 
 from sipbridge.errors import LocalProtocolError, SipParseError
+from sipbridge.sip.faults import Fault
 from sipbridge.sip.fields import Headers, canonical_name, parse_fields
 from sipbridge.sip.headers import TOKEN, CSeq, NameAddr, Uri, Via, is_token, parse_addresses, split_list
 from sipbridge.sip.status import reason_phrase
@@ -53,9 +54,9 @@ class _Typed(Generic[T]):
 def _required(headers: Headers, name: str) -> str:
     value = headers.get(name)
     if not value:
-        raise SipParseError(f"{name} is missing")
+        raise SipParseError(f"{name} is missing", fault=Fault.MISSING_FIELD)
     if len(value) > MAX_IDENTITY:
-        raise SipParseError(f"{name} is too long")
+        raise SipParseError(f"{name} is too long", fault=Fault.FIELD_TOO_LONG)
     return value
 
 
@@ -70,13 +71,16 @@ def _parse_call_id(headers: Headers) -> str:
     value = _required(headers, "Call-ID")
     # §25.1: word ["@" word]; all that matters is that it is one visible word.
     if _call_id.fullmatch(value) is None:
-        raise SipParseError(f"malformed Call-ID: {ascii(value[:60])}")
+        raise SipParseError(f"malformed Call-ID: {ascii(value[:60])}", fault=Fault.CALL_ID)
     return value
 
 
 def _addresses(name: str) -> Callable[[Headers], tuple[NameAddr, ...]]:
     def parse(headers: Headers) -> tuple[NameAddr, ...]:
-        return tuple(address for value in headers.get_all(name) for address in parse_addresses(value))
+        values = headers.get_all(name)
+        if len(values) > 1:
+            headers.get_list(name)  # if they are too many, find out before they are parsed
+        return tuple(address for value in values for address in parse_addresses(value))
 
     return parse
 
@@ -90,7 +94,7 @@ def _parse_max_forwards(headers: Headers) -> int | None:
     if value is None:
         return None
     if _hops.fullmatch(value) is None or (hops := int(value)) > 255:
-        raise SipParseError(f"malformed Max-Forwards: {ascii(value[:60])}")
+        raise SipParseError(f"malformed Max-Forwards: {ascii(value[:60])}", fault=Fault.MAX_FORWARDS)
     return hops
 
 
@@ -101,7 +105,7 @@ def _parse_content_type(headers: Headers) -> str | None:
     kind, slash, subtype = value.partition(";")[0].partition("/")
     kind, subtype = kind.strip(" \t"), subtype.strip(" \t")
     if not slash or not is_token(kind) or not is_token(subtype):
-        raise SipParseError(f"malformed Content-Type: {ascii(value[:60])}")
+        raise SipParseError(f"malformed Content-Type: {ascii(value[:60])}", fault=Fault.CONTENT_TYPE)
     return f"{kind}/{subtype}".lower()
 
 
@@ -181,9 +185,11 @@ class Request(Message):
         return Response(status, reason_phrase(status) if reason is None else reason, Headers.trusted(fields))
 
     def length(self) -> int:
-        """About how many octets it will be: a few characters of more than one octet may be counted too low."""
+        """How many octets it will be, where all of it is ASCII; otherwise a few more."""
         fields = sum([len(name) + len(value) + 4 for name, value in self.headers])
-        return len(self.method) + len(self.uri) + 32 + fields + len(self.body)
+        if "Content-Length" not in self.headers:
+            fields += len(f"Content-Length: {len(self.body)}\r\n")
+        return len(f"{self.method} {self.uri} SIP/2.0\r\n") + fields + 2 + len(self.body)
 
     def serialize(self) -> bytes:
         """The message's octets, with the Content-Length that the body has."""
@@ -234,12 +240,16 @@ def parse_message(data: bytes) -> Request | Response:
         return _parse_response(data, head, end, start_line, fields)
     line = _REQUEST_LIKE.fullmatch(start_line)
     if line is None:
-        raise SipParseError(f"not SIP: {ascii(start_line[:60])}")
+        raise SipParseError(f"not SIP: {ascii(start_line[:60])}", fault=Fault.NOT_SIP)
     try:
         return _parse_request(data, head, end, start_line, fields, version=line[2])
     except SipParseError as error:
         raise SipParseError(
-            str(error), sip_status=error.sip_status, method=line[1], reply_headers=_reply_headers(line[1], fields)
+            str(error),
+            sip_status=error.sip_status,
+            method=line[1],
+            reply_headers=_reply_headers(line[1], fields),
+            fault=error.fault,
         ) from None
 
 
@@ -256,29 +266,29 @@ def refusal(error: SipParseError, *, to_tag: str) -> Response | None:
 
 def _parse_request(data: bytes, head: bytes, end: int, start_line: str, fields: str, *, version: str) -> Request:
     if version.upper() != "SIP/2.0":
-        raise SipParseError(f"unknown version {version[:20]}", sip_status=505)
+        raise SipParseError(f"unknown version {version[:20]}", sip_status=505, fault=Fault.VERSION)
     line = _REQUEST_LINE.fullmatch(start_line)
     if line is None:
-        raise SipParseError("malformed request line")
+        raise SipParseError("malformed request line", fault=Fault.REQUEST_LINE)
     headers = _parse_fields(head, end, fields)
     request = Request(line[1], line[2], headers, _cut_body(data, end, headers))
     _check_mandatory(request)
     if request.cseq.method != request.method:
-        raise SipParseError("the methods of request line and CSeq differ")
+        raise SipParseError("the methods of request line and CSeq differ", fault=Fault.METHODS_DIFFER)
     if request.via.branch == _MAGIC_COOKIE:
         # RFC 4475 §3.2.1: taken as an identifier, it would make one transaction of all requests of that peer.
-        raise SipParseError("a branch that identifies nothing")
+        raise SipParseError("a branch that identifies nothing", fault=Fault.BRANCH)
     uri = request.request_uri
     if uri.headers or "method" in uri.params:
         # §19.1.1: neither is allowed in a Request-URI, and both have been used to smuggle.
-        raise SipParseError("header fields in the Request-URI")
+        raise SipParseError("header fields in the Request-URI", fault=Fault.URI_HEADERS)
     return request
 
 
 def _parse_response(data: bytes, head: bytes, end: int, start_line: str, fields: str) -> Response:
     line = _STATUS_LINE.fullmatch(start_line)
     if line is None:
-        raise SipParseError(f"malformed status line: {ascii(start_line[:60])}")
+        raise SipParseError(f"malformed status line: {ascii(start_line[:60])}", fault=Fault.STATUS_LINE)
     headers = _parse_fields(head, end, fields)
     response = Response(int(line[1]), line[2] or "", headers, _cut_body(data, end, headers))
     _check_mandatory(response)
@@ -288,22 +298,22 @@ def _parse_response(data: bytes, head: bytes, end: int, start_line: str, fields:
 def _parse_fields(head: bytes, end: int, text: str) -> Headers:
     if end < 0:
         if len(head) >= MAX_HEAD:
-            raise SipParseError("too many octets of header fields", sip_status=513)
-        raise SipParseError("no empty line after the header fields")
+            raise SipParseError("too many octets of header fields", sip_status=513, fault=Fault.HEADER_TOO_LONG)
+        raise SipParseError("no empty line after the header fields", fault=Fault.NO_END)
     # A line break that only some elements take for one lets a header field pass those that don't.
     lines = head.count(b"\r\n")
     if head.count(b"\n") != lines or head.count(b"\r") != lines:
-        raise SipParseError("bare CR or LF in a header")
+        raise SipParseError("bare CR or LF in a header", fault=Fault.BARE_LINE_BREAK)
     # §25.1 allows NUL as a quoted pair only.
     if b"\x00" in head and b"\x00" in _QUOTED_PAIR.sub(b"", head):
-        raise SipParseError("NUL in a header")
+        raise SipParseError("NUL in a header", fault=Fault.NUL)
     if text[:1] in (" ", "\t"):
-        raise SipParseError("the start line is folded")
+        raise SipParseError("the start line is folded", fault=Fault.FOLDED_START_LINE)
     if "\r\n " in text or "\r\n\t" in text:
         text = _FOLD.sub(" ", text)
     fields = parse_fields(text)
     if len(fields) > MAX_FIELDS:
-        raise SipParseError("too many header fields", sip_status=513)
+        raise SipParseError("too many header fields", sip_status=513, fault=Fault.TOO_MANY_FIELDS)
     return Headers.trusted(fields)
 
 
@@ -313,10 +323,10 @@ def _cut_body(data: bytes, end: int, headers: Headers) -> bytes:
     if value is None:
         return body
     if _LENGTH.fullmatch(value) is None:
-        raise SipParseError(f"malformed Content-Length: {ascii(value[:60])}")
+        raise SipParseError(f"malformed Content-Length: {ascii(value[:60])}", fault=Fault.CONTENT_LENGTH)
     length = int(value)
     if length > len(body):
-        raise SipParseError("the body is shorter than Content-Length")
+        raise SipParseError("the body is shorter than Content-Length", fault=Fault.CUT_SHORT)
     return body[:length]
 
 
@@ -324,7 +334,8 @@ def _check_mandatory(message: Request | Response) -> None:
     """§8.1.1, §20: parse what every element needs, once; the accessors keep it. Max-Forwards may be missing (§16.6)."""
     repeated = message.headers.repeated(_SINGLE)
     if repeated:
-        raise SipParseError(f"more than one {repeated}")
+        fault = Fault.REPEATED_CONTENT_LENGTH if repeated == "Content-Length" else Fault.REPEATED_FIELD
+        raise SipParseError(f"more than one {repeated}", fault=fault)
     _ = message.via, message.from_, message.to, message.call_id, message.cseq
 
 

@@ -74,8 +74,9 @@ class ReliableProvisionals:
 
     @property
     def holds_session(self) -> bool:
-        """A response with a session description is not acknowledged yet: the 2xx has to wait (§3)."""
-        return self._outstanding is not None and session_description(self._outstanding) is not None
+        """A response with a session description is not acknowledged, or not even sent: the 2xx has to wait (§3)."""
+        responses = self._waiting if self._outstanding is None else (self._outstanding, *self._waiting)
+        return any(session_description(response) is not None for response in responses)
 
     def send(self, response: Response, now: float) -> Response | None:
         """Make `response` reliable. It is returned when it is to be sent now; else its turn comes with a PRACK."""

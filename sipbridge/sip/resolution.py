@@ -13,10 +13,10 @@ from hashlib import blake2s
 from itertools import groupby
 from typing import Protocol, TypeAlias
 
-from sipbridge.sip.client_request import HopFound, Hops, ListedHops
 from sipbridge.sip.dns_cache import DnsCache, Kind, Naptr, Records, Srv
 from sipbridge.sip.flow import Target, Transport, Unreachable, default_port, is_address, plain_address, transport_of
 from sipbridge.sip.headers import Uri
+from sipbridge.sip.hops import HopFound, Hops, ListedHops
 
 MAX_HOPS = 16
 """Places that are tried for one request."""

@@ -8,15 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sipbridge.errors import SipParseError
+from sipbridge.sip import reliable, session_timer
 from sipbridge.sip.body import is_understood, takes_session_descriptions
+from sipbridge.sip.faults import Fault
 from sipbridge.sip.message import Request
 from sipbridge.sip.transaction_layer import is_modern
 
-METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "NOTIFY", "REFER")
+METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "PRACK", "UPDATE", "INFO", "NOTIFY", "REFER")
 ALLOW = ", ".join(METHODS)
 ACCEPT = "application/sdp"
-SUPPORTED = ""
-"""No extension is supported yet; an empty header says so (§20.37)."""
+EXTENSIONS = (reliable.OPTION, session_timer.OPTION, "199")
+"""The option tags that we know (§19.2), in lower case: what we say in Supported and take in Require."""
+SUPPORTED = ", ".join(EXTENSIONS)
 
 OPTIONS_HEADERS = (("Allow", ALLOW), ("Accept", ACCEPT), ("Accept-Encoding", "identity"), ("Supported", SUPPORTED))
 
@@ -28,6 +31,8 @@ class Refusal:
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     reason: str | None = None
+    fault: str | None = None
+    """Of a 400: what was wrong, one of `faults.py`."""
 
 
 def screen(request: Request) -> Refusal | None:
@@ -36,7 +41,8 @@ def screen(request: Request) -> Refusal | None:
         return _screen(request)
     except SipParseError as error:
         # One of the optional header fields that we go by is malformed.
-        return Refusal(error.sip_status, reason=f"Bad Request: {error}"[:120].encode("ascii", "replace").decode())
+        reason = f"Bad Request: {error}"[:120].encode("ascii", "replace").decode()
+        return Refusal(error.sip_status, reason=reason, fault=error.fault)
 
 
 def _screen(request: Request) -> Refusal | None:
@@ -47,17 +53,22 @@ def _screen(request: Request) -> Refusal | None:
     scheme, colon, _ = request.uri.partition(":")
     if not colon or scheme.lower() not in _SCHEMES:
         return Refusal(416)
-    _ = request.request_uri
-    if method != "CANCEL" and request.require:  # §8.2.2.3: to be ignored in CANCEL
-        return Refusal(420, (("Unsupported", ", ".join(request.require)),))
+    _ = request.request_uri, request.max_forwards
+    if method != "CANCEL":  # §8.2.2.3: to be ignored in CANCEL
+        unknown = [tag for tag in request.require if tag.lower() not in EXTENSIONS]
+        if unknown:
+            return Refusal(420, (("Unsupported", ", ".join(unknown)),))
+    if method in ("INVITE", "UPDATE", "PRACK"):
+        _ = request.supported, request.contact
+        session_timer.check(request)
+        if not is_understood(request):
+            return Refusal(415, (("Accept", ACCEPT), ("Accept-Encoding", "identity")))
     if method == "INVITE":
         # §8.1.1.8: exactly one Contact, with a URI that requests can be sent to. RFC 2543 could do without.
         targets = request.contacts or (() if is_modern(request.via) else (request.from_,))
         if len(targets) != 1 or targets[0].uri.scheme not in ("sip", "sips"):
-            return Refusal(400, reason="Bad Request: INVITE needs one Contact with a SIP URI")
+            return Refusal(400, reason="Bad Request: INVITE needs one Contact with a SIP URI", fault=Fault.CONTACT)
         _ = request.record_routes
-        if not is_understood(request):
-            return Refusal(415, (("Accept", ACCEPT), ("Accept-Encoding", "identity")))
         if not takes_session_descriptions(request):
             return Refusal(406)
     return None

@@ -213,6 +213,8 @@ class SipTransport:
 
     def _send(self, flow: Flow, data: bytes) -> None:
         if flow.transport == "udp":
+            if not data.startswith(b"SIP/2.0 "):
+                self._admission.spoken_to(flow.remote[0], self._clock())
             udp = self._udp.get(flow.local)
             if udp is not None:
                 udp.send(flow.remote, data)

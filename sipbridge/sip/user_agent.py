@@ -13,24 +13,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Sized
-from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.authentication import Authentication, Policy
 from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.client_request import Authorizer
+from sipbridge.sip.client_request import ClientRequest
 from sipbridge.sip.core import NOBODY, Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
+from sipbridge.sip.digest import Credentials
 from sipbridge.sip.digest_server import DigestServer, Ha1
 from sipbridge.sip.dns_cache import Kind, Record
 from sipbridge.sip.events import BindingsChanged, CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
-from sipbridge.sip.headers import NameAddr, Uri, Via
-from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
+from sipbridge.sip.headers import NameAddr, Uri
+from sipbridge.sip.message import Headers, Request, Response, parse_message
+from sipbridge.sip.ping import Ping, PingResult
 from sipbridge.sip.registrar import Registrar, RegistrarSettings
-from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, Refusal, screen
+from sipbridge.sip.replies import Replies, stamp
+from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED, Refusal, screen
+from sipbridge.sip.session_timer import SessionTimers, is_too_brief
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
@@ -45,13 +48,19 @@ class UserAgent:
     """
 
     def __init__(
-        self, *, new_token: Callable[[], str], identity: Identity | None = None, timers: Timers | None = None
+        self,
+        *,
+        new_token: Callable[[], str],
+        identity: Identity | None = None,
+        timers: Timers | None = None,
+        session_timers: SessionTimers | None = None,
     ) -> None:
-        self._core = Core(new_token, identity or Identity(), timers or Timers())
+        self._core = Core(new_token, identity or Identity(), timers or Timers(), session_timers or SessionTimers())
         self.unavailable: int | None = None
         """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
         self.trace: Trace | None = None
         """Is shown every message, whether it was sent, and by which flow (`ladder.py`)."""
+        self._replies = Replies(self._core)
         self._authentication: Authentication | None = None
         self.registrar: Registrar | None = None
         """Who is registered here; None: nobody can."""
@@ -69,16 +78,17 @@ class UserAgent:
         try:
             message = parse_message(data)
         except SipParseError as error:
-            self._refuse_malformed(error, flow, now)
+            self._replies.refuse_malformed(error, flow, now)
             return
         try:
             if isinstance(message, Request):
                 self._receive_request(message, flow, now)
             else:
                 self._receive_response(message, now)
-        except SipParseError:
+        except SipParseError as error:
             # An optional header field that nobody screened. The message is as if it had never come.
-            self.counters["malformed_header"] += 1
+            self.counters["dropped_malformed"] += 1
+            self.counters[f"malformed_{error.fault}"] += 1
 
     def flow_opened(self, target: Target, flow: Flow, now: float) -> None:
         """The answer to `FlowNeeded`."""
@@ -148,36 +158,51 @@ class UserAgent:
         transport: str | None = None,
         next_hop: Uri | str | None = None,
         proxy: Uri | str | None = None,
-        credentials: Authorizer | None = None,
+        credentials: Credentials | None = None,
+        call_id: str | None = None,
     ) -> OutgoingInvite:
-        """Call `target`. `next_hop` is where the INVITE is sent if not to the target itself, `proxy` an outbound proxy,
-        which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges.
+        """Call `target`. With an empty `offer` the peer makes it (`Answered.needs_answer`). `next_hop` is where the
+        INVITE is sent if not to the target itself, `proxy` an outbound proxy, which is named in a Route as well; a tel
+        URI needs one of them. `credentials` answer challenges. `call_id` is for who has to know it beforehand:
+        unguessable, and never used before.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
-        uri = _uri(target)
-        hop = _uri(proxy or next_hop or uri)
-        if hop.scheme not in ("sip", "sips"):
-            raise LocalProtocolError(f"{uri.scheme} URI without a next hop")
-        tag = self._core.new_token()
-        caller = NameAddr.parse(from_) if isinstance(from_, str) else from_
-        callee = NameAddr("", replace(uri, headers=())) if to is None else to
-        fields = Headers()
-        fields.add("Max-Forwards", MAX_FORWARDS)
-        fields.add("From", str(caller.with_tag(tag)))
-        fields.add("To", str(callee))
-        fields.add("Call-ID", self._core.new_token())
-        fields.add("CSeq", "1 INVITE")
-        fields.add("Allow", ALLOW)
-        for name, value in headers:
-            fields.add(name, value)
+        uri, hop = _destination(target, proxy or next_hop)
+        request = self._new_request("INVITE", uri, from_, to, (("Allow", ALLOW), ("Supported", SUPPORTED), *headers))
+        if call_id is not None:
+            request.headers.set("Call-ID", call_id)
         if offer:
-            fields.add("Content-Type", SDP)
-        request = Request("INVITE", str(request_uri(uri)), fields, offer)
+            request.headers.add("Content-Type", SDP)
+            request.body = offer
         call = OutgoingInvite(self._core, request, request.to)
-        call.authorizer = credentials
+        call.credentials = credentials
         call.begin(hop, now, transport=transport, proxy=None if proxy is None else _uri(proxy))
         return call
+
+    def options(
+        self,
+        target: Uri | str,
+        *,
+        on_result: Callable[[PingResult], None],
+        now: float,
+        from_: NameAddr | str | None = None,
+        transport: str | None = None,
+        next_hop: Uri | str | None = None,
+        proxy: Uri | str | None = None,
+        credentials: Credentials | None = None,
+    ) -> ClientRequest:
+        """Ask whether somebody is there. `on_result` is called once, perhaps before this returns, or not at all after
+        `abandon()` on what is returned. The other arguments are as those of `invite`, the errors, too."""
+        uri, hop = _destination(target, proxy or next_hop)
+        caller = from_ if from_ is not None else NameAddr("", replace(uri, user=self.identity.user, headers=()))
+        request = self._new_request("OPTIONS", uri, caller, None, OPTIONS_HEADERS)
+        ping = Ping(on_result, now)
+        route = None if proxy is None else _uri(proxy)
+        ping.sending = self._core.send_out_of_dialog(
+            request, hop, ping, now, credentials=credentials, transport=transport, proxy=route
+        )
+        return ping.sending
 
     # authentication
 
@@ -190,7 +215,7 @@ class UserAgent:
             self._core,
             server,
             policy,
-            reply=self._reply,
+            reply=self._replies.reply,
             serve=self._serve,
             in_dialog=in_dialog,
             lookup_seconds=lookup_seconds,
@@ -201,14 +226,35 @@ class UserAgent:
         if self._authentication is not None:
             try:
                 self._authentication.found(needed, password, now)
-            except SipParseError:
-                self.counters["malformed_header"] += 1  # as in `receive`
+            except SipParseError as error:  # as in `receive`
+                self.counters["dropped_malformed"] += 1
+                self.counters[f"malformed_{error.fault}"] += 1
 
     def serve_registrations(self, settings: RegistrarSettings | None = None) -> Registrar:
         """Be a registrar from now on, for users that have authenticated: without that a REGISTER is refused (403)."""
         core = self._core
         self.registrar = Registrar(settings, lambda username, bindings: core.emit(BindingsChanged(username, bindings)))
         return self.registrar
+
+    def _new_request(
+        self,
+        method: str,
+        uri: Uri,
+        from_: NameAddr | str,
+        to: NameAddr | str | None,
+        headers: Iterable[tuple[str, str]],
+    ) -> Request:
+        """A request outside any dialog, complete but for Via and Contact (§8.1.1)."""
+        caller = NameAddr.parse(from_) if isinstance(from_, str) else from_
+        fields = Headers()
+        fields.add("Max-Forwards", MAX_FORWARDS)
+        fields.add("From", str(caller.with_tag(self._core.new_token())))
+        fields.add("To", str(NameAddr("", replace(uri, headers=())) if to is None else to))
+        fields.add("Call-ID", self._core.new_token())
+        fields.add("CSeq", f"1 {method}")
+        for name, value in headers:
+            fields.add(name, value)
+        return Request(method, str(request_uri(uri)), fields, b"")
 
     # looking in
 
@@ -242,6 +288,15 @@ class UserAgent:
         return self._core.identity
 
     @property
+    def session_timers(self) -> SessionTimers:
+        """Settings for the calls that begin from now on (RFC 4028)."""
+        return self._core.session_timers
+
+    @session_timers.setter
+    def session_timers(self, settings: SessionTimers) -> None:
+        self._core.session_timers = settings
+
+    @property
     def wake(self) -> Callable[[], None] | None:
         return self._core.wake
 
@@ -261,7 +316,7 @@ class UserAgent:
 
     def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
         core = self._core
-        _stamp(request.headers, request.via, flow)
+        stamp(request.headers, request.via, flow)
         if core.transactions.receive_request(request, now):
             return
         if request.method == "ACK":
@@ -278,8 +333,7 @@ class UserAgent:
             return
         fault = screen(request)
         if fault is not None:
-            self.counters[f"refused_{fault.status}"] += 1
-            self._reply(request, fault, flow, now)
+            self._replies.reply(request, fault, flow, now)
         elif request.method == "CANCEL":
             self._receive_cancel(request, flow, now)
         elif request.to.tag is not None:
@@ -291,12 +345,12 @@ class UserAgent:
         """In a transaction: a repetition gets the same answer, and its credentials are not taken for a replay."""
         core = self._core
         if core.transactions.is_merged(request):
-            self._reply(request, Refusal(482), flow, now)
+            self._replies.reply(request, Refusal(482), flow, now)
             return
         transaction = core.transactions.serve(request, flow, NOBODY, now)
         answer = registrar.register(request, username, flow, now)
         self.counters[f"register_{answer.status}"] += 1
-        response = request.response(answer.status, answer.reason, to_tag=self._tag(request))
+        response = request.response(answer.status, answer.reason, to_tag=self._replies.tag(request))
         for name, value in answer.headers:
             response.headers.add(name, value)
         core.respond(transaction, response, now)
@@ -315,10 +369,10 @@ class UserAgent:
         if found is None and self._authentication is not None and self._authentication.cancel(cancel, now):
             found = (None, None)
         if found is None:
-            self._reply(cancel, Refusal(481), flow, now)
+            self._replies.reply(cancel, Refusal(481), flow, now)
             return
         tag, call = found
-        self._send(cancel.response(200, to_tag=tag or self._tag(cancel)), flow, now)
+        self._replies.send(cancel.response(200, to_tag=tag or self._replies.tag(cancel)), flow, now)
         if call is not None:
             call.receive_cancel(cancel, now)
 
@@ -326,7 +380,7 @@ class UserAgent:
         core = self._core
         found = core.find_dialog(request)
         if found is None:
-            self._reply(request, Refusal(481), flow, now)
+            self._replies.reply(request, Refusal(481), flow, now)
             return
         dialog, call = found
         transaction = core.transactions.serve(request, flow, call, now)
@@ -335,47 +389,21 @@ class UserAgent:
     def _receive_out_of_dialog(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
         core = self._core
         if core.transactions.is_merged(request):
-            self._reply(request, Refusal(482), flow, now)
+            self._replies.reply(request, Refusal(482), flow, now)
         elif request.method == "REFER":
-            self._reply(request, Refusal(403), flow, now)
+            self._replies.reply(request, Refusal(403), flow, now)
         elif request.method not in ("INVITE", "OPTIONS"):
-            self._reply(request, Refusal(481), flow, now)  # BYE, INFO, NOTIFY: of no dialog and no subscription
+            self._replies.reply(request, Refusal(481), flow, now)  # BYE, INFO, NOTIFY: of no dialog and no subscription
         elif self.unavailable is not None:
-            self._reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
+            self._replies.reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":
-            self._reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
+            self._replies.reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
+        elif is_too_brief(request, core.session_timers):
+            self._replies.reply(request, Refusal(422, (("Min-SE", str(core.session_timers.min_s)),)), flow, now)
         else:
             call = IncomingInvite(core, request, flow)
             call.begin(core.transactions.serve(request, flow, call, now), now)
             core.emit(InviteReceived(call, request, session_description(request), flow, username))
-
-    def _refuse_malformed(self, error: SipParseError, flow: Flow, now: float) -> None:
-        tag = self._core.stateless_tag(*(value for _, value in error.reply_headers))
-        response = refusal(error, to_tag=tag)
-        if response is None:
-            self.counters["dropped_malformed"] += 1
-            return
-        self.counters["refused_malformed"] += 1
-        with suppress(SipParseError):  # it may be the Via that is malformed: then it goes back as it came
-            _stamp(response.headers, response.via, flow)
-        self._core.sign(response)
-        self._core.transmit(flow, response.serialize(), None, now)
-
-    def _reply(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
-        """Answer without a transaction (§8.2.7)."""
-        response = request.response(refusal.status, refusal.reason, to_tag=self._tag(request))
-        for name, value in refusal.headers:
-            response.headers.add(name, value)
-        self._send(response, flow, now)
-
-    def _send(self, response: Response, flow: Flow, now: float) -> None:
-        self._core.sign(response)
-        self._core.transmit(flow, response.serialize(), response.via, now)
-
-    def _tag(self, request: Request) -> str:
-        return self._core.stateless_tag(
-            request.via.branch or "", request.call_id, request.from_.tag or "", str(request.cseq.number)
-        )
 
     # responses
 
@@ -383,7 +411,7 @@ class UserAgent:
         if len(response.vias) != 1:
             self.counters["response_for_another"] += 1  # §8.1.3.3
             return
-        _ = response.contact, response.record_routes, response.content_type
+        _ = response.contact, response.record_routes, response.content_type, response.require
         if not self._core.transactions.receive_response(response, now):
             self.counters["stray_response"] += 1
 
@@ -392,18 +420,9 @@ def _uri(text: Uri | str) -> Uri:
     return Uri.parse(text) if isinstance(text, str) else text
 
 
-def _stamp(headers: Headers, via: Via, flow: Flow) -> None:
-    """Note in the top Via where the request really came from (§18.2.1, RFC 3581 §4).
-
-    Also where `rport` was not asked for: the answer goes back to the source in any case, and a peer that reads it
-    learns what its NAT made of it.
-    """
-    host, port = flow.remote
-    stamped = str(replace(via, params={**via.params, "received": host, "rport": str(port)}))
-    if len(headers.get_all("Via")) == 1 and "," not in (headers.get("Via") or ""):
-        headers.set("Via", stamped)
-        return
-    _, *others = headers.get_list("Via")
-    headers.remove("Via")
-    for value in reversed([stamped, *others]):
-        headers.prepend("Via", value)
+def _destination(target: Uri | str, next_hop: Uri | str | None) -> tuple[Uri, Uri]:
+    uri = _uri(target)
+    hop = uri if next_hop is None else _uri(next_hop)
+    if hop.scheme not in ("sip", "sips"):
+        raise LocalProtocolError(f"{hop.scheme} URI without a next hop")
+    return uri, hop

@@ -16,6 +16,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from sipbridge.errors import StreamFramingError
+from sipbridge.sip.faults import StreamFault
 from sipbridge.sip.framing import Keepalive
 
 _MAX_HANDSHAKE = 16_384
@@ -84,7 +85,9 @@ class WebSocketFramer:
         if not self._open:
             self._handshake_octets += len(data)
             if self._handshake_octets > _MAX_HANDSHAKE:
-                raise StreamFramingError(f"more than {_MAX_HANDSHAKE} octets of WebSocket handshake")
+                raise StreamFramingError(
+                    f"more than {_MAX_HANDSHAKE} octets of WebSocket handshake", fault=StreamFault.WEBSOCKET
+                )
         protocol.receive_data(data)
         events = protocol.events_received()
         for event in events:
@@ -98,7 +101,7 @@ class WebSocketFramer:
         self.ended = protocol.close_expected()
         error = protocol.parser_exc or protocol.handshake_exc
         if error is not None and not isinstance(error, EOFError):
-            raise StreamFramingError(f"WebSocket: {error}")
+            raise StreamFramingError(f"WebSocket: {error}", fault=StreamFault.WEBSOCKET)
 
     def _accept(self, request: Request) -> None:
         response = self._protocol.accept(request)

@@ -118,6 +118,9 @@ class FakeStream:
 class FakeLeg:
     """A SipLeg's surface. `refusal` is what `negotiate` raises, `transfer` what `refer` answers."""
 
+    outbound = False
+    hears_early = False
+
     def __init__(self, *, codec: Codec = PCMU, refusal: Exception | None = None) -> None:
         self.codec = codec
         self.steps: list[tuple[Any, ...]] = []
@@ -128,15 +131,23 @@ class FakeLeg:
         self.transfer: asyncio.Future[str] | None = None
         self._refusal = refusal
 
+    @property
+    def likely_codec(self) -> Codec:
+        return self.codec
+
+    def owns(self, call: object) -> bool:
+        return True
+
     def negotiate(self) -> None:
         if self._refusal:
             raise self._refusal
 
-    def ring(self) -> None:
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+        self.formats = uplink, downlink
         self.steps.append(("180",))
 
-    def answer(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
-        self.steps.append(("200", uplink, downlink))
+    async def answer(self) -> None:
+        self.steps.append(("200", *self.formats))
         self.stream = FakeStream()
         self.media_open.set()
 

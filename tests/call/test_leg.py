@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from sipbridge.leg import MediaChoices, SipLeg
+from sipbridge.leg import InboundLeg, LegParts, MediaChoices, SipLeg
 from sipbridge.sip.events import ReferAccepted, ReferFailed, ReferProgress
 from sipbridge.sip.invite import CallState, Invite
 from tests.call.fakes import settle
@@ -22,17 +22,13 @@ class FakeInvite:
         self.referred.append(target)
 
 
-def leg_of(invite: FakeInvite) -> SipLeg:
+def parts() -> LegParts:
     unused = cast(Any, None)
-    return SipLeg(
-        cast(Any, invite),
-        None,
-        engine=unused,
-        open_stream=unused,
-        choices=MediaChoices(),
-        session_id="1",
-        clock=lambda: 0.0,
-    )
+    return LegParts(engine=unused, open_stream=unused, choices=MediaChoices(), session_id="1", clock=lambda: 0.0)
+
+
+def leg_of(invite: FakeInvite) -> SipLeg:
+    return InboundLeg(cast(Any, invite), None, parts())
 
 
 def test_a_transfer_is_followed_to_its_end() -> None:

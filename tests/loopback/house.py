@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
@@ -116,11 +116,14 @@ async def house(
     config: str = "",
     provider: str = "openai",
     url: Callable[[ModelServer], str] = lambda model: model.url,
+    phones: Sequence[Phone] = (),
 ) -> AsyncIterator[House]:
-    """`tenant` and `config` are YAML, merged over what a test needs in any case. The tenant is dialled as `agent`."""
+    """`tenant` and `config` are YAML, merged over what a test needs in any case. The tenant is dialled as `agent`.
+    `phones` had to be there before."""
     descriptors = _descriptors()
     async with ModelServer(script or Script()) as model:
         bench = House(model)
+        bench.phones += phones
         directory = TenantDirectory([Tenant("t", _tenant(tenant, provider, url(model)))])
         base = {
             "sip": {"listen": ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]},
@@ -138,7 +141,7 @@ async def house(
                 for phone in bench.phones:
                     await phone.close()
                 await asyncio.sleep(0)  # sockets close in the loop's next turn
-            await within(3.0, gateway._all_over)
+            await within(3.0, gateway.calls.all_over)
             assert engine.legs == 0
             assert engine.free_ports == free
             bench.pass_time(_TRANSACTIONS_S)
@@ -146,7 +149,7 @@ async def house(
             assert gateway.user_agent.idle
     for record in model.sessions:
         assert record.closed.is_set()
-    assert _descriptors() == descriptors
+    assert {item for item in _descriptors().items() if item not in descriptors.items()} == set()
 
 
 def _tenant(text: str, provider: str, url: str) -> TenantConfig:

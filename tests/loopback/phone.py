@@ -117,7 +117,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._received(data)
 
 
-class _Line:
+class Line:
     """UDP to one address."""
 
     via = "UDP"
@@ -176,7 +176,7 @@ class Phone(Watched):
         self.messages: list[Message] = []
         """Everything that came."""
         self._unread: list[Message] = []
-        self._line: _Line | _Stream
+        self._line: Line | _Stream
         self.call_id = ""
         self.tag = ""
         self.to = ""
@@ -196,7 +196,7 @@ class Phone(Watched):
             udp, _ = await loop.create_datagram_endpoint(
                 lambda: _Datagrams(phone._received), local_addr=(host, 0), remote_addr=gateway
             )
-            phone._line = _Line(udp)
+            phone._line = Line(udp)
         else:
             reader, writer = await asyncio.open_connection(*gateway, local_addr=(host, 0))
             phone._line = _Stream(reader, writer, phone._received)

@@ -215,7 +215,7 @@ async def test_shutting_down_says_bye() -> None:
         phone = await bench.phone()
         await phone.call()
         await phone.audio.hear_sound(3)
-        for session in bench.gateway._sessions.values():
+        for session in bench.gateway.calls.sessions:
             session.end(Ended.SHUTDOWN)
         assert "shutdown" in (await phone.expect("BYE"))["Reason"]
         await within(1.0, (await bench.session()).closed)

@@ -41,7 +41,7 @@ async def test_a_report_that_cannot_be_delivered_harms_no_other_call() -> None:
             await phone.call()
             await phone.audio.hear(2)
             await phone.hang_up()
-            await within(2.0, gateway._all_over)
+            await within(2.0, gateway.calls.all_over)
         await phone.close()
     assert [report.ended for report in reports] == [Ended.CALLER_HUNG_UP] * 2
 
@@ -52,7 +52,7 @@ async def test_a_call_that_cannot_be_begun_is_500() -> None:
         phone = await Phone.open(gateway.transport.address("udp"))
         phone.invite()
         phone.ack_failure(await phone.expect(500))
-        assert gateway.calls == 0
+        assert len(gateway.calls) == 0
         await phone.close()
 
 
@@ -107,4 +107,4 @@ async def test_many_short_calls_leave_nothing() -> None:
         assert len(bench.reports) == 30
         engine = bench.gateway._engine
         assert engine.legs == 0
-        assert not bench.gateway._by_handle
+        assert not bench.gateway.calls._by_handle

@@ -265,6 +265,6 @@ async def test_record_route_is_mirrored_and_followed() -> None:
         answered = await phone.expect(200)
         assert answered.all("Record-Route") == list(routes)
         phone.ack(answered)
-        bench.gateway._sessions[next(iter(bench.gateway._sessions))].end(Ended.AGENT_HUNG_UP)
+        bench.gateway.calls.sessions[0].end(Ended.AGENT_HUNG_UP)
         bye = await phone.expect("BYE")
         assert bye.all("Route") == list(routes)

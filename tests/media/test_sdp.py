@@ -185,6 +185,8 @@ def test_every_line_is_answered_in_its_place(media: list[str], answered: list[st
         (b"", 400),
         (b"not sdp", 400),
         (sdp("m=audio x RTP/AVP 0"), 400),
+        (sdp("m=audio 4000 RTP/AVP 0", *["a=x"] * 2_000), 400),
+        (sdp("m=audio 4000 RTP/AVP 0" + " 8" * 300), 400),
         (sdp(), 488),
         (sdp("m=video 4000 RTP/AVP 0"), 488),
         (sdp("m=audio 4000 RTP/SAVP 0"), 488),

@@ -97,6 +97,10 @@ class Network:
         answer = endpoint.user_agent.dns_answered
         self.at(self.now + 0.02, lambda: answer(needed.name, needed.kind, records, 60.0, self.now))
 
+    def cut(self, endpoint: Endpoint) -> None:
+        """It is gone without a word: nothing reaches it any more, and it does nothing."""
+        del self._endpoints[endpoint.address]
+
     def run(self, until: float = 1e9) -> None:
         """Until nothing is left to happen, or until a time."""
         self._settle()

@@ -70,6 +70,18 @@ def test_a_mapped_source_is_ipv4() -> None:
     assert str(source_address("fe80::1%eth0")) == "fe80::1"
 
 
+def test_whom_we_have_spoken_to_may_answer() -> None:
+    gate = admission()
+    gate.spoken_to(STRANGER, 0.0)
+    gate.spoken_to(TRUNK, 0.0)
+    assert gate.admit(STRANGER, 1.0)
+    assert not gate.admit("203.0.113.8", 1.0)
+    assert not gate.admit(STRANGER, 3601.0), "not for ever"
+    for number in range(200):
+        gate.spoken_to(f"198.51.100.{number}", 1.0)
+    assert len(gate._spoken_to) == LIMITS.sources
+
+
 # --- budgets ----------------------------------------------------------------------------------------------------------
 
 

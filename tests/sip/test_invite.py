@@ -73,7 +73,7 @@ def test_a_bye_stops_the_repetition_of_the_200() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "status"), [("INFO", 200), ("OPTIONS", 200), ("REFER", 403), ("NOTIFY", 481), ("UPDATE", 405)]
+    ("method", "status"), [("INFO", 200), ("OPTIONS", 200), ("REFER", 403), ("NOTIFY", 481), ("PRACK", 400)]
 )
 def test_other_requests_leave_the_call_as_it_is(method: str, status: int) -> None:
     wire = Wire()

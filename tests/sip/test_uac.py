@@ -9,7 +9,7 @@ from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import Answered, CallEnded, EndCause, Progress
 from sipbridge.sip.flow import Flow, FlowNeeded, Target
 from sipbridge.sip.invite import CallState
-from sipbridge.sip.message import Request
+from sipbridge.sip.message import Request, Response
 from sipbridge.sip.uac import OutgoingInvite
 from tests.sip.wire import ANSWER, OFFER, PEER, UDP, US, Wire, answer_to, request
 
@@ -209,7 +209,7 @@ def test_a_2xx_with_a_malformed_contact_is_dropped_and_counted() -> None:
     wire = Wire()
     _, invite = place_call(wire)
     assert wire.receive(answer_to(invite, 200, contact="<:::>")) == []
-    assert wire.user_agent.counters["malformed_header"] == 1
+    assert wire.user_agent.counters == {"dropped_malformed": 1, "malformed_uri": 1}
     assert wire.events() == []
 
 
@@ -358,5 +358,9 @@ def test_a_bye_in_the_early_dialog_ends_the_call() -> None:
     wire.receive(answer_to(invite, 180))
     wire.events()
     bye = request("BYE", call_id=call.call_id, from_="<sip:bob@192.0.2.2>;tag=b1", to=invite.headers.get("From") or "")
-    assert wire.reply(bye).status == 200
+    ok, cancel = wire.receive(bye)
+    assert isinstance(ok, Response)
+    assert (ok.status, cancel.cseq.method) == (200, "CANCEL")  # the INVITE is still to be ended
     assert wire.event(CallEnded).cause is EndCause.REMOTE_BYE
+    wire.advance(40.0)
+    assert wire.user_agent.idle

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sipbridge.errors import LocalProtocolError
+from sipbridge.sip.dns_cache import Record, Srv
 from sipbridge.sip.events import Acknowledged, CallEnded, EndCause, InviteReceived
 from sipbridge.sip.flow import Flow, FlowNeeded, Target
 from sipbridge.sip.invite import CallState, Invite
@@ -388,6 +389,39 @@ def test_when_the_connection_is_gone_the_response_goes_to_the_sent_by_port() -> 
     wire.user_agent.flow_opened(Target("tcp", "192.0.2.2", 5077), new, 0.3)
     assert final(wire).status == 486
     assert wire.flows == [new]
+
+
+def test_and_where_nobody_listens_there_to_the_servers_of_the_name_in_via() -> None:
+    """RFC 3263 §5."""
+    wire = Wire()
+    call = wire.incoming(TCP, via="SIP/2.0/TCP pbx.example.com;branch=z9hG4bKtcp")
+    wire.user_agent.flow_closed(TCP, 0.1)
+    call.reject(486, now=0.2)
+    first = Target("tcp", "192.0.2.2", 5060)
+    assert wire.events()[0] == FlowNeeded(first)
+    wire.user_agent.flow_failed(first, "refused", 0.3)
+    zone: dict[tuple[str, str], list[Record]] = {
+        ("_sip._tcp.pbx.example.com", "SRV"): [Srv(0, 0, 5077, "node.example.com")],
+        ("node.example.com", "A"): ["192.0.2.44"],
+    }
+    (needed,) = wire.answer_dns(zone)
+    target = Target("tcp", "192.0.2.44", 5077)
+    assert needed == FlowNeeded(target)
+    new = Flow("tcp", ("192.0.2.1", 50001), ("192.0.2.44", 5077))
+    wire.user_agent.flow_opened(target, new, 0.4)
+    assert final(wire).status == 486
+    assert wire.flows == [new]
+
+
+def test_a_response_that_reaches_nobody_is_counted() -> None:
+    wire = Wire()
+    call = wire.incoming(TCP, via="SIP/2.0/TCP 10.0.0.1:5077;branch=z9hG4bKtcp")
+    wire.user_agent.flow_closed(TCP, 0.1)
+    call.reject(486, now=0.2)
+    for host in ("192.0.2.2", "10.0.0.1"):
+        wire.user_agent.flow_failed(Target("tcp", host, 5077), "refused", 0.3)
+    assert wire.user_agent.counters["response_undeliverable"] == 1
+    assert wire.sent() == []
 
 
 def test_a_bye_goes_by_the_callers_connection_while_it_lives_and_else_to_his_contact() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sipbridge.sip.core import Identity
 from sipbridge.sip.dns_cache import DnsNeeded, Record
 from sipbridge.sip.events import InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow
 from sipbridge.sip.message import Request, Response, parse_message
+from sipbridge.sip.session_timer import SessionTimers
+from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
 from sipbridge.sip.user_agent import UserAgent
 
@@ -57,12 +59,12 @@ def request(
         f"CSeq: {cseq} {cseq_method or method}",
         *headers,
     ]
-    if contact is not None and method in ("INVITE", "REFER", "NOTIFY"):
+    if contact is not None and method in ("INVITE", "UPDATE", "REFER", "NOTIFY"):
         lines.append(f"Contact: {contact}")
     if body:
         lines.append(f"Content-Type: {content_type or 'application/sdp'}")
     lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n" + body
 
 
 def answer_to(
@@ -77,7 +79,7 @@ def answer_to(
 ) -> bytes:
     """The peer's response to a request of ours."""
     response = sent.response(status, reason, to_tag=tag)
-    if contact is not None and sent.method == "INVITE" and 100 < status < 300:
+    if contact is not None and sent.method in ("INVITE", "UPDATE") and 100 < status < 300:
         response.headers.add("Contact", contact)
     for name, value in headers:
         response.headers.add(name, value)
@@ -90,8 +92,8 @@ def answer_to(
 class Wire:
     """One user agent under test, and all that it sent and told so far."""
 
-    def __init__(self, identity: Identity | None = None) -> None:
-        self.user_agent = UserAgent(new_token=counting_tokens(), identity=identity)
+    def __init__(self, identity: Identity | None = None, session_timers: SessionTimers | None = None) -> None:
+        self.user_agent = UserAgent(new_token=counting_tokens(), identity=identity, session_timers=session_timers)
         self.user_agent.listen("udp", US)
         self.user_agent.listen("tcp", US)
         self.now = 0.0
@@ -159,14 +161,26 @@ class Wire:
         self.now = until
         return sent
 
-    def incoming(self, flow: Flow = UDP, **changes: str) -> IncomingInvite:
+    def incoming(self, flow: Flow = UDP, **changes: Any) -> IncomingInvite:
         """A call that has come in and got its 100."""
-        (trying,) = self.receive(request(**changes), flow)  # type: ignore[arg-type]
+        (trying,) = self.receive(request(**changes), flow)
         assert isinstance(trying, Response)
         assert trying.status == 100
         return self.event(InviteReceived).call
 
-    def answered(self, flow: Flow = UDP, **changes: str) -> tuple[IncomingInvite, str]:
+    def calling(self, offer: bytes = OFFER) -> tuple[OutgoingInvite, Request]:
+        """A call of ours, and its INVITE."""
+        call = self.user_agent.invite("sip:bob@192.0.2.2", from_="<sip:alice@example.com>", offer=offer, now=self.now)
+        return call, self.sent_request("INVITE")
+
+    def called(self, *headers: tuple[str, str]) -> tuple[OutgoingInvite, Request]:
+        """A call of ours that was answered, with these headers in the 200."""
+        call, invite = self.calling()
+        self.receive(answer_to(invite, 200, body=ANSWER, headers=headers))
+        assert len(self.events()) == 1
+        return call, invite
+
+    def answered(self, flow: Flow = UDP, **changes: Any) -> tuple[IncomingInvite, str]:
         """A call that was answered and acknowledged; with it our tag."""
         call = self.incoming(flow, **changes)
         call.answer(ANSWER, self.now)
@@ -176,6 +190,19 @@ class Wire:
         self.receive(request("ACK", branch="z9hG4bKack", to=f"<sip:agent@192.0.2.1>;tag={tag}"), flow)
         assert len(self.events()) == 1
         return call, tag
+
+
+def from_callee(method: str, invite: Request, *, cseq: int = 1, tag: str = "b1", **changes: object) -> bytes:
+    """A request of the callee's in the dialog that our INVITE made."""
+    return request(
+        method,
+        cseq=cseq,
+        call_id=invite.call_id,
+        from_=f"<sip:bob@192.0.2.2>;tag={tag}",
+        to=invite.headers.get("From") or "",
+        branch=f"z9hG4bK{method}{cseq}{tag}",
+        **changes,  # type: ignore[arg-type]
+    )
 
 
 def in_dialog(method: str, tag: str, *, cseq: int = 2, branch: str | None = None, **changes: object) -> bytes:

@@ -1,0 +1,133 @@
+"""Legs: the leg that a conversation is on, the one that it may move to, and the one that it has left.
+
+A conversation moves where its far end says so: an INVITE with Replaces (RFC 3891) puts another telephone in its place,
+a REFER (RFC 3515) makes us call one. Whether it may is decided before (`trunks.py`, `switchboard.py`). The new leg
+takes over the old one's port, so the sound stops for no longer than it takes the new telephone to be heard from; if it
+comes to nothing, the conversation has not noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from sipbridge.audio import AudioFormat
+from sipbridge.errors import MediaError, SipbridgeError
+from sipbridge.leg import InboundLeg, OutboundLeg, SipLeg
+from sipbridge.outcome import Ended, reason_header
+from sipbridge.sip.events import CallEnded, SipEvent
+
+_PARTING_S = 2.0
+"""After a transfer that succeeded the far end that asked for it hangs up; so long it is left the time."""
+_REASON = reason_header(Ended.TRANSFERRED)
+
+
+class Notifier(Protocol):
+    """Tells the far end that sent a REFER what becomes of it."""
+
+    def notify(self, status: int, reason: str, now: float) -> None: ...
+
+
+class Legs:
+    def __init__(self, leg: SipLeg, clock: Callable[[], float]) -> None:
+        self.current = leg
+        self._clock = clock
+        self._next: SipLeg | None = None
+        self._left: SipLeg | None = None
+        self._parting: asyncio.TimerHandle | None = None
+        self.moves = 0
+        self.abandoned = False
+        """The far end has hung up while we were still calling whom it wanted us to call."""
+
+    @property
+    def moving(self) -> bool:
+        return self._next is not None
+
+    def sip_event(self, event: SipEvent) -> bool:
+        """Whether it concerns the conversation, which it does where it is of the leg that this one is on."""
+        call = getattr(event, "call", None)
+        known = (self.current, self._next, self._left)
+        leg = next((leg for leg in known if leg is not None and leg.owns(call)), None)
+        if leg is None:
+            return False
+        ended, current = isinstance(event, CallEnded), leg is self.current
+        leg.sip_event(event)
+        if leg is self._next:
+            if leg.stream is not None:
+                self._move(leg)
+            elif ended or leg.failure:
+                self._next = None
+                leg.close(_REASON)
+        elif leg is self._left and ended:
+            self._part()
+        elif ended and self.moving:
+            self.abandoned = True
+            return False
+        return current
+
+    def _move(self, leg: SipLeg) -> None:
+        """The sound is with the new leg already."""
+        self._left, self.current, self._next = self.current, leg, None
+        self.moves += 1
+        if not leg.outbound or self.abandoned:
+            self._part()  # RFC 3891 §3: who replaces a dialog ends it; the one who sent a REFER does so itself
+
+    # --- two ways to move -------------------------------------------------------------------------
+
+    def replaced(self, leg: InboundLeg, uplink: AudioFormat, downlink: AudioFormat) -> None:
+        """Another telephone takes the far end's place: answer it, and hang up on the old one."""
+        leg.taking_over(self.current)
+        try:
+            leg.negotiate()
+        except MediaError as error:
+            leg.reject(error.sip_status, reason_header(Ended.REFUSED, error.label))
+            return
+        self._next = leg
+        leg.pick_up(uplink, downlink)
+        if leg.stream is not None:
+            self._move(leg)
+        # Else the INVITE had no offer: its ACK has the answer, and until then the old telephone is talked to.
+
+    async def referred(self, leg: OutboundLeg, notifier: Notifier, uplink: AudioFormat, downlink: AudioFormat) -> str:
+        """Call whom the far end wants us to call, tell it how that goes, and move when it is answered. Returns what
+        went wrong; then the conversation is where it was."""
+
+        def tell(status: int, reason: str) -> None:
+            notifier.notify(status, reason, self._clock())
+
+        self._next = leg
+        leg.taking_over(self.current)
+        leg.on_progress = tell
+        try:
+            leg.negotiate()
+            leg.begin(uplink, downlink)
+            await leg.answer()
+        except SipbridgeError as error:
+            tell(error.sip_status, "")
+            return str(error)
+        finally:
+            if leg is not self.current:
+                self._next = None
+                leg.close(_REASON)
+        tell(200, "OK")
+        if self._left is not None:
+            self._parting = asyncio.get_running_loop().call_later(_PARTING_S, self._part)
+        return ""
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _part(self) -> None:
+        if self._parting is not None:
+            self._parting.cancel()
+            self._parting = None
+        left, self._left = self._left, None
+        if left is not None:
+            left.close(_REASON)
+
+    def close(self, reason: str) -> None:
+        """Hang up whatever is up."""
+        self._part()
+        if self._next is not None:
+            self._next.close(reason)
+        self.current.close(reason)

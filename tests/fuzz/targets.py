@@ -1,0 +1,9 @@
+"""All fuzz targets by name."""
+
+from __future__ import annotations
+
+from tests.fuzz.conversation import CONVERSATION_TARGETS
+from tests.fuzz.media_targets import MEDIA_TARGETS
+from tests.fuzz.sip_targets import SIP_TARGETS
+
+TARGETS = {target.name: target for target in (*SIP_TARGETS, *MEDIA_TARGETS, *CONVERSATION_TARGETS)}
