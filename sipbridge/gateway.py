@@ -37,7 +37,10 @@ from sipbridge.sip.events import (
     BindingsChanged,
     CredentialsNeeded,
     InviteReceived,
+    Registered,
+    RegistrationFailed,
     SipEvent,
+    Unregistered,
 )
 from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.headers import readable
@@ -199,6 +202,8 @@ class Gateway:
                 pass  # the transport's affair
             case CredentialsNeeded() | Authenticated() | AuthenticationFailed() | BindingsChanged():
                 pass  # nobody is challenged yet
+            case Registered() | RegistrationFailed() | Unregistered():
+                pass
             case _:
                 self.calls.call_event(event.call, event)
 

@@ -96,6 +96,10 @@ class Registrar:
         bindings = [binding for binding in self._bindings.get(username, ()) if binding.expires_at > now]
         return sorted(bindings, key=lambda binding: (-binding.q, -binding.registered_at))
 
+    def uses(self, flow: Flow) -> bool:
+        """Somebody is registered by this connection, and perhaps reached by no other."""
+        return any(binding.flow == flow for bindings in self._bindings.values() for binding in bindings)
+
     def register(self, request: Request, username: str | None, flow: Flow, now: float) -> Refusal:
         """Carry out a REGISTER of a user who has authenticated; the answer, be it 200 or a refusal."""
         try:

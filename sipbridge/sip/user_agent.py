@@ -31,6 +31,7 @@ from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.message import Headers, Request, Response, parse_message
 from sipbridge.sip.ping import Ping, PingResult
 from sipbridge.sip.registrar import Registrar, RegistrarSettings
+from sipbridge.sip.registration import Account, Registration, RetryTimes
 from sipbridge.sip.replies import Replies, stamp
 from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED, Refusal, screen
 from sipbridge.sip.session_timer import SessionTimers, is_too_brief
@@ -103,6 +104,8 @@ class UserAgent:
         """A connection is gone, whoever closed it."""
         self._core.flows.closed(flow)
         self._core.transactions.flow_closed(flow, now)
+        for registration in self._core.registrations:
+            registration.flow_closed(flow, now)
 
     def dns_answered(
         self,
@@ -204,7 +207,14 @@ class UserAgent:
         )
         return ping.sending
 
-    # authentication
+    # registration and authentication
+
+    def register(self, account: Account, now: float, times: RetryTimes | None = None) -> Registration:
+        """Register there, and stay registered until `stop()`; it tells by events how that goes."""
+        registration = Registration(self._core, account, times or RetryTimes())
+        self._core.registrations.add(registration)
+        registration.start(now)
+        return registration
 
     def require_authentication(
         self, server: DigestServer, policy: Policy, *, in_dialog: bool = False, lookup_seconds: float = 5.0
@@ -234,6 +244,7 @@ class UserAgent:
         """Be a registrar from now on, for users that have authenticated: without that a REGISTER is refused (403)."""
         core = self._core
         self.registrar = Registrar(settings, lambda username, bindings: core.emit(BindingsChanged(username, bindings)))
+        core.flow_users.append(self.registrar.uses)
         return self.registrar
 
     def _new_request(
