@@ -32,7 +32,17 @@ from sipbridge.sip.admission import LOOPBACK, Admission, source_address
 from sipbridge.sip.core import Identity
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded
-from sipbridge.sip.events import Authenticated, AuthenticationFailed, CredentialsNeeded, InviteReceived, SipEvent
+from sipbridge.sip.events import (
+    Authenticated,
+    AuthenticationFailed,
+    BindingsChanged,
+    CredentialsNeeded,
+    InviteReceived,
+    Registered,
+    RegistrationFailed,
+    SipEvent,
+    Unregistered,
+)
 from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.headers import readable
 from sipbridge.sip.ladder import Ladders
@@ -196,8 +206,10 @@ class Gateway:
                     event.call.reject(500, now=self._clock())  # the caller would wait in vain
             case FlowNeeded() | DnsNeeded():
                 pass  # the transport's affair
-            case CredentialsNeeded() | Authenticated() | AuthenticationFailed():
+            case CredentialsNeeded() | Authenticated() | AuthenticationFailed() | BindingsChanged():
                 pass  # nobody is challenged yet
+            case Registered() | RegistrationFailed() | Unregistered():
+                pass
             case _:
                 self.calls.call_event(event.call, event)
 
