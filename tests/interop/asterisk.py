@@ -19,8 +19,8 @@ from tests.interop.peers import Program, free_port, require
 from tests.interop.sound import Samples, read_wav
 
 MODULES = """
-app_bridgewait app_dial app_echo app_mixmonitor app_originate app_playback app_playtones app_read app_record app_senddtmf
-app_stack app_transfer app_userevent app_verbose app_waitforsilence
+app_bridgewait app_dial app_echo app_mixmonitor app_originate app_playback app_playtones app_read app_record
+app_senddtmf app_stack app_transfer app_userevent app_verbose app_waitforsilence
 bridge_builtin_features bridge_holding bridge_native_rtp bridge_simple bridge_softmix
 chan_pjsip codec_alaw codec_ulaw codec_resample codec_a_mu format_pcm format_wav
 func_callerid func_channel func_global func_hangupcause func_logic func_pjsip_endpoint func_strings func_timeout
@@ -31,7 +31,7 @@ res_pjsip_header_funcs res_pjsip_logger res_pjsip_nat res_pjsip_outbound_authent
 res_pjsip_outbound_registration res_pjsip_path res_pjsip_pubsub res_pjsip_refer res_pjsip_registrar res_pjsip_rfc3326
 res_pjsip_sdp_rtp res_pjsip_session res_rtp_asterisk res_sorcery_astdb res_sorcery_config res_sorcery_memory res_srtp
 res_timing_timerfd
-""".split()
+"""
 _SECRET = "nobody-else-hears-this"
 
 
@@ -55,6 +55,7 @@ class Asterisk:
         try:
             self.program.wait_for("Asterisk Ready")
             self.ami = Ami(self.address, self._manager_port, user="test", secret=_SECRET)
+            self.ami.command("pjsip set logger on")
         except BaseException:
             self.program.stop()
             raise
@@ -120,7 +121,7 @@ class Asterisk:
         }
         return {
             "asterisk.conf": _section("directories", directories.items()) + "[options]\nnocolor=yes\n",
-            "modules.conf": "[modules]\nautoload=no\n" + "".join(f"load={name}.so\n" for name in MODULES),
+            "modules.conf": "[modules]\nautoload=no\n" + "".join(f"load={name}.so\n" for name in MODULES.split()),
             "logger.conf": "[logfiles]\nconsole=notice,warning,error,verbose\n",
             "manager.conf": _section(
                 "general",
