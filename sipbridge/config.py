@@ -20,14 +20,16 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     PlainSerializer,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 
-from sipbridge.configfile import Section, load
-from sipbridge.errors import ConfigError, SipParseError
+from sipbridge.configfile import Section, error_at, load
+from sipbridge.errors import ConfigError, SipParseError, TlsFileError
 from sipbridge.sip.headers import Uri
+from sipbridge.sip.tls import TlsContexts, TlsSettings
 
 PLANNED: Final = "planned"
 """Metadata of a key that is part of the shape and has no effect yet."""
@@ -103,30 +105,59 @@ class Node(Section):
 
 
 class Tls(Section):
-    certificate: str | None = None
-    key: str | None = None
+    """What is named is read at once, so that what cannot be used is known before anybody calls."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
     verify_peer: bool = True
+    client_certificates: Literal["off", "optional", "required"] = "off"
+    wildcard_names: bool = False
+
+    @property
+    def settings(self) -> TlsSettings:
+        return TlsSettings(**{name: getattr(self, name) for name in type(self).model_fields})
+
+    @field_validator("certificate", "key", "ca")
+    @classmethod
+    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return path if path is None else Path((info.context or {}).get("directory", ""), path)
+
+    @model_validator(mode="after")
+    def _usable(self) -> Tls:
+        if self.key is not None and self.certificate is None:
+            raise error_at(("key",), "a key without a certificate")
+        if self.client_certificates != "off" and self.ca is None:
+            # With the authorities that every machine trusts, anybody could buy his way in.
+            raise error_at(("client_certificates",), "'ca' is needed: whose certificates clients may show")
+        if self.certificate is not None or self.ca is not None:
+            try:
+                TlsContexts(self.settings)
+            except TlsFileError as error:
+                raise error_at((error.key,), str(error)) from None
+        return self
 
 
 class Sip(Section):
+    tls: Tls = Tls()
     listen: tuple[str, ...] = ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
     public_address: str | None = None
-    tls: Annotated[Tls, PLANNED] = Tls()
     unknown_sources: Literal["silence", "forbid"] = "silence"
     ladders: Path | None = None
     accounts: tuple[dict[str, Any], ...] = ()
 
     @field_validator("listen")
     @classmethod
-    def _listeners(cls, listen: tuple[str, ...]) -> tuple[str, ...]:
+    def _listeners(cls, listen: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not listen:
             raise ValueError("at least one listener is needed")
         for url in listen:
             match = _LISTENER.fullmatch(url)
             if not match or int(match[3]) > 65535:
-                raise ValueError(f"{url!r}: expected udp://ADDRESS:PORT or tcp://ADDRESS:PORT")
-            if match[1] not in ("udp", "tcp"):
-                raise ValueError(f"{url!r}: {match[1]} listeners do not exist yet; udp and tcp do")
+                raise ValueError(f"{url!r}: expected udp://ADDRESS:PORT, or tcp, tls, ws, wss instead of udp")
+            tls = info.data.get("tls")  # absent where that was wrong already
+            if match[1] in ("tls", "wss") and tls is not None and tls.certificate is None:
+                raise ValueError(f"{url!r}: sip.tls.certificate and sip.tls.key are needed for it")
             ipaddress.ip_address(match[2].strip("[]"))  # raises ValueError, whose text says what is wrong
         return listen
 

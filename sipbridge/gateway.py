@@ -100,6 +100,7 @@ class Gateway:
                 on_event=self._sip_event,
                 admission=self.admission,
                 clock=self._clock,
+                tls=config.sip.tls.settings,
             )
             stack.push_async_callback(self.transport.close)
             group = await stack.enter_async_context(asyncio.TaskGroup())
