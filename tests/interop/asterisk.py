@@ -8,6 +8,7 @@ end and a new beginning.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -51,6 +52,7 @@ class Asterisk:
         self._start()
 
     def _start(self) -> None:
+        self._read_up_to = 0
         self.program = Program([self._program_path, "-f", "-vvvv", "-n", "-C", str(self._etc / "asterisk.conf")])
         try:
             self.program.wait_for("Asterisk Ready")
@@ -94,6 +96,26 @@ class Asterisk:
             variables={"RECORDINGS": str(self.recordings), **(variables or {})},
         )
 
+    def wait_for_message(self, start: str, inside: str = "", timeout: float = 15) -> str:
+        """The next SIP message that nobody has waited for yet whose first line begins with the pattern `start` and that
+        has a line with the pattern `inside`. The ones before it are passed over."""
+        pattern = re.compile(rf"^{start}.*\n(?:(?!<---).*\n)*?(?:.*{inside}.*\n)(?:(?!<---).*\n)*", re.MULTILINE)
+        found: re.Match[str] | None = None
+
+        def seen() -> bool:
+            nonlocal found
+            found = pattern.search(self.program.output, self._read_up_to)
+            return found is not None
+
+        self.program.wait_until(seen, timeout, f"message {pattern.pattern}")
+        assert found is not None
+        self._read_up_to = found.end()
+        return found[0]
+
+    def wait_for_invite(self, to: str, inside: str) -> str:
+        """The next one that Asterisk sends there (HOST:PORT)."""
+        return self.wait_for_message(rf"INVITE sip:\S*{to}\S* SIP/2.0", inside)
+
     def heard(self, name: str = "heard") -> Samples:
         """A recording of this call. Whole when the call is over."""
         return read_wav(self.recordings / f"{name}.wav")
@@ -101,6 +123,7 @@ class Asterisk:
     def forget(self) -> None:
         """Earlier calls are nobody's business any more."""
         self.ami.forget_events()
+        self._read_up_to = len(self.program.output)
         for file in self.recordings.iterdir():
             file.unlink()
 

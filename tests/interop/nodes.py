@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -16,7 +17,7 @@ from sipbridge.configfile import parse
 from sipbridge.gateway import Gateway
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.tenants import Tenant, TenantDirectory
-from tests.interop.gateway import free_on_both, offline
+from tests.interop.gateway import free_on_both, merge, offline
 
 
 class Node:
@@ -24,17 +25,16 @@ class Node:
 
     def __init__(self, config: Mapping[str, Any], *, desk: str, address: str = "127.0.0.1") -> None:
         self.target = f"{address}:{free_on_both(address)}"
-        shape = {
+        usual = {
             "sip": {"listen": [f"udp://{self.target}", f"tcp://{self.target}"]},
             "media": {"address": address, "ports": "30400-30599"},
-            **config,
         }
-        self._config = parse(yaml.safe_dump(shape), Config, "sipbridge.yaml")
+        self._config = parse(yaml.safe_dump(merge(usual, config)), Config, "sipbridge.yaml")
         tenant = parse(yaml.safe_dump(offline("agent", desk)), TenantConfig, "agent.yaml")
         self._tenants = TenantDirectory([Tenant("agent", tenant)])
+        self._reports: queue.SimpleQueue[CallReport] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gateway")
-        self._over = asyncio.Event()
         self._gateway: Gateway
 
     def __enter__(self) -> Self:
@@ -58,8 +58,17 @@ class Node:
         """Call somebody over the trunk."""
         return PlacedCall(self, to, from_)
 
+    def next_report(self, timeout: float = 20) -> CallReport:
+        """Of the next call to end, whoever placed it."""
+        return self._reports.get(timeout=timeout)
+
+    def forget(self) -> None:
+        """The calls so far are nobody's business any more."""
+        while not self._reports.empty():
+            self._reports.get()
+
     async def _open(self) -> Gateway:
-        return await Gateway(self._config, self._tenants).__aenter__()
+        return await Gateway(self._config, self._tenants, on_report=self._reports.put).__aenter__()
 
     async def _close(self) -> None:
         await self._gateway.__aexit__(None, None, None)

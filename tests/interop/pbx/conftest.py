@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,12 @@ from tests.interop.gateway import GatewayProcess, free_on_both, running_gateway
 from tests.interop.nodes import Node
 from tests.interop.recipes import recipe
 from tests.interop.sound import Samples, silence, tone, write_wav
+from tests.sip.certificates import Authority
 
 ASTERISK = "127.0.0.5"
 CALLER, DESK = "127.0.0.3", "127.0.0.8"
+SECURE = "127.0.0.9"
+"""A gateway with a trunk of its own, over TLS: Asterisk tells trunks apart by their addresses."""
 SPEECH_HERTZ, DESK_HERTZ = 600.0, 1100.0
 NewPhone = Callable[..., Baresip]
 
@@ -83,6 +87,7 @@ allow=ulaw,alaw
 direct_media=no
 
 [1000](phone)
+direct_media=yes ; where the other side wants that, too
 [1000]
 type=identify
 endpoint=1000
@@ -112,57 +117,73 @@ def mood(name: str, options: str, endpoint: str) -> str:
     return "\n".join(("", f"[{name}]", *kept, options, ""))
 
 
-@pytest.fixture(scope="package")
-def port() -> int:
-    """Asterisk's, on UDP and TCP."""
-    return free_on_both(ASTERISK)
+@dataclass(frozen=True)
+class Places:
+    """HOST:PORT of everybody, free when the tests began."""
+
+    asterisk: str
+    asterisk_tls: str
+    gateway: str
+    gateway_tls: str
+    desk: str
 
 
 @pytest.fixture(scope="package")
-def desk_port() -> int:
-    """Where telephone 1001 is, when it is."""
-    return free_on_both(DESK)
+def places() -> Places:
+    asterisk, gateway = ASTERISK, "127.0.0.1"
+    addresses = (asterisk, asterisk, gateway, SECURE, DESK)
+    return Places(*(f"{address}:{free_on_both(address)}" for address in addresses))
 
 
 @pytest.fixture(scope="package")
-def trunk_process(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[GatewayProcess]:
-    own = free_on_both("127.0.0.1")
-    ours = {"10.0.0.20:5060": f"127.0.0.1:{own}", "10.0.0.20": "127.0.0.1"}
-    theirs = {"10.0.0.5:5060": f"{ASTERISK}:{port}", "10.0.0.5/": f"{ASTERISK}/"}
+def trunk_process(tmp_path_factory: pytest.TempPathFactory, places: Places) -> Iterator[GatewayProcess]:
+    ours = {"10.0.0.20:5060": places.gateway, "10.0.0.20": "127.0.0.1"}
+    theirs = {"10.0.0.5:5060": places.asterisk, "10.0.0.5/": f"{ASTERISK}/"}
     config = recipe("asterisk", "sipbridge.yaml: the trunk", {**ours, **theirs})
-    tenant = recipe("asterisk", "tenants/acme.yaml: whom the caller talks to", {"10.0.0.5:5060": f"{ASTERISK}:{port}"})
+    tenant = recipe("asterisk", "tenants/acme.yaml: whom the caller talks to", {"10.0.0.5:5060": places.asterisk})
     with running_gateway(
         tmp_path_factory.mktemp("gateway"),
-        desk=f"sip:1001@{ASTERISK}:{port}",
-        port=own,
+        desk=f"sip:1001@{places.asterisk}",
+        port=int(places.gateway.rpartition(":")[2]),
         config=yaml.safe_load(config),
         tenants={"acme": yaml.safe_load(tenant)},
     ) as gateway:
         yield gateway
 
 
-def configuration(folder: Path, gateway: str, port: int, desk_port: int) -> dict[str, str]:
+@pytest.fixture(scope="package")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates of a private authority for both sides, in the names of their addresses."""
+    folder = tmp_path_factory.mktemp("keys")
+    authority = Authority(folder)
+    authority.issue(ASTERISK, stem="asterisk")
+    authority.issue(SECURE, stem="sipbridge")
+    return folder
+
+
+def configuration(folder: Path, keys: Path, places: Places) -> dict[str, str]:
     """The recipe's files, with telephones and the tests' extensions."""
-    own = {"10.0.0.5:5060": f"{ASTERISK}:{port}"}
-    ours = {"10.0.0.20:5060": gateway, "10.0.0.20": gateway.partition(":")[0]}
-    pjsip = recipe("asterisk", "pjsip.conf: the trunk", {**own, **ours})
+    addresses = {"10.0.0.5:5060": places.asterisk, "10.0.0.20:5060": places.gateway, "10.0.0.20": "127.0.0.1"}
+    pjsip = recipe("asterisk", "pjsip.conf: the trunk", addresses)
+    addresses = {"10.0.0.5:5061": places.asterisk_tls, "10.0.0.20:5061": places.gateway_tls, "10.0.0.20": SECURE}
+    secure = recipe("asterisk", "pjsip.conf: the trunk over TLS", {**addresses, "/etc/asterisk/keys": str(keys)})
     endpoint = next(part for part in pjsip.split("[sipbridge]\n") if part.startswith("type=endpoint"))
     moods = "".join(mood(name, options, endpoint) for name, options in MOODS.items())
-    phones = PHONES.replace("CALLER", CALLER).replace("DESK", f"{DESK}:{desk_port}")
+    phones = PHONES.replace("CALLER", CALLER).replace("DESK", places.desk)
     extensions = recipe("asterisk", "extensions.conf: the way to the agent, and what the agent can reach", {})
     dialplan = DIALPLAN.replace("RECORDINGS", str(folder / "recordings")).replace("SOUNDS", str(folder))
-    return {"pjsip.conf": pjsip + moods + phones, "extensions.conf": extensions + dialplan}
+    return {"pjsip.conf": pjsip + secure + moods + phones, "extensions.conf": extensions + dialplan}
 
 
 @pytest.fixture(scope="package")
 def asterisk_process(
-    tmp_path_factory: pytest.TempPathFactory, trunk_process: GatewayProcess, port: int, desk_port: int
+    tmp_path_factory: pytest.TempPathFactory, trunk_process: GatewayProcess, keys: Path, places: Places
 ) -> Iterator[Asterisk]:
     folder = tmp_path_factory.mktemp("asterisk")
     # In the middle of the greeting a tone interrupts it, and there is time for it to come back.
     write_wav(folder / "question.wav", np.concatenate((silence(1.5), tone(SPEECH_HERTZ, 1), silence(3.5))))
     write_wav(folder / "desk.wav", tone(DESK_HERTZ, 20))
-    with Asterisk(folder, ASTERISK, configuration(folder, trunk_process.target, port, desk_port)) as asterisk:
+    with Asterisk(folder, ASTERISK, configuration(folder, keys, places)) as asterisk:
         yield asterisk
 
 
@@ -181,16 +202,22 @@ def asterisk(asterisk_process: Asterisk) -> Asterisk:
 
 
 @pytest.fixture(scope="package")
-def dialler(asterisk_process: Asterisk, port: int) -> Iterator[Node]:
-    """A gateway that calls Asterisk's extensions."""
-    way = {"proxy": f"sip:{ASTERISK}:{port}", "ping_seconds": 0}
+def dialler_node(asterisk_process: Asterisk, places: Places) -> Iterator[Node]:
+    way = {"proxy": f"sip:{places.asterisk}", "ping_seconds": 0}
     config = {"trunks": [{"name": "pbx", "sources": [ASTERISK], "outbound": way}]}
-    with Node(config, desk=f"sip:desk@{ASTERISK}:{port}") as node:
+    with Node(config, desk=f"sip:desk@{places.asterisk}") as node:
         yield node
 
 
 @pytest.fixture
-def phone(tmp_path: Path, desk_port: int) -> Iterator[NewPhone]:
+def dialler(dialler_node: Node) -> Node:
+    """A gateway that calls Asterisk's extensions."""
+    dialler_node.forget()
+    return dialler_node
+
+
+@pytest.fixture
+def phone(tmp_path: Path, places: Places) -> Iterator[NewPhone]:
     """Makes the telephones 1000, which calls (`caller`), and 1001, which answers (`desk`)."""
     with ExitStack() as stack:
 
@@ -200,7 +227,7 @@ def phone(tmp_path: Path, desk_port: int) -> Iterator[NewPhone]:
             sound = np.concatenate((silence(1) if says is None else says, silence(60)))
             wav = write_wav(folder / "says.wav", sound)
             answers = which == "desk"
-            where = {"address": DESK, "port": desk_port} if answers else {"address": CALLER}
-            return stack.enter_context(Baresip(folder, says=wav, answers=answers, **where))  # type: ignore[arg-type]
+            where = {"address": DESK, "port": int(places.desk.rpartition(":")[2])} if answers else {"address": CALLER}
+            return stack.enter_context(Baresip(folder, says=wav, answers=answers, **where))
 
         yield new
