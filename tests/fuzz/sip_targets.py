@@ -135,7 +135,7 @@ def _frames(pieces: Sequence[bytes]) -> list[bytes | Keepalive | str]:
 
 def sipfrag(data: bytes) -> Hashable:
     """NOTIFYs of a transfer: a status, or nothing new."""
-    refer = parse_message(REQUESTS[-1])
+    refer = parse_message(REQUESTS[-3])
     assert isinstance(refer, Request)
     subscription = ReferSubscription(refer)
     told = []
