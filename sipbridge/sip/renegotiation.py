@@ -218,7 +218,7 @@ class Renegotiation:
     def _receive_provisional(self, change: _Change, response: Response, now: float) -> None:
         """RFC 3262 allows reliable ones to a re-INVITE, too."""
         rseq = rseq_of(response)
-        if rseq is not None and change.order.receive(rseq) is Arrival.NEW:
+        if rseq is not None and not self._call.pracks.are_too_many and change.order.receive(rseq) is Arrival.NEW:
             body = session_description(response)
             if body is not None and change.sdp:
                 change.dialog.exchange.receive_answer(body)
