@@ -21,7 +21,7 @@ import structlog
 
 from sipbridge import __version__
 from sipbridge.call import CallSession, NewAgent
-from sipbridge.config import Config, Trunk
+from sipbridge.config import Config, SessionTimersConfig, Trunk
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media.engine import MediaEngine, MediaSettings
@@ -30,12 +30,14 @@ from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
 from sipbridge.sip.admission import LOOPBACK, Admission, source_address
 from sipbridge.sip.core import Identity
+from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import Authenticated, AuthenticationFailed, CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.headers import readable
 from sipbridge.sip.ladder import Ladders
 from sipbridge.sip.message import Request
+from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
@@ -67,10 +69,11 @@ class Gateway:
         self._trunks = {trunk.name: trunk for trunk in config.trunks}
         self.trunk_of = lru_cache(maxsize=4096)(self._find_trunk)
         networks = [network for trunk in config.trunks for network in trunk.sources]
-        # Asked before the SIP parser. With `forbid`, strangers get an answer, within a budget: see `_invited`.
-        self.admission = Admission(
-            networks if config.trunks else LOOPBACK, strangers=config.sip.unknown_sources == "forbid"
-        )
+        # Asked before the SIP parser. Strangers are heard, within a budget, where they get 403 (see `_invited`) or can
+        # prove who they are.
+        strangers = config.sip.unknown_sources == "forbid" or bool(config.sip.accounts)
+        strangers = strangers or any(not trunk.sources for trunk in config.trunks)
+        self.admission = Admission(networks if config.trunks else LOOPBACK, strangers=strangers)
 
     async def __aenter__(self) -> Self:
         """Open every listener. Raises `OSError` where an address cannot be had."""
@@ -85,6 +88,7 @@ class Gateway:
         self.user_agent = UserAgent(
             new_token=lambda: secrets.token_hex(8),
             identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
+            session_timers=_session_timers(config.sip.session_timers),
         )
         self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
         self.user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
@@ -101,6 +105,7 @@ class Gateway:
                 admission=self.admission,
                 clock=self._clock,
                 tls=config.sip.tls.settings,
+                resolver=DnsResolver(config.sip.nameservers),
             )
             stack.push_async_callback(self.transport.close)
             group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -212,6 +217,10 @@ class Gateway:
             event.call.reject(404, now=now)
             return
         self.calls.answer(event, tenant, fields, self._trunks.get(trunk))
+
+
+def _session_timers(settings: SessionTimersConfig) -> SessionTimers:
+    return SessionTimers(settings.expires_seconds, settings.min_seconds, settings.refresher)
 
 
 def _load_what_a_call_needs() -> None:

@@ -128,8 +128,8 @@ class Answered:
     call: OutgoingInvite
     response: Response
     answer: bytes
-    """What the peer said last of its session: in the 200 or, where that says nothing, or nothing that counts any more,
-    before it."""
+    """What the peer says of its session: in the 200 or, where that has nothing, or nothing that counts any more, in a
+    provisional response before it. Empty where it never did, or the session was changed since by UPDATE."""
     needs_answer: bool = False
     """Our INVITE had no offer, and this is the peer's: `acknowledge` answers it, and only then is the ACK sent."""
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.ack import SentAcks
-from sipbridge.sip.answer import PendingAnswer
-from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.dialog import Dialog, Order
+from sipbridge.sip.answer import Fields, GivenAnswer, success
+from sipbridge.sip.body import session_description
+from sipbridge.sip.dialog import Dialog, Order, wants_sips
 from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.events import (
     Acknowledged,
@@ -38,16 +38,13 @@ from sipbridge.sip.peer_offers import PeerOffers
 from sipbridge.sip.prack import SentPracks
 from sipbridge.sip.redirection import redirect_contacts
 from sipbridge.sip.renegotiation import Offer, Renegotiation
-from sipbridge.sip.screening import ACCEPT, ALLOW, OPTIONS_HEADERS, SUPPORTED
+from sipbridge.sip.screening import OPTIONS_HEADERS
 from sipbridge.sip.session_timer import Due, SessionTimer
 from sipbridge.sip.transaction import ServerTransaction
 from sipbridge.sip.transfers import Transfers
 
 if TYPE_CHECKING:
     from sipbridge.sip.core import Core
-
-Fields: TypeAlias = tuple[tuple[str, str], ...]
-"""Header fields to be added: names and values."""
 
 
 class CallState(Enum):
@@ -88,7 +85,7 @@ class Invite:
         self.session_timer = SessionTimer(core.session_timers)
         self._peers = PeerOffers(core, self)
         self._ours = Renegotiation(core, self)
-        self._answer: PendingAnswer | None = None
+        self._answer = GivenAnswer(core, self)
         self._transfers = Transfers(core, self)
         self._bye: Request | None = None
         self._bye_reason: str | None = None
@@ -211,10 +208,9 @@ class Invite:
 
     def receive_ack(self, ack: Request, now: float) -> None:
         """The ACK of a 2xx of ours; repeated and stray ones change nothing."""
-        answer = self._answer
-        if answer is None or ack.cseq.number != answer.sequence:
+        answer = self._answer.acknowledge(ack)
+        if answer is None:
             return
-        self._drop_answer()
         if self.state is CallState.ENDED:
             self._send_bye(now)  # hung up while the ACK was on its way (§15)
             return
@@ -236,7 +232,7 @@ class Invite:
 
     def _receive_bye(self, request: Request, transaction: ServerTransaction, now: float) -> None:
         self.respond(transaction, 200, now)
-        self._drop_answer()
+        self._answer.drop()
         self._end(EndCause.REMOTE_BYE, None, "hung up by the peer", now, said=request)
         if self._bye is None:
             self._forget()
@@ -286,7 +282,9 @@ class Invite:
 
     def handle_timer(self, now: float) -> None:
         self._ours.handle_timer(now)
-        self._watch_answer(now)
+        if self._answer.handle_timer(now):
+            self._end(EndCause.ACK_TIMEOUT, None, "no ACK for our 200", now)
+            self._send_bye(now)
         match self.session_timer.due(now):
             case Due.REFRESH:
                 self._ours.refresh(now)
@@ -295,19 +293,7 @@ class Invite:
         self._core.schedule.update(self)
 
     def _deadlines(self) -> Iterable[float | None]:
-        answer = None if self._answer is None else self._answer.get_timer()
-        return answer, self._ours.get_timer(), self.session_timer.get_timer()
-
-    def _watch_answer(self, now: float) -> None:
-        answer = self._answer
-        if answer is None:
-            return
-        if answer.is_over(now):
-            self._drop_answer()
-            self._end(EndCause.ACK_TIMEOUT, None, "no ACK for our 200", now)
-            self._send_bye(now)
-        elif (response := answer.due(now)) is not None:
-            self._core.respond(answer.transaction, response, now)
+        return self._answer.get_timer(), self._ours.get_timer(), self.session_timer.get_timer()
 
     # for the parts
 
@@ -324,7 +310,7 @@ class Invite:
         """No INVITE of either side, or its ACK, is under way: a re-INVITE may begin."""
         return (
             self.is_confirmed
-            and self._answer is None
+            and not self._answer.is_pending
             and not self._invite_outstanding()
             and not self._ours.is_reinviting
         )
@@ -337,6 +323,11 @@ class Invite:
     def has_pending_offer(self) -> bool:
         """The owner of the call has not yet said what to answer to the peer."""
         return self._peers.pending is not None
+
+    @property
+    def awaits_prack(self) -> bool:
+        """A session description of ours is not sure to have arrived (callee only)."""
+        return False
 
     def agree(self, transaction: ServerTransaction, dialog: Dialog, sdp: bytes, now: float) -> None:
         """200 to a re-INVITE, UPDATE or PRACK of the peer's."""
@@ -373,38 +364,22 @@ class Invite:
     def _success(
         self, transaction: ServerTransaction, dialog: Dialog, sdp: bytes, now: float, headers: Fields = ()
     ) -> Response:
-        """200 with all that belongs into it. What it says of the session timer holds from now on."""
+        """200. What it says of the session timer holds from now on."""
         assert self.flow is not None
         request = transaction.request
-        response = request.response(200, to_tag=dialog.id.local_tag)
-        response.headers.add("Contact", self._core.contact(self.flow))
-        for name, value in (("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", SUPPORTED), *headers):
-            response.headers.add(name, value)
         if request.method != "PRACK" and dialog.confirmed:
-            for name, value in self.session_timer.accept(request, now):
-                response.headers.add(name, value)
+            headers = (*headers, *self.session_timer.accept(request, now))
             self._ours.refreshed()
             self._core.schedule.update(self)
-        if sdp:
-            response.headers.add("Content-Type", SDP)
-            response.body = sdp
-        return response
+        contact = self._core.contact(self.flow, sips=wants_sips(request))
+        return success(request, sdp, to_tag=dialog.id.local_tag, contact=contact, headers=headers)
 
     def _send_answer(self, transaction: ServerTransaction, sdp: bytes, now: float, headers: Fields = ()) -> None:
         """200 to an INVITE, repeated until it is acknowledged (§13.3.1.4)."""
         assert self.dialog is not None
         response = self._success(transaction, self.dialog, sdp, now, headers)
         makes_offer = self.dialog.exchange.turn is Turn.THEIRS
-        self._answer = PendingAnswer(transaction, response, now, self._core.timers, makes_offer=makes_offer)
-        self._core.respond(transaction, response, now)
-        self._core.unacknowledged[self._answer.key] = self
-        self._core.schedule.update(self)
-
-    def _drop_answer(self) -> None:
-        if self._answer is not None:
-            self._core.unacknowledged.pop(self._answer.key, None)
-            self._answer = None
-            self._core.schedule.update(self)
+        self._answer.give(transaction, response, now, makes_offer=makes_offer)
 
     def _settled(self, now: float) -> None:
         """Something has been agreed on, or given up: what waited for that may go on."""
@@ -428,7 +403,7 @@ class Invite:
     def _hang_up_lost(self, cause: EndCause, status: int | None, reason: str, now: float) -> None:
         self._bye_reason = f'SIP;cause={status or 408};text="{reason}"'
         self._end(cause, status, reason, now)
-        self._drop_answer()
+        self._answer.drop()
         self._send_bye(now)
 
     def _send_bye(self, now: float) -> None:
@@ -447,7 +422,7 @@ class Invite:
     def _forget(self) -> None:
         """Nothing is left to do: leave the tables. The dialog stays as long as a transfer is told of (RFC 5057 §4)."""
         self._finished = True
-        self._drop_answer()
+        self._answer.drop()
         self._stop_waiting()
         if self._transfers.is_active:
             return

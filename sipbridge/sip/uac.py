@@ -15,6 +15,7 @@ from sipbridge.sip.body import session_description
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import Answered, EndCause, Progress
 from sipbridge.sip.exchange import Turn
+from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.message import Request, Response
@@ -57,9 +58,9 @@ class OutgoingInvite(Invite):
         self._early: dict[str, _Early] = {}
         self._deadline: float | None = None
         self._intervals = 0
-        self._way: tuple[Uri, str | None] | None = None
+        self._way: tuple[Uri | Flow, str | None] | None = None
 
-    def begin(self, hop: Uri, now: float, *, transport: str | None = None, proxy: Uri | None = None) -> None:
+    def begin(self, hop: Uri | Flow, now: float, *, transport: str | None = None, proxy: Uri | None = None) -> None:
         self._way = (hop, transport)
         for name, value in self.session_timer.request_headers():
             self.request.headers.set(name, value)
@@ -84,7 +85,7 @@ class OutgoingInvite(Invite):
                 # The offer stays without an answer: the ACK is owed all the same.
                 self.acks.send(self.dialog, self.request, b"", now, beside=self.flow)
             self._end(EndCause.LOCAL_BYE, None, "hung up here", now)
-            self._drop_answer()
+            self._answer.drop()
             self._send_bye(now)
         else:
             self.cancel(now, reason_header)
@@ -227,7 +228,8 @@ class OutgoingInvite(Invite):
         if not needs_answer:
             self.acks.send(dialog, self.request, b"", now, beside=self.flow)
         self.session_timer.accepted(self.request, response, now)
-        self._core.emit(Answered(self, response, body if needs_answer else exchange.remote, needs_answer))
+        answer = b"" if exchange.rounds > 1 else exchange.remote
+        self._core.emit(Answered(self, response, body if needs_answer else answer, needs_answer))
         self._settled(now)
 
     def _receive_failure(self, response: Response, now: float) -> None:

@@ -28,8 +28,9 @@ from sipbridge.sip.digest_server import DigestServer, Ha1
 from sipbridge.sip.dns_cache import Kind, Record
 from sipbridge.sip.events import CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
-from sipbridge.sip.headers import NameAddr, Uri, Via
+from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
+from sipbridge.sip.nat import stamp
 from sipbridge.sip.ping import Ping, PingResult
 from sipbridge.sip.refer import TransferPolicy
 from sipbridge.sip.replaces import replaced_call
@@ -153,15 +154,15 @@ class UserAgent:
         to: NameAddr | str | None = None,
         headers: Iterable[tuple[str, str]] = (),
         transport: str | None = None,
-        next_hop: Uri | str | None = None,
+        next_hop: Uri | str | Flow | None = None,
         proxy: Uri | str | None = None,
         credentials: Credentials | None = None,
         call_id: str | None = None,
     ) -> OutgoingInvite:
         """Call `target`. With an empty `offer` the peer makes it (`Answered.needs_answer`). `next_hop` is where the
-        INVITE is sent if not to the target itself, `proxy` an outbound proxy, which is named in a Route as well; a tel
-        URI needs one of them. `credentials` answer challenges. `call_id` is for who has to know it beforehand:
-        unguessable, and never used before.
+        INVITE is sent if not to the target itself (a flow: to who is registered or connected by it), `proxy` an
+        outbound proxy, which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges.
+        `call_id` is for who has to know it beforehand: unguessable, and never used before.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
@@ -172,9 +173,11 @@ class UserAgent:
         if offer:
             request.headers.add("Content-Type", SDP)
             request.body = offer
+        route = None if proxy is None else _uri(proxy)
+        _ = request.routes  # those among the headers: what is malformed must raise before there is a call
         call = OutgoingInvite(self._core, request, request.to)
         call.credentials = credentials
-        call.begin(hop, now, transport=transport, proxy=None if proxy is None else _uri(proxy))
+        call.begin(hop, now, transport=transport, proxy=route)
         return call
 
     def options(
@@ -185,7 +188,7 @@ class UserAgent:
         now: float,
         from_: NameAddr | str | None = None,
         transport: str | None = None,
-        next_hop: Uri | str | None = None,
+        next_hop: Uri | str | Flow | None = None,
         proxy: Uri | str | None = None,
         credentials: Credentials | None = None,
     ) -> ClientRequest:
@@ -284,15 +287,6 @@ class UserAgent:
         return self._core.identity
 
     @property
-    def session_timers(self) -> SessionTimers:
-        """Settings for the calls that begin from now on (RFC 4028)."""
-        return self._core.session_timers
-
-    @session_timers.setter
-    def session_timers(self, settings: SessionTimers) -> None:
-        self._core.session_timers = settings
-
-    @property
     def wake(self) -> Callable[[], None] | None:
         return self._core.wake
 
@@ -312,7 +306,7 @@ class UserAgent:
 
     def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
         core = self._core
-        _stamp(request.headers, request.via, flow)
+        stamp(request.headers, request.via, flow)
         if core.transactions.receive_request(request, now):
             return
         if request.method == "ACK":
@@ -392,7 +386,7 @@ class UserAgent:
             return
         self.counters["refused_malformed"] += 1
         with suppress(SipParseError):  # it may be the Via that is malformed: then it goes back as it came
-            _stamp(response.headers, response.via, flow)
+            stamp(response.headers, response.via, flow)
         self._core.sign(response)
         self._core.transmit(flow, response.serialize(), None, now)
 
@@ -436,26 +430,11 @@ def _uri(text: Uri | str) -> Uri:
     return Uri.parse(text) if isinstance(text, str) else text
 
 
-def _destination(target: Uri | str, next_hop: Uri | str | None) -> tuple[Uri, Uri]:
+def _destination(target: Uri | str, next_hop: Uri | str | Flow | None) -> tuple[Uri, Uri | Flow]:
     uri = _uri(target)
+    if isinstance(next_hop, Flow):
+        return uri, next_hop
     hop = uri if next_hop is None else _uri(next_hop)
     if hop.scheme not in ("sip", "sips"):
         raise LocalProtocolError(f"{hop.scheme} URI without a next hop")
     return uri, hop
-
-
-def _stamp(headers: Headers, via: Via, flow: Flow) -> None:
-    """Note in the top Via where the request really came from (§18.2.1, RFC 3581 §4).
-
-    Also where `rport` was not asked for: the answer goes back to the source in any case, and a peer that reads it
-    learns what its NAT made of it.
-    """
-    host, port = flow.remote
-    stamped = str(replace(via, params={**via.params, "received": host, "rport": str(port)}))
-    if len(headers.get_all("Via")) == 1 and "," not in (headers.get("Via") or ""):
-        headers.set("Via", stamped)
-        return
-    _, *others = headers.get_list("Via")
-    headers.remove("Via")
-    for value in reversed([stamped, *others]):
-        headers.prepend("Via", value)
