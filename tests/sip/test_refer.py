@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from urllib.parse import unquote
 
 import pytest
 
 from sipbridge.errors import LocalProtocolError, SipParseError
+from sipbridge.sip.digest import Credentials
 from sipbridge.sip.events import (
     Answered,
     CallEnded,
@@ -729,21 +729,10 @@ def test_a_line_break_in_an_embedded_replaces_is_no_replaces() -> None:
         Referral.of(parse_request(data))
 
 
-class Password:
-    """Answers any challenge once."""
-
-    def authorize(self, request: Request, response: Response, new_token: Callable[[], str]) -> bool:
-        request.headers.set("Authorization", "Digest known")
-        return True
-
-    def apply(self, request: Request) -> None:
-        pass
-
-
 def test_a_challenged_refer_is_known_by_the_number_of_its_last_attempt() -> None:
     wire = Wire()
     call, tag = wire.answered()
-    call.authorizer = Password()
+    call.credentials = Credentials("agent", "secret")
     call.refer("sip:100@pbx.example.com", 0.0)
     first = wire.sent_request("REFER")
     (second,) = wire.receive(answer_to(first, 401, headers=[("WWW-Authenticate", 'Digest realm="r", nonce="n"')]))
