@@ -1,4 +1,4 @@
-"""Faults that other stacks have had, each as a test with its name: what was reported there must not be reported here."""
+"""Faults that other stacks have had, each as a test with its name: what was reported there is not to come up here."""
 
 from __future__ import annotations
 
