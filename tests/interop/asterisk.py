@@ -18,7 +18,20 @@ from tests.interop.ami import Ami
 from tests.interop.peers import Program, free_port, require
 from tests.interop.sound import Samples, read_wav
 
-MODULES = ["app_bridgewait", "app_dial", "app_echo", "app_mixmonitor", "app_originate", "app_playback", "app_playtones", "app_read", "app_record", "app_senddtmf", "app_stack", "app_transfer", "app_userevent", "app_verbose", "app_waitforsilence", "bridge_builtin_features", "bridge_holding", "bridge_native_rtp", "bridge_simple", "bridge_softmix", "chan_pjsip", "codec_alaw", "codec_ulaw", "codec_resample", "codec_a_mu", "format_pcm", "format_wav", "func_callerid", "func_channel", "func_global", "func_hangupcause", "func_logic", "func_pjsip_endpoint", "func_strings", "func_timeout", "pbx_config", "res_crypto", "res_musiconhold", "res_pjproject", "res_pjsip", "res_pjsip_acl", "res_pjsip_authenticator_digest", "res_pjsip_caller_id", "res_pjsip_diversion", "res_pjsip_dlg_options", "res_pjsip_dtmf_info", "res_pjsip_endpoint_identifier_ip", "res_pjsip_endpoint_identifier_user", "res_pjsip_header_funcs", "res_pjsip_logger", "res_pjsip_nat", "res_pjsip_outbound_authenticator_digest", "res_pjsip_outbound_registration", "res_pjsip_path", "res_pjsip_pubsub", "res_pjsip_refer", "res_pjsip_registrar", "res_pjsip_rfc3326", "res_pjsip_sdp_rtp", "res_pjsip_session", "res_rtp_asterisk", "res_sorcery_astdb", "res_sorcery_config", "res_sorcery_memory", "res_srtp", "res_timing_timerfd"]
+MODULES = """
+app_bridgewait app_dial app_echo app_mixmonitor app_originate app_playback app_playtones app_read app_record app_senddtmf
+app_stack app_transfer app_userevent app_verbose app_waitforsilence
+bridge_builtin_features bridge_holding bridge_native_rtp bridge_simple bridge_softmix
+chan_pjsip codec_alaw codec_ulaw codec_resample codec_a_mu format_pcm format_wav
+func_callerid func_channel func_global func_hangupcause func_logic func_pjsip_endpoint func_strings func_timeout
+pbx_config res_crypto res_musiconhold res_pjproject
+res_pjsip res_pjsip_acl res_pjsip_authenticator_digest res_pjsip_caller_id res_pjsip_diversion
+res_pjsip_dlg_options res_pjsip_dtmf_info res_pjsip_endpoint_identifier_ip res_pjsip_endpoint_identifier_user
+res_pjsip_header_funcs res_pjsip_logger res_pjsip_nat res_pjsip_outbound_authenticator_digest
+res_pjsip_outbound_registration res_pjsip_path res_pjsip_pubsub res_pjsip_refer res_pjsip_registrar res_pjsip_rfc3326
+res_pjsip_sdp_rtp res_pjsip_session res_rtp_asterisk res_sorcery_astdb res_sorcery_config res_sorcery_memory res_srtp
+res_timing_timerfd
+""".split()
 _SECRET = "nobody-else-hears-this"
 
 
