@@ -144,6 +144,15 @@ def test_when_all_answer_503_the_last_one_is_the_answer() -> None:
     assert user.statuses == [503]
 
 
+def test_a_503_is_the_answer_also_where_the_others_do_not_answer() -> None:
+    wire = Wire()
+    user, _, _ = ask(wire)
+    follows(wire, answer_to(wire.sent_request("MESSAGE"), 503))
+    let_pass(wire, 100.0)
+    assert user.statuses == [503]
+    assert wire.user_agent.idle
+
+
 @pytest.mark.parametrize("status", [200, 302, 404, 480, 486, 500, 603])
 def test_any_other_answer_is_the_answer(status: int) -> None:
     wire = Wire()
@@ -444,6 +453,19 @@ def test_a_call_given_up_while_a_connection_is_made_is_never_sent() -> None:
     calling.cancel(0.1)
     assert wire.event(CallEnded).cause is EndCause.CANCELLED
     wire.user_agent.flow_opened(target, TCP, 0.2)
+    assert wire.sent() == []
+    assert wire.user_agent.idle
+
+
+def test_a_call_given_up_between_two_servers_is_not_sent_to_the_second() -> None:
+    wire = Wire()
+    calling = call(wire)
+    invite = wire.sent_request("INVITE")
+    wire.receive(answer_to(invite, 180))
+    wire.receive(answer_to(invite, 503))  # DNS is being asked for the next one
+    calling.cancel(0.1)
+    assert wire.answer_dns(ZONE)[-1:] == [CallEnded(calling, EndCause.CANCELLED, None, "cancelled here")]
+    wire.advance(60.0)
     assert wire.sent() == []
     assert wire.user_agent.idle
 
