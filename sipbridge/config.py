@@ -139,12 +139,29 @@ class Tls(Section):
         return self
 
 
+class SessionTimersConfig(Section):
+    """RFC 4028: calls whose other side has gone without a word end by themselves."""
+
+    expires_seconds: int = Field(default=1800, ge=0)
+    min_seconds: int = Field(default=90, ge=90)
+    refresher: Literal["us", "peer"] | None = None
+
+    @model_validator(mode="after")
+    def _longer_than_the_least(self) -> SessionTimersConfig:
+        if 0 < self.expires_seconds < self.min_seconds:
+            raise ValueError(
+                f"expires_seconds {self.expires_seconds} is below min_seconds {self.min_seconds}; 0 is off"
+            )
+        return self
+
+
 class Sip(Section):
     tls: Tls = Tls()
     listen: tuple[str, ...] = ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
     public_address: str | None = None
     nameservers: tuple[str, ...] = ()
     unknown_sources: Literal["silence", "forbid"] = "silence"
+    session_timers: SessionTimersConfig = SessionTimersConfig()
     ladders: Path | None = None
     accounts: tuple[dict[str, Any], ...] = ()
 

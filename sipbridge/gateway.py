@@ -21,7 +21,7 @@ import structlog
 
 from sipbridge import __version__
 from sipbridge.call import CallSession, NewAgent
-from sipbridge.config import Config, Trunk
+from sipbridge.config import Config, SessionTimersConfig, Trunk
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media.engine import MediaEngine, MediaSettings
@@ -37,6 +37,7 @@ from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.headers import readable
 from sipbridge.sip.ladder import Ladders
 from sipbridge.sip.message import Request
+from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
@@ -86,6 +87,7 @@ class Gateway:
         self.user_agent = UserAgent(
             new_token=lambda: secrets.token_hex(8),
             identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
+            session_timers=_session_timers(config.sip.session_timers),
         )
         self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
         self.user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
@@ -214,6 +216,10 @@ class Gateway:
             event.call.reject(404, now=now)
             return
         self.calls.answer(event, tenant, fields, self._trunks.get(trunk))
+
+
+def _session_timers(settings: SessionTimersConfig) -> SessionTimers:
+    return SessionTimers(settings.expires_seconds, settings.min_seconds, settings.refresher)
 
 
 def _load_what_a_call_needs() -> None:

@@ -54,6 +54,8 @@ def test_an_empty_file_is_the_embedded_default() -> None:
         ),
         ("media:\n  address: localhost\n", "f.yaml:2: media.address: 'localhost' does not appear to be an IPv4"),
         ("media:\n  address: 0.0.0.0\n", "f.yaml:2: media.address: one address of this host is expected"),
+        ("sip: {session_timers: {min_seconds: 60}}\n", "greater than or equal to 90"),
+        ("sip: {session_timers: {expires_seconds: 80}}\n", "80 is below min_seconds 90; 0 is off"),
         ("trunks:\n  - name: a\n    sources: [nowhere]\n", "f.yaml:3: trunks[0].sources: 'nowhere' does not appear"),
         ("trunks:\n  - name: a\n    sources: ['::1/128']\n    sorces: 1\n", "f.yaml:4: trunks[0].sorces: unknown key"),
         ("trunks:\n  - {name: a, sources: ['10.0.0.1']}\n  - {name: a, sources: ['10.0.0.2']}\n", "the same name"),

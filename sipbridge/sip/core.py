@@ -23,6 +23,7 @@ from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.hops import FallbackHops, Hop, Hops, ListedHops
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.nat import is_hidden
+from sipbridge.sip.refer import TransferPolicy
 from sipbridge.sip.resolution import Resolver
 from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.timers import Schedule, Timers
@@ -63,6 +64,7 @@ class Core:
         self.identity = identity
         self.timers = timers
         self.session_timers = session_timers
+        self.transfer_policy = TransferPolicy()
         self.counters: Counter[str] = Counter()
         self.wake: Callable[[], None] | None = None
         self.schedule = Schedule(self._wake)

@@ -28,14 +28,18 @@ from sipbridge.sip.digest_server import DigestServer, Ha1
 from sipbridge.sip.dns_cache import Kind, Record
 from sipbridge.sip.events import CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
-from sipbridge.sip.headers import NameAddr, Uri, Via
+from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
+from sipbridge.sip.nat import stamp
 from sipbridge.sip.ping import Ping, PingResult
+from sipbridge.sip.refer import TransferPolicy
+from sipbridge.sip.replaces import replaced_call
 from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED, Refusal, screen
 from sipbridge.sip.session_timer import SessionTimers, is_too_brief
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
+from sipbridge.sip.unsolicited import outside
 
 Trace: TypeAlias = Callable[[Flow, bool, bytes], None]
 
@@ -248,6 +252,12 @@ class UserAgent:
     # looking in
 
     @property
+    def transfer_policy(self) -> TransferPolicy:
+        """Whether peers may make us call somebody, or have one call take the place of another. By default they may
+        not; what is to be asked is set on it."""
+        return self._core.transfer_policy
+
+    @property
     def counters(self) -> Counter[str]:
         """What was dropped, refused or odd, by reason."""
         return self._core.counters
@@ -277,15 +287,6 @@ class UserAgent:
         return self._core.identity
 
     @property
-    def session_timers(self) -> SessionTimers:
-        """Settings for the calls that begin from now on (RFC 4028)."""
-        return self._core.session_timers
-
-    @session_timers.setter
-    def session_timers(self, settings: SessionTimers) -> None:
-        self._core.session_timers = settings
-
-    @property
     def wake(self) -> Callable[[], None] | None:
         return self._core.wake
 
@@ -305,7 +306,7 @@ class UserAgent:
 
     def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
         core = self._core
-        _stamp(request.headers, request.via, flow)
+        stamp(request.headers, request.via, flow)
         if core.transactions.receive_request(request, now):
             return
         if request.method == "ACK":
@@ -361,20 +362,20 @@ class UserAgent:
         core = self._core
         if core.transactions.is_merged(request):
             self._reply(request, Refusal(482), flow, now)
-        elif request.method == "REFER":
-            self._reply(request, Refusal(403), flow, now)
-        elif request.method not in ("INVITE", "OPTIONS"):
-            self._reply(request, Refusal(481), flow, now)  # BYE, INFO, NOTIFY: of no dialog and no subscription
+        elif (answer := outside(request)) is not None:
+            self._reply(request, answer, flow, now)
         elif self.unavailable is not None:
             self._reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":
             self._reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
         elif is_too_brief(request, core.session_timers):
             self._reply(request, Refusal(422, (("Min-SE", str(core.session_timers.min_s)),)), flow, now)
+        elif isinstance(replaced := replaced_call(request, flow, core), Refusal):
+            self._reply(request, replaced, flow, now)
         else:
             call = IncomingInvite(core, request, flow)
             call.begin(core.transactions.serve(request, flow, call, now), now)
-            core.emit(InviteReceived(call, request, session_description(request), flow, username))
+            core.emit(InviteReceived(call, request, session_description(request), flow, username, replaced))
 
     def _refuse_malformed(self, error: SipParseError, flow: Flow, now: float) -> None:
         self.counters[f"malformed_{error.fault}"] += 1
@@ -385,7 +386,7 @@ class UserAgent:
             return
         self.counters["refused_malformed"] += 1
         with suppress(SipParseError):  # it may be the Via that is malformed: then it goes back as it came
-            _stamp(response.headers, response.via, flow)
+            stamp(response.headers, response.via, flow)
         self._core.sign(response)
         self._core.transmit(flow, response.serialize(), None, now)
 
@@ -437,20 +438,3 @@ def _destination(target: Uri | str, next_hop: Uri | str | Flow | None) -> tuple[
     if hop.scheme not in ("sip", "sips"):
         raise LocalProtocolError(f"{hop.scheme} URI without a next hop")
     return uri, hop
-
-
-def _stamp(headers: Headers, via: Via, flow: Flow) -> None:
-    """Note in the top Via where the request really came from (§18.2.1, RFC 3581 §4).
-
-    Also where `rport` was not asked for: the answer goes back to the source in any case, and a peer that reads it
-    learns what its NAT made of it.
-    """
-    host, port = flow.remote
-    stamped = str(replace(via, params={**via.params, "received": host, "rport": str(port)}))
-    if len(headers.get_all("Via")) == 1 and "," not in (headers.get("Via") or ""):
-        headers.set("Via", stamped)
-        return
-    _, *others = headers.get_list("Via")
-    headers.remove("Via")
-    for value in reversed([stamped, *others]):
-        headers.prepend("Via", value)

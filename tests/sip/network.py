@@ -11,6 +11,7 @@ from itertools import count
 from sipbridge.sip.dns_cache import DnsNeeded, Record
 from sipbridge.sip.events import SipEvent
 from sipbridge.sip.flow import Address, Flow, FlowNeeded
+from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.user_agent import UserAgent
 from tests.sip.wire import counting_tokens
 
@@ -27,10 +28,12 @@ class Weather:
 class Endpoint:
     """One user agent at its address. `on_event` is for the test; it may give commands."""
 
-    def __init__(self, network: Network, name: str, address: Address) -> None:
+    def __init__(
+        self, network: Network, name: str, address: Address, session_timers: SessionTimers | None = None
+    ) -> None:
         self.network = network
         self.address = address
-        self.user_agent = UserAgent(new_token=counting_tokens(name))
+        self.user_agent = UserAgent(new_token=counting_tokens(name), session_timers=session_timers)
         self.user_agent.listen("udp", address)
         self.user_agent.listen("tcp", address)
         self.on_event: Callable[[SipEvent], None] = lambda event: None
@@ -65,8 +68,8 @@ class Network:
         self._serial = count()
         self._ports = count(50_000)
 
-    def add(self, name: str, address: Address) -> Endpoint:
-        self._endpoints[address] = Endpoint(self, name, address)
+    def add(self, name: str, address: Address, session_timers: SessionTimers | None = None) -> Endpoint:
+        self._endpoints[address] = Endpoint(self, name, address, session_timers)
         return self._endpoints[address]
 
     def at(self, time: float, action: Callable[[], None]) -> None:

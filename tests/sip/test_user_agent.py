@@ -35,7 +35,7 @@ def test_options_tells_what_we_can() -> None:
 @pytest.mark.parametrize(
     ("data", "status", "header"),
     [
-        (request("SUBSCRIBE"), 405, ("Allow", ALLOW)),
+        (request("MESSAGE"), 405, ("Allow", ALLOW)),
         (request("FROBNICATE"), 405, ("Allow", ALLOW)),
         (request(headers=["Require: 100rel, foo, timer, bar"]), 420, ("Unsupported", "foo, bar")),
         (request(headers=["Supported: timer", "Session-Expires: 60"]), 422, ("Min-SE", "90")),
@@ -54,7 +54,7 @@ def test_options_tells_what_we_can() -> None:
         (request(to="<sip:agent@192.0.2.1>;tag=x"), 481, None),
         (request("BYE"), 481, None),
         (request("INFO"), 481, None),
-        (request("NOTIFY", headers=["Event: message-summary", "Subscription-State: active"]), 481, None),
+        (request("NOTIFY", headers=["Event: presence", "Subscription-State: active"]), 481, None),
         (request("REFER", headers=["Refer-To: <sip:+19005550100@example.com>"]), 403, None),
         (request("OPTIONS").replace(b"SIP/2.0\r\nVia", b"SIP/7.0\r\nVia"), 505, None),
         (request("OPTIONS", cseq_method="INVITE"), 400, None),
