@@ -69,10 +69,11 @@ class Gateway:
         self._trunks = {trunk.name: trunk for trunk in config.trunks}
         self.trunk_of = lru_cache(maxsize=4096)(self._find_trunk)
         networks = [network for trunk in config.trunks for network in trunk.sources]
-        # Asked before the SIP parser. With `forbid`, strangers get an answer, within a budget: see `_invited`.
-        self.admission = Admission(
-            networks if config.trunks else LOOPBACK, strangers=config.sip.unknown_sources == "forbid"
-        )
+        # Asked before the SIP parser. Strangers are heard, within a budget, where they get 403 (see `_invited`) or can
+        # prove who they are.
+        strangers = config.sip.unknown_sources == "forbid" or bool(config.sip.accounts)
+        strangers = strangers or any(not trunk.sources for trunk in config.trunks)
+        self.admission = Admission(networks if config.trunks else LOOPBACK, strangers=strangers)
 
     async def __aenter__(self) -> Self:
         """Open every listener. Raises `OSError` where an address cannot be had."""

@@ -310,11 +310,12 @@ class Core:
         address = self.address(flow)
         if self.identity.public_address is None:
             address = self._seen_as.get((flow.local, flow.remote[0]), address)
-        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
-        if sips and flow.secure:
-            transport = ";transport=ws" if flow.transport == "wss" else ""
-            return f"<sips:{user}{_host_port(address)}{transport}>"
-        return f"<sip:{user}{_host_port(address)}{transport}>"
+        # RFC 7118 §5.2: `ws` stands for both in a URI.
+        transport = "ws" if flow.transport == "wss" else flow.transport
+        scheme = "sips" if sips and flow.secure else "sip"
+        implied = transport == "udp" or (scheme == "sips" and transport == "tls")
+        parameter = "" if implied else f";transport={transport}"
+        return f"<{scheme}:{user}{_host_port(address)}{parameter}>"
 
     def address_request(self, request: Request, flow: Flow) -> None:
         """Via with a new branch, and Contact, which depend on the flow. A CANCEL keeps the Via of its INVITE (§9.1)."""

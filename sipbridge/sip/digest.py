@@ -59,12 +59,18 @@ def digest_hash(algorithm: str, *parts: str) -> str:
     return ALGORITHMS[algorithm](":".join(parts).encode("utf-8", "surrogateescape"))
 
 
+_MAX_VALUE = 8_192
+"""Characters of one header value: each parameter costs a microsecond."""
+
+
 def parse_challenges(text: str) -> list[tuple[str, dict[str, str]]]:
     """The challenges (or credentials) of one header value: schemes and parameter names in lower case, values raw.
 
     RFC 3261 has one challenge per header field; HTTP joins several with commas, and so do some peers. Raises
     SipParseError, also where a parameter is given twice with different values.
     """
+    if len(text) > _MAX_VALUE:
+        raise SipParseError(f"{len(text)} characters of challenge or credentials")
     found: list[tuple[str, dict[str, str]]] = []
     position = 0
     while position < len(text):
@@ -230,10 +236,11 @@ class DigestClient:
             if value is None or len(sessions) != 1:
                 continue  # the header names no realm
             try:
-                ((_, params),) = parse_challenges(f"Digest {value}")
+                found = parse_challenges(f"Digest {value}")
             except SipParseError:
                 continue
-            nonce = parameter(params, "nextnonce")
+            # A second scheme in it is nothing that this header can have.
+            nonce = parameter(found[0][1], "nextnonce") if len(found) == 1 else None
             if nonce and len(nonce) <= MAX_CHALLENGE and nonce != sessions[0].nonce:
                 sessions[0].nonce, sessions[0].count = nonce, 0
 

@@ -67,7 +67,11 @@ def asterisk_process(
     pjsip = recipe(
         "asterisk",
         "pjsip.conf: the trunk",
-        {"10.0.0.5:5060": f"{ASTERISK}:{port}", "10.0.0.20:5060": bridge_process.target, "10.0.0.20": bridge_process.address},
+        {
+            "10.0.0.5:5060": f"{ASTERISK}:{port}",
+            "10.0.0.20:5060": bridge_process.target,
+            "10.0.0.20": bridge_process.address,
+        },
     )
     extensions = recipe("asterisk", "extensions.conf: the way to the agent, and what the agent can reach", {})
     with Asterisk(
