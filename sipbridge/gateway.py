@@ -33,7 +33,17 @@ from sipbridge.sip.admission import LOOPBACK, Admission, source_address
 from sipbridge.sip.core import Identity
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded
-from sipbridge.sip.events import Authenticated, AuthenticationFailed, CredentialsNeeded, InviteReceived, SipEvent
+from sipbridge.sip.events import (
+    Authenticated,
+    AuthenticationFailed,
+    BindingsChanged,
+    CredentialsNeeded,
+    InviteReceived,
+    Registered,
+    RegistrationFailed,
+    SipEvent,
+    Unregistered,
+)
 from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.ladder import Ladders
 from sipbridge.sip.session_timer import SessionTimers
@@ -204,8 +214,10 @@ class Gateway:
                     event.call.reject(500, now=self._clock())  # the caller would wait in vain
             case FlowNeeded() | DnsNeeded():
                 pass  # the transport's affair
-            case CredentialsNeeded() | Authenticated() | AuthenticationFailed():
+            case CredentialsNeeded() | Authenticated() | AuthenticationFailed() | BindingsChanged():
                 pass  # nobody is challenged yet
+            case Registered() | RegistrationFailed() | Unregistered():
+                pass
             case _:
                 self.calls.call_event(event.call, event)
 
