@@ -90,6 +90,8 @@ async def _serve(path: Path, drain_seconds: float) -> None:
     stop, now = _signals()
     async with Gateway(config, tenants) as gateway:
         keep_start_up()
+        # They are read again without it when they change; this is for those who want to see at once that they can be.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.transport.tls.reload)
         await stop.wait()
         drained = asyncio.create_task(gateway.drain(drain_seconds))
         forced = asyncio.create_task(now.wait())
@@ -159,7 +161,7 @@ async def _demo(once: bool) -> bool:
 
 @app.command()
 def call(
-    target: Annotated[str, typer.Argument(help="sip:USER@HOST[:PORT]")],
+    target: Annotated[str, typer.Argument(help="sip:USER@HOST[:PORT][;transport=tcp|tls], or sips:")],
     wav: Annotated[Path | None, typer.Option(help="Say this file once the greeting is over.")] = None,
     say: Annotated[str | None, typer.Option(help="Say these words (with espeak-ng).")] = None,
     record: Annotated[Path | None, typer.Option(help="Write what is heard to this WAV.")] = None,
@@ -170,10 +172,12 @@ def call(
     expect: Annotated[str, typer.Option(help="answered, greeting<2000, busy, 480 ...: else exit 1.")] = "",
     codec: Annotated[list[str] | None, typer.Option(help="Offer these, in this order.")] = None,
     ladder: Annotated[bool, typer.Option("--ladder", help="Print the call's SIP messages at the end.")] = False,
+    ca: Annotated[Path | None, typer.Option(help="With TLS: whom to trust, instead of the usual authorities.")] = None,
 ) -> None:
     """Be a phone: dial, speak, press keys, record, and print what happened when."""
     from sipbridge.simulator.caller import CallOptions, place_call
     from sipbridge.simulator.caller_report import parse_expectations
+    from sipbridge.sip.tls import TlsSettings
 
     options = CallOptions(
         target=target,
@@ -186,6 +190,7 @@ def call(
         seconds=seconds,
         expect=parse_expectations(expect),
         codecs=tuple(codec) if codec else ("PCMU", "PCMA"),
+        tls=TlsSettings(ca=ca),
     )
     report = run(place_call(options, print))
     print(*report.summary(), sep="\n")
@@ -198,8 +203,15 @@ def call(
 @app.command()
 def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Read the configuration and the tenants, and say what is wrong with them."""
-    _, tenants = _load(config)
+    from sipbridge.config import secrets_of
+
+    loaded, tenants = _load(config)
     missing = []
+    for place, secret in secrets_of(loaded):
+        try:
+            secret.reveal()
+        except ConfigError as error:
+            missing.append(f"{place}: {error}")
     for tenant in tenants.tenants:
         try:
             tenant.credential()

@@ -60,11 +60,12 @@ def load(path: Path, model: type[M]) -> M:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return parse(text, model, str(path))
+    return parse(text, model, str(path), directory=path.parent)
 
 
-def parse(text: str, model: type[M], name: str) -> M:
-    """Like `load`, for a text that is already there; `name` stands for the file in messages."""
+def parse(text: str, model: type[M], name: str, *, directory: Path | None = None) -> M:
+    """Like `load`, for a text that is already there; `name` stands for the file in messages, and relative paths in it
+    start at `directory`."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         lines: dict[Place, int] = {}
@@ -80,9 +81,15 @@ def parse(text: str, model: type[M], name: str) -> M:
     if not isinstance(data, dict):
         raise ConfigError(f"{name}:1: a mapping of keys is expected, not {type(data).__name__}")
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context={"directory": directory or Path()})
     except ValidationError as error:
         raise ConfigError("\n".join(_describe(error, lines, name))) from None
+
+
+def error_at(place: Place, message: str) -> ValidationError:
+    """What a validator of a whole section may raise, to name the key that is wrong."""
+    kind = PydanticCustomError("value_error", "{text}", {"text": message})
+    return ValidationError.from_exception_data("", [InitErrorDetails(type=kind, loc=place, input=None)])
 
 
 def dotted(place: Place) -> str:
@@ -121,7 +128,8 @@ def _describe(error: ValidationError, lines: Mapping[Place, int], name: str) -> 
                 yield f"{name}:{lines.get(where, 1)}: {dotted(where)}: unknown key; {hint}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            yield f"{name}:{lines.get(place, 1)}: {dotted(place)}: {message}"
+            nearest = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in lines), place)
+            yield f"{name}:{lines.get(nearest, 1)}: {dotted(place)}: {message}"
 
 
 def _in_document(location: Place, lines: Mapping[Place, int]) -> Place:

@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sipbridge.agent import AgentOptions, ToolDeclaration, TurnDetection
 from sipbridge.audio import AudioFormat
-from sipbridge.config import AgentConfig, Config, Match, TenantConfig, load_tenant, not_in_use
+from sipbridge.config import AgentConfig, Config, Match, TenantConfig, load_tenant, not_in_use, secrets_of
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.providers import capabilities_of
 
@@ -166,6 +166,10 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
     """What a configuration asks for that will not happen, in words for the operator."""
     for key in not_in_use(config):
         yield f"{key} has no effect in this version"
+    if isinstance(config, Config):
+        for place, secret in secrets_of(config):
+            if secret.in_plain_sight:
+                yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
     if isinstance(config, TenantConfig) and config.agent.api_key and config.agent.api_key.in_plain_sight:
         yield "agent.api_key is written out in the file; ${NAME} or file:PATH would keep it out"
     if isinstance(config, TenantConfig) and config.agent.temperature is not None:

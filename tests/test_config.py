@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sipbridge.config import AgentConfig, Config, Secret, TenantConfig, load_config, load_tenant, not_in_use
+from sipbridge.config import AgentConfig, Config, TenantConfig, load_config, load_tenant, not_in_use, secrets_of
 from sipbridge.configfile import Section, parse
 from sipbridge.errors import ConfigError
+from sipbridge.logins import Secret
+from sipbridge.tenants import warnings
+from tests.sip.certificates import Authority, with_clients
 
 
 def problems(text: str, model: type[Section]) -> str:
@@ -30,12 +33,22 @@ def test_an_empty_file_is_the_embedded_default() -> None:
     [
         ("sip:\n  listn: []\n", "f.yaml:2: sip.listn: unknown key; did you mean 'listen'?"),
         ("mdia: {}\n", "f.yaml:1: mdia: unknown key; did you mean 'media'?"),
-        ("sip:\n  zzz: 1\n", "f.yaml:2: sip.zzz: unknown key; known are accounts, listen"),
+        ("sip:\n  zzz: 1\n", "f.yaml:2: sip.zzz: unknown key; known are accounts, ladders, listen"),
         ("media:\n  ports: 4000\n", "f.yaml:2: media.ports: a range of ports is expected"),
         ("media:\n  ports: 5000-4000\n", "f.yaml:2: media.ports: ports lie between"),
         ("limits:\n  max_calls: 0\n", "f.yaml:2: limits.max_calls: Input should be greater than or equal to 1"),
         ("sip:\n  listen: ['udp://1.2.3.4']\n", "f.yaml:2: sip.listen: 'udp://1.2.3.4': expected udp://ADDRESS:PORT"),
-        ("sip:\n  listen: ['tls://127.0.0.1:5061']\n", "tls listeners do not exist yet"),
+        (
+            "sip:\n  listen: ['tls://127.0.0.1:5061']\n",
+            "f.yaml:2: sip.listen: 'tls://127.0.0.1:5061': sip.tls.certificate and sip.tls.key are needed for it",
+        ),
+        ("sip:\n  listen: ['sctp://127.0.0.1:5061']\n", "f.yaml:2: sip.listen: 'sctp://127.0.0.1:5061': expected udp"),
+        ("sip:\n  tls:\n    key: k.pem\n", "f.yaml:3: sip.tls.key: a key without a certificate"),
+        ("sip:\n  tls:\n    ca: none.pem\n", "f.yaml:3: sip.tls.ca: none.pem cannot be read: No such file"),
+        (
+            "sip:\n  tls:\n    verify_peer: true\n    client_certificates: required\n",
+            "f.yaml:4: sip.tls.client_certificates: 'ca' is needed",
+        ),
         (
             "sip:\n  listen: ['udp://localhost:5060']\n",
             "f.yaml:2: sip.listen: 'localhost' does not appear to be an IPv4",
@@ -71,15 +84,46 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     assert "did you mean 'max_calls'?" in text
 
 
+LOGIN = "{username: pbx, password: x}"
+
+
 @pytest.mark.parametrize(
-    ("extra", "message"),
+    ("text", "message"),
     [
-        ("auth: {username: pbx, password: x}", "digest authentication does not exist yet"),
-        ("register: {server: 'sip:pbx.example.com'}", "registering at a PBX does not exist yet"),
+        ("trunks:\n  - name: pbx\n", "f.yaml:2: trunks[0]: 'sources' or 'auth' is needed"),
+        ("trunks:\n  - name: pbx\n    auth: {username: pbx}\n", "f.yaml:3: trunks[0].auth.password: Field required"),
+        ("trunks:\n  - name: pbx\n    auth: {user: pbx, password: x}\n", "unknown key; did you mean 'username'?"),
+        ("sip:\n  accounts:\n    - {username: 'a b', password: x}\n", "f.yaml:3: sip.accounts[0].username: "),
+        (
+            f"sip:\n  accounts: [{LOGIN}]\ntrunks:\n  - name: a\n    auth: {LOGIN}\n",
+            "f.yaml:5: trunks[0].auth.username: 'pbx' is the user of another trunk or account, too",
+        ),
+        (
+            "trunks:\n  - name: a\n    sources: ['::1']\n    register: {server: pbx, username: a, password: b}\n",
+            "f.yaml:4: trunks[0].register.server: sip:HOST[:PORT] is expected, not 'pbx'",
+        ),
+        (
+            "trunks:\n  - name: a\n    sources: ['::1']\n    register: {server: 'sip:a@b', username: a, password: b}\n",
+            "sip:HOST[:PORT] is expected",
+        ),
+        (
+            "trunks:\n  - name: a\n    sources: ['::1']\n"
+            "    register: {server: 'sip:b', username: a, password: b, expires: 5}\n",
+            "f.yaml:4: trunks[0].register.expires: ",
+        ),
     ],
 )
-def test_what_would_be_unsafe_to_ignore_is_refused(extra: str, message: str) -> None:
-    assert message in problems(f"trunks:\n  - name: pbx\n    sources: ['127.0.0.1/32']\n    {extra}\n", Config)
+def test_users_and_registrations(text: str, message: str) -> None:
+    assert message in problems(text, Config)
+
+
+def test_a_trunk_may_be_known_by_its_password_alone() -> None:
+    config = parse(f"trunks:\n  - name: a\n    auth: {LOGIN}\n", Config, "f.yaml")
+    assert config.admits_strangers
+    assert [place for place, secret in secrets_of(config) if secret.in_plain_sight] == ["trunks[0].auth.password"]
+    assert list(warnings(config)) == [
+        "trunks[0].auth.password is written out in the file; ${NAME} or file:PATH would keep it out"
+    ]
 
 
 def test_a_tenant_without_an_agent_is_refused() -> None:
@@ -151,6 +195,39 @@ def test_files_are_read_and_unreadable_ones_named(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"bytes\.yaml: cannot be read"):
         load_config(tmp_path / "bytes.yaml")
+
+
+class TestTls:
+    """Paths start where the file is, and what is in them has to fit."""
+
+    TEXT = "sip:\n  listen: ['tls://127.0.0.1:5061', 'wss://127.0.0.1:5062', 'ws://127.0.0.1:5063']\n  tls:\n"
+
+    def test_what_fits(self, tmp_path: Path) -> None:
+        issued = Authority(tmp_path).issue("gw.example.com")
+        (tmp_path / "f.yaml").write_text(
+            self.TEXT + "    certificate: node.pem\n    key: node.key\n"
+            "    ca: ca.pem\n    client_certificates: optional\n"
+        )
+        config = load_config(tmp_path / "f.yaml")
+        assert config.sip.tls.settings == with_clients(issued, "optional")
+        assert list(not_in_use(config)) == []
+
+    @pytest.mark.parametrize(
+        ("keys", "message"),
+        [
+            ("    certificate: node.pem\n    key: other.key\n", "f.yaml:5: sip.tls.key: .*other.key is not the key of"),
+            ("    certificate: ca.key\n", "f.yaml:4: sip.tls.certificate: .*ca.key cannot be read: No such file"),
+            ("    certificate: node.key\n    key: node.key\n", "f.yaml:4: sip.tls.certificate: .* no certificate in"),
+            ("    key: node.key\n    certificate: ../x\n", "f.yaml:5: sip.tls.certificate: .* cannot be read"),
+        ],
+    )
+    def test_what_does_not(self, tmp_path: Path, keys: str, message: str) -> None:
+        authority = Authority(tmp_path)
+        authority.issue("gw.example.com")
+        authority.issue("other.example.com", stem="other")
+        (tmp_path / "f.yaml").write_text(self.TEXT + keys)
+        with pytest.raises(ConfigError, match=message):
+            load_config(tmp_path / "f.yaml")
 
 
 def test_every_key_is_documented() -> None:

@@ -25,6 +25,7 @@ from sipbridge.simulator.caller_options import (
     CallOptions,
     address_towards,
     parse_target,
+    transport_for,
 )
 from sipbridge.simulator.caller_recording import Recording, read_speech, sound_of
 from sipbridge.simulator.caller_report import CallReport, TimelineEntry
@@ -121,9 +122,11 @@ class SoftPhone:
 
     async def call(self) -> None:
         """Returns when the call is over and its end is known to the other side. Cancelled, it hangs up first."""
-        transport = self._options.transport or ("tcp" if self._uri.params.get("transport") == "tcp" else "udp")
+        transport = transport_for(self._uri, self._options.transport)
+        # Over TLS nobody listens: the other side's requests come back by the connection, and there is no certificate.
+        listen = [f"{'tcp' if transport == 'tls' else transport}://{self._local}:0"]
         self._transport = await SipTransport.open(
-            self._user_agent, [f"{transport}://{self._local}:0"], on_event=self._on_sip
+            self._user_agent, listen, on_event=self._on_sip, tls=self._options.tls
         )
         try:
             self._invite(transport)
@@ -138,7 +141,7 @@ class SoftPhone:
 
     # --- the call -----------------------------------------------------------------------------------------------------
 
-    def _invite(self, transport: Literal["udp", "tcp"]) -> None:
+    def _invite(self, transport: Literal["udp", "tcp", "tls"]) -> None:
         options, now = self._options, self._transport.now()
         self._port = self._engine.reserve()
         self._audio = sdp.LocalAudio(self._local, self._port.port, options.codecs, session_id=str(secrets.randbits(62)))

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from sipbridge import codecs
-from sipbridge.errors import ConfigError, SipParseError
+from sipbridge.errors import ConfigError, SipParseError, TlsFileError
 from sipbridge.simulator.caller_report import Expectation
 from sipbridge.simulator.caller_script import TURN_GAP_S
 from sipbridge.sip.headers import Uri
+from sipbridge.sip.tls import TlsContexts, TlsSettings
 
 LISTEN_SECONDS = 10.0
 LONGEST_SECONDS = 120.0
@@ -22,7 +23,7 @@ _PORTS = range(20000, 30000)
 @dataclass(frozen=True, slots=True)
 class CallOptions:
     target: str
-    """`sip:USER@HOST[:PORT]`."""
+    """`sip:USER@HOST[:PORT]`; with `;transport=tls`, or as `sips:`, over TLS."""
     wav: Path | None = None
     """What to say, once the greeting is over."""
     say: str | None = None
@@ -44,8 +45,10 @@ class CallOptions:
     """So long a quiet means that the other side has finished."""
     expect: tuple[Expectation, ...] = ()
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
-    transport: Literal["udp", "tcp"] | None = None
-    """None: what the target's `transport` parameter says, else UDP."""
+    transport: Literal["udp", "tcp", "tls"] | None = None
+    """None: what the target's `transport` parameter says, else UDP; TLS for sips."""
+    tls: TlsSettings = TlsSettings()
+    """Whom to trust, and which certificate to show."""
     from_: str | None = None
     """The caller's URI; None: `sip:caller@` and our address."""
     headers: tuple[tuple[str, str], ...] = ()
@@ -56,7 +59,11 @@ class CallOptions:
 
     def check(self) -> None:
         """Raises `ConfigError` for what would fail whoever is called."""
-        parse_target(self.target)
+        transport_for(parse_target(self.target), self.transport)
+        try:
+            TlsContexts(self.tls)
+        except TlsFileError as error:
+            raise ConfigError(str(error)) from None
         if self.from_ is not None:
             parse_target(self.from_)
         if set(self.dtmf) - set("0123456789*#ABCD"):
@@ -72,9 +79,24 @@ def parse_target(text: str) -> Uri:
         uri = Uri.parse(text)
     except SipParseError as error:
         raise ConfigError(str(error)) from None
-    if uri.scheme != "sip":
-        raise ConfigError(f"{text}: the phone calls sip: URIs only")
+    if uri.scheme not in ("sip", "sips"):
+        raise ConfigError(f"{text}: the phone calls sip: and sips: URIs only")
     return uri
+
+
+def transport_for(uri: Uri, chosen: Literal["udp", "tcp", "tls"] | None) -> Literal["udp", "tcp", "tls"]:
+    """Raises `ConfigError` for one that the phone does not have."""
+    if uri.scheme == "sips":
+        return "tls"
+    match chosen or (uri.params.get("transport") or "udp").lower():
+        case "udp":
+            return "udp"
+        case "tcp":
+            return "tcp"
+        case "tls":
+            return "tls"
+        case other:
+            raise ConfigError(f"the phone has no transport {other}; it has udp, tcp and tls")
 
 
 async def address_towards(uri: Uri) -> str:

@@ -65,6 +65,8 @@ class Resolver:
         if is_address(host):
             yield _target(default, host, uri.port, uri)
             return
+        if default not in _SRV_NAMES:
+            return  # no connection can be made by it: a browser's `x.invalid` is not to be looked up (RFC 7118 §5)
         services: list[tuple[str, str]] = []
         if uri.port is None and chosen is None:
             services = yield from self._services(host, secure)

@@ -94,6 +94,8 @@ class Streams:
             if connection is not None:
                 connection.abort()
             raise
+        if connection.flow not in self._connections:
+            raise ConnectionAbortedError("it is gone already")
         return connection.flow
 
     def send(self, flow: Flow, message: bytes) -> None:

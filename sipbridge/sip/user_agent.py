@@ -87,9 +87,7 @@ class UserAgent:
             else:
                 self._receive_response(message, now)
         except SipParseError as error:
-            # An optional header field that nobody screened. The message is as if it had never come.
-            self.counters["dropped_malformed"] += 1
-            self.counters[f"malformed_{error.fault}"] += 1
+            self._drop_malformed(error)
 
     def flow_opened(self, target: Target, flow: Flow, now: float) -> None:
         """The answer to `FlowNeeded`."""
@@ -236,9 +234,8 @@ class UserAgent:
         if self._authentication is not None:
             try:
                 self._authentication.found(needed, password, now)
-            except SipParseError as error:  # as in `receive`
-                self.counters["dropped_malformed"] += 1
-                self.counters[f"malformed_{error.fault}"] += 1
+            except SipParseError as error:
+                self._drop_malformed(error)
 
     def serve_registrations(self, settings: RegistrarSettings | None = None) -> Registrar:
         """Be a registrar from now on, for users that have authenticated: without that a REGISTER is refused (403)."""
@@ -415,6 +412,11 @@ class UserAgent:
             call = IncomingInvite(core, request, flow)
             call.begin(core.transactions.serve(request, flow, call, now), now)
             core.emit(InviteReceived(call, request, session_description(request), flow, username))
+
+    def _drop_malformed(self, error: SipParseError) -> None:
+        """An optional header field that nobody screened. The message is as if it had never come."""
+        self.counters["dropped_malformed"] += 1
+        self.counters[f"malformed_{error.fault}"] += 1
 
     # responses
 

@@ -26,7 +26,9 @@ Event = dict[str, Any]
 class Baresip:
     """One baresip on an address of its own (127.0.0.x). Use as a context manager.
 
-    `says` is an 8 kHz WAV; `codec` the only one offered ("PCMU" or "PCMA"); with `answers` it takes calls at once.
+    `says` is an 8 kHz WAV; `codec` the only one offered ("PCMU" or "PCMA"); with `answers` it takes calls at once;
+    with `tls` it speaks TLS: the file of whom it trusts, and the file with its own certificate and key. For TLS it
+    listens one port higher.
     """
 
     def __init__(
@@ -38,18 +40,21 @@ class Baresip:
         codec: str = "PCMU",
         answers: bool = False,
         port: int | None = None,
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
         self.address = address
         self.port = port or free_port(address)
         self.uri = f"sip:baresip@{address}:{self.port}"
         self._folder = folder
+        self._tls = tls
         self._recordings = folder / "recordings"
         self._recordings.mkdir(parents=True)
         control = free_port(address, socket.SOCK_STREAM)
         program = require("baresip")
         (folder / "config").write_text(self._config(_modules(program), says, control))
         mode = ";answermode=auto" if answers else ""
-        account = f"<sip:baresip@{address}>;regint=0;audio_codecs={codec}/8000/1{mode}\n"
+        transport = ";transport=tls" if tls else ""
+        account = f"<sip:baresip@{address}{transport}>;regint=0;audio_codecs={codec}/8000/1{mode}\n"
         (folder / "accounts").write_text(account)
         (folder / "contacts").write_text("")
         self.program = Program([program, "-f", str(folder)])
@@ -81,6 +86,7 @@ class Baresip:
             *(f"module_app {name}.so" for name in ("account", "menu", "ctrl_tcp")),
             f"ctrl_tcp_listen {self.address}:{control}",
             f"snd_path {self._recordings}",
+            *((f"sip_cafile {self._tls[0]}", f"sip_certificate {self._tls[1]}") if self._tls else ()),
         )
         return "\n".join((*lines, ""))
 

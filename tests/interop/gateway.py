@@ -6,7 +6,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,22 +22,40 @@ class GatewayProcess:
     """A gateway on `address`:`port`, listening on UDP and TCP.
 
     Its tenants: `agent` is the embedded model; `slow` a model that accepts a connection and says nothing; `away` one
-    that does not even listen. `desk` is where a transfer from `agent` goes.
+    that does not even listen. `desk` is where a transfer from `agent` goes. `config` holds further sections of
+    sipbridge.yaml, `tenants` further tenants.
     """
 
-    def __init__(self, folder: Path, *, silent_port: int, desk: str) -> None:
-        self.address, self.port = "127.0.0.1", _free_on_both("127.0.0.1")
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        silent_port: int,
+        desk: str,
+        address: str = "127.0.0.1",
+        port: int | None = None,
+        config: Mapping[str, Any] | None = None,
+        tenants: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.address, self.port = address, port or free_on_both(address)
         self.target = f"{self.address}:{self.port}"
         self.desk = desk
         self._seen: set[str] = set()
-        _write(folder / "sipbridge.yaml", self._config())
-        tenants = folder / "tenants"
-        tenants.mkdir()
-        _write(tenants / "agent.yaml", _offline("agent", desk))
-        _write(tenants / "slow.yaml", _openai("slow", silent_port))
-        _write(tenants / "away.yaml", _openai("away", free_port("127.0.0.1", socket.SOCK_STREAM)))
+        _write(folder / "sipbridge.yaml", _merge(self._config(), config or {}))
+        all_tenants = {
+            "agent": offline("agent", desk),
+            "slow": _openai("slow", silent_port),
+            "away": _openai("away", free_port("127.0.0.1", socket.SOCK_STREAM)),
+            **(tenants or {}),
+        }
+        (folder / "tenants").mkdir(parents=True)
+        for name, tenant in all_tenants.items():
+            _write(folder / "tenants" / f"{name}.yaml", tenant)
         self.program = Program(
-            [sys.executable, "-m", "sipbridge", "--log-json", "serve", "-c", str(folder / "sipbridge.yaml")], cwd=ROOT
+            [sys.executable, "-m", "sipbridge", "--log-json", "serve", "-c", str(folder / "sipbridge.yaml")],
+            cwd=ROOT,
+            env=dict(env or {}),
         )
 
     def uri(self, user: str = "agent") -> str:
@@ -75,10 +93,10 @@ class GatewayProcess:
 
 
 @contextmanager
-def running_gateway(folder: Path, *, desk: str) -> Iterator[GatewayProcess]:
-    """A gateway that is up; stopping it must be clean."""
+def running_gateway(folder: Path, *, desk: str, **further: Any) -> Iterator[GatewayProcess]:
+    """A gateway that is up, see `GatewayProcess`; stopping it must be clean."""
     with socket.create_server(("127.0.0.1", 0)) as silent:  # the backlog accepts, nobody answers
-        gateway = GatewayProcess(folder, silent_port=silent.getsockname()[1], desk=desk)
+        gateway = GatewayProcess(folder, silent_port=silent.getsockname()[1], desk=desk, **further)
         try:
             gateway.program.wait_for('"event": "listening"')
             yield gateway
@@ -88,7 +106,7 @@ def running_gateway(folder: Path, *, desk: str) -> Iterator[GatewayProcess]:
     assert "Traceback" not in gateway.program.output, gateway.program.output[-5000:]
 
 
-def _offline(user: str, desk: str) -> dict[str, Any]:
+def offline(user: str, desk: str) -> dict[str, Any]:
     return {
         "match": {"to": user},
         "agent": {
@@ -105,11 +123,20 @@ def _openai(user: str, port: int) -> dict[str, Any]:
     return {"match": {"to": user}, "agent": agent, "deadlines": {"connect_seconds": 2}}
 
 
+def _merge(base: dict[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of `further` are added to those of `base`, key by key."""
+    merged = dict(base)
+    for name, section in further.items():
+        both = isinstance(section, dict) and isinstance(merged.get(name), dict)
+        merged[name] = {**merged[name], **section} if both else section
+    return merged
+
+
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(content))
 
 
-def _free_on_both(address: str) -> int:
+def free_on_both(address: str) -> int:
     """A port that is free for UDP and TCP."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sipbridge.sip.flow import Transport
-from tests.loopback.test_sip_transport import endpoint, run
+from tests.loopback.endpoints import endpoint, run
 from tests.loopback.test_torture import answers_by_tcp, answers_by_udp
 from tests.sip.messages import BODY, INVITE, build
 

@@ -12,8 +12,10 @@ import pytest
 from sipbridge.simulator.caller import CallOptions, place_call
 from sipbridge.simulator.caller_report import parse_expectations
 from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
+from sipbridge.sip.tls import TlsSettings
 from tests.loopback.house import House, house
 from tests.loopback.sound import Samples, level_db, loudest, peak_hz, samples_of, tone
+from tests.sip.certificates import Authority
 
 SCRIPT = Script(tuple(Utterance(seconds=seconds, tone_hz=hz) for seconds, hz in ((0.3, 400), (2.0, 600), (0.3, 800))))
 GREETING = "agent: {greeting: Hello.}"
@@ -78,3 +80,18 @@ async def test_a_call_that_is_not_answered() -> None:
         report = await place_call(CallOptions(target(bench), expect=parse_expectations("ringing,480")))
         assert report.ok, "\n".join([*map(str, report.timeline), *report.summary()])
         assert not report.answered
+
+
+@pytest.mark.parametrize("scheme", ["sip", "sips"])
+async def test_a_call_over_tls(tmp_path: Path, scheme: str) -> None:
+    issued = Authority(tmp_path).issue("localhost", "127.0.0.1")
+    keys = f"certificate: {issued.certificate}, key: {issued.key}"
+    config = f"sip: {{listen: ['tls://127.0.0.1:0'], tls: {{{keys}}}}}"
+    async with house(SCRIPT, tenant=GREETING, config=config) as bench:
+        port = bench.gateway.transport.address("tls")[1]
+        uri = f"{scheme}:agent@localhost:{port}" + (";transport=tls" if scheme == "sip" else "")
+        expect = parse_expectations("answered,ringing,greeting<500")
+        report = await place_call(CallOptions(uri, seconds=0.8, expect=expect, tls=TlsSettings(ca=issued.ca)))
+        assert report.ok, "\n".join([*map(str, report.timeline), *report.summary()])
+        assert not (await place_call(CallOptions(uri, tls=TlsSettings()))).answered, "an authority nobody knows"
+        await bench.report()

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sipbridge.sip.flow import Transport
-from tests.loopback.test_sip_transport import Endpoint, endpoint, raw_tcp, raw_udp, run
+from tests.loopback.endpoints import Endpoint, endpoint, raw_tcp, raw_udp, run
 from tests.sip import test_rfc4475, test_rfc5118
 from tests.sip.wire import request
 

@@ -51,8 +51,8 @@ def test_values_as_peers_write_them(value: str | None, expected: list[Reason]) -
     assert list(parse_reasons(value)) == expected
 
 
-def test_a_thousand_values_are_a_few_and_a_long_text_is_cut() -> None:
-    assert len(parse_reasons(", ".join(["Q.850;cause=16"] * 1000))) == 8
+def test_many_values_are_a_few_and_a_long_text_is_cut() -> None:
+    assert len(parse_reasons(", ".join(["Q.850;cause=16"] * 30))) == 8
     assert len(parse_reasons(f'Q.850;cause=16;text="{"x" * 5000}"')[0].text) == 120
 
 
