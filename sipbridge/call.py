@@ -47,7 +47,7 @@ from sipbridge.keypad import Keypad
 from sipbridge.leg import InboundLeg, OutboundLeg, SipLeg
 from sipbridge.media.convert import Converter
 from sipbridge.media.events import Audio, Drained, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
-from sipbridge.outcome import CallReport, Ended, reason_header, unanswered
+from sipbridge.outcome import CallReport, Ended, given_up, reason_header, unanswered
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import capabilities_of
 from sipbridge.sip.events import CallEnded, EndCause, SipEvent
@@ -361,7 +361,7 @@ class CallSession:
                 hung_up = Ended.CALLEE_HUNG_UP if leg.outbound else Ended.CALLER_HUNG_UP
                 self.end(Ended.TRANSFERRED if leg.transfer_accepted else hung_up, event.reason)
             case EndCause.CANCELLED:
-                self.end(Ended.CALLER_CANCELLED, event.reason)
+                self.end(given_up(event.reason_header), event.reason)
             case cause:
                 self.end(Ended.SIGNALLING_FAILED, f"{cause.value} {event.reason}".strip())
 

@@ -26,6 +26,7 @@ from pydantic import (
 from sipbridge.configfile import Place, Section, error_at, load
 from sipbridge.errors import SipParseError, TlsFileError
 from sipbridge.logins import Login, RegisterAt, Secret
+from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.headers import Uri
 from sipbridge.sip.tls import TlsContexts, TlsSettings
 
@@ -97,11 +98,29 @@ class Tls(Section):
         return self
 
 
+class SessionTimersConfig(Section):
+    """RFC 4028: calls whose other side has gone without a word end by themselves."""
+
+    expires_seconds: int = Field(default=1800, ge=0)
+    min_seconds: int = Field(default=90, ge=90)
+    refresher: Literal["us", "peer"] | None = None
+
+    @model_validator(mode="after")
+    def _longer_than_the_least(self) -> SessionTimersConfig:
+        if 0 < self.expires_seconds < self.min_seconds:
+            raise ValueError(
+                f"expires_seconds {self.expires_seconds} is below min_seconds {self.min_seconds}; 0 is off"
+            )
+        return self
+
+
 class Sip(Section):
     tls: Tls = Tls()
     listen: tuple[str, ...] = ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
     public_address: str | None = None
+    nameservers: tuple[str, ...] = ()
     unknown_sources: Literal["silence", "forbid"] = "silence"
+    session_timers: SessionTimersConfig = SessionTimersConfig()
     ladders: Path | None = None
     accounts: tuple[Login, ...] = ()
     """Who may register here, and call."""
@@ -122,6 +141,13 @@ class Sip(Section):
                 raise ValueError(f"{url!r}: sip.tls.certificate and sip.tls.key are needed for it")
             ipaddress.ip_address(match[2].strip("[]"))  # raises ValueError, whose text says what is wrong
         return listen
+
+    @field_validator("nameservers")
+    @classmethod
+    def _addresses(cls, nameservers: tuple[str, ...]) -> tuple[str, ...]:
+        for nameserver in nameservers:
+            parse_nameserver(nameserver)  # raises ValueError, whose text says what is wrong
+        return nameservers
 
 
 class Media(Section):

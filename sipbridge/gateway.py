@@ -19,7 +19,7 @@ import structlog
 
 from sipbridge import __version__
 from sipbridge.call import CallSession, NewAgent
-from sipbridge.config import Config, Trunk
+from sipbridge.config import Config, SessionTimersConfig, Trunk
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media.engine import MediaEngine, MediaSettings
@@ -29,6 +29,7 @@ from sipbridge.providers import new_agent_from_credential
 from sipbridge.registrations import Registrations
 from sipbridge.sip.admission import LOOPBACK, Admission
 from sipbridge.sip.core import Identity
+from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import (
     Authenticated,
@@ -45,6 +46,7 @@ from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.headers import readable
 from sipbridge.sip.ladder import Ladders
 from sipbridge.sip.message import Request
+from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
@@ -75,11 +77,10 @@ class Gateway:
         self.ladders = Ladders()
         self._trunks = {trunk.name: trunk for trunk in config.trunks}
         networks = [network for trunk in config.trunks for network in trunk.sources]
-        # Asked before the SIP parser. With `forbid`, strangers get an answer, within a budget: see `_invited`.
-        self.admission = Admission(
-            networks if config.trunks else LOOPBACK,
-            strangers=config.sip.unknown_sources == "forbid" or config.admits_strangers,
-        )
+        # Asked before the SIP parser. Strangers are heard, within a budget, where they get 403 (see `_invited`) or can
+        # prove who they are.
+        strangers = config.sip.unknown_sources == "forbid" or config.admits_strangers
+        self.admission = Admission(networks if config.trunks else LOOPBACK, strangers=strangers)
 
     async def __aenter__(self) -> Self:
         """Open every listener. Raises `OSError` where an address cannot be had."""
@@ -94,6 +95,7 @@ class Gateway:
         self.user_agent = UserAgent(
             new_token=lambda: secrets.token_hex(8),
             identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
+            session_timers=_session_timers(config.sip.session_timers),
         )
         self.registrations = Registrations(config, self.user_agent, self.admission, self._clock)
         self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
@@ -111,6 +113,7 @@ class Gateway:
                 admission=self.admission,
                 clock=self._clock,
                 tls=config.sip.tls.settings,
+                resolver=DnsResolver(config.sip.nameservers),
             )
             stack.push_async_callback(self.transport.close)
             group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -214,6 +217,10 @@ class Gateway:
             event.call.reject(404, now=now)
             return
         self.calls.answer(event, tenant, fields, self._trunks.get(trunk))
+
+
+def _session_timers(settings: SessionTimersConfig) -> SessionTimers:
+    return SessionTimers(settings.expires_seconds, settings.min_seconds, settings.refresher)
 
 
 def _load_what_a_call_needs() -> None:

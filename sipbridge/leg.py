@@ -37,6 +37,7 @@ from sipbridge.sip.events import (
     ReferFailed,
     ReferProgress,
     ReinviteReceived,
+    SessionAnswered,
     SipEvent,
 )
 from sipbridge.sip.invite import CallState, Invite
@@ -152,6 +153,8 @@ class SipLeg:
                 self._acknowledged(body)
             case ReinviteReceived(offer=offer):
                 self._renegotiate(event.call, offer)
+            case SessionAnswered(call=call, answer=answer):
+                self._refreshed(call, answer)
             case ReferAccepted():
                 self.transfer_accepted = True
             case ReferProgress(status=status, reason=reason, final=True):
@@ -193,6 +196,14 @@ class SipLeg:
             call.reject_reinvite(error.sip_status, self._clock())
             return
         call.accept_reinvite(body, self._clock())
+
+    def _refreshed(self, call: Invite, answer: bytes) -> None:
+        """The answer to a refresh of the session (RFC 4028) names another address, say. One that cannot be used
+        changes nothing: we did not ask for a change."""
+        if self._local is None or call.dialog is None:
+            return
+        with suppress(SdpError):
+            self._use(sdp.accept(answer, self._local, offered=call.dialog.exchange.local))
 
     def _use(self, negotiated: sdp.Negotiated) -> None:
         """What was agreed on holds from now on."""

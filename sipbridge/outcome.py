@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from sipbridge.errors import CallNotAnsweredError
 from sipbridge.sip import reason
+from sipbridge.sip.reason import FarEnd
 
 
 class Ended(enum.Enum):
@@ -18,6 +18,8 @@ class Ended(enum.Enum):
     CALLEE_HUNG_UP = "callee_hung_up"
     """The far end of a call that we made."""
     CALLER_CANCELLED = "caller_cancelled"
+    ANSWERED_ELSEWHERE = "answered_elsewhere"
+    """Another telephone that rang for the same call was quicker."""
     AGENT_HUNG_UP = "agent_hung_up"
     TRANSFERRED = "transferred"
     REFUSED = "refused"
@@ -68,40 +70,44 @@ class CallReport:
     """Caller audio that the model's transport did not take in time."""
 
 
-_BY_CAUSE = {
-    **dict.fromkeys((17,), Ended.BUSY),
-    **dict.fromkeys((18, 19), Ended.NO_ANSWER),
-    **dict.fromkeys((21, 55, 57), Ended.DECLINED),
-    **dict.fromkeys((1, 2, 3, 20, 22, 27, 28, 34, 38, 41, 42, 47), Ended.UNREACHABLE),
-}
-_BY_STATUS = {
-    **dict.fromkeys((486, 600), Ended.BUSY),
-    **dict.fromkeys((408, 480, 487), Ended.NO_ANSWER),
-    **dict.fromkeys((401, 402, 403, 407, 433, 603, 607, 608), Ended.DECLINED),
-    **dict.fromkeys((404, 410, 416, 484, 485, 604), Ended.UNREACHABLE),
-    **dict.fromkeys((406, 415, 488, 606), Ended.REFUSED),
+_OF_FAR_END = {
+    FarEnd.BUSY: Ended.BUSY,
+    FarEnd.NO_ANSWER: Ended.NO_ANSWER,
+    FarEnd.CANCELLED: Ended.NO_ANSWER,  # by us, who have waited long enough, or by a network that has
+    FarEnd.REFUSED: Ended.DECLINED,
+    FarEnd.NOT_ALLOWED: Ended.DECLINED,
+    FarEnd.ANSWERED_ELSEWHERE: Ended.ANSWERED_ELSEWHERE,
+    FarEnd.NO_SUCH_NUMBER: Ended.UNREACHABLE,
+    FarEnd.UNREACHABLE: Ended.UNREACHABLE,
+    FarEnd.CONGESTED: Ended.UNREACHABLE,
+    FarEnd.INCOMPATIBLE: Ended.REFUSED,
 }
 
 
 def unanswered(error: CallNotAnsweredError) -> Ended:
-    """What became of a call that we made. The Q.850 cause, where there is one, says more than the status, which
-    gateways to other networks choose as they like (RFC 3398 §8.2.6)."""
+    """What became of a call that we made."""
     status = error.sip_status
-    if error.cause in _BY_CAUSE:
-        return _BY_CAUSE[error.cause]
-    if status == 408 and not error.rang:
+    if status == 408 and not error.rang and error.cause is None:
         return Ended.UNREACHABLE
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
+    said = () if error.cause is None else (reason.q850(error.cause),)
+    ended = _OF_FAR_END.get(reason.outcome_of_failure(status, said))
+    if ended is not None:
+        return ended
     if 300 <= status < 400:
         return Ended.REDIRECTED
-    return Ended.UNREACHABLE if status >= 500 else Ended.SIGNALLING_FAILED
+    return Ended.UNREACHABLE if status >= 500 or status == 410 else Ended.SIGNALLING_FAILED
 
 
-def q850_cause(reason: str | None) -> int | None:
+def given_up(reason_header: str | None) -> Ended:
+    """Why a call that came in was taken back before it was answered: by its CANCEL's Reason header field."""
+    outcome = reason.outcome_of_cancel(reason.parse_reasons(reason_header))
+    return Ended.ANSWERED_ELSEWHERE if outcome is FarEnd.ANSWERED_ELSEWHERE else Ended.CALLER_CANCELLED
+
+
+def q850_cause(reason_header: str | None) -> int | None:
     """The cause of a Reason header field (RFC 3326) of protocol Q.850."""
-    match = re.search(r"(?:^|,)\s*Q\.850\s*;[^,]*?\bcause\s*=\s*(\d{1,3})\b", reason or "", re.IGNORECASE)
-    return int(match[1]) if match else None
+    causes = (said.cause for said in reason.parse_reasons(reason_header) if said.protocol == "Q.850")
+    return next(causes, None)
 
 
 _Q850 = {Ended.REFUSED: 88, Ended.MEDIA_TIMEOUT: 102, Ended.AGENT_NOT_READY: 41, Ended.PROVIDER_FAILED: 41}

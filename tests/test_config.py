@@ -43,6 +43,7 @@ def test_an_empty_file_is_the_embedded_default() -> None:
             "f.yaml:2: sip.listen: 'tls://127.0.0.1:5061': sip.tls.certificate and sip.tls.key are needed for it",
         ),
         ("sip:\n  listen: ['sctp://127.0.0.1:5061']\n", "f.yaml:2: sip.listen: 'sctp://127.0.0.1:5061': expected udp"),
+        ("sip:\n  nameservers: [dns]\n", "f.yaml:2: sip.nameservers: 'dns' does not appear to be an IPv4"),
         ("sip:\n  tls:\n    key: k.pem\n", "f.yaml:3: sip.tls.key: a key without a certificate"),
         ("sip:\n  tls:\n    ca: none.pem\n", "f.yaml:3: sip.tls.ca: none.pem cannot be read: No such file"),
         (
@@ -55,6 +56,8 @@ def test_an_empty_file_is_the_embedded_default() -> None:
         ),
         ("media:\n  address: localhost\n", "f.yaml:2: media.address: 'localhost' does not appear to be an IPv4"),
         ("media:\n  address: 0.0.0.0\n", "f.yaml:2: media.address: one address of this host is expected"),
+        ("sip: {session_timers: {min_seconds: 60}}\n", "greater than or equal to 90"),
+        ("sip: {session_timers: {expires_seconds: 80}}\n", "80 is below min_seconds 90; 0 is off"),
         ("trunks:\n  - name: a\n    sources: [nowhere]\n", "f.yaml:3: trunks[0].sources: 'nowhere' does not appear"),
         ("trunks:\n  - name: a\n    sources: ['::1/128']\n    sorces: 1\n", "f.yaml:4: trunks[0].sorces: unknown key"),
         ("trunks:\n  - {name: a, sources: ['10.0.0.1']}\n  - {name: a, sources: ['10.0.0.2']}\n", "the same name"),

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
-from sipbridge.sip.message import Response
+from typing import TYPE_CHECKING, TypeAlias
+
+from sipbridge.sip.body import SDP
+from sipbridge.sip.message import Request, Response
+from sipbridge.sip.screening import ACCEPT, ALLOW, SUPPORTED
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.transaction import ServerTransaction
+
+if TYPE_CHECKING:
+    from sipbridge.sip.core import Core
+    from sipbridge.sip.invite import Invite
+
+
+Fields: TypeAlias = tuple[tuple[str, str], ...]
+"""Header fields to be added: names and values."""
+
+
+def success(request: Request, sdp: bytes, *, to_tag: str, contact: str, headers: Fields) -> Response:
+    """200 to INVITE, UPDATE or PRACK, with all that the peer may want to know of us."""
+    response = request.response(200, to_tag=to_tag)
+    known = (("Contact", contact), ("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", SUPPORTED))
+    for name, value in (*known, *headers):
+        response.headers.add(name, value)
+    if sdp:
+        response.headers.add("Content-Type", SDP)
+        response.body = sdp
+    return response
 
 
 class PendingAnswer:
@@ -39,3 +63,53 @@ class PendingAnswer:
         following = self._next + self._interval
         self._next = following if following > now else now + self._interval
         return self.response
+
+
+class GivenAnswer:
+    """The answer of one call that waits for its ACK; there is never more than one."""
+
+    def __init__(self, core: Core, call: Invite) -> None:
+        self._core = core
+        self._call = call
+        self._pending: PendingAnswer | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        return self._pending is not None
+
+    def give(self, transaction: ServerTransaction, response: Response, now: float, *, makes_offer: bool) -> None:
+        pending = PendingAnswer(transaction, response, now, self._core.timers, makes_offer=makes_offer)
+        self._core.respond(transaction, response, now)
+        self._core.unacknowledged[pending.key] = self._call
+        self._pending = pending
+        self._core.schedule.update(self._call)
+
+    def acknowledge(self, ack: Request) -> PendingAnswer | None:
+        """The answer that this ACK means; None for one that is repeated, or stray."""
+        pending = self._pending
+        if pending is None or ack.cseq.number != pending.sequence:
+            return None
+        self.drop()
+        return pending
+
+    def drop(self) -> None:
+        """Wait no longer."""
+        if self._pending is not None:
+            self._core.unacknowledged.pop(self._pending.key, None)
+            self._pending = None
+            self._core.schedule.update(self._call)
+
+    def get_timer(self) -> float | None:
+        return None if self._pending is None else self._pending.get_timer()
+
+    def handle_timer(self, now: float) -> bool:
+        """Repeat it, if it is time to. True: the ACK has not come and will not come any more."""
+        pending = self._pending
+        if pending is None:
+            return False
+        if pending.is_over(now):
+            self.drop()
+            return True
+        if (response := pending.due(now)) is not None:
+            self._core.respond(pending.transaction, response, now)
+        return False

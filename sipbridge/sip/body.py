@@ -44,6 +44,11 @@ def is_understood(message: Request | Response) -> bool:
     if kind.startswith("multipart/"):
         parts = list(_parts(message))
         return any(kind == SDP for kind, _, _ in parts) or bool(parts) and all(optional for _, optional, _ in parts)
+    return is_optional(message)
+
+
+def is_optional(message: Request | Response) -> bool:
+    """The sender says that the body may be ignored (RFC 3261 §20.11)."""
     return _optional.search(message.headers.get("Content-Disposition") or "") is not None
 
 

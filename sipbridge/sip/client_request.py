@@ -93,6 +93,8 @@ class ClientRequest:
     # commands
 
     def begin(self, now: float) -> None:
+        if self._digest is not None:
+            self._digest.apply(self.request)
         self._try_next(now)
 
     def cancel(self, now: float, reason_header: str | None = None) -> bool:
@@ -143,6 +145,8 @@ class ClientRequest:
             return
         else:
             self._end()
+            if self._digest is not None:
+                self._digest.receive(response)
         self._user.receive_response(self.request, response, now)
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
@@ -176,6 +180,8 @@ class ClientRequest:
     def _try_next(self, now: float) -> None:
         self._wanted = True
         self._set_timers()
+        if self._digest is not None and self.flow is not None:
+            self._digest.withdraw(self.request)
         if self._spare is not None:
             self._next_found(self._spare, now)
         else:
@@ -194,8 +200,6 @@ class ClientRequest:
         attempt = self._attempt
         if self._wanted:
             self._wanted = False
-            if self._digest is not None:
-                self._digest.apply(self.request)  # a nonce that is known, with a count of its own
             self._try_hop(hop, now)
         elif hop is None or attempt is None:
             return  # whoever is asked now is the last one
@@ -287,10 +291,7 @@ class ClientRequest:
 
     def _authorized(self, response: Response) -> bool:
         """The response is a challenge, and the request now has the answer to it (§22.2): a new request, for CSeq."""
-        if self._digest is None:
-            return False
-        self._digest.receive(response)
-        if response.status not in (401, 407) or self._cancelled:
+        if self._digest is None or response.status not in (401, 407) or self._cancelled:
             return False
         self._challenges += 1
         if self._challenges > _MAX_CHALLENGES:

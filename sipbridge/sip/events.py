@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.flow import Flow, FlowNeeded
+from sipbridge.sip.headers import NameAddr
 from sipbridge.sip.message import Request, Response
 
 if TYPE_CHECKING:
+    from sipbridge.sip.info import KeyPress
     from sipbridge.sip.invite import Invite
     from sipbridge.sip.registrar import Binding
     from sipbridge.sip.registration import Registration
+    from sipbridge.sip.replaces import Replaces
     from sipbridge.sip.uac import OutgoingInvite
     from sipbridge.sip.uas import IncomingInvite
 
@@ -56,6 +59,8 @@ class InviteReceived:
     flow: Flow
     username: str | None = None
     """Who the caller has proven to be, by digest."""
+    replaces: Invite | None = None
+    """The call whose place this one is to take (RFC 3891): answer this one, then hang that one up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +130,8 @@ class Answered:
     call: OutgoingInvite
     response: Response
     answer: bytes
-    """What the peer said last of its session: in the 200 or, where that says nothing, or nothing that counts any more,
-    before it."""
+    """What the peer says of its session: in the 200 or, where that has nothing, or nothing that counts any more, in a
+    provisional response before it. Empty where it never did, or the session was changed since by UPDATE."""
     needs_answer: bool = False
     """Our INVITE had no offer, and this is the peer's: `acknowledge` answers it, and only then is the ACK sent."""
 
@@ -136,6 +141,8 @@ class ReferAccepted:
     """The peer has taken on our REFER; `ReferProgress` follows."""
 
     call: Invite
+    subscribed: bool = True
+    """False: nothing more will be told of it (RFC 4488)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,36 @@ class ReferFailed:
 
     call: Invite
     status: int
+    retry_after: int | None = None
+    """Seconds after which it may be tried again, if the peer says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferReceived:
+    """The peer asks us to call somebody, and the policy permits it: `accept_refer` or `reject_refer`, within seconds.
+
+    What is called, and how, is for the owner of the call to decide by its own rules.
+    """
+
+    call: Invite
+    refer_to: NameAddr
+    """Without header parameters; escapes and separators are as they came (`number.Number` reads the number)."""
+    replaces: Replaces | None
+    """The new call is to take the place of this one, by an INVITE with `replaces.headers`."""
+    referred_by: NameAddr | None
+    """Who is said to have asked for it; unverified."""
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class InfoReceived:
+    """A key was pressed, told by INFO, which has been answered."""
+
+    call: Invite
+    content_type: str
+    body: bytes
+    key: KeyPress | None
+    """None: it is none that can be heard (hook flash)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +207,9 @@ class CallEnded:
     """For people: the reason phrase, or what happened."""
     reason_header: str | None = None
     """The Reason header of the peer's BYE, CANCEL or response (RFC 3326), as it came."""
+    contacts: tuple[NameAddr, ...] = ()
+    """Where else to try, best first, where the call was redirected (3xx). Nobody follows them here: to call whom a
+    stranger names is a policy's affair."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,6 +289,8 @@ SipEvent: TypeAlias = (
     | ReferAccepted
     | ReferProgress
     | ReferFailed
+    | ReferReceived
+    | InfoReceived
     | CallEnded
     | CredentialsNeeded
     | Authenticated

@@ -1,8 +1,9 @@
 """The INVITE usage of a dialog (RFC 3261 §13-15): one call, from the INVITE to the answer to its BYE.
 
-This module holds what both roles share once there is a dialog: BYE, the 2xx that is repeated until its ACK, REFER, and
-the parts that do the rest: `peer_offers.py` what the peer wants changed, `renegotiation.py` what we do,
-`session_timer.py` how long it may go on. `uas.py` and `uac.py` add what the callee and the caller do before.
+This module holds what both roles share once there is a dialog: BYE, the 2xx that is repeated until its ACK, and the
+parts that do the rest: `peer_offers.py` what the peer wants changed, `renegotiation.py` what we do, `transfers.py` who
+is to be talked to instead, `session_timer.py` how long it may go on. `uas.py` and `uac.py` add what the callee and the
+caller do before.
 
 A call's commands may be given at any time: one that comes after the call has ended does nothing, since its `CallEnded`
 is on its way; one that the protocol does not allow in a living call raises `LocalProtocolError`. `CallEnded` comes as
@@ -13,39 +14,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.ack import SentAcks
-from sipbridge.sip.answer import PendingAnswer
-from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.dialog import Dialog, Order
+from sipbridge.sip.answer import Fields, GivenAnswer, success
+from sipbridge.sip.body import session_description
+from sipbridge.sip.dialog import Dialog, Order, wants_sips
 from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.events import (
     Acknowledged,
     CallEnded,
     EndCause,
-    ReferAccepted,
-    ReferFailed,
-    ReferProgress,
+    InfoReceived,
 )
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import CSeq, NameAddr
-from sipbridge.sip.message import Request, Response
+from sipbridge.sip.info import receive_info
+from sipbridge.sip.message import Message, Request, Response
+from sipbridge.sip.notifier import ReferNotifier
 from sipbridge.sip.peer_offers import PeerOffers
 from sipbridge.sip.prack import SentPracks
-from sipbridge.sip.refer import ReferSubscription
+from sipbridge.sip.redirection import redirect_contacts
 from sipbridge.sip.renegotiation import Offer, Renegotiation
-from sipbridge.sip.screening import ACCEPT, ALLOW, OPTIONS_HEADERS, SUPPORTED
+from sipbridge.sip.screening import OPTIONS_HEADERS
 from sipbridge.sip.session_timer import Due, SessionTimer
 from sipbridge.sip.transaction import ServerTransaction
+from sipbridge.sip.transfers import Transfers
 
 if TYPE_CHECKING:
     from sipbridge.sip.core import Core
-
-Fields: TypeAlias = tuple[tuple[str, str], ...]
-"""Header fields to be added: names and values."""
 
 
 class CallState(Enum):
@@ -86,10 +85,12 @@ class Invite:
         self.session_timer = SessionTimer(core.session_timers)
         self._peers = PeerOffers(core, self)
         self._ours = Renegotiation(core, self)
-        self._answer: PendingAnswer | None = None
-        self._refers: list[ReferSubscription] = []
+        self._answer = GivenAnswer(core, self)
+        self._transfers = Transfers(core, self)
         self._bye: Request | None = None
         self._bye_reason: str | None = None
+        self._finished = False
+        """Nothing is left to do but, perhaps, to tell of a transfer."""
         core.calls.add(self)
 
     def __repr__(self) -> str:
@@ -154,19 +155,29 @@ class Invite:
         if self.state is not CallState.ENDED and not self._ours.acknowledge(sdp, now):
             raise LocalProtocolError("there is no offer to acknowledge")
 
-    def refer(self, target: str, now: float, *, referred_by: str | None = None) -> None:
-        """Ask the peer to call `target`, a URI, instead of us (RFC 3515). `ReferAccepted` or `ReferFailed` answers,
-        then `ReferProgress` until it is final; a peer that never tells is for the caller to time out."""
-        if self.state is CallState.ENDED:
-            return
-        if self.state is not CallState.CONFIRMED or self.dialog is None:
-            raise LocalProtocolError(f"REFER in a call that is {self.state.value}")
-        request = self.dialog.request("REFER")
-        request.headers.add("Refer-To", f"<{target}>")
-        if referred_by is not None:
-            request.headers.add("Referred-By", f"<{referred_by}>")
-        self._refers.append(ReferSubscription(request.cseq.number))
-        self._core.send_in_dialog(self.dialog, request, self, now, beside=self.flow)
+    def refer(
+        self,
+        target: str | None,
+        now: float,
+        *,
+        referred_by: str | None = None,
+        replaces: Invite | None = None,
+        refer_sub: bool = True,
+    ) -> None:
+        """Ask the peer to call `target`, a URI, instead of us (RFC 3515); with `replaces` to take our place in that
+        call (attended transfer, RFC 5589 §7), whose far end is the target if none is given. `ReferAccepted` or
+        `ReferFailed` answers, then, unless `refer_sub` is False and the peer complies, `ReferProgress` until it is
+        final. Raises LocalProtocolError in a call that is not up, SipParseError for a target that is no URI."""
+        self._transfers.refer(target, now, referred_by=referred_by, replaces=replaces, refer_sub=refer_sub)
+
+    def accept_refer(self, now: float) -> ReferNotifier:
+        """Take on what `ReferReceived` asks for. The notifier is to be told how it goes on; where the REFER does not
+        wait any more, or the peer does not want to know, it tells nobody."""
+        return self._transfers.accept(now)
+
+    def reject_refer(self, status: int, now: float) -> None:
+        """Nothing happens where no REFER waits."""
+        self._transfers.reject(status, now)
 
     # input: requests inside the dialog
 
@@ -182,26 +193,24 @@ class Invite:
         dialog.learn(request)
         if request.method == "BYE":
             self._receive_bye(request, transaction, now)
-        elif self.state is CallState.ENDED and request.method != "NOTIFY":
+        elif self.state is CallState.ENDED and request.method not in ("NOTIFY", "SUBSCRIBE"):
             self.respond(transaction, 481, now)
         elif request.method in ("INVITE", "UPDATE"):
             self._peers.receive(request, transaction, dialog, now)
         elif request.method == "PRACK":
             self._receive_prack(request, transaction, dialog, now)
-        elif request.method == "NOTIFY":
-            self._receive_notify(request, transaction, now)
-        elif request.method == "REFER":
-            # Placing calls at a stranger's word is toll fraud's front door: not before there are rules for it.
-            self.respond(transaction, 403, now)
+        elif request.method in ("REFER", "NOTIFY", "SUBSCRIBE"):
+            self._transfers.receive(request, transaction, dialog, now)
+        elif request.method == "INFO":
+            self._receive_info(request, transaction, now)
         else:
             self.respond(transaction, 200, now, headers=OPTIONS_HEADERS if request.method == "OPTIONS" else ())
 
     def receive_ack(self, ack: Request, now: float) -> None:
         """The ACK of a 2xx of ours; repeated and stray ones change nothing."""
-        answer = self._answer
-        if answer is None or ack.cseq.number != answer.sequence:
+        answer = self._answer.acknowledge(ack)
+        if answer is None:
             return
-        self._drop_answer()
         if self.state is CallState.ENDED:
             self._send_bye(now)  # hung up while the ACK was on its way (§15)
             return
@@ -223,8 +232,8 @@ class Invite:
 
     def _receive_bye(self, request: Request, transaction: ServerTransaction, now: float) -> None:
         self.respond(transaction, 200, now)
-        self._drop_answer()
-        self._end(EndCause.REMOTE_BYE, None, "hung up by the peer", now, header=reason_header_of(request))
+        self._answer.drop()
+        self._end(EndCause.REMOTE_BYE, None, "hung up by the peer", now, said=request)
         if self._bye is None:
             self._forget()
 
@@ -236,17 +245,11 @@ class Invite:
         """The INVITE that began the call, if it is ours, waits for its final response."""
         return False
 
-    def _receive_notify(self, request: Request, transaction: ServerTransaction, now: float) -> None:
-        subscription = next((refer for refer in self._refers if refer.matches(request)), None)
-        if subscription is None:
-            self.respond(transaction, 481, now)
-            return
-        self.respond(transaction, 200, now)
-        notification = subscription.receive(request)
-        if subscription.terminated:
-            self._refers.remove(subscription)
-        if notification is not None and self.state is not CallState.ENDED:
-            self._core.emit(ReferProgress(self, notification.status, notification.reason, notification.final))
+    def _receive_info(self, request: Request, transaction: ServerTransaction, now: float) -> None:
+        answer, told, key = receive_info(request)
+        self.respond(transaction, answer.status, now, reason=answer.reason, headers=answer.headers)
+        if told:
+            self._core.emit(InfoReceived(self, request.content_type or "", request.body, key))
 
     # input: responses to requests inside the dialog
 
@@ -259,8 +262,6 @@ class Invite:
         if request.method == "PRACK":
             self.pracks.answered(request)
             self._settled(now)
-        elif request.method == "REFER":
-            self._refer_answered(request, response.status)
         elif request is self._bye:
             self._forget()
 
@@ -271,17 +272,8 @@ class Invite:
         if request.method == "PRACK":
             self.pracks.answered(request)
             self._settled(now)
-        elif request.method == "REFER":
-            self._refer_answered(request, status)
         elif request is self._bye:
             self._forget()
-
-    def _refer_answered(self, request: Request, status: int) -> None:
-        if status >= 300:
-            number = request.cseq.number
-            self._refers = [refer for refer in self._refers if refer.sequence != number]
-        if self.state is not CallState.ENDED:
-            self._core.emit(ReferAccepted(self) if status < 300 else ReferFailed(self, status))
 
     # time
 
@@ -290,7 +282,9 @@ class Invite:
 
     def handle_timer(self, now: float) -> None:
         self._ours.handle_timer(now)
-        self._watch_answer(now)
+        if self._answer.handle_timer(now):
+            self._end(EndCause.ACK_TIMEOUT, None, "no ACK for our 200", now)
+            self._send_bye(now)
         match self.session_timer.due(now):
             case Due.REFRESH:
                 self._ours.refresh(now)
@@ -299,19 +293,7 @@ class Invite:
         self._core.schedule.update(self)
 
     def _deadlines(self) -> Iterable[float | None]:
-        answer = None if self._answer is None else self._answer.get_timer()
-        return answer, self._ours.get_timer(), self.session_timer.get_timer()
-
-    def _watch_answer(self, now: float) -> None:
-        answer = self._answer
-        if answer is None:
-            return
-        if answer.is_over(now):
-            self._drop_answer()
-            self._end(EndCause.ACK_TIMEOUT, None, "no ACK for our 200", now)
-            self._send_bye(now)
-        elif (response := answer.due(now)) is not None:
-            self._core.respond(answer.transaction, response, now)
+        return self._answer.get_timer(), self._ours.get_timer(), self.session_timer.get_timer()
 
     # for the parts
 
@@ -320,11 +302,15 @@ class Invite:
         return self.state is CallState.ENDED
 
     @property
+    def is_confirmed(self) -> bool:
+        return self.state is CallState.CONFIRMED
+
+    @property
     def is_settled(self) -> bool:
         """No INVITE of either side, or its ACK, is under way: a re-INVITE may begin."""
         return (
-            self.state is CallState.CONFIRMED
-            and self._answer is None
+            self.is_confirmed
+            and not self._answer.is_pending
             and not self._invite_outstanding()
             and not self._ours.is_reinviting
         )
@@ -338,12 +324,22 @@ class Invite:
         """The owner of the call has not yet said what to answer to the peer."""
         return self._peers.pending is not None
 
+    @property
+    def awaits_prack(self) -> bool:
+        """A session description of ours is not sure to have arrived (callee only)."""
+        return False
+
     def agree(self, transaction: ServerTransaction, dialog: Dialog, sdp: bytes, now: float) -> None:
         """200 to a re-INVITE, UPDATE or PRACK of the peer's."""
         if transaction.request.method == "INVITE":
             self._send_answer(transaction, sdp, now)
         else:
             self._core.respond(transaction, self._success(transaction, dialog, sdp, now), now)
+
+    def transfers_over(self) -> None:
+        """There is nothing more to tell of transfers."""
+        if self._finished:
+            self._forget()
 
     def lose(self, status: int, now: float) -> None:
         """A request inside the call was answered 481, or not at all (408): it is over (§12.2.1.2, RFC 5057)."""
@@ -368,59 +364,46 @@ class Invite:
     def _success(
         self, transaction: ServerTransaction, dialog: Dialog, sdp: bytes, now: float, headers: Fields = ()
     ) -> Response:
-        """200 with all that belongs into it. What it says of the session timer holds from now on."""
+        """200. What it says of the session timer holds from now on."""
         assert self.flow is not None
         request = transaction.request
-        response = request.response(200, to_tag=dialog.id.local_tag)
-        response.headers.add("Contact", self._core.contact(self.flow))
-        for name, value in (("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", SUPPORTED), *headers):
-            response.headers.add(name, value)
         if request.method != "PRACK" and dialog.confirmed:
-            for name, value in self.session_timer.accept(request, now):
-                response.headers.add(name, value)
+            headers = (*headers, *self.session_timer.accept(request, now))
             self._ours.refreshed()
             self._core.schedule.update(self)
-        if sdp:
-            response.headers.add("Content-Type", SDP)
-            response.body = sdp
-        return response
+        contact = self._core.contact(self.flow, sips=wants_sips(request))
+        return success(request, sdp, to_tag=dialog.id.local_tag, contact=contact, headers=headers)
 
     def _send_answer(self, transaction: ServerTransaction, sdp: bytes, now: float, headers: Fields = ()) -> None:
         """200 to an INVITE, repeated until it is acknowledged (§13.3.1.4)."""
         assert self.dialog is not None
         response = self._success(transaction, self.dialog, sdp, now, headers)
         makes_offer = self.dialog.exchange.turn is Turn.THEIRS
-        self._answer = PendingAnswer(transaction, response, now, self._core.timers, makes_offer=makes_offer)
-        self._core.respond(transaction, response, now)
-        self._core.unacknowledged[self._answer.key] = self
-        self._core.schedule.update(self)
-
-    def _drop_answer(self) -> None:
-        if self._answer is not None:
-            self._core.unacknowledged.pop(self._answer.key, None)
-            self._answer = None
-            self._core.schedule.update(self)
+        self._answer.give(transaction, response, now, makes_offer=makes_offer)
 
     def _settled(self, now: float) -> None:
         """Something has been agreed on, or given up: what waited for that may go on."""
         self._ours.pump(now)
         self._core.schedule.update(self)
 
-    def _end(self, cause: EndCause, status: int | None, reason: str, now: float, *, header: str | None = None) -> None:
+    def _end(self, cause: EndCause, status: int | None, reason: str, now: float, said: Message | None = None) -> None:
         """The call is over for us: say so, once. A re-INVITE that still waits is refused (§15.1.2)."""
         if self.state is CallState.ENDED:
             return
         self.state = CallState.ENDED
         self._peers.reject(487, now)
         self._ours.stop(now)
+        self._transfers.call_ended(now)
         self.session_timer.stop()
         self._core.schedule.update(self)
-        self._core.emit(CallEnded(self, cause, status, reason, header))
+        header = None if said is None else ", ".join(said.headers.get_all("Reason")) or None
+        contacts = redirect_contacts(said) if isinstance(said, Response) else ()
+        self._core.emit(CallEnded(self, cause, status, reason, header, contacts))
 
     def _hang_up_lost(self, cause: EndCause, status: int | None, reason: str, now: float) -> None:
         self._bye_reason = f'SIP;cause={status or 408};text="{reason}"'
         self._end(cause, status, reason, now)
-        self._drop_answer()
+        self._answer.drop()
         self._send_bye(now)
 
     def _send_bye(self, now: float) -> None:
@@ -437,9 +420,12 @@ class Invite:
         self._core.add_dialog(dialog, self)
 
     def _forget(self) -> None:
-        """Nothing is left to do: leave the tables."""
-        self._drop_answer()
+        """Nothing is left to do: leave the tables. The dialog stays as long as a transfer is told of (RFC 5057 §4)."""
+        self._finished = True
+        self._answer.drop()
         self._stop_waiting()
+        if self._transfers.is_active:
+            return
         for dialog in self.dialogs:
             self._core.remove_dialog(dialog)
         self.dialogs.clear()
@@ -447,11 +433,6 @@ class Invite:
 
     def _stop_waiting(self) -> None:
         """Drop the deadlines of a call that is not answered yet."""
-
-
-def reason_header_of(message: Request | Response) -> str | None:
-    """The Reason header fields (RFC 3326), which may be several."""
-    return ", ".join(message.headers.get_all("Reason")) or None
 
 
 def _invite_of(cancel: Request) -> CSeq:

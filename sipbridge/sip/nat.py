@@ -14,9 +14,12 @@ when nobody answers there is the source tried (`Core.dialog_hops`). A route set 
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
+from functools import lru_cache
 
-from sipbridge.sip.flow import is_address
-from sipbridge.sip.message import Request
+from sipbridge.sip.flow import Flow, is_address
+from sipbridge.sip.headers import Via
+from sipbridge.sip.message import Headers, Request
 
 _SCOPES = [
     (0, ("0.0.0.0/32", "::/128")),
@@ -29,6 +32,7 @@ _NETWORKS = [(scope, ipaddress.ip_network(network)) for scope, networks in _SCOP
 _GLOBAL = 5
 
 
+@lru_cache(maxsize=4096)
 def scope(address: str) -> int:
     """How far an address reaches: from this host only to everywhere."""
     parsed = ipaddress.ip_address(address)
@@ -46,3 +50,20 @@ def was_translated(request: Request) -> bool:
     if contact is None or contact.uri.host != via.host or not is_address(via.host):
         return False
     return via.received not in (None, via.host) and len(request.headers.get_list("Via")) == 1
+
+
+def stamp(headers: Headers, via: Via, flow: Flow) -> None:
+    """Note in the top Via where the request really came from (§18.2.1, RFC 3581 §4).
+
+    Also where `rport` was not asked for: the answer goes back to the source in any case, and a peer that reads it
+    learns what its NAT made of it.
+    """
+    host, port = flow.remote
+    stamped = str(replace(via, params={**via.params, "received": host, "rport": str(port)}))
+    if len(headers.get_all("Via")) == 1 and "," not in (headers.get("Via") or ""):
+        headers.set("Via", stamped)
+        return
+    _, *others = headers.get_list("Via")
+    headers.remove("Via")
+    for value in reversed([stamped, *others]):
+        headers.prepend("Via", value)

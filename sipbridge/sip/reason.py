@@ -267,8 +267,8 @@ _BY_STATUS: Final[Mapping[int, FarEnd]] = MappingProxyType(
     {
         **dict.fromkeys((300, 301, 302, 305, 380, 410), FarEnd.MOVED),
         **dict.fromkeys((401, 402, 403, 407, 433, 494), FarEnd.NOT_ALLOWED),
-        **dict.fromkeys((404, 484, 485, 604), FarEnd.NO_SUCH_NUMBER),
-        **dict.fromkeys((406, 415, 416, 420, 421, 488, 493, 580, 606), FarEnd.INCOMPATIBLE),
+        **dict.fromkeys((404, 416, 484, 485, 604), FarEnd.NO_SUCH_NUMBER),
+        **dict.fromkeys((406, 415, 488, 493, 580, 606), FarEnd.INCOMPATIBLE),
         **dict.fromkeys((408, 480), FarEnd.NO_ANSWER),
         **dict.fromkeys((486, 600), FarEnd.BUSY),
         487: FarEnd.CANCELLED,

@@ -179,7 +179,7 @@ class Renegotiation:
     def _is_time(self, change: _Change) -> bool:
         call = self._call
         exchange = change.dialog.exchange
-        if call.has_pending_offer or call.pracks.are_waiting(change.dialog):
+        if call.has_pending_offer or call.awaits_prack or call.pracks.are_waiting(change.dialog):
             return False
         if change.method == "INVITE":
             return call.is_settled and exchange.turn is Turn.NOBODY

@@ -6,13 +6,12 @@ Refusals, challenges, OPTIONS: what strangers ask leaves nothing behind.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sipbridge.errors import SipParseError
 from sipbridge.sip.flow import Flow
-from sipbridge.sip.headers import Via
-from sipbridge.sip.message import Headers, Request, Response, refusal
+from sipbridge.sip.message import Request, Response, refusal
+from sipbridge.sip.nat import stamp
 from sipbridge.sip.screening import Refusal
 
 if TYPE_CHECKING:
@@ -57,20 +56,3 @@ class Replies:
         return self._core.stateless_tag(
             request.via.branch or "", request.call_id, request.from_.tag or "", str(request.cseq.number)
         )
-
-
-def stamp(headers: Headers, via: Via, flow: Flow) -> None:
-    """Note in the top Via where the request really came from (§18.2.1, RFC 3581 §4).
-
-    Also where `rport` was not asked for: the answer goes back to the source in any case, and a peer that reads it
-    learns what its NAT made of it.
-    """
-    host, port = flow.remote
-    stamped = str(replace(via, params={**via.params, "received": host, "rport": str(port)}))
-    if len(headers.get_all("Via")) == 1 and "," not in (headers.get("Via") or ""):
-        headers.set("Via", stamped)
-        return
-    _, *others = headers.get_list("Via")
-    headers.remove("Via")
-    for value in reversed([stamped, *others]):
-        headers.prepend("Via", value)

@@ -14,14 +14,20 @@ from sipbridge.sip.faults import Fault
 from sipbridge.sip.message import Request
 from sipbridge.sip.transaction_layer import is_modern
 
-METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "PRACK", "UPDATE", "INFO", "NOTIFY", "REFER")
+METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "PRACK", "UPDATE", "INFO", "NOTIFY", "SUBSCRIBE", "REFER")
 ALLOW = ", ".join(METHODS)
 ACCEPT = "application/sdp"
-EXTENSIONS = (reliable.OPTION, session_timer.OPTION, "199")
+EXTENSIONS = (reliable.OPTION, session_timer.OPTION, "replaces", "norefersub", "199")
 """The option tags that we know (§19.2), in lower case: what we say in Supported and take in Require."""
 SUPPORTED = ", ".join(EXTENSIONS)
 
-OPTIONS_HEADERS = (("Allow", ALLOW), ("Accept", ACCEPT), ("Accept-Encoding", "identity"), ("Supported", SUPPORTED))
+OPTIONS_HEADERS = (
+    ("Allow", ALLOW),
+    ("Accept", ACCEPT),
+    ("Accept-Encoding", "identity"),
+    ("Supported", SUPPORTED),
+    ("Allow-Events", "refer"),
+)
 
 _SCHEMES = frozenset({"sip", "sips", "tel"})
 
@@ -58,6 +64,10 @@ def _screen(request: Request) -> Refusal | None:
         unknown = [tag for tag in request.require if tag.lower() not in EXTENSIONS]
         if unknown:
             return Refusal(420, (("Unsupported", ", ".join(unknown)),))
+    if "Replaces" in request.headers and method not in ("INVITE", "CANCEL"):
+        return Refusal(400, reason="Bad Request: Replaces belongs to INVITE")  # RFC 3891 §3
+    if method == "INFO":
+        _ = request.content_type
     if method in ("INVITE", "UPDATE", "PRACK"):
         _ = request.supported, request.contact
         session_timer.check(request)

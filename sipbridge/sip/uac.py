@@ -15,8 +15,9 @@ from sipbridge.sip.body import session_description
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import Answered, EndCause, Progress
 from sipbridge.sip.exchange import Turn
+from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import NameAddr, Uri
-from sipbridge.sip.invite import CallState, Invite, reason_header_of
+from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.reliable import Arrival, ProvisionalOrder, rseq_of
 from sipbridge.sip.transaction import ServerTransaction
@@ -57,9 +58,9 @@ class OutgoingInvite(Invite):
         self._early: dict[str, _Early] = {}
         self._deadline: float | None = None
         self._intervals = 0
-        self._way: tuple[Uri, str | None] | None = None
+        self._way: tuple[Uri | Flow, str | None] | None = None
 
-    def begin(self, hop: Uri, now: float, *, transport: str | None = None, proxy: Uri | None = None) -> None:
+    def begin(self, hop: Uri | Flow, now: float, *, transport: str | None = None, proxy: Uri | None = None) -> None:
         self._way = (hop, transport)
         for name, value in self.session_timer.request_headers():
             self.request.headers.set(name, value)
@@ -84,7 +85,7 @@ class OutgoingInvite(Invite):
                 # The offer stays without an answer: the ACK is owed all the same.
                 self.acks.send(self.dialog, self.request, b"", now, beside=self.flow)
             self._end(EndCause.LOCAL_BYE, None, "hung up here", now)
-            self._drop_answer()
+            self._answer.drop()
             self._send_bye(now)
         else:
             self.cancel(now, reason_header)
@@ -117,7 +118,7 @@ class OutgoingInvite(Invite):
         elif response.status < 300:
             self._receive_success(response, now)
         elif not self._ask_for_longer_interval(response, now):
-            self._receive_failure(response.status, response.reason, now, header=reason_header_of(response))
+            self._receive_failure(response, now)
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
         if request is not self.request:
@@ -227,14 +228,14 @@ class OutgoingInvite(Invite):
         if not needs_answer:
             self.acks.send(dialog, self.request, b"", now, beside=self.flow)
         self.session_timer.accepted(self.request, response, now)
-        self._core.emit(Answered(self, response, body if needs_answer else exchange.remote, needs_answer))
+        answer = b"" if exchange.rounds > 1 else exchange.remote
+        self._core.emit(Answered(self, response, body if needs_answer else answer, needs_answer))
         self._settled(now)
 
-    def _receive_failure(self, status: int, reason: str, now: float, *, header: str | None) -> None:
+    def _receive_failure(self, response: Response, now: float) -> None:
         """The transaction acknowledges it (§17.1.1.3)."""
-        if self._final:
-            return
-        self._finish(EndCause.REJECTED, status, reason, now, header=header)
+        if not self._final:
+            self._finish(EndCause.REJECTED, response.status, response.reason, now, response)
 
     def _ask_for_longer_interval(self, response: Response, now: float) -> bool:
         """RFC 4028 §7.3: a 422 names the least; the same INVITE goes out again with that."""
@@ -262,7 +263,7 @@ class OutgoingInvite(Invite):
         self.respond(transaction, 200, now)
         self._drop_early(request.from_.tag or "")
         if not self._early and self.state is not CallState.ENDED:
-            self._end(EndCause.REMOTE_BYE, None, "hung up by the peer", now, header=reason_header_of(request))
+            self._end(EndCause.REMOTE_BYE, None, "hung up by the peer", now, said=request)
             self._send_cancel(now)
 
     # time
@@ -292,10 +293,10 @@ class OutgoingInvite(Invite):
         if self._sending is None or not self._sending.cancel(now, self._bye_reason):
             self._forget()  # it was never sent
 
-    def _finish(self, cause: EndCause, status: int, reason: str, now: float, *, header: str | None = None) -> None:
+    def _finish(self, cause: EndCause, status: int, reason: str, now: float, said: Response | None = None) -> None:
         """The INVITE came to nothing."""
         self._final = True
-        self._end(cause, status, reason, now, header=header)
+        self._end(cause, status, reason, now, said)
         self._forget()
 
     def _keep_only(self, dialog: Dialog) -> None:

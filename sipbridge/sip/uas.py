@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sipbridge.errors import LocalProtocolError, SipParseError
+from sipbridge.sip.answer import Fields
 from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.dialog import Dialog
+from sipbridge.sip.dialog import Dialog, wants_sips
 from sipbridge.sip.events import EndCause, SessionAnswered
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.flow import Flow
-from sipbridge.sip.invite import CallState, Fields, Invite, reason_header_of
+from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.reliable import OPTION, RAck, ReliableProvisionals, has_option
 from sipbridge.sip.screening import ALLOW, SUPPORTED
@@ -68,6 +69,10 @@ class IncomingInvite(Invite):
         """Whether the caller knows reliable provisional responses (RFC 3262)."""
         return has_option(self.request.supported, OPTION) or self._must_be_reliable
 
+    @property
+    def awaits_prack(self) -> bool:
+        return self._provisionals.holds_session
+
     def ring(self, now: float, status: int = 180, body: bytes = b"", reliable: bool | None = None) -> None:
         """A provisional response that makes the dialog; with a session description where there is early media (183):
         the answer or, where the INVITE had none, an offer, which only a reliable response may carry.
@@ -118,7 +123,7 @@ class IncomingInvite(Invite):
             acknowledged = self.state is CallState.CONFIRMED
             self._end(EndCause.LOCAL_BYE, None, "hung up here", now)
             if acknowledged:
-                self._drop_answer()  # of a re-INVITE: the BYE makes it pointless
+                self._answer.drop()  # of a re-INVITE: the BYE makes it pointless
                 self._send_bye(now)
             # §15: the callee sends no BYE before the ACK has come, or will not come any more.
 
@@ -127,7 +132,7 @@ class IncomingInvite(Invite):
     def receive_cancel(self, cancel: Request, now: float) -> None:
         if self.state in (CallState.INVITED, CallState.RINGING):
             self._refuse(487, now)
-            self._end(EndCause.CANCELLED, 487, "cancelled by the caller", now, header=reason_header_of(cancel))
+            self._end(EndCause.CANCELLED, 487, "cancelled by the caller", now, said=cancel)
         else:
             super().receive_cancel(cancel, now)  # too late for the call itself (§9.2)
 
@@ -167,7 +172,7 @@ class IncomingInvite(Invite):
             # §15.1.2: a BYE in the early dialog ends the INVITE, too.
             self.respond(transaction, 200, now)
             self._refuse(487, now)
-            self._end(EndCause.CANCELLED, 487, "given up by the caller", now, header=reason_header_of(request))
+            self._end(EndCause.CANCELLED, 487, "given up by the caller", now, said=request)
         else:
             super()._receive_bye(request, transaction, now)
 
@@ -205,7 +210,7 @@ class IncomingInvite(Invite):
         assert self.flow is not None
         status, body, reliable = self._progress
         response = self.request.response(status, to_tag=self.local_tag)
-        response.headers.add("Contact", self._core.contact(self.flow))
+        response.headers.add("Contact", self._core.contact(self.flow, sips=wants_sips(self.request)))
         if body and self._may_carry_session(reliable=reliable):
             response.headers.add("Content-Type", SDP)
             response.body = body
@@ -244,7 +249,7 @@ class IncomingInvite(Invite):
 
     def _answer_if_allowed(self, now: float) -> None:
         """RFC 3262 §3: no 2xx before the PRACK of what it builds on; nor before the offer that the PRACK made."""
-        if self._waiting_answer is None or self._provisionals.holds_session or self.has_pending_offer:
+        if self._waiting_answer is None or self.awaits_prack or self.has_pending_offer:
             return
         assert self._transaction is not None
         (sdp, headers), self._waiting_answer = self._waiting_answer, None

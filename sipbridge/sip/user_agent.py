@@ -29,15 +29,19 @@ from sipbridge.sip.events import BindingsChanged, CredentialsNeeded, InviteRecei
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.message import Headers, Request, Response, parse_message
+from sipbridge.sip.nat import stamp
 from sipbridge.sip.ping import Ping, PingResult
+from sipbridge.sip.refer import TransferPolicy
 from sipbridge.sip.registrar import Registrar, RegistrarSettings
 from sipbridge.sip.registration import Account, Registration, RetryTimes
-from sipbridge.sip.replies import Replies, stamp
+from sipbridge.sip.replaces import replaced_call
+from sipbridge.sip.replies import Replies
 from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED, Refusal, screen
 from sipbridge.sip.session_timer import SessionTimers, is_too_brief
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
+from sipbridge.sip.unsolicited import outside
 
 Trace: TypeAlias = Callable[[Flow, bool, bytes], None]
 
@@ -157,15 +161,15 @@ class UserAgent:
         to: NameAddr | str | None = None,
         headers: Iterable[tuple[str, str]] = (),
         transport: str | None = None,
-        next_hop: Uri | str | None = None,
+        next_hop: Uri | str | Flow | None = None,
         proxy: Uri | str | None = None,
         credentials: Credentials | None = None,
         call_id: str | None = None,
     ) -> OutgoingInvite:
         """Call `target`. With an empty `offer` the peer makes it (`Answered.needs_answer`). `next_hop` is where the
-        INVITE is sent if not to the target itself, `proxy` an outbound proxy, which is named in a Route as well; a tel
-        URI needs one of them. `credentials` answer challenges. `call_id` is for who has to know it beforehand:
-        unguessable, and never used before.
+        INVITE is sent if not to the target itself (a flow: to who is registered or connected by it), `proxy` an
+        outbound proxy, which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges.
+        `call_id` is for who has to know it beforehand: unguessable, and never used before.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
@@ -176,9 +180,11 @@ class UserAgent:
         if offer:
             request.headers.add("Content-Type", SDP)
             request.body = offer
+        route = None if proxy is None else _uri(proxy)
+        _ = request.routes  # those among the headers: what is malformed must raise before there is a call
         call = OutgoingInvite(self._core, request, request.to)
         call.credentials = credentials
-        call.begin(hop, now, transport=transport, proxy=None if proxy is None else _uri(proxy))
+        call.begin(hop, now, transport=transport, proxy=route)
         return call
 
     def options(
@@ -189,7 +195,7 @@ class UserAgent:
         now: float,
         from_: NameAddr | str | None = None,
         transport: str | None = None,
-        next_hop: Uri | str | None = None,
+        next_hop: Uri | str | Flow | None = None,
         proxy: Uri | str | None = None,
         credentials: Credentials | None = None,
     ) -> ClientRequest:
@@ -267,6 +273,12 @@ class UserAgent:
     # looking in
 
     @property
+    def transfer_policy(self) -> TransferPolicy:
+        """Whether peers may make us call somebody, or have one call take the place of another. By default they may
+        not; what is to be asked is set on it."""
+        return self._core.transfer_policy
+
+    @property
     def counters(self) -> Counter[str]:
         """What was dropped, refused or odd, by reason."""
         return self._core.counters
@@ -294,15 +306,6 @@ class UserAgent:
     @property
     def identity(self) -> Identity:
         return self._core.identity
-
-    @property
-    def session_timers(self) -> SessionTimers:
-        """Settings for the calls that begin from now on (RFC 4028)."""
-        return self._core.session_timers
-
-    @session_timers.setter
-    def session_timers(self, settings: SessionTimers) -> None:
-        self._core.session_timers = settings
 
     @property
     def wake(self) -> Callable[[], None] | None:
@@ -398,20 +401,20 @@ class UserAgent:
         core = self._core
         if core.transactions.is_merged(request):
             self._replies.reply(request, Refusal(482), flow, now)
-        elif request.method == "REFER":
-            self._replies.reply(request, Refusal(403), flow, now)
-        elif request.method not in ("INVITE", "OPTIONS"):
-            self._replies.reply(request, Refusal(481), flow, now)  # BYE, INFO, NOTIFY: of no dialog and no subscription
+        elif (answer := outside(request)) is not None:
+            self._replies.reply(request, answer, flow, now)
         elif self.unavailable is not None:
             self._replies.reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":
             self._replies.reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
         elif is_too_brief(request, core.session_timers):
             self._replies.reply(request, Refusal(422, (("Min-SE", str(core.session_timers.min_s)),)), flow, now)
+        elif isinstance(replaced := replaced_call(request, flow, core), Refusal):
+            self._replies.reply(request, replaced, flow, now)
         else:
             call = IncomingInvite(core, request, flow)
             call.begin(core.transactions.serve(request, flow, call, now), now)
-            core.emit(InviteReceived(call, request, session_description(request), flow, username))
+            core.emit(InviteReceived(call, request, session_description(request), flow, username, replaced))
 
     def _drop_malformed(self, error: SipParseError) -> None:
         """An optional header field that nobody screened. The message is as if it had never come."""
@@ -433,8 +436,10 @@ def _uri(text: Uri | str) -> Uri:
     return Uri.parse(text) if isinstance(text, str) else text
 
 
-def _destination(target: Uri | str, next_hop: Uri | str | None) -> tuple[Uri, Uri]:
+def _destination(target: Uri | str, next_hop: Uri | str | Flow | None) -> tuple[Uri, Uri | Flow]:
     uri = _uri(target)
+    if isinstance(next_hop, Flow):
+        return uri, next_hop
     hop = uri if next_hop is None else _uri(next_hop)
     if hop.scheme not in ("sip", "sips"):
         raise LocalProtocolError(f"{hop.scheme} URI without a next hop")

@@ -1,12 +1,20 @@
-"""A SIP leg's transfers, without a socket; the rest of a leg is tested over real ones."""
+"""A SIP leg's transfers and refreshes, without a socket; the rest of a leg is tested over real ones."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from sipbridge.audio import PCM_8K
 from sipbridge.leg import InboundLeg, LegParts, MediaChoices, SipLeg
-from sipbridge.sip.events import ReferAccepted, ReferFailed, ReferProgress
+from sipbridge.media import sdp
+from sipbridge.media.params import MediaParams
+from sipbridge.media.stream import MediaStream
+from sipbridge.sip.events import ReferAccepted, ReferFailed, ReferProgress, SessionAnswered
 from sipbridge.sip.invite import CallState, Invite
 from tests.call.fakes import settle
 
@@ -29,6 +37,45 @@ def parts() -> LegParts:
 
 def leg_of(invite: FakeInvite) -> SipLeg:
     return InboundLeg(cast(Any, invite), None, parts())
+
+
+class FakeStream:
+    def __init__(self) -> None:
+        self.updates: list[MediaParams] = []
+
+    def update(self, params: MediaParams) -> None:
+        self.updates.append(params)
+
+
+@pytest.mark.parametrize(
+    ("port", "updates"), [(4000, []), (5000, [("192.0.2.9", 5000)]), (0, [])], ids=["as before", "moved", "refused"]
+)
+def test_the_answer_to_a_refresh_may_move_the_sound(port: int, updates: list[tuple[str, int]]) -> None:
+    """Our refresh repeats what we said last; what comes back is the other side's affair (RFC 4028 §7.4)."""
+    far_end = sdp.LocalAudio(address="192.0.2.9", port=4000, codecs=("PCMU",), session_id="2")
+    stream = FakeStream()
+    engine = SimpleNamespace(reserve=lambda: SimpleNamespace(address="192.0.2.1", port=3000))
+    needed = LegParts(
+        engine=cast(Any, engine),
+        open_stream=lambda port, params: cast(MediaStream, stream),
+        choices=MediaChoices(codecs=("PCMU",)),
+        session_id="1",
+        clock=lambda: 0.0,
+    )
+    invite: Any = SimpleNamespace(
+        state=CallState.INVITED, ring=lambda now: None, answer=lambda body, now: None, dialog=SimpleNamespace()
+    )
+    leg = InboundLeg(invite, sdp.offer(far_end), needed)
+    leg.negotiate()
+    leg.pick_up(PCM_8K, PCM_8K)
+    invite.dialog.exchange = SimpleNamespace(local=leg._body)
+    moved = replace(far_end, port=port or 4000)
+    answer = sdp.answer(leg._body, moved).sdp
+    if port == 0:
+        answer = answer.replace(b"m=audio 4000", b"m=audio 0")
+    leg.sip_event(SessionAnswered(invite, answer))
+    assert [params.remote for params in stream.updates] == updates
+    assert leg.failure == ""
 
 
 def test_a_transfer_is_followed_to_its_end() -> None:

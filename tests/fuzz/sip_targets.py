@@ -14,8 +14,8 @@ from sipbridge.sip.framing import Keepalive, StreamFramer
 from sipbridge.sip.headers import CSeq, NameAddr, Uri, Via, parse_addresses, readable, split_list, unescape
 from sipbridge.sip.ladder import redact
 from sipbridge.sip.message import Message, Request, parse_message, refusal
-from sipbridge.sip.refer import ReferSubscription
 from sipbridge.sip.screening import screen
+from sipbridge.sip.subscription import ReferSubscription
 from tests.fuzz.corpus import MESSAGES, REQUESTS, SIP_WORDS
 from tests.fuzz.engine import Target
 
@@ -135,7 +135,9 @@ def _frames(pieces: Sequence[bytes]) -> list[bytes | Keepalive | str]:
 
 def sipfrag(data: bytes) -> Hashable:
     """NOTIFYs of a transfer: a status, or nothing new."""
-    subscription = ReferSubscription(2)
+    refer = parse_message(REQUESTS[-3])
+    assert isinstance(refer, Request)
+    subscription = ReferSubscription(refer)
     told = []
     for part in (data, data[: len(data) // 2], data):
         notify = parse_message(REQUESTS[-2])
@@ -147,7 +149,7 @@ def sipfrag(data: bytes) -> Hashable:
                 notify.headers.set(name, value)
         notify.body = body
         if subscription.matches(notify):
-            told.append(subscription.receive(notify))
+            told.append(subscription.receive(notify, 0.0))
     finals = [notification for notification in told if notification is not None and notification.final]
     assert len(finals) <= 1, "an end came twice"
     return tuple(notification and (notification.status // 100, notification.final) for notification in told)

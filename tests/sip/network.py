@@ -11,6 +11,7 @@ from itertools import count
 from sipbridge.sip.dns_cache import DnsNeeded, Record
 from sipbridge.sip.events import SipEvent
 from sipbridge.sip.flow import Address, Flow, FlowNeeded
+from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.user_agent import UserAgent
 from tests.sip.wire import counting_tokens
 
@@ -27,10 +28,12 @@ class Weather:
 class Endpoint:
     """One user agent at its address. `on_event` is for the test; it may give commands."""
 
-    def __init__(self, network: Network, name: str, address: Address) -> None:
+    def __init__(
+        self, network: Network, name: str, address: Address, session_timers: SessionTimers | None = None
+    ) -> None:
         self.network = network
         self.address = address
-        self.user_agent = UserAgent(new_token=counting_tokens(name))
+        self.user_agent = UserAgent(new_token=counting_tokens(name), session_timers=session_timers)
         self.user_agent.listen("udp", address)
         self.user_agent.listen("tcp", address)
         self.on_event: Callable[[SipEvent], None] = lambda event: None
@@ -64,9 +67,12 @@ class Network:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = count()
         self._ports = count(50_000)
+        self._connections: list[Flow] = []
+        """Those that are open, as who made them sees them."""
+        self._broken: set[Flow] = set()
 
-    def add(self, name: str, address: Address) -> Endpoint:
-        self._endpoints[address] = Endpoint(self, name, address)
+    def add(self, name: str, address: Address, session_timers: SessionTimers | None = None) -> Endpoint:
+        self._endpoints[address] = Endpoint(self, name, address, session_timers)
         return self._endpoints[address]
 
     def at(self, time: float, action: Callable[[], None]) -> None:
@@ -88,9 +94,22 @@ class Network:
         target = needed.target
         if (target.host, target.port) in self._endpoints:
             flow = Flow("tcp", (endpoint.address[0], next(self._ports)), (target.host, target.port))
+            self._connections.append(flow)
             self.at(self.now, lambda: endpoint.user_agent.flow_opened(target, flow, self.now))
         else:
             self.at(self.now, lambda: endpoint.user_agent.flow_failed(target, "refused", self.now))
+
+    def break_connection(self, choice: random.Random) -> None:
+        """Break a connection, if there is one: what is on it is lost, and both ends are told."""
+        if not self._connections:
+            return
+        flow = self._connections.pop(choice.randrange(len(self._connections)))
+        back = Flow(flow.transport, flow.remote, flow.local)
+        self._broken |= {flow, back}
+        for endpoint in self._endpoints.values():
+            for end in (flow, back):
+                if end.local[0] == endpoint.address[0]:
+                    endpoint.user_agent.flow_closed(end, self.now)
 
     def ask(self, endpoint: Endpoint, needed: DnsNeeded) -> None:
         records = self.zone.get((needed.name, needed.kind), [])
@@ -128,7 +147,11 @@ class Network:
         back = Flow(flow.transport, flow.remote, flow.local)
         receiver = next((e for e in self._endpoints.values() if self._is_at(e, flow)), None)
         if receiver is not None:
-            self.at(self.now + delay, lambda: receiver.user_agent.receive(data, back, self.now))
+            self.at(self.now + delay, lambda: self._arrive(receiver, data, back))
+
+    def _arrive(self, receiver: Endpoint, data: bytes, flow: Flow) -> None:
+        if flow not in self._broken:
+            receiver.user_agent.receive(data, flow, self.now)
 
     @staticmethod
     def _is_at(endpoint: Endpoint, flow: Flow) -> bool:

@@ -1,17 +1,13 @@
-"""Inside the dialog: BYE, re-INVITE, INFO, and transfers by REFER (RFC 3261 §12.2, §14, §15; RFC 3515)."""
+"""Inside the dialog: BYE, re-INVITE and other requests (RFC 3261 §12.2, §14, §15)."""
 
 from __future__ import annotations
 
 import pytest
 
-from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.events import (
     Acknowledged,
     CallEnded,
     EndCause,
-    ReferAccepted,
-    ReferFailed,
-    ReferProgress,
     ReinviteReceived,
 )
 from sipbridge.sip.message import Request, Response
@@ -73,7 +69,8 @@ def test_a_bye_stops_the_repetition_of_the_200() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "status"), [("INFO", 200), ("OPTIONS", 200), ("REFER", 403), ("NOTIFY", 481), ("PRACK", 400)]
+    ("method", "status"),
+    [("INFO", 200), ("OPTIONS", 200), ("REFER", 403), ("NOTIFY", 489), ("SUBSCRIBE", 489), ("PRACK", 400)],
 )
 def test_other_requests_leave_the_call_as_it_is(method: str, status: int) -> None:
     wire = Wire()
@@ -220,128 +217,3 @@ def test_a_bye_refuses_the_reinvite_that_waits() -> None:
     wire.receive(in_dialog("INVITE", tag))
     responses = wire.receive(in_dialog("BYE", tag, cseq=3))
     assert [(m.cseq.method, m.status) for m in responses if isinstance(m, Response)] == [("BYE", 200), ("INVITE", 487)]
-
-
-# --- REFER ------------------------------------------------------------------------------------------------------------
-
-
-def notify(tag: str, fragment: str, state: str = "active;expires=60", *, cseq: int = 2, event: str = "refer") -> bytes:
-    return in_dialog(
-        "NOTIFY",
-        tag,
-        cseq=cseq,
-        headers=[f"Event: {event}", f"Subscription-State: {state}"],
-        body=fragment.encode(),
-        content_type="message/sipfrag;version=2.0",
-    )
-
-
-def transferring() -> tuple[Wire, str, Request]:
-    """A call whose peer has been asked to call somebody else."""
-    wire = Wire()
-    call, tag = wire.answered()
-    call.refer("sip:100@pbx.example.com", 0.0, referred_by="sip:agent@192.0.2.1")
-    return wire, tag, wire.sent_request("REFER")
-
-
-def test_a_transfer_from_refer_to_its_end() -> None:
-    wire, tag, refer = transferring()
-    assert refer.headers.get("Refer-To") == "<sip:100@pbx.example.com>"
-    assert refer.headers.get("Referred-By") == "<sip:agent@192.0.2.1>"
-    assert refer.contact is not None
-    wire.receive(answer_to(refer, 202))
-    wire.event(ReferAccepted)
-    for cseq, line in ((2, "SIP/2.0 100 Trying"), (3, "SIP/2.0 180 Ringing\r\n")):
-        assert status_of(wire, notify(tag, line, cseq=cseq)) == 200
-    progress = [event for event in wire.events() if isinstance(event, ReferProgress)]
-    assert [(event.status, event.final) for event in progress] == [(180, False)]
-    assert status_of(wire, notify(tag, "SIP/2.0 200 OK\r\n", "terminated;reason=noresource", cseq=4)) == 200
-    done = wire.event(ReferProgress)
-    assert (done.status, done.reason, done.final) == (200, "OK", True)
-    assert status_of(wire, notify(tag, "SIP/2.0 200 OK", "terminated", cseq=5)) == 481
-
-
-def test_a_notify_that_overtakes_the_202() -> None:
-    wire, tag, refer = transferring()
-    assert status_of(wire, notify(tag, "SIP/2.0 180 Ringing")) == 200
-    wire.event(ReferProgress)
-    wire.receive(answer_to(refer, 202))
-    wire.event(ReferAccepted)
-
-
-def test_the_end_of_the_subscription_without_a_final_status_is_final_all_the_same() -> None:
-    wire, tag, _ = transferring()
-    assert status_of(wire, notify(tag, "SIP/2.0 100 Trying", "terminated;reason=timeout")) == 200
-    event = wire.event(ReferProgress)
-    assert (event.status, event.final) == (100, True)
-
-
-def test_a_final_status_is_told_once_though_the_subscription_goes_on() -> None:
-    wire, tag, _ = transferring()
-    notifies = [
-        ("603 Declined", "active"),
-        ("603 Declined", "active"),
-        ("180 Ringing", "active"),
-        ("200 OK", "terminated"),
-    ]
-    for cseq, (line, state) in enumerate(notifies, start=2):
-        assert status_of(wire, notify(tag, f"SIP/2.0 {line}", state, cseq=cseq)) == 200
-    event = wire.event(ReferProgress)
-    assert (event.status, event.reason, event.final) == (603, "Declined", True)
-
-
-@pytest.mark.parametrize("fragment", ["", "garbage", "SIP/2.0 999 What", "\xff\x00"])
-def test_a_fragment_that_says_nothing_is_answered_and_ignored(fragment: str) -> None:
-    wire, tag, _ = transferring()
-    assert status_of(wire, notify(tag, fragment)) == 200
-    assert wire.events() == []
-
-
-@pytest.mark.parametrize("status", [202, 403, 481, 603])
-def test_a_refer_that_is_refused(status: int) -> None:
-    wire, tag, refer = transferring()
-    wire.receive(answer_to(refer, status))
-    if status == 202:
-        wire.event(ReferAccepted)
-    else:
-        assert wire.event(ReferFailed).status == status
-        assert status_of(wire, notify(tag, "SIP/2.0 200 OK")) == 481
-
-
-def test_a_refer_that_nobody_answers() -> None:
-    wire, _, _ = transferring()
-    wire.advance(40.0)
-    assert wire.event(ReferFailed).status == 408
-
-
-def test_notifies_after_our_bye_are_answered_and_say_nothing() -> None:
-    wire = Wire()
-    call, tag = wire.answered()
-    call.refer("sip:100@pbx.example.com", 0.0)
-    wire.sent()
-    call.hang_up(0.1)
-    bye = wire.sent_request("BYE")
-    wire.events()
-    assert status_of(wire, notify(tag, "SIP/2.0 200 OK", "terminated")) == 200
-    wire.receive(answer_to(bye, 200))
-    assert status_of(wire, notify(tag, "SIP/2.0 200 OK", "terminated", cseq=3)) == 481
-    assert wire.events() == []
-
-
-def test_two_transfers_are_told_apart_by_id() -> None:
-    wire, tag, first = transferring()
-    wire.receive(answer_to(first, 603))
-    wire.event(ReferFailed)
-    assert status_of(wire, notify(tag, "SIP/2.0 200 OK", event=f"refer;id={first.cseq.number}")) == 481
-
-
-def test_an_event_that_is_no_refer_gets_481() -> None:
-    wire, tag, _ = transferring()
-    assert status_of(wire, notify(tag, "SIP/2.0 200 OK", event="message-summary")) == 481
-
-
-def test_a_transfer_needs_an_answered_call() -> None:
-    wire = Wire()
-    call = wire.incoming()
-    with pytest.raises(LocalProtocolError):
-        call.refer("sip:100@pbx.example.com", 0.0)

@@ -460,9 +460,8 @@ def test_settings_of_the_user_agent() -> None:
 )
 def test_long_calls_are_kept_alive_over_a_bad_network(weather: Weather, prefer: str) -> None:
     network = Network(weather, seed=4028)
-    alice, bob = network.add("a", US), network.add("b", PEER)
-    for endpoint in (alice, bob):
-        endpoint.user_agent.session_timers = SessionTimers(expires_s=120, prefer=prefer)  # type: ignore[arg-type]
+    settings = SessionTimers(expires_s=120, prefer=prefer)  # type: ignore[arg-type]
+    alice, bob = network.add("a", US, settings), network.add("b", PEER, settings)
     calls: list[Invite] = []
     causes: list[EndCause] = []
 

@@ -10,6 +10,7 @@ from sipbridge.sip.events import Answered, CallEnded, EndCause, Progress
 from sipbridge.sip.flow import Flow, FlowNeeded, Target
 from sipbridge.sip.invite import CallState
 from sipbridge.sip.message import Request, Response
+from sipbridge.sip.redirection import redirect_contacts
 from sipbridge.sip.uac import OutgoingInvite
 from tests.sip.wire import ANSWER, OFFER, PEER, UDP, US, Wire, answer_to, request
 
@@ -82,6 +83,38 @@ def test_a_refusal_ends_the_call(status: int) -> None:
     ended = wire.event(CallEnded)
     assert (ended.cause, ended.status, ended.reason_header) == (EndCause.REJECTED, status, "Q.850;cause=17")
     assert not wire.user_agent.calls
+
+
+def test_a_redirection_names_where_else_to_try_and_is_not_followed() -> None:
+    wire = Wire()
+    _, invite = place_call(wire)
+    contacts = [
+        "<sip:+15550101@192.0.2.9;method=INVITE?Route=%3Csip:192.0.2.66%3E>;q=0.5;expires=60",
+        '"Desk" <tel:+1-555-0102>',
+        "<mailto:bob@example.com>;q=1",
+        "<sip:bob@192.0.2.8;transport=tcp>;q=0.75, <sips:bob@192.0.2.7>;q=nonsense",
+        *["<sip:more@192.0.2.6>;q=0.1"] * 20,
+    ]
+    data = answer_to(invite, 302, headers=[("Contact", value) for value in contacts])
+    (ack,) = requests(list(wire.receive(data)))
+    assert ack.method == "ACK"
+    ended = wire.event(CallEnded)
+    assert (ended.status, ended.cause) == (302, EndCause.REJECTED)
+    assert [str(contact) for contact in ended.contacts][:4] == [
+        '"Desk" <tel:+1-555-0102>',
+        "<sips:bob@192.0.2.7>",
+        "<sip:bob@192.0.2.8;transport=tcp>",
+        "<sip:+15550101@192.0.2.9>",
+    ]
+    assert len(ended.contacts) == 8
+    assert wire.user_agent.idle or wire.advance(60.0) == []
+
+
+@pytest.mark.parametrize("contact", ["*", "<:::>", "", '"open <sip:a@b.example>'])
+def test_a_redirection_to_nowhere(contact: str) -> None:
+    response = place_call(Wire())[1].response(302)
+    response.headers.add("Contact", contact)
+    assert redirect_contacts(response) == ()
 
 
 def test_nobody_answers() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.events import (
+    Answered,
     CallEnded,
     EndCause,
     InviteReceived,
@@ -204,6 +205,7 @@ def test_an_update_of_ours_before_the_call_is_answered() -> None:
     assert wire.event(SessionAnswered).answer == HELD
     (ack,) = wire.receive(answer_to(invite, 200, contact="<sip:bob@192.0.2.88>"))
     assert str(ack.cseq) == "1 ACK"
+    assert wire.event(Answered).answer == b""  # of the INVITE's offer nothing is left
     call.hang_up(1.0)
     assert str(wire.sent_request("BYE").cseq) == "4 BYE"
 
@@ -219,6 +221,26 @@ def test_an_update_waits_for_the_answer_to_the_prack() -> None:
     assert isinstance(prack, Request)
     (update,) = wire.receive(answer_to(prack, 200))
     assert str(update.cseq) == "3 UPDATE"
+
+
+def test_the_callees_update_waits_for_the_prack() -> None:
+    """RFC 3311 §5.1."""
+    wire = Wire()
+    wire.receive(request(headers=["Supported: 100rel", f"{ALLOW[0]}: {ALLOW[1]}"]))
+    call = wire.event(InviteReceived).call
+    call.ring(0.0, 183, ANSWER)
+    (progress,) = wire.sent()
+    call.update(HOLD, 0.1)
+    assert wire.sent() == []
+    headers = [f"RAck: {progress.headers.get('RSeq')} 1 INVITE"]
+    ok, update = wire.receive(in_dialog("PRACK", progress.to.tag or "", headers=headers))
+    assert (ok.cseq.method, update.cseq.method, update.body) == ("PRACK", "UPDATE", HOLD)
+    assert isinstance(update, Request)
+    wire.receive(answer_to(update, 200, body=HELD))
+    assert wire.event(SessionAnswered).answer == HELD
+    call.answer(ANSWER, 0.2)
+    (final,) = wire.sent()
+    assert final.body == b""
 
 
 def test_an_update_names_its_early_dialog_and_dies_with_it() -> None:

@@ -35,7 +35,7 @@ def test_options_tells_what_we_can() -> None:
 @pytest.mark.parametrize(
     ("data", "status", "header"),
     [
-        (request("SUBSCRIBE"), 405, ("Allow", ALLOW)),
+        (request("MESSAGE"), 405, ("Allow", ALLOW)),
         (request("FROBNICATE"), 405, ("Allow", ALLOW)),
         (request(headers=["Require: 100rel, foo, timer, bar"]), 420, ("Unsupported", "foo, bar")),
         (request(headers=["Supported: timer", "Session-Expires: 60"]), 422, ("Min-SE", "90")),
@@ -54,7 +54,7 @@ def test_options_tells_what_we_can() -> None:
         (request(to="<sip:agent@192.0.2.1>;tag=x"), 481, None),
         (request("BYE"), 481, None),
         (request("INFO"), 481, None),
-        (request("NOTIFY", headers=["Event: message-summary", "Subscription-State: active"]), 481, None),
+        (request("NOTIFY", headers=["Event: presence", "Subscription-State: active"]), 481, None),
         (request("REFER", headers=["Refer-To: <sip:+19005550100@example.com>"]), 403, None),
         (request("OPTIONS").replace(b"SIP/2.0\r\nVia", b"SIP/7.0\r\nVia"), 505, None),
         (request("OPTIONS", cseq_method="INVITE"), 400, None),
@@ -150,6 +150,8 @@ def contact_of(identity: Identity | None, flow: Flow, local: tuple[str, int]) ->
         (Identity(user=None), "192.0.2.1", "192.0.2.2", "<sip:192.0.2.1:5060>"),
         (Identity(public_address="gw.example.com"), "10.0.0.1", "192.0.2.2", "<sip:sipbridge@gw.example.com:5060>"),
         (Identity(public_address="gw.example.com"), "127.0.0.1", "127.0.0.1", "<sip:sipbridge@127.0.0.1:5060>"),
+        (Identity(public_address="198.51.100.1"), "10.0.0.1", "192.0.2.2", "<sip:sipbridge@198.51.100.1:5060>"),
+        (Identity(public_address="198.51.100.1"), "fd00::1", "2001:db8::2", "<sip:sipbridge@[fd00::1]:5060>"),
         (Identity(wildcard_address=lambda flow: "10.0.0.7"), "0.0.0.0", "10.0.0.9", "<sip:sipbridge@10.0.0.7:5060>"),
         (None, "0.0.0.0", "127.0.0.1", "<sip:sipbridge@127.0.0.1:5060>"),
         (None, "2001:db8::1", "2001:db8::2", "<sip:sipbridge@[2001:db8::1]:5060>"),
