@@ -206,8 +206,15 @@ def check(
     offline: Annotated[bool, typer.Option("--offline", help="Only read: open no socket, ask nobody.")] = False,
 ) -> None:
     """Say of the configuration, each tenant, listener, certificate, name and trunk whether it works, and what to do."""
+    from sipbridge.config import secrets_of
+
     settings, tenants = _load(config)
     missing = []
+    for place, secret in secrets_of(settings):
+        try:
+            secret.reveal()
+        except ConfigError as error:
+            missing.append(f"{place}: {error}")
     for tenant in tenants.tenants:
         try:
             tenant.credential()

@@ -8,7 +8,6 @@ act on yet carry `PLANNED`: setting one is allowed and reported by `not_in_use()
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,61 +17,21 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
-    GetCoreSchemaHandler,
     PlainSerializer,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
 
-from sipbridge.configfile import Section, error_at, load
-from sipbridge.errors import ConfigError, SipParseError, TlsFileError
+from sipbridge.configfile import Place, Section, error_at, load
+from sipbridge.errors import SipParseError, TlsFileError
+from sipbridge.logins import Login, RegisterAt, Secret
 from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.headers import Uri
 from sipbridge.sip.tls import TlsContexts, TlsSettings
 
 PLANNED: Final = "planned"
 """Metadata of a key that is part of the shape and has no effect yet."""
-
-
-class Secret:
-    """A secret by reference: `${NAME}` (environment) or `file:PATH`; shown by nobody, read when it is needed."""
-
-    def __init__(self, reference: str) -> None:
-        self._reference = reference
-
-    def __repr__(self) -> str:
-        return "Secret(...)"
-
-    @property
-    def in_plain_sight(self) -> bool:
-        """Written out in the file, where everybody who may read the configuration can read it."""
-        return not self._reference.startswith("file:") and not _VARIABLE.search(self._reference)
-
-    def reveal(self) -> str:
-        """The value. Raises `ConfigError` naming the variable or file that is missing."""
-        if self._reference.startswith("file:"):
-            path = Path(self._reference.removeprefix("file:"))
-            try:
-                return path.read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise ConfigError(f"the secret file {path} cannot be read: {error.strerror}") from error
-        return _VARIABLE.sub(_from_environment, self._reference)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
-
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def _from_environment(match: re.Match[str]) -> str:
-    value = os.environ.get(match[1])
-    if value is None:
-        raise ConfigError(f"the environment variable {match[1]} is not set")
-    return value
 
 
 def _as_list(value: object) -> object:
@@ -163,7 +122,10 @@ class Sip(Section):
     unknown_sources: Literal["silence", "forbid"] = "silence"
     session_timers: SessionTimersConfig = SessionTimersConfig()
     ladders: Path | None = None
-    accounts: tuple[dict[str, Any], ...] = ()
+    accounts: tuple[Login, ...] = ()
+    """Who may register here, and call."""
+    nonce_secret: Secret | None = None
+    """Nodes that share it accept each other's challenges."""
 
     @field_validator("ladders")
     @classmethod
@@ -191,13 +153,6 @@ class Sip(Section):
         for nameserver in nameservers:
             parse_nameserver(nameserver)  # raises ValueError, whose text says what is wrong
         return nameservers
-
-    @field_validator("accounts")
-    @classmethod
-    def _no_registrar_yet(cls, accounts: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
-        if accounts:
-            raise ValueError("registering at sipbridge does not exist yet")
-        return accounts
 
 
 class Media(Section):
@@ -255,8 +210,8 @@ class Outbound(Section):
 class Trunk(Section):
     name: str = Field(min_length=1)
     sources: tuple[str, ...] = ()
-    auth: dict[str, Any] | None = None
-    register_at: dict[str, Any] | None = Field(default=None, alias="register")
+    auth: Login | None = None
+    register_at: RegisterAt | None = Field(default=None, alias="register")
     outbound: Outbound | None = None
     srtp: Literal["off", "optional", "required"] = "optional"
     codecs: tuple[Literal["opus", "G722", "PCMU", "PCMA"], ...] | None = Field(default=None, min_length=1)
@@ -295,13 +250,9 @@ class Trunk(Section):
         return _refuse_required_srtp(srtp)
 
     @model_validator(mode="after")
-    def _only_by_source(self) -> Trunk:
-        if self.auth is not None:
-            raise ValueError("digest authentication does not exist yet: leaving it out would let callers in unchecked")
-        if self.register_at is not None:
-            raise ValueError("registering at a PBX does not exist yet; name its address in 'sources'")
-        if not self.sources:
-            raise ValueError("'sources' is needed: who may call over this trunk")
+    def _not_for_everybody(self) -> Trunk:
+        if not self.sources and self.auth is None:
+            raise ValueError("'sources' or 'auth' is needed: who may call over this trunk")
         return self
 
     @model_validator(mode="after")
@@ -352,6 +303,23 @@ class Config(Section):
         if len(set(names)) < len(names):
             raise ValueError("two trunks have the same name")
         return trunks
+
+    @property
+    def admits_strangers(self) -> bool:
+        """Somebody may call whose address is not known: he will have to prove who he is."""
+        return bool(self.sip.accounts) or any(trunk.auth and not trunk.sources for trunk in self.trunks)
+
+    @model_validator(mode="after")
+    def _users_differ(self) -> Config:
+        known: set[str] = set()
+        places: list[tuple[Place, str]]
+        places = [(("sip", "accounts", n, "username"), a.username) for n, a in enumerate(self.sip.accounts)]
+        places += [(("trunks", n, "auth", "username"), t.auth.username) for n, t in enumerate(self.trunks) if t.auth]
+        for place, username in places:
+            if username in known:
+                raise error_at(place, f"{username!r} is the user of another trunk or account, too")
+            known.add(username)
+        return self
 
 
 # --- tenants/ID.yaml --------------------------------------------------------------------------------------------------
@@ -471,6 +439,18 @@ def load_config(path: Path) -> Config:
 def load_tenant(path: Path) -> TenantConfig:
     """Read one tenant's file. Raises `ConfigError`."""
     return load(path, TenantConfig)
+
+
+def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
+    """The secrets of `sipbridge.yaml`, each with its place."""
+    if config.sip.nonce_secret is not None:
+        yield "sip.nonce_secret", config.sip.nonce_secret
+    for number, account in enumerate(config.sip.accounts):
+        yield f"sip.accounts[{number}].password", account.password
+    for number, trunk in enumerate(config.trunks):
+        for name, section in (("auth", trunk.auth), ("register", trunk.register_at)):
+            if section is not None:
+                yield f"trunks[{number}].{name}.password", section.password
 
 
 def not_in_use(section: BaseModel, place: str = "") -> Iterator[str]:

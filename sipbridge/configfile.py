@@ -128,7 +128,8 @@ def _describe(error: ValidationError, lines: Mapping[Place, int], name: str) -> 
                 yield f"{name}:{lines.get(where, 1)}: {dotted(where)}: unknown key; {hint}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            yield f"{name}:{lines.get(place, 1)}: {dotted(place)}: {message}"
+            nearest = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in lines), place)
+            yield f"{name}:{lines.get(nearest, 1)}: {dotted(place)}: {message}"
 
 
 def _in_document(location: Place, lines: Mapping[Place, int]) -> Place:

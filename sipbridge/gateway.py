@@ -1,18 +1,16 @@
 """The composition root: configuration -> listeners, media engine, tenants, calls. Who calls is shown to its tenant.
 
 Who may speak to us is decided here, before the SIP parser: with no trunk configured only loopback addresses may,
-otherwise the trunks' sources.
+otherwise the trunks' sources, and everybody where users are known who can prove who they are (`registrations`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import secrets
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import lru_cache
 from importlib import import_module
 from types import TracebackType
 from typing import Self
@@ -29,7 +27,8 @@ from sipbridge.media.engine import MediaEngine, MediaSettings
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
-from sipbridge.sip.admission import LOOPBACK, Admission, source_address
+from sipbridge.registrations import Registrations
+from sipbridge.sip.admission import LOOPBACK, Admission
 from sipbridge.sip.core import Identity
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded
@@ -78,12 +77,10 @@ class Gateway:
         self._clock = clock
         self.ladders = Ladders()
         self._trunks = {trunk.name: trunk for trunk in config.trunks}
-        self.trunk_of = lru_cache(maxsize=4096)(self._find_trunk)
         networks = [network for trunk in config.trunks for network in trunk.sources]
         # Asked before the SIP parser. Strangers are heard, within a budget, where they get 403 (see `_invited`) or can
         # prove who they are.
-        strangers = config.sip.unknown_sources == "forbid" or bool(config.sip.accounts)
-        strangers = strangers or any(not trunk.sources for trunk in config.trunks)
+        strangers = config.sip.unknown_sources == "forbid" or config.admits_strangers
         self.admission = Admission(networks if config.trunks else LOOPBACK, strangers=strangers)
 
     async def __aenter__(self) -> Self:
@@ -101,6 +98,7 @@ class Gateway:
             identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
             session_timers=_session_timers(config.sip.session_timers),
         )
+        self.registrations = Registrations(config, self.user_agent, self.admission, self._clock)
         self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
         self.user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
         async with AsyncExitStack() as stack:
@@ -141,6 +139,7 @@ class Gateway:
             stack.callback(clock_task.cancel)
             self._to_close = stack.pop_all()
         self.user_agent.unavailable = None
+        self.registrations.start()
         log.info("listening", addresses=[str(address) for address in self.transport.addresses])
         return self
 
@@ -150,6 +149,7 @@ class Gateway:
         self.user_agent.unavailable = RETRY_AFTER_S  # who calls now is not to be cut off a moment later
         async with self._to_close:
             self.calls.end_all(Ended.SHUTDOWN)
+            await self.registrations.stop()
             await self.calls.all_over.wait()
 
     async def drain(self, seconds: float) -> None:
@@ -190,18 +190,6 @@ class Gateway:
         usable = (trunk for trunk in ways if self.trunks.state(trunk.name) in (Reachable.UP, Reachable.UNKNOWN))
         return next(usable, ways[0])
 
-    # --- who may speak to us ----------------------------------------------------------------------
-
-    def _find_trunk(self, address: str) -> str | None:
-        """The trunk that this address belongs to; the empty name for loopback while no trunk is configured."""
-        source = source_address(address)
-        if not self._config.trunks:
-            return "" if source.is_loopback else None
-        for trunk in self._config.trunks:
-            if any(source in ipaddress.ip_network(network) for network in trunk.sources):
-                return trunk.name
-        return None
-
     # --- events -----------------------------------------------------------------------------------
 
     def _sip_event(self, event: SipEvent) -> None:
@@ -215,15 +203,15 @@ class Gateway:
             case FlowNeeded() | DnsNeeded():
                 pass  # the transport's affair
             case CredentialsNeeded() | Authenticated() | AuthenticationFailed() | BindingsChanged():
-                pass  # nobody is challenged yet
+                self.registrations.event(event)
             case Registered() | RegistrationFailed() | Unregistered():
-                pass
+                self.registrations.event(event)
             case _:
                 self.calls.call_event(event.call, event)
 
     def _invited(self, event: InviteReceived) -> None:
         now = self._clock()
-        trunk = self.trunk_of(event.flow.remote[0])
+        trunk = self.registrations.trunk_of(event)
         if trunk is None:
             event.call.reject(403, now=now)
             return
@@ -234,8 +222,12 @@ class Gateway:
             event.call.reject(503, now=now, headers=(("Retry-After", str(RETRY_AFTER_S)),))
             return
         configured = self._trunks.get(trunk)
-        trusted = configured is not None and configured.trust_identity
-        fields = CallFields.of(event.request, trunk or None, trusted=trusted)
+        fields = CallFields.of(
+            event.request,
+            trunk or None,
+            trusted=configured is not None and configured.trust_identity,
+            account=self.registrations.account_of(event),
+        )
         tenant = self._tenants.resolve(fields)
         if tenant is None:
             log.info("no tenant", to=fields.to, call_id=fields.call_id)

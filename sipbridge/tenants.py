@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sipbridge.agent import AgentOptions, ToolDeclaration, TurnDetection
 from sipbridge.audio import AudioFormat
-from sipbridge.config import AgentConfig, Config, Match, TenantConfig, load_tenant, not_in_use
+from sipbridge.config import AgentConfig, Config, Match, TenantConfig, load_tenant, not_in_use, secrets_of
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.providers import capabilities_of
 from sipbridge.sip.headers import readable
@@ -44,8 +44,11 @@ class CallFields:
     """Of a call that came in."""
 
     @classmethod
-    def of(cls, request: Request, trunk: str | None, *, trusted: bool) -> CallFields:
-        """What an INVITE says. Not `trusted`: what only a network may say of a caller is left out."""
+    def of(
+        cls, request: Request, trunk: str | None, *, trusted: bool = False, account: str | None = None
+    ) -> CallFields:
+        """What an INVITE says. Not `trusted`: what only a network may say of a caller is left out. `account` is who the
+        caller has proven to be, which counts for more than what is said."""
         identity = CallerIdentity.of(request, trusted=trusted)
         left_out = _SECRET if trusted else _SECRET | _NETWORKS_WORD
         headers: dict[str, str] = {}
@@ -54,7 +57,7 @@ class CallFields:
                 headers.setdefault(name, readable(value))
         return cls(
             to=identity.dialled.user,
-            caller=str(identity.caller),
+            caller=account or str(identity.caller),
             trunk=trunk,
             call_id=readable(request.call_id),
             headers=headers,
@@ -219,6 +222,10 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
     """What a configuration asks for that will not happen, in words for the operator."""
     for key in not_in_use(config):
         yield f"{key} has no effect in this version"
+    if isinstance(config, Config):
+        for place, secret in secrets_of(config):
+            if secret.in_plain_sight:
+                yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
     if isinstance(config, TenantConfig) and config.agent.api_key and config.agent.api_key.in_plain_sight:
         yield "agent.api_key is written out in the file; ${NAME} or file:PATH would keep it out"
     if isinstance(config, TenantConfig) and config.agent.temperature is not None:

@@ -219,10 +219,14 @@ class DigestClient:
 
     def apply(self, request: Request) -> None:
         """Authorize a request before it is challenged, where a nonce is known (§22.3 allows it, RFC 7616 §3.6)."""
-        for name in ANSWER_FIELDS.values():
-            request.headers.remove(name)
+        self.withdraw(request)
         for (status, _), session in self._sessions.items():
             request.headers.add(ANSWER_FIELDS[status], session.answer(request.method, request.uri))
+
+    def withdraw(self, request: Request) -> None:
+        """Take the credentials out of a request that now goes to another server, which has not given that nonce."""
+        for name in ANSWER_FIELDS.values():
+            request.headers.remove(name)
 
     def receive(self, response: Response) -> None:
         """Look at a response for the nonce to be used next (RFC 7616 §3.5). A fault in it is ignored."""
@@ -257,8 +261,8 @@ class DigestClient:
     def _begin(self, request: Request, status: int, challenge: _Challenge, new_token: Callable[[], str]) -> bool:
         """A session for a new challenge; False where it says that our answer to the last one was wrong.
 
-        A challenge refuses our answer if the request was sent because of a challenge of the same realm, which its CSeq
-        tells (the number is the answered one or the next), and with the first use of that nonce. Anything else was
+        A challenge refuses our answer if the request carries one, was sent because of a challenge of the same realm,
+        which its CSeq tells (the number is the answered one or the next), and used that nonce first. Anything else was
         authorized in advance, with a nonce that has grown old meanwhile or is another server's, and not every server
         says `stale` then.
         """
@@ -267,6 +271,7 @@ class DigestClient:
         last, stale = self._answered.pop(identity, (-2, 0))
         session = self._sessions.get((status, challenge.realm))
         direct = last <= sequence <= last + 1 and session is not None and session.count <= 1
+        direct = direct and ANSWER_FIELDS[status] in request.headers
         if direct and (not challenge.stale or stale >= _MAX_STALE):
             self._sessions.pop((status, challenge.realm), None)
             return False
