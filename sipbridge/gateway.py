@@ -20,7 +20,8 @@ from typing import Self
 import structlog
 
 from sipbridge import __version__
-from sipbridge.call import CallSession, NewAgent
+from sipbridge.agent import NewAgent
+from sipbridge.call import CallSession
 from sipbridge.config import Config, SessionTimersConfig, Trunk
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
@@ -32,16 +33,26 @@ from sipbridge.sip.admission import LOOPBACK, Admission, source_address
 from sipbridge.sip.core import Identity
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded
-from sipbridge.sip.events import Authenticated, AuthenticationFailed, CredentialsNeeded, InviteReceived, SipEvent
+from sipbridge.sip.events import (
+    Authenticated,
+    AuthenticationFailed,
+    BindingsChanged,
+    CredentialsNeeded,
+    InviteReceived,
+    Registered,
+    RegistrationFailed,
+    SipEvent,
+    Unregistered,
+)
 from sipbridge.sip.flow import FlowNeeded
-from sipbridge.sip.headers import readable
 from sipbridge.sip.ladder import Ladders
-from sipbridge.sip.message import Request
 from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
 from sipbridge.tenants import CallFields, Tenant, TenantDirectory
+from sipbridge.trunk_monitor import TrunkMonitor
+from sipbridge.trunks import Reachable
 
 log = structlog.get_logger(__name__)
 
@@ -69,10 +80,11 @@ class Gateway:
         self._trunks = {trunk.name: trunk for trunk in config.trunks}
         self.trunk_of = lru_cache(maxsize=4096)(self._find_trunk)
         networks = [network for trunk in config.trunks for network in trunk.sources]
-        # Asked before the SIP parser. With `forbid`, strangers get an answer, within a budget: see `_invited`.
-        self.admission = Admission(
-            networks if config.trunks else LOOPBACK, strangers=config.sip.unknown_sources == "forbid"
-        )
+        # Asked before the SIP parser. Strangers are heard, within a budget, where they get 403 (see `_invited`) or can
+        # prove who they are.
+        strangers = config.sip.unknown_sources == "forbid" or bool(config.sip.accounts)
+        strangers = strangers or any(not trunk.sources for trunk in config.trunks)
+        self.admission = Admission(networks if config.trunks else LOOPBACK, strangers=strangers)
 
     async def __aenter__(self) -> Self:
         """Open every listener. Raises `OSError` where an address cannot be had."""
@@ -119,6 +131,12 @@ class Gateway:
                 keep_ladder=None if files is None else files.keep,
                 clock=self._clock,
             )
+            policy = self.user_agent.transfer_policy
+            policy.refer = self.calls.may_refer
+            policy.replace = lambda call, _, flow: self.calls.may_replace(call, self.trunk_of(flow.remote[0]))
+            self.trunks = TrunkMonitor(self.user_agent, self._clock)
+            stack.callback(self.trunks.close)
+            self.trunks.watch(config.trunks)
             clock_task = group.create_task(self._engine.run(self.calls.media_event))
             stack.callback(clock_task.cancel)
             self._to_close = stack.pop_all()
@@ -166,10 +184,11 @@ class Gateway:
             if name not in self._trunks:
                 raise CallNotPlacedError(f"there is no trunk {name!r}")
             return self._trunks[name]
-        for trunk in self._trunks.values():
-            if trunk.outbound is not None:
-                return trunk
-        raise CallNotPlacedError("no trunk has 'outbound': there is no way to place a call")
+        ways = [trunk for trunk in self._trunks.values() if trunk.outbound is not None]
+        if not ways:
+            raise CallNotPlacedError("no trunk has 'outbound': there is no way to place a call")
+        usable = (trunk for trunk in ways if self.trunks.state(trunk.name) in (Reachable.UP, Reachable.UNKNOWN))
+        return next(usable, ways[0])
 
     # --- who may speak to us ----------------------------------------------------------------------
 
@@ -195,8 +214,10 @@ class Gateway:
                     event.call.reject(500, now=self._clock())  # the caller would wait in vain
             case FlowNeeded() | DnsNeeded():
                 pass  # the transport's affair
-            case CredentialsNeeded() | Authenticated() | AuthenticationFailed():
+            case CredentialsNeeded() | Authenticated() | AuthenticationFailed() | BindingsChanged():
                 pass  # nobody is challenged yet
+            case Registered() | RegistrationFailed() | Unregistered():
+                pass
             case _:
                 self.calls.call_event(event.call, event)
 
@@ -206,16 +227,21 @@ class Gateway:
         if trunk is None:
             event.call.reject(403, now=now)
             return
+        if event.replaces is not None:
+            self.calls.replace(event, event.replaces)
+            return
         if len(self.calls) >= self._config.limits.max_calls:
             event.call.reject(503, now=now, headers=(("Retry-After", str(RETRY_AFTER_S)),))
             return
-        fields = _fields(event.request, trunk or None)
+        configured = self._trunks.get(trunk)
+        trusted = configured is not None and configured.trust_identity
+        fields = CallFields.of(event.request, trunk or None, trusted=trusted)
         tenant = self._tenants.resolve(fields)
         if tenant is None:
             log.info("no tenant", to=fields.to, call_id=fields.call_id)
             event.call.reject(404, now=now)
             return
-        self.calls.answer(event, tenant, fields, self._trunks.get(trunk))
+        self.calls.answer(event, tenant, fields, configured)
 
 
 def _session_timers(settings: SessionTimersConfig) -> SessionTimers:
@@ -228,17 +254,3 @@ def _load_what_a_call_needs() -> None:
     for name in ("unavailable", "goodbye"):
         for rate in (8000, 24000):
             load_prompt(name, rate)
-
-
-def _fields(request: Request, trunk: str | None) -> CallFields:
-    headers: dict[str, str] = {}
-    for name, value in request.headers:
-        headers.setdefault(name, readable(value))
-    caller = request.from_.uri
-    return CallFields(
-        to=readable(request.request_uri.username),
-        caller=readable(caller.username or str(caller)),
-        trunk=trunk,
-        call_id=readable(request.call_id),
-        headers=headers,
-    )

@@ -32,6 +32,7 @@ from sipbridge.sip.transaction_layer import MAGIC_COOKIE, TransactionLayer, Tran
 
 if TYPE_CHECKING:
     from sipbridge.sip.invite import Invite
+    from sipbridge.sip.registration import Registration
 
 
 _WITH_CONTACT = frozenset({"INVITE", "UPDATE", "REFER", "SUBSCRIBE", "NOTIFY"})
@@ -81,7 +82,9 @@ class Core:
         self.messages: list[tuple[Flow, bytes]] = []
         self.events: deque[SipEvent] = deque()
         self.flow_users: list[Callable[[Flow], bool]] = []
-        """Who else may need a connection that is silent: a registration, a binding."""
+        """Who else may need a connection that is silent: the registrar."""
+        self.registrations: set[Registration] = set()
+        """Those of ours elsewhere that have not ended."""
         self._secret = new_token().encode()
         self._seen_as: dict[tuple[Address, str], Address] = {}
 
@@ -310,11 +313,12 @@ class Core:
         address = self.address(flow)
         if self.identity.public_address is None:
             address = self._seen_as.get((flow.local, flow.remote[0]), address)
-        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
-        if sips and flow.secure:
-            transport = ";transport=ws" if flow.transport == "wss" else ""
-            return f"<sips:{user}{_host_port(address)}{transport}>"
-        return f"<sip:{user}{_host_port(address)}{transport}>"
+        # RFC 7118 §5.2: `ws` stands for both in a URI.
+        transport = "ws" if flow.transport == "wss" else flow.transport
+        scheme = "sips" if sips and flow.secure else "sip"
+        implied = transport == "udp" or (scheme == "sips" and transport == "tls")
+        parameter = "" if implied else f";transport={transport}"
+        return f"<{scheme}:{user}{_host_port(address)}{parameter}>"
 
     def address_request(self, request: Request, flow: Flow) -> None:
         """Via with a new branch, and Contact, which depend on the flow. A CANCEL keeps the Via of its INVITE (§9.1)."""
@@ -337,7 +341,11 @@ class Core:
         self.dialogs[dialog.id] = (dialog, call)
 
     def needs(self, flow: Flow) -> bool:
-        return any(call.flow == flow for call in self.calls) or any(user(flow) for user in self.flow_users)
+        return (
+            any(call.flow == flow for call in self.calls)
+            or any(registration.uses(flow) for registration in self.registrations)
+            or any(user(flow) for user in self.flow_users)
+        )
 
     def remove_dialog(self, dialog: Dialog) -> None:
         self.dialogs.pop(dialog.id, None)

@@ -59,12 +59,18 @@ def digest_hash(algorithm: str, *parts: str) -> str:
     return ALGORITHMS[algorithm](":".join(parts).encode("utf-8", "surrogateescape"))
 
 
+_MAX_VALUE = 8_192
+"""Characters of one header value: each parameter costs a microsecond."""
+
+
 def parse_challenges(text: str) -> list[tuple[str, dict[str, str]]]:
     """The challenges (or credentials) of one header value: schemes and parameter names in lower case, values raw.
 
     RFC 3261 has one challenge per header field; HTTP joins several with commas, and so do some peers. Raises
     SipParseError, also where a parameter is given twice with different values.
     """
+    if len(text) > _MAX_VALUE:
+        raise SipParseError(f"{len(text)} characters of challenge or credentials")
     found: list[tuple[str, dict[str, str]]] = []
     position = 0
     while position < len(text):
@@ -213,14 +219,10 @@ class DigestClient:
 
     def apply(self, request: Request) -> None:
         """Authorize a request before it is challenged, where a nonce is known (§22.3 allows it, RFC 7616 §3.6)."""
-        self.withdraw(request)
-        for (status, _), session in self._sessions.items():
-            request.headers.add(ANSWER_FIELDS[status], session.answer(request.method, request.uri))
-
-    def withdraw(self, request: Request) -> None:
-        """Take the credentials out of a request that now goes to another server, which has not given that nonce."""
         for name in ANSWER_FIELDS.values():
             request.headers.remove(name)
+        for (status, _), session in self._sessions.items():
+            request.headers.add(ANSWER_FIELDS[status], session.answer(request.method, request.uri))
 
     def receive(self, response: Response) -> None:
         """Look at a response for the nonce to be used next (RFC 7616 §3.5). A fault in it is ignored."""
@@ -230,10 +232,11 @@ class DigestClient:
             if value is None or len(sessions) != 1:
                 continue  # the header names no realm
             try:
-                ((_, params),) = parse_challenges(f"Digest {value}")
+                found = parse_challenges(f"Digest {value}")
             except SipParseError:
                 continue
-            nonce = parameter(params, "nextnonce")
+            # A second scheme in it is nothing that this header can have.
+            nonce = parameter(found[0][1], "nextnonce") if len(found) == 1 else None
             if nonce and len(nonce) <= MAX_CHALLENGE and nonce != sessions[0].nonce:
                 sessions[0].nonce, sessions[0].count = nonce, 0
 
@@ -254,15 +257,16 @@ class DigestClient:
     def _begin(self, request: Request, status: int, challenge: _Challenge, new_token: Callable[[], str]) -> bool:
         """A session for a new challenge; False where it says that our answer to the last one was wrong.
 
-        A challenge refuses our answer if the request carries one and was sent because of a challenge of the same
-        realm, which its CSeq tells: the number is the answered one or the next. Anything else was authorized in
-        advance, with a nonce that has grown old meanwhile, and not every server says `stale` then.
+        A challenge refuses our answer if the request was sent because of a challenge of the same realm, which its CSeq
+        tells (the number is the answered one or the next), and with the first use of that nonce. Anything else was
+        authorized in advance, with a nonce that has grown old meanwhile or is another server's, and not every server
+        says `stale` then.
         """
         identity = (status, challenge.realm, request.call_id, request.from_.tag, request.method)
         sequence = request.cseq.number
         last, stale = self._answered.pop(identity, (-2, 0))
-        carried = _digests(request.headers.get_all(ANSWER_FIELDS[status]))
-        direct = last <= sequence <= last + 1 and any(parameter(p, "realm") == challenge.realm for p in carried)
+        session = self._sessions.get((status, challenge.realm))
+        direct = last <= sequence <= last + 1 and session is not None and session.count <= 1
         if direct and (not challenge.stale or stale >= _MAX_STALE):
             self._sessions.pop((status, challenge.realm), None)
             return False

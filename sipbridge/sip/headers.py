@@ -80,9 +80,7 @@ def is_token(text: str) -> bool:
 
 
 def split_list(text: str) -> list[str]:
-    """The elements of a comma-separated header value (§7.3.1), stripped; empty elements are left out.
-
-    Raises SipParseError, also for more than MAX_VALUES of them."""
+    """The elements of a comma-separated header value (§7.3.1), stripped; empty elements are left out."""
     if '"' not in text and "<" not in text:
         elements = text.split(",")
     else:
@@ -93,10 +91,7 @@ def split_list(text: str) -> list[str]:
                 _fail(Fault.LIST, "unbalanced quote or bracket", text)
             elements.append(match[1])
             position, more = match.end(), match[2] == ","
-    found = [stripped for element in elements if (stripped := element.strip(" \t"))]
-    if len(found) > MAX_VALUES:
-        _fail(Fault.TOO_MANY_VALUES, f"{len(found)} values", text)
-    return found
+    return [stripped for element in elements if (stripped := element.strip(" \t"))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +222,10 @@ def parse_addresses(text: str) -> tuple[NameAddr, ...]:
     """A comma-separated list of addresses; `*` gives one address whose `is_wildcard` is true."""
     if text.strip(" \t") == "*":
         return (_WILDCARD,)
-    return tuple(NameAddr.parse(element) for element in split_list(text))
+    elements = split_list(text)
+    if len(elements) > MAX_VALUES:
+        _fail(Fault.TOO_MANY_VALUES, f"{len(elements)} addresses", text)
+    return tuple(NameAddr.parse(element) for element in elements)
 
 
 def quote(text: str) -> str:

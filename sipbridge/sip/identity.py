@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, TypeVar
 
 from sipbridge.errors import SipParseError
@@ -166,6 +167,10 @@ class CallerIdentity:
         return next((passport.attestation for passport in self.unverified_passports if passport.attestation), "")
 
 
+_MAX_LOOKED_AT = 256
+"""Values of one header: a datagram has room for twenty thousand malformed ones."""
+
+
 class _Reader:
     """Header fields that may be malformed, each value by itself."""
 
@@ -176,7 +181,7 @@ class _Reader:
     def each(self, name: str, parse: Callable[[str], T], limit: int) -> tuple[T, ...]:
         """What `parse` makes of the values of these fields, but for the malformed ones."""
         found: list[T] = []
-        for value in self._values(name):
+        for value in islice(self._values(name), _MAX_LOOKED_AT):
             if len(found) == limit:
                 break
             try:

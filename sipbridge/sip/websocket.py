@@ -33,7 +33,8 @@ class WebSocketFramer:
         self.ended = False
         """The closing handshake is done."""
         self._protocol = ServerProtocol(subprotocols=[Subprotocol("sip")], max_size=max_message, logger=_quiet)
-        self._handshake_octets = 0
+        self._handshake: bytearray | None = bytearray()
+        """Its octets so far; None when it is whole."""
         self._open = False
         self._partial = False
         self._fragments: list[bytes] = []
@@ -69,7 +70,8 @@ class WebSocketFramer:
         return b"".join(self._protocol.data_to_send())
 
     def close(self) -> None:
-        if self._open and not self.ended and self.broken is None:
+        # The peer's own good-bye is answered by the library; where it could not be, it asserts that we don't say ours.
+        if self._open and not self.ended and self.broken is None and self._protocol.close_rcvd is None:
             try:
                 self._protocol.send_close(1001)
             except InvalidState:
@@ -81,13 +83,28 @@ class WebSocketFramer:
     # private
 
     def _feed(self, data: bytes, found: list[bytes | Keepalive]) -> None:
+        if self._handshake is None:
+            self._feed_protocol(data, found)
+            return
+        # The library must not see what follows a handshake before that has been answered: it would read it as frames,
+        # and close its side behind our back.
+        known = len(self._handshake)
+        self._handshake += data
+        end = self._handshake.find(b"\r\n\r\n", max(0, known - 3))
+        if len(self._handshake if end < 0 else self._handshake[:end]) > _MAX_HANDSHAKE:
+            raise StreamFramingError(
+                f"more than {_MAX_HANDSHAKE} octets of WebSocket handshake", fault=StreamFault.WEBSOCKET
+            )
+        rest = b""
+        if end >= 0:
+            data, rest = data[: end + 4 - known], data[end + 4 - known :]
+            self._handshake = None
+        self._feed_protocol(data, found)
+        if rest:
+            self._feed_protocol(rest, found)
+
+    def _feed_protocol(self, data: bytes, found: list[bytes | Keepalive]) -> None:
         protocol = self._protocol
-        if not self._open:
-            self._handshake_octets += len(data)
-            if self._handshake_octets > _MAX_HANDSHAKE:
-                raise StreamFramingError(
-                    f"more than {_MAX_HANDSHAKE} octets of WebSocket handshake", fault=StreamFault.WEBSOCKET
-                )
         protocol.receive_data(data)
         events = protocol.events_received()
         for event in events:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.fuzz.conversation import CONVERSATION_TARGETS
 from tests.fuzz.media_targets import MEDIA_TARGETS
+from tests.fuzz.service_targets import SERVICE_TARGETS
 from tests.fuzz.sip_targets import SIP_TARGETS
 
-TARGETS = {target.name: target for target in (*SIP_TARGETS, *MEDIA_TARGETS, *CONVERSATION_TARGETS)}
+TARGETS = {target.name: target for target in (*SIP_TARGETS, *SERVICE_TARGETS, *MEDIA_TARGETS, *CONVERSATION_TARGETS)}

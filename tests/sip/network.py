@@ -67,6 +67,9 @@ class Network:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = count()
         self._ports = count(50_000)
+        self._connections: list[Flow] = []
+        """Those that are open, as who made them sees them."""
+        self._broken: set[Flow] = set()
 
     def add(self, name: str, address: Address, session_timers: SessionTimers | None = None) -> Endpoint:
         self._endpoints[address] = Endpoint(self, name, address, session_timers)
@@ -91,9 +94,26 @@ class Network:
         target = needed.target
         if (target.host, target.port) in self._endpoints:
             flow = Flow("tcp", (endpoint.address[0], next(self._ports)), (target.host, target.port))
-            self.at(self.now, lambda: endpoint.user_agent.flow_opened(target, flow, self.now))
+
+            def opened() -> None:
+                self._connections.append(flow)
+                endpoint.user_agent.flow_opened(target, flow, self.now)
+
+            self.at(self.now, opened)
         else:
             self.at(self.now, lambda: endpoint.user_agent.flow_failed(target, "refused", self.now))
+
+    def break_connection(self, choice: random.Random) -> None:
+        """Break a connection, if there is one: what is on it is lost, and both ends are told."""
+        if not self._connections:
+            return
+        flow = self._connections.pop(choice.randrange(len(self._connections)))
+        back = Flow(flow.transport, flow.remote, flow.local)
+        self._broken |= {flow, back}
+        for endpoint in self._endpoints.values():
+            for end in (flow, back):
+                if end.local[0] == endpoint.address[0]:
+                    endpoint.user_agent.flow_closed(end, self.now)
 
     def ask(self, endpoint: Endpoint, needed: DnsNeeded) -> None:
         records = self.zone.get((needed.name, needed.kind), [])
@@ -131,7 +151,11 @@ class Network:
         back = Flow(flow.transport, flow.remote, flow.local)
         receiver = next((e for e in self._endpoints.values() if self._is_at(e, flow)), None)
         if receiver is not None:
-            self.at(self.now + delay, lambda: receiver.user_agent.receive(data, back, self.now))
+            self.at(self.now + delay, lambda: self._arrive(receiver, data, back))
+
+    def _arrive(self, receiver: Endpoint, data: bytes, flow: Flow) -> None:
+        if flow not in self._broken:
+            receiver.user_agent.receive(data, flow, self.now)
 
     @staticmethod
     def _is_at(endpoint: Endpoint, flow: Flow) -> bool:

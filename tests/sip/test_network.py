@@ -14,6 +14,8 @@ from sipbridge.sip.invite import Invite
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
 from tests.sip.network import Endpoint, Network, Weather
+from tests.sip.traffic import Outcome as TrafficOutcome
+from tests.sip.traffic import Traffic
 from tests.sip.wire import ANSWER, OFFER
 
 ALICE, BOB = ("192.0.2.1", 5060), ("192.0.2.2", 5060)
@@ -173,3 +175,67 @@ def test_a_peer_that_went_away_leaves_nothing_behind() -> None:
     assert all(outcome.caller is not None for outcome in scenario.outcomes.values())
     for endpoint in scenario.ends:
         assert endpoint.user_agent.idle
+
+
+# --- everything at once -----------------------------------------------------------------------------------------------
+
+UNAVOIDABLE = {
+    # caller, callee: what RFC 3261 itself lets end differently
+    (EndCause.CANCELLED, None): "given up before anything of the INVITE came through: the callee never knew",
+    (
+        EndCause.LOCAL_BYE,
+        EndCause.LOST,
+    ): "the BYE is on its way again, and a request of ours got its 481 first (RFC 5057)",
+    (EndCause.LOST, EndCause.LOCAL_BYE): "the same, the other way round",
+    (EndCause.CANCELLED, EndCause.LOST): "the same, where the BYE is for a 200 that crossed our CANCEL",
+}
+
+
+def is_excused(outcome: TrafficOutcome) -> bool:
+    """§17.1.4: the loss of its connection ends a client transaction, for what it has asked for may never be answered.
+    The callee finds out by what it is sent then, or by nobody's ACK."""
+    return outcome.tcp and EndCause.FLOW_FAILED in (outcome.caller, outcome.callee)
+
+
+def was_moved(outcome: TrafficOutcome) -> bool:
+    """RFC 3263 §4.3: the first server was not away but slow, and what it answers after another one has refused the call
+    (482: it has it already) gets its ACK and a BYE."""
+    return outcome.named and (outcome.caller, outcome.callee) == (EndCause.REJECTED, EndCause.REMOTE_BYE)
+
+
+def run_traffic(weather: str, calls: int, *, tcp: float = 0.2, breaks: float = 0.0) -> Traffic:
+    network = Network(WEATHERS[weather], seed=3261)
+    traffic = Traffic(network, seed=6026, tcp=tcp, cuts=breaks)
+    traffic.run(calls)
+    outcomes = list(traffic.outcomes.values())
+    assert len(outcomes) == calls
+    judged = [outcome for outcome in outcomes if not (breaks and is_excused(outcome)) and not was_moved(outcome)]
+    disagreed = Counter((outcome.caller, outcome.callee) for outcome in judged)
+    for known in AGREED | UNAVOIDABLE.keys():
+        disagreed.pop(known, None)
+    assert disagreed == {}
+    for endpoint in traffic.ends:
+        assert endpoint.user_agent.idle, endpoint.user_agent.counters
+        assert not endpoint.user_agent.transactions
+    return traffic
+
+
+@pytest.mark.parametrize(
+    ("weather", "calls", "breaks"),
+    [("loss", 300, 0.0), ("reordering", 300, 0.0), ("slow", 200, 0.0), ("fair", 300, 0.5), ("storm", 900, 0.0)],
+)
+def test_two_thousand_calls_that_use_everything(weather: str, calls: int, breaks: float) -> None:
+    """CANCEL races, glare, PRACK, UPDATE, late offers, digest, failover and, with `breaks`, lost connections."""
+    traffic = run_traffic(weather, calls, breaks=breaks)
+    outcomes = traffic.outcomes.values()
+    assert sum(outcome.answered for outcome in outcomes) > calls / 2
+    wanted = {"SessionAnswered", "SessionRefused", "ReinviteReceived", "Authenticated", "Progress"}
+    assert wanted <= traffic.told.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("weather", "breaks"), [("storm", 0.0), ("storm", 0.5)])
+def test_ten_thousand_calls_that_use_everything(weather: str, breaks: float) -> None:
+    traffic = run_traffic(weather, 10_000, breaks=breaks)
+    assert traffic.told["refused 491"], "no glare in all these calls"

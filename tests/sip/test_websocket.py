@@ -106,8 +106,10 @@ def test_who_does_not_offer_sip_is_refused(offered: list[str]) -> None:
         b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
         b"GET /" + b"a" * 20_000,
         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 3000,
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2,
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\nno upgrade\r\n\r\n",
     ],
-    ids=["sip", "no upgrade", "post", "tls", "a long line", "many fields"],
+    ids=["sip", "no upgrade", "post", "tls", "a long line", "many fields", "two", "and more"],
 )
 def test_what_is_no_handshake_is_refused(data: bytes) -> None:
     framer = WebSocketFramer(1000)
