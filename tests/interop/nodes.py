@@ -23,8 +23,10 @@ from tests.interop.gateway import free_on_both, merge, offline
 class Node:
     """Use as a context manager. Its only tenant is `agent`, the embedded model; leaving it must leave no call."""
 
-    def __init__(self, config: Mapping[str, Any], *, desk: str, address: str = "127.0.0.1") -> None:
-        self.target = f"{address}:{free_on_both(address)}"
+    def __init__(
+        self, config: Mapping[str, Any], *, desk: str, address: str = "127.0.0.1", port: int | None = None
+    ) -> None:
+        self.target = f"{address}:{port or free_on_both(address)}"
         usual = {
             "sip": {"listen": [f"udp://{self.target}", f"tcp://{self.target}"]},
             "media": {"address": address, "ports": "30400-30599"},

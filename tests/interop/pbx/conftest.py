@@ -24,7 +24,7 @@ from tests.interop.sound import Samples, silence, tone, write_wav
 from tests.sip.certificates import Authority
 
 ASTERISK = "127.0.0.5"
-CALLER, DESK = "127.0.0.3", "127.0.0.8"
+CALLER, DESK, OPERATOR = "127.0.0.3", "127.0.0.8", "127.0.0.10"
 SECURE = "127.0.0.9"
 """A gateway with a trunk of its own, over TLS: Asterisk tells trunks apart by their addresses."""
 SPEECH_HERTZ, DESK_HERTZ = 600.0, 1100.0
@@ -41,14 +41,31 @@ exten => listen,1,Answer()
 exten => desk,1,Answer()
  same => n,Playback(SOUNDS/desk)
 exten => read,1,Answer()
- same => n,Read(PRESSED,,4,,1,8)
- same => n,UserEvent(Pressed,Keys: ${PRESSED})
+ same => n,Read(FIRST,SOUNDS/beep,1,,1,5)
+ same => n,Read(SECOND,SOUNDS/beep,1,,1,5)
+ same => n,Read(THIRD,SOUNDS/beep,1,,1,5)
+ same => n,UserEvent(Pressed,Keys: ${FIRST}${SECOND}${THIRD})
  same => n,Hangup()
 exten => busy,1,Busy()
 exten => congested,1,Congestion()
 exten => declined,1,Hangup(21)
 exten => ringing,1,Ringing()
  same => n,Wait(60)
+exten => moves,1,Answer()
+ same => n,Wait(1)
+ same => n,Transfer(PJSIP/sip:listen@ASTERISK)
+ same => n,UserEvent(Moved,Status: ${TRANSFERSTATUS})
+ same => n,Wait(10)
+exten => strays,1,Answer()
+ same => n,Wait(1)
+ same => n,Transfer(PJSIP/sip:forbidden@ASTERISK)
+ same => n,UserEvent(Moved,Status: ${TRANSFERSTATUS})
+ same => n,Hangup()
+exten => stays,1,Answer()
+ same => n,Playback(SOUNDS/desk)
+ same => n,Playback(SOUNDS/desk)
+ same => n,Playback(SOUNDS/desk)
+ same => n,Hangup()
 exten => gone,1,Answer()
  same => n,Wait(1)
  same => n,Hangup()
@@ -67,6 +84,9 @@ exten => stay,1,Playback(SOUNDS/desk)
  same => n,Playback(SOUNDS/desk)
 exten => 701,1,MixMonitor(RECORDINGS/mixed.wav,r(RECORDINGS/said.wav)t(RECORDINGS/heard.wav))
  same => n,Dial(PJSIP/700@holding,30,b(tenant^s^1))
+exten => partner,1,Dial(Local/listen@from-sipbridge)
+exten => consulted,1,Dial(Local/desk@from-sipbridge)
+exten => external_replaces,1,Dial(PJSIP/agent@dialler)
 exten => 702,1,Dial(PJSIP/700@direct,30,b(tenant^s^1))
 
 [from-internal](+)
@@ -92,6 +112,20 @@ direct_media=yes ; where the other side wants that, too
 type=identify
 endpoint=1000
 match=CALLER
+
+[1002](phone)
+set_var=TRANSFER_CONTEXT=tests
+[1002]
+type=identify
+endpoint=1002
+match=OPERATOR
+
+; The gateway that calls, where it is called itself.
+[dialler](phone)
+aors=dialler
+[dialler]
+type=aor
+contact=sip:DIALLER
 
 [1001](phone)
 aors=1001
@@ -125,13 +159,14 @@ class Places:
     asterisk_tls: str
     gateway: str
     gateway_tls: str
+    dialler: str
     desk: str
 
 
 @pytest.fixture(scope="package")
 def places() -> Places:
     asterisk, gateway = ASTERISK, "127.0.0.1"
-    addresses = (asterisk, asterisk, gateway, SECURE, DESK)
+    addresses = (asterisk, asterisk, gateway, SECURE, gateway, DESK)
     return Places(*(f"{address}:{free_on_both(address)}" for address in addresses))
 
 
@@ -169,9 +204,11 @@ def configuration(folder: Path, keys: Path, places: Places) -> dict[str, str]:
     secure = recipe("asterisk", "pjsip.conf: the trunk over TLS", {**addresses, "/etc/asterisk/keys": str(keys)})
     endpoint = next(part for part in pjsip.split("[sipbridge]\n") if part.startswith("type=endpoint"))
     moods = "".join(mood(name, options, endpoint) for name, options in MOODS.items())
-    phones = PHONES.replace("CALLER", CALLER).replace("DESK", places.desk)
+    phones = PHONES.replace("CALLER", CALLER).replace("OPERATOR", OPERATOR).replace("DESK", places.desk)
+    phones = phones.replace("DIALLER", places.dialler)
     extensions = recipe("asterisk", "extensions.conf: the way to the agent, and what the agent can reach", {})
     dialplan = DIALPLAN.replace("RECORDINGS", str(folder / "recordings")).replace("SOUNDS", str(folder))
+    dialplan = dialplan.replace("ASTERISK", places.asterisk)
     return {"pjsip.conf": pjsip + secure + moods + phones, "extensions.conf": extensions + dialplan}
 
 
@@ -185,6 +222,14 @@ def secure_node(keys: Path, places: Places) -> Iterator[Node]:
         yield node
 
 
+def sounds(folder: Path) -> None:
+    """What the dialplan plays."""
+    # In the middle of the greeting a tone interrupts it, and there is time for it to come back.
+    write_wav(folder / "question.wav", np.concatenate((silence(1.5), tone(SPEECH_HERTZ, 1), silence(3.5))))
+    write_wav(folder / "beep.wav", np.concatenate((tone(DESK_HERTZ, 0.3), silence(1))))
+    write_wav(folder / "desk.wav", tone(DESK_HERTZ, 20))
+
+
 @pytest.fixture(scope="package")
 def asterisk_process(
     tmp_path_factory: pytest.TempPathFactory,
@@ -195,9 +240,7 @@ def asterisk_process(
 ) -> Iterator[Asterisk]:
     # The gateways are there already: whom Asterisk has once found away, it does not call until it asks again.
     folder = tmp_path_factory.mktemp("asterisk")
-    # In the middle of the greeting a tone interrupts it, and there is time for it to come back.
-    write_wav(folder / "question.wav", np.concatenate((silence(1.5), tone(SPEECH_HERTZ, 1), silence(3.5))))
-    write_wav(folder / "desk.wav", tone(DESK_HERTZ, 20))
+    sounds(folder)
     with Asterisk(folder, ASTERISK, configuration(folder, keys, places)) as asterisk:
         yield asterisk
 
@@ -219,8 +262,11 @@ def asterisk(asterisk_process: Asterisk) -> Asterisk:
 @pytest.fixture(scope="package")
 def dialler_node(asterisk_process: Asterisk, places: Places) -> Iterator[Node]:
     way = {"proxy": f"sip:{places.asterisk}", "ping_seconds": 0}
-    config = {"trunks": [{"name": "pbx", "sources": [ASTERISK], "outbound": way}]}
-    with Node(config, desk=f"sip:desk@{places.asterisk}") as node:
+    trunk = {"name": "pbx", "sources": [ASTERISK, OPERATOR], "outbound": way}
+    allowed = {"accept_refer": True, "refer_targets": ["listen"]}
+    own = int(places.dialler.rpartition(":")[2])
+    config = {"trunks": [{**trunk, **allowed}], "sip": {"session_timers": {"expires_seconds": 90, "refresher": "us"}}}
+    with Node(config, desk=f"sip:desk@{places.asterisk}", port=own) as node:
         yield node
 
 
