@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import structlog
 
-from sipbridge.config import Config, Trunk
+from sipbridge.config import Config
 from sipbridge.errors import ConfigError
 from sipbridge.logins import Login, RegisterAt, Secret
 from sipbridge.sip.admission import Admission, source_address
@@ -45,6 +45,7 @@ from sipbridge.sip.message import Request
 from sipbridge.sip.registrar import Binding
 from sipbridge.sip.registration import Account, Registration, RegistrationState
 from sipbridge.sip.user_agent import UserAgent
+from sipbridge.trunk_config import Trunk
 
 log = structlog.get_logger(__name__)
 
