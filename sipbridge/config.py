@@ -127,6 +127,11 @@ class Sip(Section):
     nonce_secret: Secret | None = None
     """Nodes that share it accept each other's challenges."""
 
+    @field_validator("ladders")
+    @classmethod
+    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return path if path is None else Path((info.context or {}).get("directory", ""), path)
+
     @field_validator("listen")
     @classmethod
     def _listeners(cls, listen: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:

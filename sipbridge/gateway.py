@@ -18,7 +18,8 @@ from typing import Self
 import structlog
 
 from sipbridge import __version__
-from sipbridge.call import CallSession, NewAgent
+from sipbridge.agent import NewAgent
+from sipbridge.call import CallSession
 from sipbridge.config import Config, SessionTimersConfig, Trunk
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
@@ -43,14 +44,14 @@ from sipbridge.sip.events import (
     Unregistered,
 )
 from sipbridge.sip.flow import FlowNeeded
-from sipbridge.sip.headers import readable
 from sipbridge.sip.ladder import Ladders
-from sipbridge.sip.message import Request
 from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
 from sipbridge.tenants import CallFields, Tenant, TenantDirectory
+from sipbridge.trunk_monitor import TrunkMonitor
+from sipbridge.trunks import Reachable
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +129,12 @@ class Gateway:
                 keep_ladder=None if files is None else files.keep,
                 clock=self._clock,
             )
+            policy = self.user_agent.transfer_policy
+            policy.refer = self.calls.may_refer
+            policy.replace = lambda call, *_: self.calls.may_replace(call)
+            self.trunks = TrunkMonitor(self.user_agent, self._clock)
+            stack.callback(self.trunks.close)
+            self.trunks.watch(config.trunks)
             clock_task = group.create_task(self._engine.run(self.calls.media_event))
             stack.callback(clock_task.cancel)
             self._to_close = stack.pop_all()
@@ -177,10 +184,11 @@ class Gateway:
             if name not in self._trunks:
                 raise CallNotPlacedError(f"there is no trunk {name!r}")
             return self._trunks[name]
-        for trunk in self._trunks.values():
-            if trunk.outbound is not None:
-                return trunk
-        raise CallNotPlacedError("no trunk has 'outbound': there is no way to place a call")
+        ways = [trunk for trunk in self._trunks.values() if trunk.outbound is not None]
+        if not ways:
+            raise CallNotPlacedError("no trunk has 'outbound': there is no way to place a call")
+        usable = (trunk for trunk in ways if self.trunks.state(trunk.name) in (Reachable.UP, Reachable.UNKNOWN))
+        return next(usable, ways[0])
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -207,16 +215,25 @@ class Gateway:
         if trunk is None:
             event.call.reject(403, now=now)
             return
+        if event.replaces is not None:
+            self.calls.replace(event, event.replaces, trunk)
+            return
         if len(self.calls) >= self._config.limits.max_calls:
             event.call.reject(503, now=now, headers=(("Retry-After", str(RETRY_AFTER_S)),))
             return
-        fields = _fields(event.request, trunk or None, self.registrations.account_of(event))
+        configured = self._trunks.get(trunk)
+        fields = CallFields.of(
+            event.request,
+            trunk or None,
+            trusted=configured is not None and configured.trust_identity,
+            account=self.registrations.account_of(event),
+        )
         tenant = self._tenants.resolve(fields)
         if tenant is None:
             log.info("no tenant", to=fields.to, call_id=fields.call_id)
             event.call.reject(404, now=now)
             return
-        self.calls.answer(event, tenant, fields, self._trunks.get(trunk))
+        self.calls.answer(event, tenant, fields, configured)
 
 
 def _session_timers(settings: SessionTimersConfig) -> SessionTimers:
@@ -229,17 +246,3 @@ def _load_what_a_call_needs() -> None:
     for name in ("unavailable", "goodbye"):
         for rate in (8000, 24000):
             load_prompt(name, rate)
-
-
-def _fields(request: Request, trunk: str | None, account: str | None = None) -> CallFields:
-    headers: dict[str, str] = {}
-    for name, value in request.headers:
-        headers.setdefault(name, readable(value))
-    caller = request.from_.uri
-    return CallFields(
-        to=readable(request.request_uri.username),
-        caller=account or readable(caller.username or str(caller)),  # what was proven, before what is said
-        trunk=trunk,
-        call_id=readable(request.call_id),
-        headers=headers,
-    )

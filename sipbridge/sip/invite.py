@@ -325,9 +325,9 @@ class Invite:
         return self._peers.pending is not None
 
     @property
-    def awaits_prack(self) -> bool:
-        """A session description of ours is not sure to have arrived (callee only)."""
-        return False
+    def is_awaited(self) -> bool:
+        """A response of ours has not been acknowledged: what overtook it might find no dialog, or another session."""
+        return self._answer.is_pending
 
     def agree(self, transaction: ServerTransaction, dialog: Dialog, sdp: bytes, now: float) -> None:
         """200 to a re-INVITE, UPDATE or PRACK of the peer's."""

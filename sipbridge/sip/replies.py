@@ -36,6 +36,11 @@ class Replies:
         self._core.sign(response)
         self._core.transmit(flow, response.serialize(), None, now)
 
+    def drop_malformed(self, error: SipParseError) -> None:
+        """An optional header field that nobody screened. The message is as if it had never come."""
+        self._core.counters["dropped_malformed"] += 1
+        self._core.counters[f"malformed_{error.fault}"] += 1
+
     def reply(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
         """Answer without a transaction (§8.2.7)."""
         if refusal.status >= 300:

@@ -136,7 +136,7 @@ class OutgoingInvite(Invite):
             self._set_deadline(now + self._core.timers.c)
         if response.status == 100:
             return
-        early = self._early_dialog(response)
+        early = None if self.pracks.are_too_many else self._early_dialog(response)
         if rseq is not None and (early is None or early.order.receive(rseq) is not Arrival.NEW):
             return  # repeated, or one before it is missing (RFC 3262 §4)
         answer, needs_answer = b"", False

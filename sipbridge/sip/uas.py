@@ -70,8 +70,8 @@ class IncomingInvite(Invite):
         return has_option(self.request.supported, OPTION) or self._must_be_reliable
 
     @property
-    def awaits_prack(self) -> bool:
-        return self._provisionals.holds_session
+    def is_awaited(self) -> bool:
+        return super().is_awaited or self._provisionals.holds_session
 
     def ring(self, now: float, status: int = 180, body: bytes = b"", reliable: bool | None = None) -> None:
         """A provisional response that makes the dialog; with a session description where there is early media (183):
@@ -249,7 +249,7 @@ class IncomingInvite(Invite):
 
     def _answer_if_allowed(self, now: float) -> None:
         """RFC 3262 §3: no 2xx before the PRACK of what it builds on; nor before the offer that the PRACK made."""
-        if self._waiting_answer is None or self.awaits_prack or self.has_pending_offer:
+        if self._waiting_answer is None or self._provisionals.holds_session or self.has_pending_offer:
             return
         assert self._transaction is not None
         (sdp, headers), self._waiting_answer = self._waiting_answer, None

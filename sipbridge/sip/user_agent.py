@@ -91,7 +91,7 @@ class UserAgent:
             else:
                 self._receive_response(message, now)
         except SipParseError as error:
-            self._drop_malformed(error)
+            self._replies.drop_malformed(error)
 
     def flow_opened(self, target: Target, flow: Flow, now: float) -> None:
         """The answer to `FlowNeeded`."""
@@ -241,7 +241,7 @@ class UserAgent:
             try:
                 self._authentication.found(needed, password, now)
             except SipParseError as error:
-                self._drop_malformed(error)
+                self._replies.drop_malformed(error)
 
     def serve_registrations(self, settings: RegistrarSettings | None = None) -> Registrar:
         """Be a registrar from now on, for users that have authenticated: without that a REGISTER is refused (403)."""
@@ -415,11 +415,6 @@ class UserAgent:
             call = IncomingInvite(core, request, flow)
             call.begin(core.transactions.serve(request, flow, call, now), now)
             core.emit(InviteReceived(call, request, session_description(request), flow, username, replaced))
-
-    def _drop_malformed(self, error: SipParseError) -> None:
-        """An optional header field that nobody screened. The message is as if it had never come."""
-        self.counters["dropped_malformed"] += 1
-        self.counters[f"malformed_{error.fault}"] += 1
 
     # responses
 

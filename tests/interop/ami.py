@@ -92,8 +92,8 @@ class Ami:
 
     def _take(self, packet: Packet) -> None:
         with self._changed:
-            if "Response" in packet:
-                self._responses[packet.get("ActionID", "")] = packet
-            elif "Event" in packet:
+            if "Event" in packet:  # OriginateResponse has a "Response", too
                 self.events.append(packet)
+            elif "Response" in packet:
+                self._responses[packet.get("ActionID", "")] = packet
             self._changed.notify_all()

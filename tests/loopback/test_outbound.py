@@ -71,6 +71,7 @@ async def test_somebody_is_called_and_the_agent_speaks_at_once() -> None:
         (603, (), Ended.DECLINED),
         (403, (), Ended.DECLINED),
         (404, (), Ended.UNREACHABLE),
+        (503, (), Ended.UNREACHABLE),
         (500, (), Ended.UNREACHABLE),
         (488, (), Ended.REFUSED),
         (302, (("Contact", "<sip:+19005550100@127.0.0.9>"),), Ended.REDIRECTED),
@@ -229,3 +230,50 @@ async def test_a_call_that_rings_is_taken_back_when_the_gateway_closes() -> None
         callee.respond(cancel, 200)
         callee.reply(invite, 487)
         assert (await asyncio.wait_for(session.report(), 2)).ended is Ended.SHUTDOWN
+
+
+async def test_a_redirection_is_followed_where_the_trunk_permits_it() -> None:
+    async with trunk(SPEAKS, more="follow_redirects: true, refer_targets: ['+1555010*']") as (bench, callee):
+        session = dial(bench)
+        invite = await callee.expect("INVITE")
+        contacts = "<sip:+19005550100@127.0.0.1>, <sip:+15550105@127.0.0.1:9;transport=tcp>"
+        callee.reply(invite, 302, headers=(("Contact", contacts),))
+        await callee.expect("ACK")
+        again = await callee.expect("INVITE")
+        assert again.start_line.startswith(f"INVITE sip:+15550105@{callee.here} "), "by way of the trunk's proxy"
+        assert again["Call-ID"] != invite["Call-ID"]
+        await callee.answer(again)
+        await callee.audio.hear_sound(3, hz=600)
+        await callee.hang_up()
+        report = await session.report()
+        assert (report.ended, report.call_id) == (Ended.CALLEE_HUNG_UP, invite["Call-ID"])
+
+
+async def test_redirections_have_an_end() -> None:
+    async with trunk(more="follow_redirects: true, refer_targets: ['+1555010*']") as (bench, callee):
+        session = dial(bench)
+        for _ in range(4):
+            invite = await callee.expect("INVITE")
+            callee.reply(invite, 302, headers=(("Contact", "<sip:+15550105@127.0.0.1>"),))
+            await callee.expect("ACK")
+        assert (await session.report()).ended is Ended.REDIRECTED
+
+
+async def test_the_callee_holds_resumes_and_changes_its_codec() -> None:
+    async with trunk(SPEAKS) as (bench, callee):
+        session = dial(bench)
+        await callee.answer(await callee.expect("INVITE"))
+        await callee.audio.hear_sound(2, hz=600)
+        callee.reinvite(describe(callee.audio.address, direction="sendonly", version=2))
+        held = await callee.expect(200, "INVITE")
+        callee.ack(held)
+        assert held.direction == "recvonly"
+        with pytest.raises(TimeoutError):
+            await callee.audio.hear(3, within=0.2)
+        callee.audio.payload_type = 8
+        callee.reinvite(describe(callee.audio.address, formats=(8, 101), version=3))
+        callee.ack(await callee.expect(200, "INVITE"))
+        packets = await callee.audio.hear_sound(3, hz=600)
+        assert {packet.payload_type for packet in packets} == {8}
+        await callee.hang_up()
+        assert (await session.report()).codec == "PCMA"

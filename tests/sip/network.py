@@ -94,8 +94,12 @@ class Network:
         target = needed.target
         if (target.host, target.port) in self._endpoints:
             flow = Flow("tcp", (endpoint.address[0], next(self._ports)), (target.host, target.port))
-            self._connections.append(flow)
-            self.at(self.now, lambda: endpoint.user_agent.flow_opened(target, flow, self.now))
+
+            def opened() -> None:
+                self._connections.append(flow)
+                endpoint.user_agent.flow_opened(target, flow, self.now)
+
+            self.at(self.now, opened)
         else:
             self.at(self.now, lambda: endpoint.user_agent.flow_failed(target, "refused", self.now))
 

@@ -187,6 +187,7 @@ UNAVOIDABLE = {
         EndCause.LOST,
     ): "the BYE is on its way again, and a request of ours got its 481 first (RFC 5057)",
     (EndCause.LOST, EndCause.LOCAL_BYE): "the same, the other way round",
+    (EndCause.CANCELLED, EndCause.LOST): "the same, where the BYE is for a 200 that crossed our CANCEL",
 }
 
 
@@ -196,15 +197,20 @@ def is_excused(outcome: TrafficOutcome) -> bool:
     return outcome.tcp and EndCause.FLOW_FAILED in (outcome.caller, outcome.callee)
 
 
+def was_moved(outcome: TrafficOutcome) -> bool:
+    """RFC 3263 §4.3: the first server was not away but slow, and what it answers after another one has refused the call
+    (482: it has it already) gets its ACK and a BYE."""
+    return outcome.named and (outcome.caller, outcome.callee) == (EndCause.REJECTED, EndCause.REMOTE_BYE)
+
+
 def run_traffic(weather: str, calls: int, *, tcp: float = 0.2, breaks: float = 0.0) -> Traffic:
     network = Network(WEATHERS[weather], seed=3261)
     traffic = Traffic(network, seed=6026, tcp=tcp, cuts=breaks)
     traffic.run(calls)
     outcomes = list(traffic.outcomes.values())
     assert len(outcomes) == calls
-    disagreed = Counter(
-        (outcome.caller, outcome.callee) for outcome in outcomes if not (breaks and is_excused(outcome))
-    )
+    judged = [outcome for outcome in outcomes if not (breaks and is_excused(outcome)) and not was_moved(outcome)]
+    disagreed = Counter((outcome.caller, outcome.callee) for outcome in judged)
     for known in AGREED | UNAVOIDABLE.keys():
         disagreed.pop(known, None)
     assert disagreed == {}
@@ -228,7 +234,7 @@ def test_two_thousand_calls_that_use_everything(weather: str, calls: int, breaks
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("weather", "breaks"), [("storm", 0.0), ("storm", 0.5)])
 def test_ten_thousand_calls_that_use_everything(weather: str, breaks: float) -> None:
     traffic = run_traffic(weather, 10_000, breaks=breaks)

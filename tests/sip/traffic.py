@@ -45,8 +45,8 @@ class Outcome:
     callee: EndCause | None = None
     answered: bool = False
     tcp: bool = False
-    cut: bool = False
-    """A connection broke while the call was up."""
+    named: bool = False
+    """The callee was called by a name, with more than one server."""
 
 
 class Traffic:
@@ -87,7 +87,8 @@ class Traffic:
         tcp = self.chance(self.tcp)
         user = "locked" if self.chance(0.2) else "agent"
         where = f"{host}:{port}"
-        if self.chance(0.1):
+        named = self.chance(0.1)
+        if named:
             where = "a.example.com" if callee is self.ends[0] else "b.example.com"
         call = caller.user_agent.invite(
             f"sip:{user}@{where}" + (";transport=tcp" if tcp else ""),
@@ -96,7 +97,7 @@ class Traffic:
             now=self.network.now,
             credentials=PASSWORD if user == "locked" else None,
         )
-        self.outcomes[call.call_id] = Outcome(tcp=tcp)
+        self.outcomes[call.call_id] = Outcome(tcp=tcp, named=named)
         if self.chance(0.25):  # gives up early, or crosses the answer
             self.later(0.0, 4.0, lambda: call.hang_up(self.network.now))
 

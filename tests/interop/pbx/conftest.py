@@ -176,9 +176,24 @@ def configuration(folder: Path, keys: Path, places: Places) -> dict[str, str]:
 
 
 @pytest.fixture(scope="package")
+def secure_node(keys: Path, places: Places) -> Iterator[Node]:
+    """The gateway that speaks TLS with Asterisk."""
+    addresses = {"10.0.0.5:5061": places.asterisk_tls, "10.0.0.5/": f"{ASTERISK}/"}
+    ours = {"10.0.0.20:5061": places.gateway_tls, "10.0.0.20": SECURE}
+    config = recipe("asterisk", "sipbridge.yaml: the trunk over TLS", {**addresses, **ours, "keys/": f"{keys}/"})
+    with Node(yaml.safe_load(config), desk=f"sip:desk@{places.asterisk_tls}", address=SECURE) as node:
+        yield node
+
+
+@pytest.fixture(scope="package")
 def asterisk_process(
-    tmp_path_factory: pytest.TempPathFactory, trunk_process: GatewayProcess, keys: Path, places: Places
+    tmp_path_factory: pytest.TempPathFactory,
+    trunk_process: GatewayProcess,
+    secure_node: Node,
+    keys: Path,
+    places: Places,
 ) -> Iterator[Asterisk]:
+    # The gateways are there already: whom Asterisk has once found away, it does not call until it asks again.
     folder = tmp_path_factory.mktemp("asterisk")
     # In the middle of the greeting a tone interrupts it, and there is time for it to come back.
     write_wav(folder / "question.wav", np.concatenate((silence(1.5), tone(SPEECH_HERTZ, 1), silence(3.5))))
