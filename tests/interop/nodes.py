@@ -21,7 +21,7 @@ from tests.interop.gateway import free_on_both, merge, offline
 
 
 class Node:
-    """Use as a context manager. Its only tenant is `agent`, the embedded model; leaving it must leave no call."""
+    """Use as a context manager. Its only tenant is the embedded model, for every number; leaving it must leave no call."""
 
     def __init__(
         self, config: Mapping[str, Any], *, desk: str, address: str = "127.0.0.1", port: int | None = None
@@ -32,7 +32,7 @@ class Node:
             "media": {"address": address, "ports": "30400-30599"},
         }
         self._config = parse(yaml.safe_dump(merge(usual, config)), Config, "sipbridge.yaml")
-        tenant = parse(yaml.safe_dump(offline("agent", desk)), TenantConfig, "agent.yaml")
+        tenant = parse(yaml.safe_dump(offline("*", desk)), TenantConfig, "agent.yaml")
         self._tenants = TenantDirectory([Tenant("agent", tenant)])
         self._reports: queue.SimpleQueue[CallReport] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
@@ -51,10 +51,15 @@ class Node:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._run(self._close())
-        finally:
-            self._end()
+        self.stop()
+
+    def stop(self) -> None:
+        """May be called twice."""
+        if self._thread.is_alive():
+            try:
+                self._run(self._close())
+            finally:
+                self._end()
 
     def dial(self, to: str, *, from_: str | None = None) -> PlacedCall:
         """Call somebody over the trunk."""

@@ -6,7 +6,7 @@ is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,10 @@ from tests.sip.certificates import Authority
 
 ASTERISK = "127.0.0.5"
 CALLER, DESK, OPERATOR = "127.0.0.3", "127.0.0.8", "127.0.0.10"
-SECURE = "127.0.0.9"
-"""A gateway with a trunk of its own, over TLS: Asterisk tells trunks apart by their addresses."""
+SECURE, EXTENSION, OFFICE = "127.0.0.9", "127.0.0.12", "127.0.0.13"
+"""Gateways with trunks of their own: over TLS, as an extension of Asterisk's, and Asterisk as an account of ours."""
 SPEECH_HERTZ, DESK_HERTZ = 600.0, 1100.0
+PASSWORD = "correct horse battery staple"
 NewPhone = Callable[..., Baresip]
 
 # Extensions of the tests. RECORDINGS and SOUNDS are filled in when it is written.
@@ -160,13 +161,15 @@ class Places:
     gateway: str
     gateway_tls: str
     dialler: str
+    extension: str
+    office: str
     desk: str
 
 
 @pytest.fixture(scope="package")
 def places() -> Places:
-    asterisk, gateway = ASTERISK, "127.0.0.1"
-    addresses = (asterisk, asterisk, gateway, SECURE, gateway, DESK)
+    gateway = "127.0.0.1"
+    addresses = (ASTERISK, ASTERISK, gateway, SECURE, gateway, EXTENSION, OFFICE, DESK)
     return Places(*(f"{address}:{free_on_both(address)}" for address in addresses))
 
 
@@ -202,6 +205,9 @@ def configuration(folder: Path, keys: Path, places: Places) -> dict[str, str]:
     pjsip = recipe("asterisk", "pjsip.conf: the trunk", addresses)
     addresses = {"10.0.0.5:5061": places.asterisk_tls, "10.0.0.20:5061": places.gateway_tls, "10.0.0.20": SECURE}
     secure = recipe("asterisk", "pjsip.conf: the trunk over TLS", {**addresses, "/etc/asterisk/keys": str(keys)})
+    pjsip += recipe("asterisk", "pjsip.conf: sipbridge as an extension", {"CHANGE-ME": PASSWORD})
+    addresses = {"10.0.0.20:5060": places.office, "CHANGE-ME": PASSWORD}
+    pjsip += recipe("asterisk", "pjsip.conf: registered at sipbridge", addresses)
     endpoint = next(part for part in pjsip.split("[sipbridge]\n") if part.startswith("type=endpoint"))
     moods = "".join(mood(name, options, endpoint) for name, options in MOODS.items())
     phones = PHONES.replace("CALLER", CALLER).replace("OPERATOR", OPERATOR).replace("DESK", places.desk)
@@ -222,6 +228,22 @@ def secure_node(keys: Path, places: Places) -> Iterator[Node]:
         yield node
 
 
+def node(title: str, target: str, replace: Mapping[str, str], *, desk: str) -> Node:
+    """A gateway configured by one of the recipe's blocks, at HOST:PORT."""
+    address, _, own = target.rpartition(":")
+    text = recipe("asterisk", title, {"10.0.0.20:5060": target, "10.0.0.20": address, **replace})
+    return Node(yaml.safe_load(text), desk=desk, address=address, port=int(own))
+
+
+@pytest.fixture(scope="package")
+def office_node(places: Places) -> Iterator[Node]:
+    """The gateway that Asterisk registers at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OFFICE_PASSWORD", PASSWORD)
+        with node("sipbridge.yaml: Asterisk registers here", places.office, {}, desk="tel:+15550100") as office:
+            yield office
+
+
 def sounds(folder: Path) -> None:
     """What the dialplan plays."""
     # In the middle of the greeting a tone interrupts it, and there is time for it to come back.
@@ -235,6 +257,7 @@ def asterisk_process(
     tmp_path_factory: pytest.TempPathFactory,
     trunk_process: GatewayProcess,
     secure_node: Node,
+    office_node: Node,
     keys: Path,
     places: Places,
 ) -> Iterator[Asterisk]:
