@@ -21,10 +21,17 @@ from tests.interop.gateway import free_on_both, merge, offline
 
 
 class Node:
-    """Use as a context manager. Its only tenant is the embedded model, for every number; leaving it must leave no call."""
+    """Use as a context manager. Its only tenant is the embedded model, for every number. Several may share a queue of
+    `reports`, where it is all the same which of them has a call."""
 
     def __init__(
-        self, config: Mapping[str, Any], *, desk: str, address: str = "127.0.0.1", port: int | None = None
+        self,
+        config: Mapping[str, Any],
+        *,
+        desk: str,
+        address: str = "127.0.0.1",
+        port: int | None = None,
+        reports: queue.SimpleQueue[CallReport] | None = None,
     ) -> None:
         self.target = f"{address}:{port or free_on_both(address)}"
         usual = {
@@ -34,7 +41,7 @@ class Node:
         self._config = parse(yaml.safe_dump(merge(usual, config)), Config, "sipbridge.yaml")
         tenant = parse(yaml.safe_dump(offline("*", desk)), TenantConfig, "agent.yaml")
         self._tenants = TenantDirectory([Tenant("agent", tenant)])
-        self._reports: queue.SimpleQueue[CallReport] = queue.SimpleQueue()
+        self._reports: queue.SimpleQueue[CallReport] = reports or queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gateway")
         self._gateway: Gateway
@@ -64,6 +71,14 @@ class Node:
     def dial(self, to: str, *, from_: str | None = None) -> PlacedCall:
         """Call somebody over the trunk."""
         return PlacedCall(self, to, from_)
+
+    def drain(self, retry_after: int | None) -> None:
+        """Answer new calls with 503 from now on; None: take them again."""
+
+        async def refuse() -> None:
+            self._gateway.user_agent.unavailable = retry_after
+
+        self._run(refuse())
 
     def next_report(self, timeout: float = 20) -> CallReport:
         """Of the next call to end, whoever placed it."""
