@@ -99,7 +99,7 @@ class Gateway:
             identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
             session_timers=_session_timers(config.sip.session_timers),
         )
-        self.registrations = Registrations(config, self.user_agent, self.admission, self._clock)
+        self.registrations = Registrations(config, self.user_agent, self._clock)
         self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
         self.user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
         async with AsyncExitStack() as stack:

@@ -26,7 +26,7 @@ import structlog
 from sipbridge.config import Config
 from sipbridge.errors import ConfigError
 from sipbridge.logins import Login, RegisterAt, Secret
-from sipbridge.sip.admission import Admission, source_address
+from sipbridge.sip.admission import source_address
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.digest_server import DigestServer
 from sipbridge.sip.events import (
@@ -65,12 +65,9 @@ Event = (
 
 
 class Registrations:
-    def __init__(
-        self, config: Config, user_agent: UserAgent, admission: Admission, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, config: Config, user_agent: UserAgent, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
         self._user_agent = user_agent
-        self._admission = admission
         self._clock = clock
         self._accounts = {account.username: account for account in config.sip.accounts}
         self._users = {trunk.auth.username: trunk for trunk in config.trunks if trunk.auth is not None}
@@ -127,7 +124,7 @@ class Registrations:
         if trunk is not None:
             return trunk.auth is not None and request.method != "OPTIONS"
         if not self._config.trunks and source_address(source).is_loopback:
-            return request.from_.uri.username in self._accounts
+            return request.method != "OPTIONS" and request.from_.uri.username in self._accounts
         return self._config.admits_strangers
 
     def trunk_of(self, event: InviteReceived) -> str | None:
@@ -157,11 +154,10 @@ class Registrations:
         match event:
             case CredentialsNeeded():
                 self._user_agent.credentials_found(event, self._password(event), self._clock())
-            case Authenticated(flow):
-                self._admission.authenticated(flow.remote[0], self._clock())
+            case Authenticated(flow, username):
+                log.debug("authenticated", source=flow.remote[0], username=username)
             case AuthenticationFailed(flow, username):
                 log.warning("authentication failed", source=flow.remote[0], username=readable(username)[:64])
-                self._admission.failed(flow.remote[0], self._clock())
             case BindingsChanged(username, bindings):
                 log.info("registered here", user=username, contacts=[str(b.contact.uri) for b in bindings])
             case Registered(registration, expires_s, changed):

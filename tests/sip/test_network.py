@@ -194,7 +194,7 @@ UNAVOIDABLE = {
 def is_excused(outcome: TrafficOutcome) -> bool:
     """§17.1.4: the loss of its connection ends a client transaction, for what it has asked for may never be answered.
     The callee finds out by what it is sent then, or by nobody's ACK."""
-    return outcome.tcp and EndCause.FLOW_FAILED in (outcome.caller, outcome.callee)
+    return (outcome.tcp or outcome.named) and EndCause.FLOW_FAILED in (outcome.caller, outcome.callee)
 
 
 def was_moved(outcome: TrafficOutcome) -> bool:
