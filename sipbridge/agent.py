@@ -296,3 +296,9 @@ class Agent(Protocol):
     def __aiter__(self) -> Self: ...
 
     async def __anext__(self) -> AgentEvent: ...
+
+
+class NewAgent(Protocol):
+    """What makes an agent: `providers.new_agent_from_credential`, or a test."""
+
+    def __call__(self, credential: Mapping[str, Any], options: AgentOptions, *, connect_timeout: float) -> Agent: ...

@@ -12,45 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from typing import Any, Protocol, assert_never
+from typing import Any, assert_never
 
 import structlog
 
-from sipbridge.agent import (
-    Agent,
-    AgentError,
-    AgentEvent,
-    AgentOptions,
-    AssistantAudio,
-    AssistantInterrupted,
-    AssistantText,
-    AssistantTurnEnd,
-    AssistantTurnStarted,
-    Reconnecting,
-    Resumed,
-    SessionClosed,
-    SessionOpen,
-    ToolCall,
-    ToolCallCancelled,
-    ToolCallDelta,
-    Usage,
-    UserSpeechEnded,
-    UserSpeechStarted,
-    UserTranscript,
-)
+from sipbridge import agent as model
+from sipbridge.agent import Agent, AgentEvent, NewAgent, ToolCall
 from sipbridge.audio import AudioFormat
 from sipbridge.errors import AgentStartError, CallNotAnsweredError, SipbridgeError
-from sipbridge.handover import Legs
+from sipbridge.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.keypad import Keypad
-from sipbridge.leg import InboundLeg, OutboundLeg, SipLeg
+from sipbridge.leg import InboundLeg, SipLeg
 from sipbridge.media.convert import Converter
 from sipbridge.media.events import Audio, Drained, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
-from sipbridge.outcome import CallReport, Ended, given_up, reason_header, unanswered
+from sipbridge.outbound_leg import OutboundLeg
+from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import capabilities_of
-from sipbridge.sip.events import CallEnded, EndCause, SipEvent
+from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
 from sipbridge.turn import Turn, Verdict
@@ -60,10 +41,6 @@ log = structlog.get_logger(__name__)
 _AFTER_GOODBYE_S = 0.2
 """Between the last packet of a goodbye and BYE: the far end's playout buffer still holds that packet."""
 _LONGEST_FAREWELL_S = 30.0
-
-
-class NewAgent(Protocol):
-    def __call__(self, credential: Mapping[str, Any], options: AgentOptions, *, connect_timeout: float) -> Agent: ...
 
 
 class CallSession:
@@ -78,9 +55,11 @@ class CallSession:
         new_agent: NewAgent,
         max_seconds: float = 3600,
         clock: Callable[[], float] = time.monotonic,
+        transfer_leg: TransferLeg = refuse_transfer,
     ) -> None:
+        """`transfer_leg` makes the leg that calls whom the far end asks for. It raises `CallNotPlacedError`."""
         config = tenant.config
-        self._legs = Legs(leg, clock)
+        self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
         self._fields = fields
         self._new_agent = new_agent
@@ -147,10 +126,10 @@ class CallSession:
         """How it went, once it is over."""
         return await asyncio.shield(self._report)
 
-    def end(self, ended: Ended, detail: str = "") -> None:
+    def end(self, ended: Ended, detail: str = "", *, status: int | None = None) -> None:
         """End the call now. The first reason given stands."""
         if self._outcome is None:
-            self._outcome = (ended, detail)
+            self._outcome, self._status = (ended, detail), status
             self._ended_at = self._clock()
             self._over.set()
 
@@ -193,15 +172,10 @@ class CallSession:
         try:
             await leg.answer()
         except CallNotAnsweredError as error:
-            self._not_answered(error)
+            self.end(unanswered(error), str(error), status=error.sip_status)
             return None
         self._answered_at = self._clock()
         return agent
-
-    def _not_answered(self, error: CallNotAnsweredError) -> None:
-        if self._outcome is None:
-            self._status = error.sip_status
-        self.end(unanswered(error), str(error))
 
     def _refuse(self, status: int, ended: Ended, detail: str, code: str) -> None:
         self._leg.reject(status, reason_header(ended, code))
@@ -234,7 +208,7 @@ class CallSession:
     async def _converse(self, agent: Agent) -> None:
         closed = "closed"
         async for event in agent:
-            if isinstance(event, SessionClosed):
+            if isinstance(event, model.SessionClosed):
                 closed = event.reason
             self._agent_event(agent, event)
             self._floor_moved.set()
@@ -254,28 +228,34 @@ class CallSession:
     def _agent_event(self, agent: Agent, event: AgentEvent) -> None:
         stream = self._leg.stream
         match event:
-            case AssistantAudio(reply_id, item_id, pcm):
+            case model.AssistantAudio(reply_id, item_id, pcm):
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
                     stream.play(pcm, reply_id, item_id)
-            case UserSpeechStarted():
+            case model.UserSpeechStarted():
                 self._interrupt()
-            case AssistantTurnStarted(reply_id):
+            case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)
-            case AssistantInterrupted(reply_id):
+            case model.AssistantInterrupted(reply_id):
                 if self._turn.cut(reply_id, self._clock()) is Verdict.DISCARD:
                     self._flush()
-            case AssistantTurnEnd(reply_id):
+            case model.AssistantTurnEnd(reply_id):
                 self._finish(self._turn.reply_ended(reply_id))
-            case ToolCall():
+            case model.ToolCall():
                 self._tool_tasks[event.call_id] = self._spawn(self._run_tool(agent, event))
-            case ToolCallCancelled(call_id):
+            case model.ToolCallCancelled(call_id):
                 if task := self._tool_tasks.pop(call_id, None):
                     task.cancel()
-            case AgentError(message, code, fatal):
+            case model.AgentError(message, code, fatal):
                 self._log.warning("agent error", message=message, code=code, fatal=fatal)
-            case SessionOpen() | SessionClosed() | Reconnecting() | Resumed():
+            case model.SessionOpen() | model.SessionClosed() | model.Reconnecting() | model.Resumed():
                 self._log.debug("agent session", now=type(event).__name__)
-            case UserSpeechEnded() | UserTranscript() | AssistantText() | ToolCallDelta() | Usage():
+            case (
+                model.UserSpeechEnded()
+                | model.UserTranscript()
+                | model.AssistantText()
+                | model.ToolCallDelta()
+                | model.Usage()
+            ):
                 pass
             case _:
                 assert_never(event)
@@ -347,30 +327,33 @@ class CallSession:
             return
         leg = self._leg
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
-            self._not_answered(leg.not_answered)
+            self.end(unanswered(leg.not_answered), str(leg.not_answered), status=leg.not_answered.sip_status)
         elif isinstance(event, CallEnded):
-            self._dialog_ended(event)
+            self.end(*ended_by(event, outbound=self._outbound, transferred=leg.transfer_accepted))
+        elif isinstance(event, ReferReceived):
+            self._spawn(self._move(event))
+        elif isinstance(event, InfoReceived) and event.key is not None:
+            self._key_pressed(event.key.key, "info")
         elif leg.failure:
             self.end(Ended.SIGNALLING_FAILED, leg.failure)
 
-    def _dialog_ended(self, event: CallEnded) -> None:
-        leg = self._leg
-        match event.cause:
-            case EndCause.REMOTE_BYE:
-                # After an accepted REFER many PBXs end our leg themselves, before or instead of the last NOTIFY.
-                hung_up = Ended.CALLEE_HUNG_UP if leg.outbound else Ended.CALLER_HUNG_UP
-                self.end(Ended.TRANSFERRED if leg.transfer_accepted else hung_up, event.reason)
-            case EndCause.CANCELLED:
-                self.end(given_up(event.reason_header), event.reason)
-            case cause:
-                self.end(Ended.SIGNALLING_FAILED, f"{cause.value} {event.reason}".strip())
+    @property
+    def can_move(self) -> bool:
+        """It is up, and on one leg."""
+        return self.answered and self._outcome is None and not self._legs.moving
 
     def replaced(self, leg: InboundLeg) -> None:
         """Another telephone takes the far end's place (RFC 3891)."""
-        if not self.answered or self._legs.moving:
-            leg.reject(486, reason_header(Ended.BUSY))
-        else:
+        if self.can_move:
             self._legs.replaced(leg, self._uplink, self._downlink)
+        else:
+            leg.reject(486, reason_header(Ended.BUSY))
+
+    async def _move(self, event: ReferReceived) -> None:
+        """The far end wants us to call somebody who is to go on with this conversation (RFC 3515)."""
+        failure = await self._legs.referred(event, self._uplink, self._downlink)
+        if failure and self._legs.abandoned:
+            self.end(Ended.CALLER_HUNG_UP, f"after a transfer that failed: {failure}")
 
     # --- tools (the `CallControl` of sipbridge.tools) ---------------------------------------------
 

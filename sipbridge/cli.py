@@ -201,10 +201,20 @@ def call(
 
 
 @app.command()
-def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Read the configuration and the tenants, and say what is wrong with them."""
-    _, tenants = _load(config)
+def check(
+    config: ConfigPath = DEFAULT_CONFIG,
+    offline: Annotated[bool, typer.Option("--offline", help="Only read: open no socket, ask nobody.")] = False,
+) -> None:
+    """Say of the configuration, each tenant, listener, certificate, name and trunk whether it works, and what to do."""
+    from sipbridge.config import secrets_of
+
+    settings, tenants = _load(config)
     missing = []
+    for place, secret in secrets_of(settings):
+        try:
+            secret.reveal()
+        except ConfigError as error:
+            missing.append(f"{place}: {error}")
     for tenant in tenants.tenants:
         try:
             tenant.credential()
@@ -213,8 +223,19 @@ def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
     for line in missing:
         print(line, file=sys.stderr)
     print(f"{config}: {len(tenants.tenants)} tenants: {', '.join(tenant.id for tenant in tenants.tenants)}")
-    if missing:
-        raise typer.Exit(2)
+    failed = False if offline else _looked_at(settings)
+    if missing or failed:
+        raise typer.Exit(2 if missing else 1)
+
+
+def _looked_at(settings: Any) -> bool:
+    """Print what was found; whether something does not work."""
+    from sipbridge.check import check
+
+    logs.set_up("error", json=False)  # what the parts would log is in the findings
+    findings = run(check(settings))
+    print(*findings, sep="\n")
+    return any(finding.verdict == "failed" for finding in findings)
 
 
 @app.command()

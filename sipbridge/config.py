@@ -8,7 +8,6 @@ act on yet carry `PLANNED`: setting one is allowed and reported by `not_in_use()
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,67 +17,21 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
-    GetCoreSchemaHandler,
     PlainSerializer,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
 
-from sipbridge.configfile import Section, error_at, load
-from sipbridge.errors import ConfigError, SipParseError, TlsFileError
-from sipbridge.sip.headers import Uri
+from sipbridge.configfile import Patterns, Place, Section, error_at, load
+from sipbridge.errors import TlsFileError
+from sipbridge.logins import Login, Secret
+from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.tls import TlsContexts, TlsSettings
+from sipbridge.trunk_config import Trunk, refuse_required_srtp
 
 PLANNED: Final = "planned"
 """Metadata of a key that is part of the shape and has no effect yet."""
-
-
-class Secret:
-    """A secret by reference: `${NAME}` (environment) or `file:PATH`; shown by nobody, read when it is needed."""
-
-    def __init__(self, reference: str) -> None:
-        self._reference = reference
-
-    def __repr__(self) -> str:
-        return "Secret(...)"
-
-    @property
-    def in_plain_sight(self) -> bool:
-        """Written out in the file, where everybody who may read the configuration can read it."""
-        return not self._reference.startswith("file:") and not _VARIABLE.search(self._reference)
-
-    def reveal(self) -> str:
-        """The value. Raises `ConfigError` naming the variable or file that is missing."""
-        if self._reference.startswith("file:"):
-            path = Path(self._reference.removeprefix("file:"))
-            try:
-                return path.read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise ConfigError(f"the secret file {path} cannot be read: {error.strerror}") from error
-        return _VARIABLE.sub(_from_environment, self._reference)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
-
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def _from_environment(match: re.Match[str]) -> str:
-    value = os.environ.get(match[1])
-    if value is None:
-        raise ConfigError(f"the environment variable {match[1]} is not set")
-    return value
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-Patterns = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 
 def _parse_ports(value: object) -> object:
@@ -158,10 +111,19 @@ class Sip(Section):
     tls: Tls = Tls()
     listen: tuple[str, ...] = ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
     public_address: str | None = None
+    nameservers: tuple[str, ...] = ()
     unknown_sources: Literal["silence", "forbid"] = "silence"
     session_timers: SessionTimersConfig = SessionTimersConfig()
     ladders: Path | None = None
-    accounts: tuple[dict[str, Any], ...] = ()
+    accounts: tuple[Login, ...] = ()
+    """Who may register here, and call."""
+    nonce_secret: Secret | None = None
+    """Nodes that share it accept each other's challenges."""
+
+    @field_validator("ladders")
+    @classmethod
+    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return path if path is None else Path((info.context or {}).get("directory", ""), path)
 
     @field_validator("listen")
     @classmethod
@@ -178,12 +140,12 @@ class Sip(Section):
             ipaddress.ip_address(match[2].strip("[]"))  # raises ValueError, whose text says what is wrong
         return listen
 
-    @field_validator("accounts")
+    @field_validator("nameservers")
     @classmethod
-    def _no_registrar_yet(cls, accounts: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
-        if accounts:
-            raise ValueError("registering at sipbridge does not exist yet")
-        return accounts
+    def _addresses(cls, nameservers: tuple[str, ...]) -> tuple[str, ...]:
+        for nameserver in nameservers:
+            parse_nameserver(nameserver)  # raises ValueError, whose text says what is wrong
+        return nameservers
 
 
 class Media(Section):
@@ -202,102 +164,13 @@ class Media(Section):
     @field_validator("srtp")
     @classmethod
     def _no_srtp_yet(cls, srtp: str) -> str:
-        return _refuse_required_srtp(srtp)
-
-
-def _refuse_required_srtp(srtp: str) -> str:
-    if srtp == "required":
-        raise ValueError("SRTP does not exist yet, so it cannot be required; calls would be refused")
-    return srtp
+        return refuse_required_srtp(srtp)
 
 
 class NodeLimits(Section):
     max_calls: int = Field(default=300, ge=1)
     max_call_seconds: float = Field(default=3600, gt=0)
     media_timeout_seconds: float = Field(default=30, gt=0)
-
-
-class Outbound(Section):
-    """How this side calls over a trunk."""
-
-    proxy: str
-    transport: Literal["udp", "tcp", "tls"] = "udp"
-    caller: str = Field(default="sipbridge", alias="from", min_length=1)
-    """Number, name or URI that our calls come from."""
-    ring_seconds: float = Field(default=60, gt=0, le=180)
-    early_media: bool = False
-    ping_seconds: float = Field(default=30, ge=0)
-    max_calls: int = Field(default=30, ge=0)
-    calls_per_hour: int = Field(default=600, ge=0)
-
-    @field_validator("proxy")
-    @classmethod
-    def _sip_uri(cls, proxy: str) -> str:
-        if not re.fullmatch(r"sips?:(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(;[A-Za-z0-9=._;-]+)?", proxy):
-            raise ValueError(f"sip:HOST[:PORT] is expected, not {proxy!r}")
-        return proxy
-
-
-class Trunk(Section):
-    name: str = Field(min_length=1)
-    sources: tuple[str, ...] = ()
-    auth: dict[str, Any] | None = None
-    register_at: dict[str, Any] | None = Field(default=None, alias="register")
-    outbound: Outbound | None = None
-    srtp: Literal["off", "optional", "required"] = "optional"
-    codecs: tuple[Literal["opus", "G722", "PCMU", "PCMA"], ...] | None = Field(default=None, min_length=1)
-    trust_identity: bool = False
-    accept_refer: bool = False
-    follow_redirects: bool = False
-    refer_targets: Patterns = ()
-    """What a far end may make us call: numbers and names, with wildcards, or fixed sip: and tel: URIs."""
-
-    @field_validator("refer_targets")
-    @classmethod
-    def _narrow(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        for target in targets:
-            literal = re.split(r"[*?]", target, maxsplit=1)[0]
-            if "*" in target and len(literal) < 3:
-                raise ValueError(f"{target!r}: a wildcard needs at least three characters before it")
-            if not re.fullmatch(r"(sips?:[^\s<>?@]+@[^\s<>?@]+|tel:[^\s<>?@]+|[^\s<>@:;%\[]+)", target):
-                raise ValueError(f"{target!r}: expected a number or name, with * or ?, or sip:USER@HOST or tel:NUMBER")
-            if ":" in target:
-                try:
-                    Uri.parse(target)
-                except SipParseError as error:
-                    raise ValueError(str(error)) from error
-        return targets
-
-    @field_validator("sources")
-    @classmethod
-    def _networks(cls, sources: tuple[str, ...]) -> tuple[str, ...]:
-        for source in sources:
-            ipaddress.ip_network(source)  # raises ValueError, whose text says what is wrong
-        return sources
-
-    @field_validator("srtp")
-    @classmethod
-    def _no_srtp_yet(cls, srtp: str) -> str:
-        return _refuse_required_srtp(srtp)
-
-    @model_validator(mode="after")
-    def _only_by_source(self) -> Trunk:
-        if self.auth is not None:
-            raise ValueError("digest authentication does not exist yet: leaving it out would let callers in unchecked")
-        if self.register_at is not None:
-            raise ValueError("registering at a PBX does not exist yet; name its address in 'sources'")
-        if not self.sources:
-            raise ValueError("'sources' is needed: who may call over this trunk")
-        return self
-
-    @model_validator(mode="after")
-    def _calls_have_a_way(self) -> Trunk:
-        for name in ("accept_refer", "follow_redirects"):
-            if getattr(self, name) and not (self.outbound and self.refer_targets):
-                raise ValueError(
-                    f"{name!r} needs 'outbound' (the way to call) and 'refer_targets' (what may be called)"
-                )
-        return self
 
 
 class Tenants(Section):
@@ -338,6 +211,23 @@ class Config(Section):
         if len(set(names)) < len(names):
             raise ValueError("two trunks have the same name")
         return trunks
+
+    @property
+    def admits_strangers(self) -> bool:
+        """Somebody may call whose address is not known: he will have to prove who he is."""
+        return bool(self.sip.accounts) or any(trunk.auth and not trunk.sources for trunk in self.trunks)
+
+    @model_validator(mode="after")
+    def _users_differ(self) -> Config:
+        known: set[str] = set()
+        places: list[tuple[Place, str]]
+        places = [(("sip", "accounts", n, "username"), a.username) for n, a in enumerate(self.sip.accounts)]
+        places += [(("trunks", n, "auth", "username"), t.auth.username) for n, t in enumerate(self.trunks) if t.auth]
+        for place, username in places:
+            if username in known:
+                raise error_at(place, f"{username!r} is the user of another trunk or account, too")
+            known.add(username)
+        return self
 
 
 # --- tenants/ID.yaml --------------------------------------------------------------------------------------------------
@@ -457,6 +347,20 @@ def load_config(path: Path) -> Config:
 def load_tenant(path: Path) -> TenantConfig:
     """Read one tenant's file. Raises `ConfigError`."""
     return load(path, TenantConfig)
+
+
+def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
+    """The secrets of `sipbridge.yaml`, each with its place."""
+    if config.sip.nonce_secret is not None:
+        yield "sip.nonce_secret", config.sip.nonce_secret
+    for number, account in enumerate(config.sip.accounts):
+        yield f"sip.accounts[{number}].password", account.password
+    for number, trunk in enumerate(config.trunks):
+        for name, section in (("auth", trunk.auth), ("register", trunk.register_at)):
+            if section is not None:
+                yield f"trunks[{number}].{name}.password", section.password
+        if trunk.outbound is not None and trunk.outbound.auth is not None:
+            yield f"trunks[{number}].outbound.auth.password", trunk.outbound.auth.password
 
 
 def not_in_use(section: BaseModel, place: str = "") -> Iterator[str]:

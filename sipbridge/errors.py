@@ -49,15 +49,15 @@ class CallNotPlacedError(SipbridgeError):
 
 
 class CallNotAnsweredError(SipbridgeError):
-    """A call of ours came to nothing. `status` is the final response, or what it would have been; `cause` the Q.850
-    cause of its Reason header field, where it had one; `rang`: somebody's phone has been ringing."""
+    """A call of ours came to nothing. `status` is the final response, or what it would have been; `reason` its Reason
+    header field, as it came; `rang`: somebody's phone has been ringing."""
 
     label = "call_not_answered"
 
-    def __init__(self, message: str, *, status: int, cause: int | None = None, rang: bool = False) -> None:
+    def __init__(self, message: str, *, status: int, reason: str | None = None, rang: bool = False) -> None:
         super().__init__(message)
         self.sip_status = status
-        self.cause = cause
+        self.reason = reason
         self.rang = rang
 
 

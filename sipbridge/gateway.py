@@ -1,18 +1,16 @@
 """The composition root: configuration -> listeners, media engine, tenants, calls. Who calls is shown to its tenant.
 
 Who may speak to us is decided here, before the SIP parser: with no trunk configured only loopback addresses may,
-otherwise the trunks' sources.
+otherwise the trunks' sources, and everybody where users are known who can prove who they are (`registrations`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import secrets
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import lru_cache
 from importlib import import_module
 from types import TracebackType
 from typing import Self
@@ -20,27 +18,41 @@ from typing import Self
 import structlog
 
 from sipbridge import __version__
-from sipbridge.call import CallSession, NewAgent
-from sipbridge.config import Config, SessionTimersConfig, Trunk
+from sipbridge.agent import NewAgent
+from sipbridge.call import CallSession
+from sipbridge.config import Config, SessionTimersConfig
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media.engine import MediaEngine, MediaSettings
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
-from sipbridge.sip.admission import LOOPBACK, Admission, source_address
+from sipbridge.registrations import Registrations
+from sipbridge.sip.admission import LOOPBACK, Admission
 from sipbridge.sip.core import Identity
+from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded
-from sipbridge.sip.events import Authenticated, AuthenticationFailed, CredentialsNeeded, InviteReceived, SipEvent
+from sipbridge.sip.events import (
+    Authenticated,
+    AuthenticationFailed,
+    BindingsChanged,
+    CredentialsNeeded,
+    InviteReceived,
+    Registered,
+    RegistrationFailed,
+    SipEvent,
+    Unregistered,
+)
 from sipbridge.sip.flow import FlowNeeded
-from sipbridge.sip.headers import readable
 from sipbridge.sip.ladder import Ladders
-from sipbridge.sip.message import Request
 from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
 from sipbridge.tenants import CallFields, Tenant, TenantDirectory
+from sipbridge.trunk_config import Trunk
+from sipbridge.trunk_monitor import TrunkMonitor
+from sipbridge.trunks import Reachable
 
 log = structlog.get_logger(__name__)
 
@@ -66,12 +78,11 @@ class Gateway:
         self._clock = clock
         self.ladders = Ladders()
         self._trunks = {trunk.name: trunk for trunk in config.trunks}
-        self.trunk_of = lru_cache(maxsize=4096)(self._find_trunk)
         networks = [network for trunk in config.trunks for network in trunk.sources]
-        # Asked before the SIP parser. With `forbid`, strangers get an answer, within a budget: see `_invited`.
-        self.admission = Admission(
-            networks if config.trunks else LOOPBACK, strangers=config.sip.unknown_sources == "forbid"
-        )
+        # Asked before the SIP parser. Strangers are heard, within a budget, where they get 403 (see `_invited`) or can
+        # prove who they are.
+        strangers = config.sip.unknown_sources == "forbid" or config.admits_strangers
+        self.admission = Admission(networks if config.trunks else LOOPBACK, strangers=strangers)
 
     async def __aenter__(self) -> Self:
         """Open every listener. Raises `OSError` where an address cannot be had."""
@@ -88,6 +99,7 @@ class Gateway:
             identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
             session_timers=_session_timers(config.sip.session_timers),
         )
+        self.registrations = Registrations(config, self.user_agent, self._clock)
         self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
         self.user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
         async with AsyncExitStack() as stack:
@@ -103,6 +115,7 @@ class Gateway:
                 admission=self.admission,
                 clock=self._clock,
                 tls=config.sip.tls.settings,
+                resolver=DnsResolver(config.sip.nameservers),
             )
             stack.push_async_callback(self.transport.close)
             group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -117,10 +130,17 @@ class Gateway:
                 keep_ladder=None if files is None else files.keep,
                 clock=self._clock,
             )
+            policy = self.user_agent.transfer_policy
+            policy.refer = self.calls.may_refer
+            policy.replace = lambda call, *_: self.calls.may_replace(call)
+            self.trunks = TrunkMonitor(self.user_agent, self._clock)
+            stack.callback(self.trunks.close)
+            self.trunks.watch(config.trunks)
             clock_task = group.create_task(self._engine.run(self.calls.media_event))
             stack.callback(clock_task.cancel)
             self._to_close = stack.pop_all()
         self.user_agent.unavailable = None
+        self.registrations.start()
         log.info("listening", addresses=[str(address) for address in self.transport.addresses])
         return self
 
@@ -130,6 +150,7 @@ class Gateway:
         self.user_agent.unavailable = RETRY_AFTER_S  # who calls now is not to be cut off a moment later
         async with self._to_close:
             self.calls.end_all(Ended.SHUTDOWN)
+            await self.registrations.stop()
             await self.calls.all_over.wait()
 
     async def drain(self, seconds: float) -> None:
@@ -164,22 +185,11 @@ class Gateway:
             if name not in self._trunks:
                 raise CallNotPlacedError(f"there is no trunk {name!r}")
             return self._trunks[name]
-        for trunk in self._trunks.values():
-            if trunk.outbound is not None:
-                return trunk
-        raise CallNotPlacedError("no trunk has 'outbound': there is no way to place a call")
-
-    # --- who may speak to us ----------------------------------------------------------------------
-
-    def _find_trunk(self, address: str) -> str | None:
-        """The trunk that this address belongs to; the empty name for loopback while no trunk is configured."""
-        source = source_address(address)
-        if not self._config.trunks:
-            return "" if source.is_loopback else None
-        for trunk in self._config.trunks:
-            if any(source in ipaddress.ip_network(network) for network in trunk.sources):
-                return trunk.name
-        return None
+        ways = [trunk for trunk in self._trunks.values() if trunk.outbound is not None]
+        if not ways:
+            raise CallNotPlacedError("no trunk has 'outbound': there is no way to place a call")
+        usable = (trunk for trunk in ways if self.trunks.state(trunk.name) in (Reachable.UP, Reachable.UNKNOWN))
+        return next(usable, ways[0])
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -193,27 +203,38 @@ class Gateway:
                     event.call.reject(500, now=self._clock())  # the caller would wait in vain
             case FlowNeeded() | DnsNeeded():
                 pass  # the transport's affair
-            case CredentialsNeeded() | Authenticated() | AuthenticationFailed():
-                pass  # nobody is challenged yet
+            case CredentialsNeeded() | Authenticated() | AuthenticationFailed() | BindingsChanged():
+                self.registrations.event(event)
+            case Registered() | RegistrationFailed() | Unregistered():
+                self.registrations.event(event)
             case _:
                 self.calls.call_event(event.call, event)
 
     def _invited(self, event: InviteReceived) -> None:
         now = self._clock()
-        trunk = self.trunk_of(event.flow.remote[0])
+        trunk = self.registrations.trunk_of(event)
         if trunk is None:
             event.call.reject(403, now=now)
+            return
+        if event.replaces is not None:
+            self.calls.replace(event, event.replaces, trunk)
             return
         if len(self.calls) >= self._config.limits.max_calls:
             event.call.reject(503, now=now, headers=(("Retry-After", str(RETRY_AFTER_S)),))
             return
-        fields = _fields(event.request, trunk or None)
+        configured = self._trunks.get(trunk)
+        fields = CallFields.of(
+            event.request,
+            trunk or None,
+            trusted=configured is not None and configured.trust_identity,
+            account=self.registrations.account_of(event),
+        )
         tenant = self._tenants.resolve(fields)
         if tenant is None:
             log.info("no tenant", to=fields.to, call_id=fields.call_id)
             event.call.reject(404, now=now)
             return
-        self.calls.answer(event, tenant, fields, self._trunks.get(trunk))
+        self.calls.answer(event, tenant, fields, configured)
 
 
 def _session_timers(settings: SessionTimersConfig) -> SessionTimers:
@@ -226,17 +247,3 @@ def _load_what_a_call_needs() -> None:
     for name in ("unavailable", "goodbye"):
         for rate in (8000, 24000):
             load_prompt(name, rate)
-
-
-def _fields(request: Request, trunk: str | None) -> CallFields:
-    headers: dict[str, str] = {}
-    for name, value in request.headers:
-        headers.setdefault(name, readable(value))
-    caller = request.from_.uri
-    return CallFields(
-        to=readable(request.request_uri.username),
-        caller=readable(caller.username or str(caller)),
-        trunk=trunk,
-        call_id=readable(request.call_id),
-        headers=headers,
-    )

@@ -10,29 +10,38 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import TypeAlias
+
+import structlog
 
 from sipbridge.audio import AudioFormat
-from sipbridge.errors import MediaError, SipbridgeError
-from sipbridge.leg import InboundLeg, OutboundLeg, SipLeg
+from sipbridge.errors import CallNotPlacedError, MediaError, SipbridgeError
+from sipbridge.leg import InboundLeg, SipLeg
+from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import Ended, reason_header
-from sipbridge.sip.events import CallEnded, SipEvent
+from sipbridge.sip.events import CallEnded, ReferReceived, SipEvent
+from sipbridge.sip.notifier import ReferNotifier
+
+log = structlog.get_logger(__name__)
 
 _PARTING_S = 2.0
 """After a transfer that succeeded the far end that asked for it hangs up; so long it is left the time."""
 _REASON = reason_header(Ended.TRANSFERRED)
 
 
-class Notifier(Protocol):
-    """Tells the far end that sent a REFER what becomes of it."""
+TransferLeg: TypeAlias = Callable[[ReferReceived], OutboundLeg]
+"""Makes the leg that calls whom the far end asks for. Raises `CallNotPlacedError`."""
 
-    def notify(self, status: int, reason: str, now: float) -> None: ...
+
+def refuse_transfer(event: ReferReceived) -> OutboundLeg:
+    raise CallNotPlacedError("no trunk permits it")
 
 
 class Legs:
-    def __init__(self, leg: SipLeg, clock: Callable[[], float]) -> None:
+    def __init__(self, leg: SipLeg, clock: Callable[[], float], transfer_leg: TransferLeg) -> None:
         self.current = leg
         self._clock = clock
+        self._transfer_leg = transfer_leg
         self._next: SipLeg | None = None
         self._left: SipLeg | None = None
         self._parting: asyncio.TimerHandle | None = None
@@ -51,8 +60,11 @@ class Legs:
         leg = next((leg for leg in known if leg is not None and leg.owns(call)), None)
         if leg is None:
             return False
-        ended, current = isinstance(event, CallEnded), leg is self.current
         leg.sip_event(event)
+        # A leg that was redirected is of another call by now, and has not ended with this one.
+        ended, current = isinstance(event, CallEnded) and leg.owns(call), leg is self.current
+        if isinstance(event, CallEnded) and not ended:
+            return False
         if leg is self._next:
             if leg.stream is not None:
                 self._move(leg)
@@ -89,16 +101,33 @@ class Legs:
             self._move(leg)
         # Else the INVITE had no offer: its ACK has the answer, and until then the old telephone is talked to.
 
-    async def referred(self, leg: OutboundLeg, notifier: Notifier, uplink: AudioFormat, downlink: AudioFormat) -> str:
+    async def referred(self, event: ReferReceived, uplink: AudioFormat, downlink: AudioFormat) -> str:
         """Call whom the far end wants us to call, tell it how that goes, and move when it is answered. Returns what
         went wrong; then the conversation is where it was."""
+        target = str(event.refer_to.uri)
+        try:
+            if self.moving:
+                raise CallNotPlacedError("it is about to move already")
+            leg = self._transfer_leg(event)
+        except CallNotPlacedError as error:
+            log.warning("transfer refused", call_id=event.call.call_id, to=target, reason=str(error))
+            event.call.reject_refer(error.sip_status, self._clock())
+            return str(error)
+        notifier = event.call.accept_refer(self._clock())
+        failure = await self._call_on(leg, notifier, uplink, downlink)
+        log.info("transfer over", call_id=event.call.call_id, to=target, failure=failure)
+        return failure
 
+    async def _call_on(
+        self, leg: OutboundLeg, notifier: ReferNotifier, uplink: AudioFormat, downlink: AudioFormat
+    ) -> str:
         def tell(status: int, reason: str) -> None:
             notifier.notify(status, reason, self._clock())
 
         self._next = leg
         leg.taking_over(self.current)
         leg.on_progress = tell
+        self.abandoned = False
         try:
             leg.negotiate()
             leg.begin(uplink, downlink)

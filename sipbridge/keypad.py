@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 
 _TOGETHER_S = 1.0
@@ -12,24 +11,6 @@ _MOST = 64
 """Of a caller who never stops, the last so many."""
 _SAME_PRESS_S = 0.5
 """Some phones tell of one press by telephone-event and by INFO."""
-
-_relay = re.compile(rb"^\s*signal\s*=\s*(\S+)", re.IGNORECASE | re.MULTILINE)
-_NAMES = {"10": "*", "11": "#", "STAR": "*", "POUND": "#", "HASH": "#"}
-
-
-def key_of_info(content_type: str, body: bytes) -> str | None:
-    """The key that an INFO tells of (`application/dtmf-relay`, `application/dtmf`), or None."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "application/dtmf-relay":
-        match = _relay.search(body[:256])
-        text = match[1] if match else b""
-    elif kind == "application/dtmf":
-        text = body[:16].strip()
-    else:
-        return None
-    key = text.decode("ascii", "replace").upper()
-    key = _NAMES.get(key, key)
-    return key if len(key) == 1 and key in "0123456789*#ABCD" else None
 
 
 class Keypad:

@@ -1,7 +1,7 @@
 """SipLeg: one SIP call with its sound, as a conversation uses it.
 
 Offer and answer, ringing, answering, re-INVITE, transfer and hang-up of one dialog, together with the media stream that
-the SDP speaks of. `InboundLeg` was called, `OutboundLeg` calls; a conversation uses both alike:
+the SDP speaks of. `InboundLeg` was called, `OutboundLeg` (`outbound_leg.py`) calls; a conversation uses both alike:
 
     negotiate()   bind a port and write our description
     begin()       tell the far end that it rings, or call it
@@ -17,22 +17,17 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from sipbridge.audio import AudioFormat
-from sipbridge.codecs import Codec, select
-from sipbridge.errors import CallNotAnsweredError, SdpError
+from sipbridge.codecs import Codec
+from sipbridge.errors import SdpError
 from sipbridge.media import sdp
 from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
 from sipbridge.media.stream import MediaStream
-from sipbridge.outcome import q850_cause
-from sipbridge.sip.body import session_description
 from sipbridge.sip.events import (
     Acknowledged,
-    Answered,
     CallEnded,
-    EndCause,
-    Progress,
     ReferAccepted,
     ReferFailed,
     ReferProgress,
@@ -41,7 +36,6 @@ from sipbridge.sip.events import (
     SipEvent,
 )
 from sipbridge.sip.invite import CallState, Invite
-from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
 
 _TRANSFER_S = 32.0
@@ -317,98 +311,3 @@ class InboundLeg(SipLeg):
             headers.append(("Retry-After", "5"))
         self._dialog_open = False
         self._incoming.reject(status, now=self._clock(), headers=tuple(headers))
-
-
-Place: TypeAlias = Callable[[bytes], OutgoingInvite]
-"""Sends an INVITE with this offer. Raises `SipbridgeError` where nothing can be sent."""
-
-
-class OutboundLeg(SipLeg):
-    """A call that we make."""
-
-    outbound = True
-
-    def __init__(self, place: Place, parts: LegParts, *, ring_seconds: float, hears_early: bool = False) -> None:
-        super().__init__(parts)
-        self._place = place
-        self._ring_seconds = ring_seconds
-        self._give_up_at = 0.0
-        self.not_answered: CallNotAnsweredError | None = None
-        self.hears_early = hears_early
-        self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.on_progress: Callable[[int, str], None] = lambda status, reason: None
-        """Told of each provisional response."""
-        self.rang = False
-        """The far end has said that it knows whom to ring."""
-
-    @property
-    def likely_codec(self) -> Codec | None:
-        """Until it is answered: the first that we offer."""
-        return self.codec or next(iter(select(self._choices.codecs)), None)
-
-    def negotiate(self) -> None:
-        super().negotiate()
-        assert self._local is not None
-        self._body = sdp.offer(self._local)
-
-    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
-        super().begin(uplink, downlink)
-        self._give_up_at = asyncio.get_running_loop().time() + self._ring_seconds
-        self._invite = self._place(self._body)
-
-    async def answer(self) -> None:
-        """Wait for it. Raises `CallNotAnsweredError`, after which only `close` is left."""
-        try:
-            async with asyncio.timeout_at(self._give_up_at):
-                await asyncio.shield(self._answered)
-        except TimeoutError:
-            self._fail(f"no answer within {self._ring_seconds:g} s", 487)
-            await self._answered
-
-    def reject(self, status: int, reason: str) -> None:
-        """Give the call up; there is nobody to be told a status."""
-        self.close(reason)
-
-    def sip_event(self, event: SipEvent) -> None:
-        match event:
-            case Progress(response=response):
-                self.rang = True
-                self.on_progress(response.status, response.reason)
-                early = session_description(response)
-                if early is not None:
-                    self._heard_early(early)
-            case Answered(answer=answer):
-                self._picked_up(answer)
-            case _:
-                super().sip_event(event)
-        if isinstance(event, CallEnded):
-            status = event.status or (503 if event.cause is EndCause.FLOW_FAILED else 408)
-            self._fail(f"{status} {event.reason}", status, event.reason_header)
-
-    def _heard_early(self, body: bytes) -> None:
-        """Early media. The port is read from now on, lest what comes in the meantime be taken for what is said later;
-        who hears it is the conversation's affair. A description that cannot be used is no reason to give up yet: the
-        answer may have another."""
-        assert self._local is not None
-        if self._predecessor is not None:
-            return  # the port is still that of a living conversation
-        with suppress(SdpError):
-            self._use(sdp.accept(body, self._local, offered=self._body))
-
-    def _picked_up(self, answer: bytes) -> None:
-        """A 200 without a description confirms that of the 183 (RFC 3261 §13.2.1)."""
-        if answer or self._negotiated is None:
-            self._accept(answer, "in the 200")
-        if self._answered.done():
-            return
-        if self.failure:
-            self._fail(self.failure, 488)
-        else:
-            self._answered.set_result(None)
-
-    def _fail(self, text: str, status: int, reason: str | None = None) -> None:
-        if not self._answered.done():
-            cause = q850_cause(reason)
-            self.not_answered = CallNotAnsweredError(text, status=status, cause=cause, rang=self.rang)
-            self._answered.set_exception(self.not_answered)
-            self._answered.exception()  # where nobody waits for it, it is in the call's report

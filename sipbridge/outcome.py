@@ -8,6 +8,7 @@ from typing import Literal
 
 from sipbridge.errors import CallNotAnsweredError
 from sipbridge.sip import reason
+from sipbridge.sip.events import CallEnded, EndCause
 from sipbridge.sip.reason import FarEnd
 
 
@@ -76,38 +77,46 @@ _OF_FAR_END = {
     FarEnd.CANCELLED: Ended.NO_ANSWER,  # by us, who have waited long enough, or by a network that has
     FarEnd.REFUSED: Ended.DECLINED,
     FarEnd.NOT_ALLOWED: Ended.DECLINED,
+    FarEnd.HUNG_UP: Ended.DECLINED,
+    FarEnd.MOVED: Ended.REDIRECTED,
     FarEnd.ANSWERED_ELSEWHERE: Ended.ANSWERED_ELSEWHERE,
     FarEnd.NO_SUCH_NUMBER: Ended.UNREACHABLE,
     FarEnd.UNREACHABLE: Ended.UNREACHABLE,
     FarEnd.CONGESTED: Ended.UNREACHABLE,
     FarEnd.INCOMPATIBLE: Ended.REFUSED,
+    FarEnd.FAILED: Ended.SIGNALLING_FAILED,
 }
+
+
+def ended_by(event: CallEnded, *, outbound: bool, transferred: bool) -> tuple[Ended, str]:
+    """How a call ended whose dialog did; `transferred`: its far end had taken on a transfer of ours."""
+    match event.cause:
+        case EndCause.REMOTE_BYE if transferred:
+            # Many PBXs end our leg themselves, before or instead of the last NOTIFY.
+            return Ended.TRANSFERRED, event.reason
+        case EndCause.REMOTE_BYE:
+            return Ended.CALLEE_HUNG_UP if outbound else Ended.CALLER_HUNG_UP, event.reason
+        case EndCause.CANCELLED:
+            return given_up(event.reason_header), event.reason
+        case cause:
+            return Ended.SIGNALLING_FAILED, f"{cause.value} {event.reason}".strip()
 
 
 def unanswered(error: CallNotAnsweredError) -> Ended:
     """What became of a call that we made."""
     status = error.sip_status
-    if status == 408 and not error.rang and error.cause is None:
+    if status == 408 and not error.rang and error.reason is None:
         return Ended.UNREACHABLE
-    said = () if error.cause is None else (reason.q850(error.cause),)
-    ended = _OF_FAR_END.get(reason.outcome_of_failure(status, said))
-    if ended is not None:
-        return ended
-    if 300 <= status < 400:
-        return Ended.REDIRECTED
-    return Ended.UNREACHABLE if status >= 500 or status == 410 else Ended.SIGNALLING_FAILED
+    ended = _OF_FAR_END[reason.outcome_of_failure(status, reason.parse_reasons(error.reason))]
+    if ended is Ended.SIGNALLING_FAILED and status >= 500 or status == 410:
+        return Ended.UNREACHABLE
+    return ended
 
 
 def given_up(reason_header: str | None) -> Ended:
     """Why a call that came in was taken back before it was answered: by its CANCEL's Reason header field."""
     outcome = reason.outcome_of_cancel(reason.parse_reasons(reason_header))
     return Ended.ANSWERED_ELSEWHERE if outcome is FarEnd.ANSWERED_ELSEWHERE else Ended.CALLER_CANCELLED
-
-
-def q850_cause(reason_header: str | None) -> int | None:
-    """The cause of a Reason header field (RFC 3326) of protocol Q.850."""
-    causes = (said.cause for said in reason.parse_reasons(reason_header) if said.protocol == "Q.850")
-    return next(causes, None)
 
 
 _Q850 = {Ended.REFUSED: 88, Ended.MEDIA_TIMEOUT: 102, Ended.AGENT_NOT_READY: 41, Ended.PROVIDER_FAILED: 41}

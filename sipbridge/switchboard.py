@@ -14,22 +14,26 @@ from typing import Any
 import structlog
 
 from sipbridge import codecs
-from sipbridge.call import CallSession, NewAgent
-from sipbridge.config import Config, Outbound, Trunk
+from sipbridge.agent import NewAgent
+from sipbridge.call import CallSession
+from sipbridge.config import Config
 from sipbridge.errors import CallNotPlacedError
-from sipbridge.leg import InboundLeg, LegParts, MediaChoices, OutboundLeg, Place, SipLeg
+from sipbridge.leg import InboundLeg, LegParts, MediaChoices, SipLeg
 from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
 from sipbridge.media.events import MediaEvent
 from sipbridge.media.stream import MediaStream
+from sipbridge.outbound_leg import OutboundLeg, Place
 from sipbridge.outcome import CallReport, Ended
-from sipbridge.sip.events import CallEnded, InviteReceived, SipEvent
+from sipbridge.sip.events import CallEnded, InviteReceived, ReferReceived, SipEvent
 from sipbridge.sip.headers import NameAddr, Uri, readable
 from sipbridge.sip.invite import Invite
 from sipbridge.sip.ladder import Ladder, Ladders
+from sipbridge.sip.refer import Referral
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.tenants import CallFields, Tenant
-from sipbridge.trunks import Budget, caller_of, proxy_of, target_of
+from sipbridge.trunk_config import Outbound, Trunk
+from sipbridge.trunks import Budget, caller_of, credentials_of, permitted_target, proxy_of, target_of
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +42,7 @@ log = structlog.get_logger(__name__)
 class _Line:
     """What belongs to one conversation."""
 
+    trunk: Trunk | None
     session: CallSession | None = None
     handles: list[int] = field(default_factory=list)
     calls: list[Invite] = field(default_factory=list)
@@ -111,33 +116,109 @@ class Switchboard:
 
     def answer(self, event: InviteReceived, tenant: Tenant, fields: CallFields, trunk: Trunk | None) -> CallSession:
         """A call that came in begins."""
-        line = _Line()
-        leg = InboundLeg(event.call, event.offer, self._parts(line, trunk))
+        line = _Line(trunk)
+        leg = InboundLeg(event.call, event.offer, self._parts(line))
         return self._begin(leg, line, tenant, fields, event.call)
 
     def dial(self, tenant: Tenant, to: str, trunk: Trunk, from_: str | None) -> CallSession:
         """A call of our own begins. Raises `CallNotPlacedError` where it can be seen beforehand that it cannot."""
         outbound = _way_out(trunk)
-        target, caller = target_of(outbound, to), caller_of(outbound, from_)
+        target, caller = target_of(outbound, to), caller_of(trunk, outbound, from_)
         call_id = secrets.token_hex(16)
         fields = CallFields(
             to=readable(target.username), caller=readable(caller.uri.username), trunk=trunk.name, call_id=call_id
         )
-        line = _Line()
+        line = _Line(trunk)
+        leg = self._calling(line, trunk, target, caller, call_id=call_id)
+        return self._begin(leg, line, tenant, fields)
 
-        def place(offer: bytes) -> OutgoingInvite:
-            return self._place(trunk, outbound, session, target, caller, offer, call_id=call_id)
+    # --- what far ends ask for --------------------------------------------------------------------
 
-        leg = self._calling(line, trunk, outbound, place)
-        session = self._begin(leg, line, tenant, fields)
-        return session
+    def may_refer(self, call: Invite, referral: Referral) -> bool:
+        """Whether the far end of a call may have us call somebody (`TransferPolicy`)."""
+        line = self._line_of(call)
+        trunk = None if line is None else line.trunk
+        permitted = (
+            trunk is not None and trunk.accept_refer and permitted_target(trunk, referral.refer_to.uri) is not None
+        )
+        if not permitted:
+            log.warning("REFER refused", call_id=call.call_id, to=str(referral.refer_to.uri))
+        return permitted
 
-    def _calling(self, line: _Line, trunk: Trunk, outbound: Outbound, place: Place) -> OutboundLeg:
+    def may_replace(self, call: Invite) -> bool:
+        """Whether a call may be replaced by another of its trunk."""
+        line = self._line_of(call)
+        permitted = line is not None and line.trunk is not None and line.trunk.accept_refer
+        if not permitted:
+            log.warning("Replaces refused", call_id=call.call_id)
+        return permitted
+
+    def replace(self, event: InviteReceived, replaced: Invite, trunk: str) -> None:
+        """A call that came by `trunk` wants to take the place of one that `may_replace` permitted: the conversation
+        goes on with it. What it takes over is the far end's own side of the call, so it has to be of the same trunk."""
+        line = self._line_of(replaced)
+        if line is None or line.session is None:
+            event.call.reject(481, now=self._clock())
+        elif line.trunk is None or line.trunk.name != trunk:
+            log.warning("Replaces refused", call_id=replaced.call_id, trunk=trunk)
+            event.call.reject(403, now=self._clock())
+        else:
+            log.info("call replaced", call_id=line.session.call_id, by=event.call.call_id)
+            self._belongs(event.call, line.session)
+            line.session.replaced(InboundLeg(event.call, event.offer, self._parts(line)))
+
+    def _line_of(self, call: Invite) -> _Line | None:
+        """Of a call that is up and not about to move."""
+        session = self._by_call.get(call)
+        return self._lines[session] if session is not None and session.can_move else None
+
+    def _transfer_leg(self, line: _Line, event: ReferReceived) -> OutboundLeg:
+        """To whom a REFER asks for. Raises `CallNotPlacedError`."""
+        trunk = line.trunk
+        target = None if trunk is None else permitted_target(trunk, event.refer_to.uri)
+        if trunk is None or target is None:
+            raise CallNotPlacedError("no trunk permits it")
+        headers = event.replaces.headers if event.replaces is not None else ()
+        log.info("transfer asked for", call_id=event.call.call_id, by=str(event.referred_by or ""), to=str(target))
+        return self._calling(line, trunk, target, caller_of(trunk, _way_out(trunk), None), headers=headers)
+
+    # --- legs that call ---------------------------------------------------------------------------
+
+    def _calling(
+        self,
+        line: _Line,
+        trunk: Trunk,
+        target: Uri,
+        caller: NameAddr,
+        *,
+        call_id: str | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> OutboundLeg:
+        outbound = _way_out(trunk)
+
+        def place_at(target: Uri, call_id: str | None) -> Place:
+            def place(offer: bytes) -> OutgoingInvite:
+                assert line.session is not None
+                return self._place(
+                    trunk, outbound, line.session, target, caller, offer, call_id=call_id, headers=headers
+                )
+
+            return place
+
+        def redirect(contacts: tuple[NameAddr, ...]) -> Place | None:
+            if not trunk.follow_redirects:
+                return None
+            permitted = (permitted_target(trunk, contact.uri) for contact in contacts)
+            target = next((found for found in permitted if found is not None), None)
+            log.info("redirected", trunk=trunk.name, to=str(target or "nowhere that is permitted"))
+            return None if target is None else place_at(target, None)
+
         return OutboundLeg(
-            place,
-            self._parts(line, trunk),
+            place_at(target, call_id),
+            self._parts(line),
             ring_seconds=outbound.ring_seconds,
             hears_early=outbound.early_media,
+            redirect=redirect,
         )
 
     def _place(
@@ -162,6 +243,7 @@ class Switchboard:
                 offer=offer,
                 now=now,
                 next_hop=proxy_of(outbound),
+                credentials=credentials_of(trunk),
                 call_id=call_id,
                 headers=headers,
             )
@@ -178,7 +260,9 @@ class Switchboard:
         self._ladders.joined(session.call_id, call.call_id)
         self._lines[session].calls.append(call)
 
-    def _parts(self, line: _Line, trunk: Trunk | None) -> LegParts:
+    def _parts(self, line: _Line) -> LegParts:
+        trunk = line.trunk
+
         def open_stream(port: LocalPort, params: MediaParams) -> MediaStream:
             stream = MediaStream(self._engine, self._engine.start(port, params))
             assert line.session is not None
@@ -208,6 +292,7 @@ class Switchboard:
             new_agent=self._new_agent,
             max_seconds=self._config.limits.max_call_seconds,
             clock=self._clock,
+            transfer_leg=lambda event: self._transfer_leg(line, event),
         )
         self._lines[session] = line
         self._ladders.opened(session.call_id)

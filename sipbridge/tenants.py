@@ -19,9 +19,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sipbridge.agent import AgentOptions, ToolDeclaration, TurnDetection
 from sipbridge.audio import AudioFormat
-from sipbridge.config import AgentConfig, Config, Match, TenantConfig, load_tenant, not_in_use
+from sipbridge.config import AgentConfig, Config, Match, TenantConfig, load_tenant, not_in_use, secrets_of
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.providers import capabilities_of
+from sipbridge.sip.headers import readable
+from sipbridge.sip.identity import CallerIdentity, Party
+from sipbridge.sip.message import Request
 
 log = structlog.get_logger(__name__)
 
@@ -31,11 +34,65 @@ class CallFields:
     """What is known about a call when it arrives; what templates see as `call` and `header`."""
 
     to: str
-    """The dialled user part."""
+    """The dialled number or user part."""
     caller: str = ""
+    """Who calls, as well as it is known: for choosing the tenant. See `templated` for what a model may be told."""
     trunk: str | None = None
     call_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    identity: CallerIdentity | None = None
+    """Of a call that came in."""
+
+    @classmethod
+    def of(
+        cls, request: Request, trunk: str | None, *, trusted: bool = False, account: str | None = None
+    ) -> CallFields:
+        """What an INVITE says. Not `trusted`: what only a network may say of a caller is left out. `account` is who the
+        caller has proven to be, which counts for more than what is said."""
+        identity = CallerIdentity.of(request, trusted=trusted)
+        left_out = _SECRET if trusted else _SECRET | _NETWORKS_WORD
+        headers: dict[str, str] = {}
+        for name, value in request.headers:
+            if name.lower() not in left_out:
+                headers.setdefault(name, readable(value))
+        return cls(
+            to=identity.dialled.user,
+            caller=account or str(identity.caller),
+            trunk=trunk,
+            call_id=readable(request.call_id),
+            headers=headers,
+            identity=identity,
+        )
+
+    def templated(self) -> dict[str, str]:
+        """What templates see as `call`: text, empty where it is not known, and nothing that the caller has hidden."""
+        call = {"from": self.caller, "to": self.to, "id": self.call_id, "trunk": self.trunk or ""}
+        names = ("display", "asserted", "diversion", "history", "dialled", "verstat", "referred_by", "privacy")
+        call |= dict.fromkeys(names, "")
+        identity = self.identity
+        if identity is None:
+            return call
+        call |= {
+            "privacy": ", ".join(sorted(identity.privacy)),
+            "verstat": identity.verstat,
+            "dialled": identity.to.user,
+            "referred_by": str(identity.referred_by or ""),
+        }
+        if identity.is_private:
+            call["from"] = "anonymous"
+        else:
+            call |= {"display": identity.display, "asserted": ", ".join(map(str, identity.asserted))}
+        if identity.trusted:
+            call |= {
+                "dialled": str(identity.first_dialled),
+                "diversion": ", ".join(str(Party.of(entry.party)) for entry in identity.diversions),
+                "history": ", ".join(str(Party.of(entry.party)) for entry in identity.history),
+            }
+        return call
+
+
+_SECRET = frozenset({"authorization", "proxy-authorization"})
+_NETWORKS_WORD = frozenset({"p-asserted-identity", "remote-party-id", "diversion", "history-info", "p-charging-vector"})
 
 
 class _AnyCase(dict[str, str]):
@@ -102,9 +159,8 @@ _TEMPLATES = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape
 def _render(text: str, fields: CallFields) -> str:
     if "{" not in text:
         return text
-    call = {"from": fields.caller, "to": fields.to, "id": fields.call_id, "trunk": fields.trunk or ""}
     try:
-        return _TEMPLATES.from_string(text).render(call=call, header=_AnyCase(fields.headers))
+        return _TEMPLATES.from_string(text).render(call=fields.templated(), header=_AnyCase(fields.headers))
     except TemplateError as error:
         # A value that this call lacks and that has no default: say less rather than refuse the caller.
         log.warning("template not filled in", error=str(error), call_id=fields.call_id)
@@ -166,6 +222,10 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
     """What a configuration asks for that will not happen, in words for the operator."""
     for key in not_in_use(config):
         yield f"{key} has no effect in this version"
+    if isinstance(config, Config):
+        for place, secret in secrets_of(config):
+            if secret.in_plain_sight:
+                yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
     if isinstance(config, TenantConfig) and config.agent.api_key and config.agent.api_key.in_plain_sight:
         yield "agent.api_key is written out in the file; ${NAME} or file:PATH would keep it out"
     if isinstance(config, TenantConfig) and config.agent.temperature is not None:

@@ -73,6 +73,35 @@ def test_the_shipped_configuration_is_right_but_for_the_key(tmp_path: Path) -> N
     assert "2 tenants: acme, demo" in done.stdout
 
 
+def test_check_looks_unless_it_is_told_not_to(tmp_path: Path) -> None:
+    config = (
+        "sip: {listen: ['udp://127.0.0.1:0']}\nmedia: {ports: 29000-29999}\nlimits: {max_calls: 10}\n"
+        "trunks: [{name: pbx, sources: [127.0.0.1], outbound: {proxy: 'sip:127.0.0.1:1', transport: tcp}}]\n"
+    )
+    path = gateway(tmp_path, config=config)
+    done = sipbridge("check", "-c", str(path))
+    assert done.returncode == 1
+    assert "ok       listener udp://127.0.0.1:0: can be had" in done.stdout
+    assert "failed   trunk pbx: sip:127.0.0.1:1;transport=tcp is not reachable" in done.stdout
+    done = sipbridge("check", "--offline", "-c", str(path))
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [f"{path}: 1 tenants: a"]
+
+
+def test_ladders_are_listed_and_printed(tmp_path: Path) -> None:
+    path = gateway(tmp_path, config="sip: {ladders: kept}\n")
+    (tmp_path / "kept").mkdir()
+    text = "Call-ID: abc\nEnded: then\n\n   drawing\n\nmessages\n\nmore\n"
+    (tmp_path / "kept" / "x.ladder").write_text(text)
+    assert sipbridge("ladder", "-c", str(path)).stdout == "then  abc\n"
+    assert sipbridge("ladder", "abc", "-c", str(path)).stdout == "Call-ID: abc\nEnded: then\n\n   drawing\n"
+    assert "more" in sipbridge("ladder", "abc", "--messages", "-c", str(path)).stdout
+    done = sipbridge("ladder", "none", "-c", str(path))
+    assert (done.returncode, "has no ladder of none" in done.stderr) == (1, True)
+    path.write_text("")
+    assert sipbridge("ladder", "-c", str(path)).returncode == 2
+
+
 def test_route_says_who_and_why_not_the_others() -> None:
     done = sipbridge("route", "--to", "+15550101")
     assert done.returncode == 0

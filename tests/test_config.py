@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sipbridge.config import AgentConfig, Config, Secret, TenantConfig, load_config, load_tenant, not_in_use
+from sipbridge.config import AgentConfig, Config, TenantConfig, load_config, load_tenant, not_in_use, secrets_of
 from sipbridge.configfile import Section, parse
 from sipbridge.errors import ConfigError
+from sipbridge.logins import Secret
+from sipbridge.tenants import warnings
 from tests.sip.certificates import Authority, with_clients
 
 
@@ -41,6 +43,7 @@ def test_an_empty_file_is_the_embedded_default() -> None:
             "f.yaml:2: sip.listen: 'tls://127.0.0.1:5061': sip.tls.certificate and sip.tls.key are needed for it",
         ),
         ("sip:\n  listen: ['sctp://127.0.0.1:5061']\n", "f.yaml:2: sip.listen: 'sctp://127.0.0.1:5061': expected udp"),
+        ("sip:\n  nameservers: [dns]\n", "f.yaml:2: sip.nameservers: 'dns' does not appear to be an IPv4"),
         ("sip:\n  tls:\n    key: k.pem\n", "f.yaml:3: sip.tls.key: a key without a certificate"),
         ("sip:\n  tls:\n    ca: none.pem\n", "f.yaml:3: sip.tls.ca: none.pem cannot be read: No such file"),
         (
@@ -84,15 +87,46 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     assert "did you mean 'max_calls'?" in text
 
 
+LOGIN = "{username: pbx, password: x}"
+
+
 @pytest.mark.parametrize(
-    ("extra", "message"),
+    ("text", "message"),
     [
-        ("auth: {username: pbx, password: x}", "digest authentication does not exist yet"),
-        ("register: {server: 'sip:pbx.example.com'}", "registering at a PBX does not exist yet"),
+        ("trunks:\n  - name: pbx\n", "f.yaml:2: trunks[0]: 'sources' or 'auth' is needed"),
+        ("trunks:\n  - name: pbx\n    auth: {username: pbx}\n", "f.yaml:3: trunks[0].auth.password: Field required"),
+        ("trunks:\n  - name: pbx\n    auth: {user: pbx, password: x}\n", "unknown key; did you mean 'username'?"),
+        ("sip:\n  accounts:\n    - {username: 'a b', password: x}\n", "f.yaml:3: sip.accounts[0].username: "),
+        (
+            f"sip:\n  accounts: [{LOGIN}]\ntrunks:\n  - name: a\n    auth: {LOGIN}\n",
+            "f.yaml:5: trunks[0].auth.username: 'pbx' is the user of another trunk or account, too",
+        ),
+        (
+            "trunks:\n  - name: a\n    sources: ['::1']\n    register: {server: pbx, username: a, password: b}\n",
+            "f.yaml:4: trunks[0].register.server: sip:HOST[:PORT] is expected, not 'pbx'",
+        ),
+        (
+            "trunks:\n  - name: a\n    sources: ['::1']\n    register: {server: 'sip:a@b', username: a, password: b}\n",
+            "sip:HOST[:PORT] is expected",
+        ),
+        (
+            "trunks:\n  - name: a\n    sources: ['::1']\n"
+            "    register: {server: 'sip:b', username: a, password: b, expires: 5}\n",
+            "f.yaml:4: trunks[0].register.expires: ",
+        ),
     ],
 )
-def test_what_would_be_unsafe_to_ignore_is_refused(extra: str, message: str) -> None:
-    assert message in problems(f"trunks:\n  - name: pbx\n    sources: ['127.0.0.1/32']\n    {extra}\n", Config)
+def test_users_and_registrations(text: str, message: str) -> None:
+    assert message in problems(text, Config)
+
+
+def test_a_trunk_may_be_known_by_its_password_alone() -> None:
+    config = parse(f"trunks:\n  - name: a\n    auth: {LOGIN}\n", Config, "f.yaml")
+    assert config.admits_strangers
+    assert [place for place, secret in secrets_of(config) if secret.in_plain_sight] == ["trunks[0].auth.password"]
+    assert list(warnings(config)) == [
+        "trunks[0].auth.password is written out in the file; ${NAME} or file:PATH would keep it out"
+    ]
 
 
 def test_a_tenant_without_an_agent_is_refused() -> None:

@@ -88,6 +88,7 @@ class SoftPhone:
         self._uri = uri
         self._speech = speech
         self._local = local
+        self._host = f"[{local}]" if ":" in local else local
         self._report = report
         self._on_entry = on_entry
         self._loop = asyncio.get_running_loop()
@@ -124,7 +125,7 @@ class SoftPhone:
         """Returns when the call is over and its end is known to the other side. Cancelled, it hangs up first."""
         transport = transport_for(self._uri, self._options.transport)
         # Over TLS nobody listens: the other side's requests come back by the connection, and there is no certificate.
-        listen = [f"{'tcp' if transport == 'tls' else transport}://{self._local}:0"]
+        listen = [f"{'tcp' if transport == 'tls' else transport}://{self._host}:0"]
         self._transport = await SipTransport.open(
             self._user_agent, listen, on_event=self._on_sip, tls=self._options.tls
         )
@@ -149,7 +150,7 @@ class SoftPhone:
         self._stopwatch.note(f"INVITE {self._uri}", now)
         self._call = self._user_agent.invite(
             self._uri,
-            from_=f"<{options.from_ or f'sip:caller@{self._local}'}>",
+            from_=f"<{options.from_ or f'sip:caller@{self._host}'}>",
             offer=sdp.offer(self._audio),
             now=now,
             headers=options.headers,

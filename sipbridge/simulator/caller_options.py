@@ -12,12 +12,15 @@ from sipbridge import codecs
 from sipbridge.errors import ConfigError, SipParseError, TlsFileError
 from sipbridge.simulator.caller_report import Expectation
 from sipbridge.simulator.caller_script import TURN_GAP_S
+from sipbridge.sip.flow import is_address
 from sipbridge.sip.headers import Uri
 from sipbridge.sip.tls import TlsContexts, TlsSettings
 
 LISTEN_SECONDS = 10.0
 LONGEST_SECONDS = 120.0
 _PORTS = range(20000, 30000)
+_ANYWHERE = "192.0.2.1"
+"""A documentation address (RFC 5737): the way there is the default one, and nothing is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,14 @@ def transport_for(uri: Uri, chosen: Literal["udp", "tcp", "tls"] | None) -> Lite
 
 async def address_towards(uri: Uri) -> str:
     """Our own address on the way there. Raises OSError where the host is unknown or out of reach."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(uri.host, uri.port or 5060, type=socket.SOCK_DGRAM, family=socket.AF_INET)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(found[0][4])  # sends nothing
+    family = socket.AF_INET6 if ":" in uri.host else socket.AF_INET
+    remote = uri.host
+    if not is_address(uri.host):
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(uri.host, None, type=socket.SOCK_DGRAM, family=family)
+            remote = str(found[0][4][0])
+        except socket.gaierror:
+            remote = _ANYWHERE  # a domain may have servers (SRV) and no address of its own
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((remote, uri.port or 5060))  # sends nothing
         return str(probe.getsockname()[0])

@@ -79,6 +79,7 @@ class ClientRequest:
         self._spare: Hop | None = None
         self._challenges = 0
         self._refusal: Response | None = None
+        """The last 503 that somebody else was asked after."""
         self._status = 503
         """What the last attempt came to, where there was no response."""
         self._over = False
@@ -97,7 +98,7 @@ class ClientRequest:
 
     def cancel(self, now: float, reason_header: str | None = None) -> bool:
         """Take an INVITE back (§9.1): CANCEL, as soon as there was a provisional response. The final response is still
-        told, or a failure (408) where none comes in time. False: it was never sent, and nothing will be told."""
+        told, or a failure (408) where none comes in time. False: nothing will be told, since nobody is being asked."""
         if self._attempt is None:
             self.abandon()
             return False
@@ -174,6 +175,7 @@ class ClientRequest:
     # private: the next hop
 
     def _try_next(self, now: float) -> None:
+        self._attempt = None
         self._wanted = True
         self._set_timers()
         if self._spare is not None:
@@ -203,7 +205,6 @@ class ClientRequest:
             self._spare = hop
         else:
             self._superseded.append(attempt)
-            self._attempt = None
             self._attempt_failed(attempt, 408, now, then=hop)
 
     def _try_hop(self, hop: Hop | None, now: float) -> None:
@@ -218,7 +219,7 @@ class ClientRequest:
         if self._over:
             return
         if flow is None:
-            self._status, self._refusal = 503, None
+            self._status = 503
             self._try_next(now)
             return
         self._address(flow)
@@ -228,7 +229,7 @@ class ClientRequest:
     def _attempt_failed(self, attempt: _Attempt, status: int, now: float, then: Hop | None = None) -> None:
         if isinstance(attempt.hop, Target):
             self._core.flows.unreachable.add(attempt.hop, now)
-        self._status, self._refusal = status, None
+        self._status = status
         self._spare = then or self._spare
         self._try_next(now)
 
@@ -244,7 +245,7 @@ class ClientRequest:
         return True
 
     def _fail(self, now: float) -> None:
-        """There is nobody left to ask: what the last one said, or that he said nothing, is the outcome."""
+        """There is nobody left to ask: what the last one said is the outcome, or that nobody said anything."""
         self._end()
         if self._refusal is not None:
             self._user.receive_response(self.request, self._refusal, now)
@@ -280,6 +281,7 @@ class ClientRequest:
 
     def _send_again(self, attempt: _Attempt, now: float) -> None:
         """To the one who challenged us."""
+        self._attempt = None
         if self._core.flows.is_open(attempt.flow) and attempt.flow.reliable:
             self._send(attempt.flow, attempt.hop, now)
         else:

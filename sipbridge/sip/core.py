@@ -14,7 +14,7 @@ from hashlib import blake2s
 from typing import TYPE_CHECKING
 
 from sipbridge.sip.client_request import MAX_DATAGRAM, ClientRequest, Prepare
-from sipbridge.sip.dialog import Dialog, DialogId, request_uri
+from sipbridge.sip.dialog import Dialog, DialogId, request_uri, wants_sips
 from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.dns_cache import DnsCache
 from sipbridge.sip.events import SipEvent
@@ -32,8 +32,11 @@ from sipbridge.sip.transaction_layer import MAGIC_COOKIE, TransactionLayer, Tran
 
 if TYPE_CHECKING:
     from sipbridge.sip.invite import Invite
+    from sipbridge.sip.registration import Registration
 
 
+_WITH_CONTACT = frozenset({"INVITE", "UPDATE", "REFER", "SUBSCRIBE", "NOTIFY"})
+_UNSPECIFIED = ("0.0.0.0", "::")
 _MAX_SEEN_AS = 1024
 """Peers that told us of a NAT between them and us."""
 
@@ -79,7 +82,9 @@ class Core:
         self.messages: list[tuple[Flow, bytes]] = []
         self.events: deque[SipEvent] = deque()
         self.flow_users: list[Callable[[Flow], bool]] = []
-        """Who else may need a connection that is silent: a registration, a binding."""
+        """Who else may need a connection that is silent: the registrar."""
+        self.registrations: set[Registration] = set()
+        """Those of ours elsewhere that have not ended."""
         self._secret = new_token().encode()
         self._seen_as: dict[tuple[Address, str], Address] = {}
 
@@ -294,26 +299,32 @@ class Core:
         """The host and port by which the peer on this flow can reach us: that of the listener, not of a connection."""
         host, port = self.flows.listener(flow.transport, flow.local) or flow.local
         identity = self.identity
-        if identity.public_address is not None and not ipaddress.ip_address(flow.remote[0]).is_loopback:
-            return identity.public_address, port
-        if ipaddress.ip_address(host).is_unspecified:
+        public = identity.public_address
+        if public is not None and not ipaddress.ip_address(flow.remote[0]).is_loopback and _same_family(public, flow):
+            return public, port
+        if host in _UNSPECIFIED:
             host = identity.wildcard_address(flow) if identity.wildcard_address is not None else "127.0.0.1"
         return host, port
 
-    def contact(self, flow: Flow) -> str:
-        """In-dialog requests are to come back by the same transport, and through our NAT where he told us of one."""
+    def contact(self, flow: Flow, *, sips: bool = False) -> str:
+        """In-dialog requests are to come back by the same transport, and through our NAT if the peer told of one;
+        `sips`: the peer is to secure all of the way (§8.1.1.8, §12.1.1)."""
         user = f"{self.identity.user}@" if self.identity.user else ""
-        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
         address = self.address(flow)
         if self.identity.public_address is None:
             address = self._seen_as.get((flow.local, flow.remote[0]), address)
-        return f"<sip:{user}{_host_port(address)}{transport}>"
+        # RFC 7118 §5.2: `ws` stands for both in a URI.
+        transport = "ws" if flow.transport == "wss" else flow.transport
+        scheme = "sips" if sips and flow.secure else "sip"
+        implied = transport == "udp" or (scheme == "sips" and transport == "tls")
+        parameter = "" if implied else f";transport={transport}"
+        return f"<{scheme}:{user}{_host_port(address)}{parameter}>"
 
     def address_request(self, request: Request, flow: Flow) -> None:
         """Via with a new branch, and Contact, which depend on the flow. A CANCEL keeps the Via of its INVITE (§9.1)."""
         headers = request.headers
-        if request.method in ("INVITE", "UPDATE", "REFER", "NOTIFY"):
-            headers.set("Contact", self.contact(flow))
+        if request.method in _WITH_CONTACT:
+            headers.set("Contact", self.contact(flow, sips=wants_sips(request, request.routes)))
         headers.set("User-Agent", self.identity.product)
         if request.method == "CANCEL":
             return
@@ -330,7 +341,11 @@ class Core:
         self.dialogs[dialog.id] = (dialog, call)
 
     def needs(self, flow: Flow) -> bool:
-        return any(call.flow == flow for call in self.calls) or any(user(flow) for user in self.flow_users)
+        return (
+            any(call.flow == flow for call in self.calls)
+            or any(registration.uses(flow) for registration in self.registrations)
+            or any(user(flow) for user in self.flow_users)
+        )
 
     def remove_dialog(self, dialog: Dialog) -> None:
         self.dialogs.pop(dialog.id, None)
@@ -338,6 +353,11 @@ class Core:
     def find_dialog(self, request: Request) -> tuple[Dialog, Invite] | None:
         """The dialog that a request was sent in (§12.2.2), and the call it is of."""
         return self.dialogs.get(DialogId(request.call_id, request.to.tag or "", request.from_.tag or ""))
+
+
+def _same_family(host: str, flow: Flow) -> bool:
+    """An address of the other family is of no use to that peer; a name may have both."""
+    return not is_address(host) or (":" in host) == (":" in flow.remote[0])
 
 
 def _follow_route(request: Request) -> Uri | None:

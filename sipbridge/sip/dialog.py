@@ -6,6 +6,7 @@ as it came, since some peers compare more than the tags. What the dialog is used
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple
@@ -171,3 +172,11 @@ def request_uri(uri: Uri) -> Uri:
     """A URI made fit for the Request-URI: no `method` parameter and no header parameters (§19.1.1, table 1)."""
     params = {name: value for name, value in uri.params.items() if name != "method"}
     return replace(uri, params=params, headers=())
+
+
+def wants_sips(request: Request, routes: Sequence[NameAddr] = ()) -> bool:
+    """Whether a Contact given with this request, or in answer to it, must be a SIPS URI: the Request-URI is one, or the
+    first of its routes, or of those recorded (§8.1.1.8, §12.1.1)."""
+    if request.uri[:5].lower() == "sips:":
+        return True
+    return any(route.uri.scheme == "sips" for route in (*routes[:1], *request.record_routes[:1]))

@@ -261,15 +261,17 @@ class DigestClient:
     def _begin(self, request: Request, status: int, challenge: _Challenge, new_token: Callable[[], str]) -> bool:
         """A session for a new challenge; False where it says that our answer to the last one was wrong.
 
-        A challenge refuses our answer if the request carries one and was sent because of a challenge of the same
-        realm, which its CSeq tells: the number is the answered one or the next. Anything else was authorized in
-        advance, with a nonce that has grown old meanwhile, and not every server says `stale` then.
+        A challenge refuses our answer if the request carries one, was sent because of a challenge of the same realm,
+        which its CSeq tells (the number is the answered one or the next), and used that nonce first. Anything else was
+        authorized in advance, with a nonce that has grown old meanwhile or is another server's, and not every server
+        says `stale` then.
         """
         identity = (status, challenge.realm, request.call_id, request.from_.tag, request.method)
         sequence = request.cseq.number
         last, stale = self._answered.pop(identity, (-2, 0))
-        carried = _digests(request.headers.get_all(ANSWER_FIELDS[status]))
-        direct = last <= sequence <= last + 1 and any(parameter(p, "realm") == challenge.realm for p in carried)
+        session = self._sessions.get((status, challenge.realm))
+        direct = last <= sequence <= last + 1 and session is not None and session.count <= 1
+        direct = direct and ANSWER_FIELDS[status] in request.headers
         if direct and (not challenge.stale or stale >= _MAX_STALE):
             self._sessions.pop((status, challenge.realm), None)
             return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -31,6 +32,7 @@ LIFETIME_S = 6.0
 LOCAL_TTL_S = 10.0
 """How long an entry of /etc/hosts is believed: it may be edited."""
 _HOSTS = Path("/etc/hosts")
+_bracketed = re.compile(r"\[([^\]]+)\](?::([0-9]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +44,24 @@ class DnsAnswer:
 
 
 class DnsResolver:
-    def __init__(self, nameservers: Sequence[str] = (), *, hosts: Path | None = _HOSTS) -> None:
+    def __init__(
+        self,
+        nameservers: Sequence[str] = (),
+        *,
+        hosts: Path | None = _HOSTS,
+        hedge: float = HEDGE_S,
+        lifetime: float = LIFETIME_S,
+    ) -> None:
         """`nameservers` are addresses, each with a port if it is not 53 (`127.0.0.1:5353`, `[::1]:5353`); without any
         those of the system are asked. Raises ValueError for one that is no address."""
-        self._servers = [_server(text) for text in nameservers]
+        self._servers = [parse_nameserver(text) for text in nameservers]
         self._hosts = _HostsFile(hosts)
+        self._hedge = hedge
+        self._lifetime = lifetime
         self._resolvers: list[Resolver] | None = None
-        self._search: Resolver | None = None
 
     async def query(self, name: str, kind: Kind) -> DnsAnswer:
-        """Whatever happens, an answer within `LIFETIME_S`; it does not raise."""
+        """Whatever happens, an answer, about `lifetime` later at the latest; it does not raise."""
         host = name.rstrip(".").lower()
         addresses = self._hosts.addresses(host)
         if addresses is not None:
@@ -61,7 +71,7 @@ class DnsResolver:
             return DnsAnswer()  # no server knows services of a name that is this machine's own
         try:
             resolvers = await self._load()
-            async with asyncio.timeout(LIFETIME_S + HEDGE_S):
+            async with asyncio.timeout(self._lifetime + self._hedge):
                 return await self._ask(resolvers, host, kind)
         except Exception as error:
             # dnspython's exceptions are many, and some come from what a server sent. Whatever it is, it is no answer,
@@ -80,7 +90,7 @@ class DnsResolver:
             for address, port in servers:
                 resolver = asyncresolver.Resolver(configure=False)
                 resolver.nameservers, resolver.port = [address], port
-                resolver.timeout = resolver.lifetime = LIFETIME_S
+                resolver.timeout = resolver.lifetime = self._lifetime
                 resolver.search, resolver.domain, resolver.ndots = system.search, system.domain, system.ndots
                 resolvers.append(resolver)
             self._resolvers = resolvers
@@ -96,7 +106,7 @@ class DnsResolver:
                 if waiting:
                     running.add(asyncio.ensure_future(_ask_one(waiting.pop(0), host, kind)))
                 done, running = await asyncio.wait(
-                    running, timeout=HEDGE_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                    running, timeout=self._hedge if waiting else None, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
                     failure = task.exception()
@@ -173,12 +183,13 @@ def _is_plain_address(text: str) -> bool:
         return False
 
 
-def _server(text: str) -> tuple[str, int]:
-    host, port = text, 53
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = int(rest.removeprefix(":") or 53)
-    elif text.count(":") == 1:
-        host, _, digits = text.partition(":")
-        port = int(digits)
-    return str(ipaddress.ip_address(host)), port
+def parse_nameserver(text: str) -> tuple[str, int]:
+    """An address, in brackets where it is IPv6 and has a port. Raises ValueError."""
+    host, port = text, "53"
+    if text.count(":") == 1:
+        host, _, port = text.partition(":")
+    elif (match := _bracketed.fullmatch(text)) is not None:
+        host, port = match[1], match[2] or "53"
+    if not port.isdigit() or not 0 < int(port[:6]) < 65_536:
+        raise ValueError(f"not the address of a name server: {text}")
+    return str(ipaddress.ip_address(host)), int(port)

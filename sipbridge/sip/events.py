@@ -18,6 +18,8 @@ from sipbridge.sip.message import Request, Response
 if TYPE_CHECKING:
     from sipbridge.sip.info import KeyPress
     from sipbridge.sip.invite import Invite
+    from sipbridge.sip.registrar import Binding
+    from sipbridge.sip.registration import Registration
     from sipbridge.sip.replaces import Replaces
     from sipbridge.sip.uac import OutgoingInvite
     from sipbridge.sip.uas import IncomingInvite
@@ -237,6 +239,45 @@ class AuthenticationFailed:
     username: str
 
 
+@dataclass(frozen=True, slots=True)
+class BindingsChanged:
+    """A user has registered here, at another address than before, or no more."""
+
+    username: str
+    bindings: tuple[Binding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """We are registered, for the first time or again."""
+
+    registration: Registration
+    expires_s: int
+    """What was granted."""
+    changed: bool
+    """We were not, or with another address; otherwise it is a refresh."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationFailed:
+    """It is tried again in `retry_in` seconds."""
+
+    registration: Registration
+    status: int
+    """408: no answer; 503, too: nobody could be reached."""
+    reason: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unregistered:
+    """The last event of a registration, after `stop()`."""
+
+    registration: Registration
+    status: int | None
+    """Of the answer to the de-registration; None where there was nothing to remove."""
+
+
 SipEvent: TypeAlias = (
     InviteReceived
     | ReinviteReceived
@@ -254,6 +295,10 @@ SipEvent: TypeAlias = (
     | CredentialsNeeded
     | Authenticated
     | AuthenticationFailed
+    | BindingsChanged
+    | Registered
+    | RegistrationFailed
+    | Unregistered
     | FlowNeeded
     | DnsNeeded
 )

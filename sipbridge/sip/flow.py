@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from sipbridge.sip.headers import Via
@@ -60,6 +61,7 @@ Waiter: TypeAlias = Callable[[Flow | None, float], None]
 """Called once with the flow, or with None where none could be had; and with the time it is."""
 
 
+@lru_cache(maxsize=4096)
 def is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

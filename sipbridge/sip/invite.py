@@ -20,7 +20,7 @@ from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.ack import SentAcks
 from sipbridge.sip.answer import Fields, GivenAnswer, success
 from sipbridge.sip.body import session_description
-from sipbridge.sip.dialog import Dialog, Order
+from sipbridge.sip.dialog import Dialog, Order, wants_sips
 from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.events import (
     Acknowledged,
@@ -325,9 +325,9 @@ class Invite:
         return self._peers.pending is not None
 
     @property
-    def awaits_prack(self) -> bool:
-        """A session description of ours is not sure to have arrived (callee only)."""
-        return False
+    def is_awaited(self) -> bool:
+        """A response of ours has not been acknowledged: what overtook it might find no dialog, or another session."""
+        return self._answer.is_pending
 
     def agree(self, transaction: ServerTransaction, dialog: Dialog, sdp: bytes, now: float) -> None:
         """200 to a re-INVITE, UPDATE or PRACK of the peer's."""
@@ -371,7 +371,8 @@ class Invite:
             headers = (*headers, *self.session_timer.accept(request, now))
             self._ours.refreshed()
             self._core.schedule.update(self)
-        return success(request, sdp, to_tag=dialog.id.local_tag, contact=self._core.contact(self.flow), headers=headers)
+        contact = self._core.contact(self.flow, sips=wants_sips(request))
+        return success(request, sdp, to_tag=dialog.id.local_tag, contact=contact, headers=headers)
 
     def _send_answer(self, transaction: ServerTransaction, sdp: bytes, now: float, headers: Fields = ()) -> None:
         """200 to an INVITE, repeated until it is acknowledged (§13.3.1.4)."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import replace
+from functools import lru_cache
 
 from sipbridge.sip.flow import Flow, is_address
 from sipbridge.sip.headers import Via
@@ -31,6 +32,7 @@ _NETWORKS = [(scope, ipaddress.ip_network(network)) for scope, networks in _SCOP
 _GLOBAL = 5
 
 
+@lru_cache(maxsize=4096)
 def scope(address: str) -> int:
     """How far an address reaches: from this host only to everywhere."""
     parsed = ipaddress.ip_address(address)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from sipbridge.sip.invite import Invite
 
 
+_MAX_WAITING = 64
+"""Of one call. A callee waits for each PRACK before it goes on; one that does not may wait for ever."""
+
+
 class SentPracks:
     """Those of one call that wait for their response."""
 
@@ -21,6 +25,10 @@ class SentPracks:
         self._core = core
         self._call = call
         self._waiting: list[tuple[Request, Dialog]] = []
+
+    @property
+    def are_too_many(self) -> bool:
+        return len(self._waiting) >= _MAX_WAITING
 
     def send(self, dialog: Dialog, response: Response, sdp: bytes, now: float) -> None:
         """Acknowledge a response that is new; `sdp` is the answer, where it makes an offer."""

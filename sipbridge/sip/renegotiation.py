@@ -179,7 +179,7 @@ class Renegotiation:
     def _is_time(self, change: _Change) -> bool:
         call = self._call
         exchange = change.dialog.exchange
-        if call.has_pending_offer or call.awaits_prack or call.pracks.are_waiting(change.dialog):
+        if call.has_pending_offer or call.is_awaited or call.pracks.are_waiting(change.dialog):
             return False
         if change.method == "INVITE":
             return call.is_settled and exchange.turn is Turn.NOBODY
@@ -218,7 +218,7 @@ class Renegotiation:
     def _receive_provisional(self, change: _Change, response: Response, now: float) -> None:
         """RFC 3262 allows reliable ones to a re-INVITE, too."""
         rseq = rseq_of(response)
-        if rseq is not None and change.order.receive(rseq) is Arrival.NEW:
+        if rseq is not None and not self._call.pracks.are_too_many and change.order.receive(rseq) is Arrival.NEW:
             body = session_description(response)
             if body is not None and change.sdp:
                 change.dialog.exchange.receive_answer(body)

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 
 from sipbridge.errors import TlsError
 from sipbridge.sip.admission import Admission
@@ -49,6 +50,7 @@ class Streams:
         self._needed = needed
         self._loop = asyncio.get_running_loop()
         self._servers: list[asyncio.Server] = []
+        self._listening: list[tuple[Transport, str]] = []
         self._connections: dict[Flow, StreamConnection] = {}
         self._handshakes = 0
         self._closing = False
@@ -70,6 +72,7 @@ class Streams:
         server = await self._loop.create_server(partial(self._accepted, transport), *address)
         self._servers.append(server)
         host, port = server.sockets[0].getsockname()[:2]
+        self._listening.append((transport, host))
         return host, port
 
     async def connect(self, target: Target) -> Flow:
@@ -85,7 +88,10 @@ class Streams:
         try:
             async with asyncio.timeout(self.limits.connect_seconds):
                 _, connection = await self._loop.create_connection(
-                    partial(self._own, transport, target.server_name or target.host), target.host, target.port
+                    partial(self._own, transport, target.server_name or target.host),
+                    target.host,
+                    target.port,
+                    local_addr=self._source(transport, target.host),
                 )
                 await connection.ready
         except TlsError as error:
@@ -162,6 +168,16 @@ class Streams:
     def _accepted(self, transport: Transport) -> StreamConnection:
         tls = TlsStream(self._tls) if _secure(transport) else None
         return StreamConnection(self, transport, tls, ours=False)
+
+    def _source(self, transport: Transport, remote: str) -> tuple[str, int] | None:
+        """Connections leave from the address that we listen on: peers know their trunks by it. None: by the route."""
+        towards = ip_address(remote)
+        for listening, host in self._listening:
+            local = ip_address(host)
+            reaches = local.version == towards.version and local.is_loopback == towards.is_loopback
+            if listening == transport and reaches and not local.is_unspecified:
+                return host, 0
+        return None
 
     def _own(self, transport: Transport, name: str) -> StreamConnection:
         tls = TlsStream(self._tls, server_name=name) if _secure(transport) else None

@@ -18,7 +18,7 @@ from sipbridge.sip.admission import Admission
 from sipbridge.sip.connection import StreamLimits
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded, Kind
-from sipbridge.sip.events import SipEvent
+from sipbridge.sip.events import Authenticated, AuthenticationFailed, SipEvent
 from sipbridge.sip.flow import Address, Flow, FlowNeeded, Target, Transport
 from sipbridge.sip.sockets import UdpSocket, address_towards, parse_listen
 from sipbridge.sip.streams import Streams
@@ -228,6 +228,10 @@ class SipTransport:
             case DnsNeeded(name, kind):
                 self._start(self._look_up(name, kind))
             case _:
+                if isinstance(event, AuthenticationFailed):
+                    self._admission.failed(event.flow.remote[0], self._clock())
+                elif isinstance(event, Authenticated):
+                    self._admission.authenticated(event.flow.remote[0], self._clock())
                 try:
                     self._on_event(event)
                 except Exception:

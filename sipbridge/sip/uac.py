@@ -15,6 +15,7 @@ from sipbridge.sip.body import session_description
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import Answered, EndCause, Progress
 from sipbridge.sip.exchange import Turn
+from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.message import Request, Response
@@ -57,9 +58,9 @@ class OutgoingInvite(Invite):
         self._early: dict[str, _Early] = {}
         self._deadline: float | None = None
         self._intervals = 0
-        self._way: tuple[Uri, str | None] | None = None
+        self._way: tuple[Uri | Flow, str | None] | None = None
 
-    def begin(self, hop: Uri, now: float, *, transport: str | None = None, proxy: Uri | None = None) -> None:
+    def begin(self, hop: Uri | Flow, now: float, *, transport: str | None = None, proxy: Uri | None = None) -> None:
         self._way = (hop, transport)
         for name, value in self.session_timer.request_headers():
             self.request.headers.set(name, value)
@@ -135,7 +136,7 @@ class OutgoingInvite(Invite):
             self._set_deadline(now + self._core.timers.c)
         if response.status == 100:
             return
-        early = self._early_dialog(response)
+        early = None if self.pracks.are_too_many else self._early_dialog(response)
         if rseq is not None and (early is None or early.order.receive(rseq) is not Arrival.NEW):
             return  # repeated, or one before it is missing (RFC 3262 §4)
         answer, needs_answer = b"", False

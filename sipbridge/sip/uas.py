@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.answer import Fields
 from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.dialog import Dialog
+from sipbridge.sip.dialog import Dialog, wants_sips
 from sipbridge.sip.events import EndCause, SessionAnswered
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.flow import Flow
@@ -70,8 +70,8 @@ class IncomingInvite(Invite):
         return has_option(self.request.supported, OPTION) or self._must_be_reliable
 
     @property
-    def awaits_prack(self) -> bool:
-        return self._provisionals.holds_session
+    def is_awaited(self) -> bool:
+        return super().is_awaited or self._provisionals.holds_session
 
     def ring(self, now: float, status: int = 180, body: bytes = b"", reliable: bool | None = None) -> None:
         """A provisional response that makes the dialog; with a session description where there is early media (183):
@@ -210,7 +210,7 @@ class IncomingInvite(Invite):
         assert self.flow is not None
         status, body, reliable = self._progress
         response = self.request.response(status, to_tag=self.local_tag)
-        response.headers.add("Contact", self._core.contact(self.flow))
+        response.headers.add("Contact", self._core.contact(self.flow, sips=wants_sips(self.request)))
         if body and self._may_carry_session(reliable=reliable):
             response.headers.add("Content-Type", SDP)
             response.body = body
@@ -249,7 +249,7 @@ class IncomingInvite(Invite):
 
     def _answer_if_allowed(self, now: float) -> None:
         """RFC 3262 §3: no 2xx before the PRACK of what it builds on; nor before the offer that the PRACK made."""
-        if self._waiting_answer is None or self.awaits_prack or self.has_pending_offer:
+        if self._waiting_answer is None or self._provisionals.holds_session or self.has_pending_offer:
             return
         assert self._transaction is not None
         (sdp, headers), self._waiting_answer = self._waiting_answer, None

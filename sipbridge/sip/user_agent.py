@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Sized
-from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -21,19 +20,22 @@ from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.authentication import Authentication, Policy
 from sipbridge.sip.body import SDP, session_description
 from sipbridge.sip.client_request import ClientRequest
-from sipbridge.sip.core import Core, Identity
+from sipbridge.sip.core import NOBODY, Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.digest_server import DigestServer, Ha1
 from sipbridge.sip.dns_cache import Kind, Record
-from sipbridge.sip.events import CredentialsNeeded, InviteReceived, SipEvent
+from sipbridge.sip.events import BindingsChanged, CredentialsNeeded, InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri
-from sipbridge.sip.message import Headers, Request, Response, parse_message, refusal
+from sipbridge.sip.message import Headers, Request, Response, parse_message
 from sipbridge.sip.nat import stamp
 from sipbridge.sip.ping import Ping, PingResult
 from sipbridge.sip.refer import TransferPolicy
+from sipbridge.sip.registrar import Registrar, RegistrarSettings
+from sipbridge.sip.registration import Account, Registration, RetryTimes
 from sipbridge.sip.replaces import replaced_call
+from sipbridge.sip.replies import Replies
 from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED, Refusal, screen
 from sipbridge.sip.session_timer import SessionTimers, is_too_brief
 from sipbridge.sip.timers import Timers
@@ -63,7 +65,10 @@ class UserAgent:
         """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
         self.trace: Trace | None = None
         """Is shown every message, whether it was sent, and by which flow (`ladder.py`)."""
+        self._replies = Replies(self._core)
         self._authentication: Authentication | None = None
+        self.registrar: Registrar | None = None
+        """Who is registered here; None: nobody can."""
 
     # receiving
 
@@ -78,7 +83,7 @@ class UserAgent:
         try:
             message = parse_message(data)
         except SipParseError as error:
-            self._refuse_malformed(error, flow, now)
+            self._replies.refuse_malformed(error, flow, now)
             return
         try:
             if isinstance(message, Request):
@@ -86,7 +91,7 @@ class UserAgent:
             else:
                 self._receive_response(message, now)
         except SipParseError as error:
-            self._drop_malformed(error)
+            self._replies.drop_malformed(error)
 
     def flow_opened(self, target: Target, flow: Flow, now: float) -> None:
         """The answer to `FlowNeeded`."""
@@ -101,6 +106,8 @@ class UserAgent:
         """A connection is gone, whoever closed it."""
         self._core.flows.closed(flow)
         self._core.transactions.flow_closed(flow, now)
+        for registration in self._core.registrations:
+            registration.flow_closed(flow, now)
 
     def dns_answered(
         self,
@@ -154,15 +161,15 @@ class UserAgent:
         to: NameAddr | str | None = None,
         headers: Iterable[tuple[str, str]] = (),
         transport: str | None = None,
-        next_hop: Uri | str | None = None,
+        next_hop: Uri | str | Flow | None = None,
         proxy: Uri | str | None = None,
         credentials: Credentials | None = None,
         call_id: str | None = None,
     ) -> OutgoingInvite:
         """Call `target`. With an empty `offer` the peer makes it (`Answered.needs_answer`). `next_hop` is where the
-        INVITE is sent if not to the target itself, `proxy` an outbound proxy, which is named in a Route as well; a tel
-        URI needs one of them. `credentials` answer challenges. `call_id` is for who has to know it beforehand:
-        unguessable, and never used before.
+        INVITE is sent if not to the target itself (a flow: to who is registered or connected by it), `proxy` an
+        outbound proxy, which is named in a Route as well; a tel URI needs one of them. `credentials` answer challenges.
+        `call_id` is for who has to know it beforehand: unguessable, and never used before.
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
@@ -173,9 +180,11 @@ class UserAgent:
         if offer:
             request.headers.add("Content-Type", SDP)
             request.body = offer
+        route = None if proxy is None else _uri(proxy)
+        _ = request.routes  # those among the headers: what is malformed must raise before there is a call
         call = OutgoingInvite(self._core, request, request.to)
         call.credentials = credentials
-        call.begin(hop, now, transport=transport, proxy=None if proxy is None else _uri(proxy))
+        call.begin(hop, now, transport=transport, proxy=route)
         return call
 
     def options(
@@ -186,7 +195,7 @@ class UserAgent:
         now: float,
         from_: NameAddr | str | None = None,
         transport: str | None = None,
-        next_hop: Uri | str | None = None,
+        next_hop: Uri | str | Flow | None = None,
         proxy: Uri | str | None = None,
         credentials: Credentials | None = None,
     ) -> ClientRequest:
@@ -202,7 +211,14 @@ class UserAgent:
         )
         return ping.sending
 
-    # authentication
+    # registration and authentication
+
+    def register(self, account: Account, now: float, times: RetryTimes | None = None) -> Registration:
+        """Register there, and stay registered until `stop()`; it tells by events how that goes."""
+        registration = Registration(self._core, account, times or RetryTimes())
+        self._core.registrations.add(registration)
+        registration.start(now)
+        return registration
 
     def require_authentication(
         self, server: DigestServer, policy: Policy, *, in_dialog: bool = False, lookup_seconds: float = 5.0
@@ -213,7 +229,7 @@ class UserAgent:
             self._core,
             server,
             policy,
-            reply=self._reply,
+            reply=self._replies.reply,
             serve=self._serve,
             in_dialog=in_dialog,
             lookup_seconds=lookup_seconds,
@@ -225,7 +241,14 @@ class UserAgent:
             try:
                 self._authentication.found(needed, password, now)
             except SipParseError as error:
-                self._drop_malformed(error)
+                self._replies.drop_malformed(error)
+
+    def serve_registrations(self, settings: RegistrarSettings | None = None) -> Registrar:
+        """Be a registrar from now on, for users that have authenticated: without that a REGISTER is refused (403)."""
+        core = self._core
+        self.registrar = Registrar(settings, lambda username, bindings: core.emit(BindingsChanged(username, bindings)))
+        core.flow_users.append(self.registrar.uses)
+        return self.registrar
 
     def _new_request(
         self,
@@ -316,15 +339,33 @@ class UserAgent:
 
     def _serve(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
         """A request from somebody who may make it; `username` if he has proven who he is."""
+        if request.method == "REGISTER" and self.registrar is not None:
+            self._register(self.registrar, request, flow, username, now)
+            return
         fault = screen(request)
         if fault is not None:
-            self._reply(request, fault, flow, now)
+            self._replies.reply(request, fault, flow, now)
         elif request.method == "CANCEL":
             self._receive_cancel(request, flow, now)
         elif request.to.tag is not None:
             self._receive_in_dialog(request, flow, now)
         else:
             self._receive_out_of_dialog(request, flow, username, now)
+
+    def _register(self, registrar: Registrar, request: Request, flow: Flow, username: str | None, now: float) -> None:
+        """In a transaction: a repetition gets the same answer, and its credentials are not taken for a replay."""
+        core = self._core
+        if core.transactions.is_merged(request):
+            self._replies.reply(request, Refusal(482), flow, now)
+            return
+        transaction = core.transactions.serve(request, flow, NOBODY, now)
+        answer = registrar.register(request, username, flow, now)
+        self.counters[f"register_{answer.status}"] += 1
+        response = request.response(answer.status, answer.reason, to_tag=self._replies.tag(request))
+        for name, value in answer.headers:
+            response.headers.add(name, value)
+        core.respond(transaction, response, now)
+        core.schedule.update(registrar)
 
     def _receive_ack(self, ack: Request, now: float) -> None:
         """The ACK of a 2xx, which no transaction claims (§17.1.1.3)."""
@@ -339,10 +380,10 @@ class UserAgent:
         if found is None and self._authentication is not None and self._authentication.cancel(cancel, now):
             found = (None, None)
         if found is None:
-            self._reply(cancel, Refusal(481), flow, now)
+            self._replies.reply(cancel, Refusal(481), flow, now)
             return
         tag, call = found
-        self._send(cancel.response(200, to_tag=tag or self._tag(cancel)), flow, now)
+        self._replies.send(cancel.response(200, to_tag=tag or self._replies.tag(cancel)), flow, now)
         if call is not None:
             call.receive_cancel(cancel, now)
 
@@ -350,7 +391,7 @@ class UserAgent:
         core = self._core
         found = core.find_dialog(request)
         if found is None:
-            self._reply(request, Refusal(481), flow, now)
+            self._replies.reply(request, Refusal(481), flow, now)
             return
         dialog, call = found
         transaction = core.transactions.serve(request, flow, call, now)
@@ -359,59 +400,21 @@ class UserAgent:
     def _receive_out_of_dialog(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
         core = self._core
         if core.transactions.is_merged(request):
-            self._reply(request, Refusal(482), flow, now)
+            self._replies.reply(request, Refusal(482), flow, now)
         elif (answer := outside(request)) is not None:
-            self._reply(request, answer, flow, now)
+            self._replies.reply(request, answer, flow, now)
         elif self.unavailable is not None:
-            self._reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
+            self._replies.reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":
-            self._reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
+            self._replies.reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
         elif is_too_brief(request, core.session_timers):
-            self._reply(request, Refusal(422, (("Min-SE", str(core.session_timers.min_s)),)), flow, now)
+            self._replies.reply(request, Refusal(422, (("Min-SE", str(core.session_timers.min_s)),)), flow, now)
         elif isinstance(replaced := replaced_call(request, flow, core), Refusal):
-            self._reply(request, replaced, flow, now)
+            self._replies.reply(request, replaced, flow, now)
         else:
             call = IncomingInvite(core, request, flow)
             call.begin(core.transactions.serve(request, flow, call, now), now)
             core.emit(InviteReceived(call, request, session_description(request), flow, username, replaced))
-
-    def _refuse_malformed(self, error: SipParseError, flow: Flow, now: float) -> None:
-        self.counters[f"malformed_{error.fault}"] += 1
-        tag = self._core.stateless_tag(*(value for _, value in error.reply_headers))
-        response = refusal(error, to_tag=tag)
-        if response is None:
-            self.counters["dropped_malformed"] += 1
-            return
-        self.counters["refused_malformed"] += 1
-        with suppress(SipParseError):  # it may be the Via that is malformed: then it goes back as it came
-            stamp(response.headers, response.via, flow)
-        self._core.sign(response)
-        self._core.transmit(flow, response.serialize(), None, now)
-
-    def _drop_malformed(self, error: SipParseError) -> None:
-        """An optional header field that nobody screened. The message is as if it had never come."""
-        self.counters["dropped_malformed"] += 1
-        self.counters[f"malformed_{error.fault}"] += 1
-
-    def _reply(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
-        """Answer without a transaction (§8.2.7)."""
-        if refusal.status >= 300:
-            self.counters[f"refused_{refusal.status}"] += 1
-        if refusal.fault is not None:
-            self.counters[f"malformed_{refusal.fault}"] += 1
-        response = request.response(refusal.status, refusal.reason, to_tag=self._tag(request))
-        for name, value in refusal.headers:
-            response.headers.add(name, value)
-        self._send(response, flow, now)
-
-    def _send(self, response: Response, flow: Flow, now: float) -> None:
-        self._core.sign(response)
-        self._core.transmit(flow, response.serialize(), response.via, now)
-
-    def _tag(self, request: Request) -> str:
-        return self._core.stateless_tag(
-            request.via.branch or "", request.call_id, request.from_.tag or "", str(request.cseq.number)
-        )
 
     # responses
 
@@ -428,8 +431,10 @@ def _uri(text: Uri | str) -> Uri:
     return Uri.parse(text) if isinstance(text, str) else text
 
 
-def _destination(target: Uri | str, next_hop: Uri | str | None) -> tuple[Uri, Uri]:
+def _destination(target: Uri | str, next_hop: Uri | str | Flow | None) -> tuple[Uri, Uri | Flow]:
     uri = _uri(target)
+    if isinstance(next_hop, Flow):
+        return uri, next_hop
     hop = uri if next_hop is None else _uri(next_hop)
     if hop.scheme not in ("sip", "sips"):
         raise LocalProtocolError(f"{hop.scheme} URI without a next hop")

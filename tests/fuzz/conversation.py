@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from random import Random
 
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.dns_cache import DnsNeeded, Naptr, Record, Srv
-from sipbridge.sip.events import Answered, CallEnded, InviteReceived, ReferAccepted, ReinviteReceived
+from sipbridge.sip.events import (
+    Answered,
+    CallEnded,
+    InfoReceived,
+    InviteReceived,
+    ReferAccepted,
+    ReferReceived,
+    ReinviteReceived,
+)
 from sipbridge.sip.flow import Flow, FlowNeeded
 from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.message import Request, Response, parse_message
+from sipbridge.sip.notifier import ReferNotifier
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite
 from tests.fuzz.corpus import MESSAGES, SIP_WORDS
@@ -59,7 +69,21 @@ _TARGETS = (
     "sips:bob@bob.example.com",
     "sip:bob@[2001:db8::2]:5080",
 )
-_METHODS = ("ACK", "ACK", "BYE", "CANCEL", "INVITE", "UPDATE", "PRACK", "INFO", "NOTIFY", "REFER", "OPTIONS", "MESSAGE")
+_METHODS = (
+    "ACK",
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "INVITE",
+    "UPDATE",
+    "PRACK",
+    "INFO",
+    "NOTIFY",
+    "REFER",
+    "SUBSCRIBE",
+    "OPTIONS",
+    "MESSAGE",
+)
 _RECORDS: tuple[Record, ...] = (
     "192.0.2.2", "192.0.2.2", "2001:db8::2", "not an address", "", "::ffff:192.0.2.2", "0.0.0.0",
     Srv(0, 0, 5060, "a.example.com"), Srv(1, 65535, 5060, "b.example.com"), Srv(0, 0, 0, "."),
@@ -81,6 +105,9 @@ class Conversation:
         self._material = Material(MESSAGES, SIP_WORDS)
         self.over = False
         self.wire = Wire()
+        self.wire.user_agent.transfer_policy.refer = lambda call, referral: True
+        self.wire.user_agent.transfer_policy.replace = lambda call, request, flow: True
+        self.notifiers: list[ReferNotifier] = []
         self.calls: list[Invite] = []
         self.requests: list[Request] = []
         """Of the user agent's, that the peer may answer."""
@@ -118,7 +145,8 @@ class Conversation:
         """What should come next, so that calls get far: an answer, its ACK, and to our requests a 200."""
         call, now = self.calls[-1] if self.calls else None, self.wire.now
         if isinstance(call, IncomingInvite) and call.state in (CallState.INVITED, CallState.RINGING):
-            call.answer(ANSWER, now)
+            with suppress(LocalProtocolError):  # it has its answer, which waits for a PRACK
+                call.answer(ANSWER, now)
         elif call is not None:
             call.accept_reinvite(ANSWER, now)
         self._collect()
@@ -209,6 +237,9 @@ class Conversation:
         )
 
     def we_command(self) -> None:
+        if self.notifiers and self.decide(4) == 0:
+            notifier = self.notifiers[self.decide(len(self.notifiers))]
+            notifier.notify((180, 183, 200, 486)[self.decide(4)], "", self.wire.now)
         if not self.calls:
             return
         call, now = self.calls[self.decide(len(self.calls))], self.wire.now
@@ -221,7 +252,8 @@ class Conversation:
             elif command == 2:
                 call.reject_reinvite(488, now)
             elif command == 3:
-                call.refer("sip:desk@example.com", now)
+                other = self.calls[self.decide(len(self.calls))] if self.decide(2) else None
+                call.refer("sip:desk@example.com", now, replaces=other, refer_sub=self.decide(2) == 0)
             elif isinstance(call, IncomingInvite):
                 if command == 4:
                     call.ring(now, (180, 183)[self.decide(2)], (b"", ANSWER)[self.decide(2)])
@@ -297,7 +329,16 @@ class Conversation:
             case CallEnded(call=call):
                 assert call not in self.ended, "CallEnded came twice"
                 self.ended.add(call)
-            case Answered(call=call) | ReinviteReceived(call=call) | ReferAccepted(call=call):
+            case ReferReceived(call=call):
+                assert call not in self.ended, "told something after its CallEnded"
+                match self.decide(4):
+                    case 0:
+                        call.reject_refer(603, now)
+                    case 1:
+                        pass
+                    case _:
+                        self.notifiers = [*self.notifiers[-7:], call.accept_refer(now)]
+            case Answered(call=call) | ReinviteReceived(call=call) | ReferAccepted(call=call) | InfoReceived(call=call):
                 assert call not in self.ended, "told something after its CallEnded"
             case _:
                 pass

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 Packet = dict[str, str]
 
@@ -27,10 +28,8 @@ class Ami:
         self.action("Login", Username=user, Secret=secret)
 
     def close(self) -> None:
-        try:
+        with suppress(OSError):  # Asterisk has gone first
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # Asterisk has gone first
         self._reader.join(5)
         self._socket.close()
 
@@ -93,8 +92,8 @@ class Ami:
 
     def _take(self, packet: Packet) -> None:
         with self._changed:
-            if "Response" in packet:
-                self._responses[packet.get("ActionID", "")] = packet
-            elif "Event" in packet:
+            if "Event" in packet:  # OriginateResponse has a "Response", too
                 self.events.append(packet)
+            elif "Response" in packet:
+                self._responses[packet.get("ActionID", "")] = packet
             self._changed.notify_all()

@@ -8,6 +8,7 @@ end and a new beginning.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,8 +20,8 @@ from tests.interop.peers import Program, free_port, require
 from tests.interop.sound import Samples, read_wav
 
 MODULES = """
-app_bridgewait app_dial app_echo app_mixmonitor app_originate app_playback app_playtones app_read app_record app_senddtmf
-app_stack app_transfer app_userevent app_verbose app_waitforsilence
+app_bridgewait app_dial app_echo app_mixmonitor app_originate app_playback app_playtones app_read app_record
+app_senddtmf app_stack app_transfer app_userevent app_verbose app_waitforsilence
 bridge_builtin_features bridge_holding bridge_native_rtp bridge_simple bridge_softmix
 chan_pjsip codec_alaw codec_ulaw codec_resample codec_a_mu format_pcm format_wav
 func_callerid func_channel func_global func_hangupcause func_logic func_pjsip_endpoint func_strings func_timeout
@@ -31,7 +32,7 @@ res_pjsip_header_funcs res_pjsip_logger res_pjsip_nat res_pjsip_outbound_authent
 res_pjsip_outbound_registration res_pjsip_path res_pjsip_pubsub res_pjsip_refer res_pjsip_registrar res_pjsip_rfc3326
 res_pjsip_sdp_rtp res_pjsip_session res_rtp_asterisk res_sorcery_astdb res_sorcery_config res_sorcery_memory res_srtp
 res_timing_timerfd
-""".split()
+"""
 _SECRET = "nobody-else-hears-this"
 
 
@@ -51,10 +52,12 @@ class Asterisk:
         self._start()
 
     def _start(self) -> None:
+        self._read_up_to = 0
         self.program = Program([self._program_path, "-f", "-vvvv", "-n", "-C", str(self._etc / "asterisk.conf")])
         try:
             self.program.wait_for("Asterisk Ready")
             self.ami = Ami(self.address, self._manager_port, user="test", secret=_SECRET)
+            self.ami.command("pjsip set logger on")
         except BaseException:
             self.program.stop()
             raise
@@ -93,6 +96,26 @@ class Asterisk:
             variables={"RECORDINGS": str(self.recordings), **(variables or {})},
         )
 
+    def wait_for_message(self, start: str, inside: str = "", timeout: float = 15) -> str:
+        """The next SIP message that nobody has waited for yet whose first line begins with the pattern `start` and that
+        has a line with the pattern `inside`. The ones before it are passed over."""
+        pattern = re.compile(rf"^{start}.*\n(?:(?!<---).*\n)*?(?:.*{inside}.*\n)(?:(?!<---).*\n)*", re.MULTILINE)
+        found: re.Match[str] | None = None
+
+        def seen() -> bool:
+            nonlocal found
+            found = pattern.search(self.program.output, self._read_up_to)
+            return found is not None
+
+        self.program.wait_until(seen, timeout, f"message {pattern.pattern}")
+        assert found is not None
+        self._read_up_to = found.end()
+        return found[0]
+
+    def wait_for_invite(self, to: str, inside: str) -> str:
+        """The next one that Asterisk sends there (HOST:PORT)."""
+        return self.wait_for_message(rf"INVITE sip:\S*{to}\S* SIP/2.0", inside)
+
     def heard(self, name: str = "heard") -> Samples:
         """A recording of this call. Whole when the call is over."""
         return read_wav(self.recordings / f"{name}.wav")
@@ -100,6 +123,7 @@ class Asterisk:
     def forget(self) -> None:
         """Earlier calls are nobody's business any more."""
         self.ami.forget_events()
+        self._read_up_to = len(self.program.output)
         for file in self.recordings.iterdir():
             file.unlink()
 
@@ -120,7 +144,7 @@ class Asterisk:
         }
         return {
             "asterisk.conf": _section("directories", directories.items()) + "[options]\nnocolor=yes\n",
-            "modules.conf": "[modules]\nautoload=no\n" + "".join(f"load={name}.so\n" for name in MODULES),
+            "modules.conf": "[modules]\nautoload=no\n" + "".join(f"load={name}.so\n" for name in MODULES.split()),
             "logger.conf": "[logfiles]\nconsole=notice,warning,error,verbose\n",
             "manager.conf": _section(
                 "general",

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from tests.interop.peers import Program, free_port, require
 from tests.interop.sound import Samples, read_wav
 
@@ -190,3 +192,17 @@ def _modules(program: str) -> Path:
         if folder.is_dir():
             return folder
     raise AssertionError(f"the modules of {program} were not found")
+
+
+def wait_for_sound(phone: Baresip, heard: Callable[[Samples], bool], timeout: float = 20) -> Samples:
+    """Wait until what the phone has heard so far satisfies `heard`. The recording grows as the call goes on; each of
+    baresip's status lines, several a second, is the occasion to look again."""
+    recording = np.zeros(0)
+
+    def done() -> bool:
+        nonlocal recording
+        recording = phone.heard() if phone.is_recording else recording
+        return heard(recording)
+
+    phone.program.wait_until(done, timeout, "such sound")
+    return recording

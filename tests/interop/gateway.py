@@ -42,7 +42,7 @@ class GatewayProcess:
         self.target = f"{self.address}:{self.port}"
         self.desk = desk
         self._seen: set[str] = set()
-        _write(folder / "sipbridge.yaml", _merge(self._config(), config or {}))
+        _write(folder / "sipbridge.yaml", merge(self._config(), config or {}))
         all_tenants = {
             "agent": offline("agent", desk),
             "slow": _openai("slow", silent_port),
@@ -123,7 +123,7 @@ def _openai(user: str, port: int) -> dict[str, Any]:
     return {"match": {"to": user}, "agent": agent, "deadlines": {"connect_seconds": 2}}
 
 
-def _merge(base: dict[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
     """Sections of `further` are added to those of `base`, key by key."""
     merged = dict(base)
     for name, section in further.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.interop.baresip import Baresip
+from tests.interop.baresip import Baresip, wait_for_sound
 from tests.interop.conftest import DESK_ADDRESS
 from tests.interop.gateway import GatewayProcess
 from tests.interop.sound import Samples, frame_levels_db, loud_seconds, silence, tone, tone_seconds, write_wav
@@ -34,20 +34,6 @@ def phone(tmp_path: Path) -> Iterator[NewPhone]:
             return stack.enter_context(Baresip(folder, address=address, says=wav, **how))  # type: ignore[arg-type]
 
         yield new
-
-
-def wait_for_sound(phone: Baresip, heard: Callable[[Samples], bool], timeout: float = 20) -> Samples:
-    """Wait until what the phone has heard so far satisfies `heard`. The recording grows as the call goes on; each of
-    baresip's status lines, several a second, is the occasion to look again."""
-    recording = np.zeros(0)
-
-    def done() -> bool:
-        nonlocal recording
-        recording = phone.heard() if phone.is_recording else recording
-        return heard(recording)
-
-    phone.program.wait_until(done, timeout, "such sound")
-    return recording
 
 
 @pytest.mark.parametrize("codec", ["PCMU", "PCMA"])

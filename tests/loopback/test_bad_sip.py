@@ -165,6 +165,21 @@ async def test_strangers_are_forbidden_where_that_is_wanted() -> None:
         await refused(bench, stranger, 403)
 
 
+async def test_who_forbids_does_so_within_a_budget() -> None:
+    """Answers to forged addresses are sent to somebody who never asked."""
+    async with house(config=f"{TRUNK}\nsip: {{unknown_sources: forbid}}") as bench:
+        stranger = await bench.phone()
+        for _ in range(60):
+            stranger.invite()
+            await asyncio.sleep(0)  # else they leave all at once, and the socket's buffer decides
+        counters = bench.gateway.user_agent.counters
+        friend = await bench.phone(host="127.0.0.2")
+        await friend.call()
+        await friend.hang_up()
+        assert 30 < counters["not_admitted_over_budget"] <= 40
+        assert len({message.headers for message in stranger.messages if message.status == 403}) <= 30
+
+
 async def test_a_full_node_says_so_and_when_to_come_back() -> None:
     async with house(config="limits: {max_calls: 1}") as bench:
         first, second = await bench.phone(), await bench.phone()

@@ -145,3 +145,22 @@ async def test_three_calls_to_the_embedded_model() -> None:
         assert ended == ["agent_hung_up", "caller_hung_up", "caller_hung_up"]
         assert "the caller pressed pound" in [report.detail for report in bench.reports]
         assert max(report.barge_ins for report in bench.reports) >= 2, "the greeting and the answer"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"), [("application/dtmf-relay", "Signal=5\r\nDuration=160\r\n"), ("application/dtmf", "5")]
+)
+async def test_keys_by_info(kind: str, body: str) -> None:
+    async with house() as bench:
+        phone = await bench.phone()
+        await phone.call()
+        session = await bench.session()
+        text = phone.request("INFO", headers=(("Content-Type", kind),))
+        phone.send(text.replace(b"Content-Length: 0", b"Content-Length: %d" % len(body)) + body.encode())
+        await phone.expect(200, "INFO")
+        async with asyncio.timeout(3):
+            assert await told(session) == "The caller pressed 5."
+        ladder = bench.gateway.ladders.get(phone.call_id)
+        assert ladder is not None
+        assert "Signal=5" not in "\n".join(ladder.transcript())
+        await phone.hang_up()

@@ -23,11 +23,16 @@ SPEAKS = Script(utterances=(Utterance(seconds=3, tone_hz=600),), speed=0, vad_rm
 
 @asynccontextmanager
 async def trunk(
-    script: Script | None = None, *, tenant: str = GREETS, outbound: str = "", more: str = ""
+    script: Script | None = None,
+    *,
+    tenant: str = GREETS,
+    outbound: str = "",
+    more: str = "",
+    sources: str = "127.0.0.1",
 ) -> AsyncIterator[tuple[House, Callee]]:
     callee = await Callee.listen()
     config = (
-        "trunks: [{name: pbx, sources: ['127.0.0.1'], "
+        f"trunks: [{{name: pbx, sources: ['{sources}'], "
         f"outbound: {{proxy: '{callee.trunk}', from: '+15550199', ping_seconds: 0, {outbound}}}, {more}}}]"
     )
     async with house(script, tenant=tenant, config=config, phones=[callee]) as bench:
@@ -71,6 +76,7 @@ async def test_somebody_is_called_and_the_agent_speaks_at_once() -> None:
         (603, (), Ended.DECLINED),
         (403, (), Ended.DECLINED),
         (404, (), Ended.UNREACHABLE),
+        (503, (), Ended.UNREACHABLE),
         (500, (), Ended.UNREACHABLE),
         (488, (), Ended.REFUSED),
         (302, (("Contact", "<sip:+19005550100@127.0.0.9>"),), Ended.REDIRECTED),
@@ -229,3 +235,94 @@ async def test_a_call_that_rings_is_taken_back_when_the_gateway_closes() -> None
         callee.respond(cancel, 200)
         callee.reply(invite, 487)
         assert (await asyncio.wait_for(session.report(), 2)).ended is Ended.SHUTDOWN
+
+
+async def test_a_redirection_is_followed_where_the_trunk_permits_it() -> None:
+    async with trunk(SPEAKS, more="follow_redirects: true, refer_targets: ['+1555010*']") as (bench, callee):
+        session = dial(bench)
+        invite = await callee.expect("INVITE")
+        contacts = "<sip:+19005550100@127.0.0.1>, <sip:+15550105@127.0.0.1:9;transport=tcp>"
+        callee.reply(invite, 302, headers=(("Contact", contacts),))
+        await callee.expect("ACK")
+        again = await callee.expect("INVITE")
+        assert again.start_line.startswith(f"INVITE sip:+15550105@{callee.here} "), "by way of the trunk's proxy"
+        assert again["Call-ID"] != invite["Call-ID"]
+        await callee.answer(again)
+        await callee.audio.hear_sound(3, hz=600)
+        await callee.hang_up()
+        report = await session.report()
+        assert (report.ended, report.call_id) == (Ended.CALLEE_HUNG_UP, invite["Call-ID"])
+
+
+async def test_redirections_have_an_end() -> None:
+    async with trunk(more="follow_redirects: true, refer_targets: ['+1555010*']") as (bench, callee):
+        session = dial(bench)
+        for _ in range(4):
+            invite = await callee.expect("INVITE")
+            callee.reply(invite, 302, headers=(("Contact", "<sip:+15550105@127.0.0.1>"),))
+            await callee.expect("ACK")
+        assert (await session.report()).ended is Ended.REDIRECTED
+
+
+async def test_the_callee_holds_resumes_and_changes_its_codec() -> None:
+    async with trunk(SPEAKS) as (bench, callee):
+        session = dial(bench)
+        await callee.answer(await callee.expect("INVITE"))
+        await callee.audio.hear_sound(2, hz=600)
+        callee.reinvite(describe(callee.audio.address, direction="sendonly", version=2))
+        held = await callee.expect(200, "INVITE")
+        callee.ack(held)
+        assert held.direction == "recvonly"
+        with pytest.raises(TimeoutError):
+            await callee.audio.hear(3, within=0.2)
+        callee.audio.payload_type = 8
+        callee.reinvite(describe(callee.audio.address, formats=(8, 101), version=3))
+        callee.ack(await callee.expect(200, "INVITE"))
+        packets = await callee.audio.hear_sound(3, hz=600)
+        assert {packet.payload_type for packet in packets} == {8}
+        await callee.hang_up()
+        assert (await session.report()).codec == "PCMA"
+
+
+async def test_a_challenge_is_answered() -> None:
+    async with trunk(SPEAKS, outbound="auth: {username: '7000', password: secret}") as (bench, callee):
+        session = dial(bench)
+        invite = await callee.expect("INVITE")
+        challenge = 'Digest realm="pbx", nonce="n1", qop="auth", algorithm=SHA-256'
+        callee.reply(invite, 407, headers=(("Proxy-Authenticate", challenge),))
+        await callee.expect("ACK")
+        again = await callee.expect("INVITE")
+        assert again["Call-ID"] == invite["Call-ID"]
+        assert 'username="7000"' in again["Proxy-Authorization"]
+        await callee.answer(again)
+        await callee.audio.hear_sound(2, hz=600)
+        await callee.hang_up()
+        assert (await session.report()).ended is Ended.CALLEE_HUNG_UP
+        ladder = bench.gateway.ladders.get(session.call_id)
+        assert ladder is not None
+        text = "\n".join(ladder.transcript())
+        assert "Proxy-Authorization: Digest ***" in text
+        assert "response=" not in text
+
+
+async def test_a_password_that_is_not_to_be_had_places_no_call() -> None:
+    async with trunk(outbound="auth: {username: '7000', password: '${NO_SUCH_VARIABLE}'}") as (bench, callee):
+        report = await dial(bench).report()
+        assert (report.ended, "NO_SUCH_VARIABLE is not set" in report.detail) == (Ended.REFUSED, True)
+        assert callee.messages == []
+
+
+async def test_a_proxy_that_is_not_among_the_sources_may_answer_and_may_not_call() -> None:
+    async with trunk(SPEAKS, sources="127.0.0.2") as (bench, callee):
+        callee.towards(bench.address())
+        callee.invite()
+        with pytest.raises(AssertionError, match="no 100"):
+            await callee.expect(100, within=0.2)
+        session = dial(bench)
+        await callee.answer(await callee.expect("INVITE"))
+        await callee.audio.hear_sound(2, hz=600)
+        stranger = await bench.phone()
+        stranger.invite()
+        stranger.ack_failure(await stranger.expect(403))
+        await callee.hang_up()
+        assert (await session.report()).ended is Ended.CALLEE_HUNG_UP

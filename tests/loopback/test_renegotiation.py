@@ -196,3 +196,31 @@ async def test_over_pcm_a_change_of_codec_goes_unnoticed_by_the_model() -> None:
         heard = loudest(samples_of(bytes(session.audio)), 0.1, 24000)
         assert snr_db(heard, 1000, 24000) > 30
         await phone.hang_up()
+
+
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+async def test_a_refresh_of_the_session_does_not_touch_the_sound(method: str) -> None:
+    """RFC 4028: the same description again. Nobody can take the call over because of it, as after a change."""
+    async with house(LONG, tenant=GREETING) as bench:
+        phone = await bench.phone()
+        await phone.call()
+        await phone.audio.hear_sound(5, hz=600)
+        phone.send(phone.request(method, body=describe(phone.audio.address)))
+        answered = await phone.expect(200, method)
+        if method == "INVITE":
+            phone.ack(answered)
+        before = bench.media.source_changes
+        thief = await Earpiece.open("127.0.0.2")
+        thief.connect(answered.rtp)
+        phone.audio.hush()  # for less than the two seconds after which anybody may be believed
+        await thief.hear(0)
+        for _ in range(8):
+            thief.send(b"\x00" * 160)
+        packets = await phone.audio.hear_sound(8, hz=600)
+        sequence = [packet.sequence for packet in packets]
+        assert sequence == [(sequence[0] + n) & 0xFFFF for n in range(8)]
+        assert bench.media.source_changes == before
+        assert bench.media.wrong_source >= 8
+        assert thief.packets == []
+        thief.close()
+        await phone.hang_up()

@@ -218,6 +218,18 @@ def test_connections_are_bounded_in_number() -> None:
     run(scenario)
 
 
+def test_connections_leave_from_the_address_that_we_listen_on() -> None:
+    """A peer that knows its trunks by their addresses would take a call from another one for a stranger's."""
+
+    async def scenario(stack: AsyncExitStack) -> None:
+        caller = await endpoint(stack, ("udp://127.0.0.9:0", "tcp://127.0.0.9:0"))
+        callee = await endpoint(stack)
+        caller.user_agent.invite(callee.uri("tcp"), from_=ALICE, offer=OFFER, now=caller.now())
+        assert (await callee.expect(InviteReceived)).flow.remote[0] == "127.0.0.9"
+
+    run(scenario)
+
+
 def test_a_connection_that_is_refused_ends_the_call() -> None:
     async def scenario(stack: AsyncExitStack) -> None:
         ours = await endpoint(stack)

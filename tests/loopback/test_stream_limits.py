@@ -13,7 +13,8 @@ import pytest
 
 from sipbridge.sip.admission import Admission, AdmissionLimits, Budget
 from sipbridge.sip.connection import StreamLimits
-from sipbridge.sip.events import CallEnded, InviteReceived, Progress
+from sipbridge.sip.events import Authenticated, AuthenticationFailed, CallEnded, InviteReceived, Progress
+from sipbridge.sip.flow import Flow
 from sipbridge.sip.message import parse_message
 from tests.loopback.endpoints import ALICE, Endpoint, endpoint, over_tcp, raw_tcp, raw_udp, response, run
 from tests.sip.certificates import Authority
@@ -171,6 +172,32 @@ def test_who_is_blocked_loses_its_connection_with_its_next_message() -> None:
         with suppress(ConnectionError):
             assert await asyncio.wait_for(reader.read(), 5) == b""
         assert ours.user_agent.counters["not_admitted_blocked"] == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("event", [AuthenticationFailed, Authenticated])
+def test_what_a_source_has_proven_is_known_to_the_admission(
+    event: type[AuthenticationFailed] | type[Authenticated],
+) -> None:
+    async def scenario(stack: AsyncExitStack) -> None:
+        admission = Admission(["127.0.0.1/32"], strangers=True)
+        ours = await endpoint(stack, UDP_AND_TCP, admission=admission)
+        flow = Flow("udp", ours.transport.address("udp"), ("127.0.0.9", 5060))
+        for _ in range(5):
+            ours.user_agent._core.emit(event(flow, "alice"))
+        ours.transport.flush()
+        assert admission.blocked("127.0.0.9", ours.now()) is (event is AuthenticationFailed)
+        await ours.expect(event)
+        sock, peer = await raw_udp(stack, ours, "127.0.0.9")
+        for number in range(50):
+            sock.sendto(request("OPTIONS", branch=f"z9hG4bK{number}"))
+        if event is Authenticated:
+            for _ in range(50):
+                await asyncio.wait_for(peer.received.get(), 5)
+        else:
+            await still_serves(stack, ours)
+            assert peer.received.empty()
 
     run(scenario)
 

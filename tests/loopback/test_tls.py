@@ -65,7 +65,10 @@ def test_a_call_and_its_bye_from_either_side(tmp_path: Path, who: str, scheme: s
         invited = await callee.expect(InviteReceived)
         assert invited.request.via.transport == "TLS"
         invited.call.answer(ANSWER, callee.now())
-        await caller.expect(Answered)
+        answered = await caller.expect(Answered)
+        for contact in (invited.request.contact, answered.response.contact):
+            assert contact is not None
+            assert contact.uri.scheme == scheme
         await callee.expect(Acknowledged)
         if who == "caller":
             outgoing.hang_up(caller.now())

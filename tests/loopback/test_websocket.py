@@ -72,7 +72,7 @@ def test_a_call_whose_bye_comes_back_by_the_same_connection(tmp_path: Path, tran
         assert isinstance(ok, Response)
         assert ok.body == ANSWER
         assert ok.contact is not None
-        assert ok.contact.uri.params["transport"] == transport
+        assert (ok.contact.uri.scheme, ok.contact.uri.params["transport"]) == ("sip", "ws")
         to = ok.headers.get("To") or ""
         await phone.send(request("ACK", via=VIA.format("z9hG4bKws2"), to=to))
         await ours.expect(Acknowledged)

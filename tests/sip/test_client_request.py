@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from sipbridge.errors import LocalProtocolError
@@ -17,6 +19,7 @@ from sipbridge.sip.message import Request, Response
 from sipbridge.sip.ping import PingResult
 from sipbridge.sip.uac import OutgoingInvite
 from tests.sip.messages import parse_request
+from tests.sip.test_user_agent import spoiled
 from tests.sip.wire import ANSWER, OFFER, TCP, UDP, US, Wire, answer_to, counting_tokens, request
 
 FIRST, SECOND, THIRD = "192.0.2.11", "192.0.2.12", "192.0.2.13"
@@ -142,6 +145,15 @@ def test_when_all_answer_503_the_last_one_is_the_answer() -> None:
     assert user.told == []
     assert wire.receive(answer_to(sent, 503)) == []
     assert user.statuses == [503]
+
+
+def test_a_503_is_the_answer_also_where_the_others_do_not_answer() -> None:
+    wire = Wire()
+    user, _, _ = ask(wire)
+    follows(wire, answer_to(wire.sent_request("MESSAGE"), 503))
+    let_pass(wire, 100.0)
+    assert user.statuses == [503]
+    assert wire.user_agent.idle
 
 
 @pytest.mark.parametrize("status", [200, 302, 404, 480, 486, 500, 603])
@@ -448,6 +460,19 @@ def test_a_call_given_up_while_a_connection_is_made_is_never_sent() -> None:
     assert wire.user_agent.idle
 
 
+def test_a_call_given_up_between_two_servers_is_not_sent_to_the_second() -> None:
+    wire = Wire()
+    calling = call(wire)
+    invite = wire.sent_request("INVITE")
+    wire.receive(answer_to(invite, 180))
+    wire.receive(answer_to(invite, 503))  # DNS is being asked for the next one
+    calling.cancel(0.1)
+    assert wire.answer_dns(ZONE)[-1:] == [CallEnded(calling, EndCause.CANCELLED, None, "cancelled here")]
+    wire.advance(60.0)
+    assert wire.sent() == []
+    assert wire.user_agent.idle
+
+
 def test_what_is_abandoned_says_nothing_more() -> None:
     wire = Wire()
     user, asked, sending = ask(wire)
@@ -645,3 +670,38 @@ def test_a_ping_is_authorized() -> None:
     assert isinstance(second, Request)
     wire.receive(answer_to(second, 200))
     assert [result.status for result in results] == [200]
+
+
+# --- strangers --------------------------------------------------------------------------------------------------------
+
+
+def settle(wire: Wire) -> list[Request]:
+    """Answer what is asked, refuse connections, and return what is sent."""
+    sent: list[Request] = []
+    while True:
+        needed = [event.target for event in wire.answer_dns(ZONE) if isinstance(event, FlowNeeded)]
+        for target in needed:
+            wire.user_agent.flow_failed(target, "refused", wire.now)
+        sent += [message for message in wire.sent() if isinstance(message, Request)]
+        if not needed:
+            return sent
+
+
+def test_nothing_raises_and_everything_ends_whatever_is_changed_in_an_answer() -> None:
+    source = random.Random(3263)
+    for _ in range(300):
+        wire = Wire()
+        calling = call(wire, credentials=SECRET)
+        (sent,) = settle(wire)
+        for _ in range(6):
+            answer = source.choice([challenge(sent), challenge(sent, 407), answer_to(sent, 503), answer_to(sent, 180)])
+            wire.user_agent.receive(spoiled(answer, source), UDP, wire.now)
+            sent = next((again for again in reversed(settle(wire)) if again.method == "INVITE"), sent)
+        calling.hang_up(wire.now)
+        while not wire.user_agent.idle:
+            settle(wire)
+            deadline = wire.user_agent.get_timer()
+            if deadline is not None:
+                wire.now = deadline
+                wire.user_agent.handle_timer(deadline)
+        assert wire.user_agent.calls == 0

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import pytest
 
 from sipbridge.errors import LocalProtocolError, SipParseError
+from sipbridge.sip.digest import Credentials
 from sipbridge.sip.events import (
     Answered,
     CallEnded,
@@ -726,3 +727,19 @@ def test_a_line_break_in_an_embedded_replaces_is_no_replaces() -> None:
     data = refer("x", to="<sip:100@192.0.2.2?Replaces=a%0d%0aX:1%3Bto-tag%3D1%3Bfrom-tag%3D2>")
     with pytest.raises(SipParseError):
         Referral.of(parse_request(data))
+
+
+def test_a_challenged_refer_is_known_by_the_number_of_its_last_attempt() -> None:
+    wire = Wire()
+    call, tag = wire.answered()
+    call.credentials = Credentials("agent", "secret")
+    call.refer("sip:100@pbx.example.com", 0.0)
+    first = wire.sent_request("REFER")
+    (second,) = wire.receive(answer_to(first, 401, headers=[("WWW-Authenticate", 'Digest realm="r", nonce="n"')]))
+    assert isinstance(second, Request)
+    assert (second.method, second.cseq.number) == ("REFER", first.cseq.number + 1)
+    wire.receive(answer_to(second, 202))
+    wire.event(ReferAccepted)
+    assert status_of(wire, notify(tag, "SIP/2.0 200 OK", event=f"refer;id={first.cseq.number}")) == 481
+    assert status_of(wire, notify(tag, "SIP/2.0 200 OK", event=f"refer;id={second.cseq.number}", cseq=3)) == 200
+    assert wire.event(ReferProgress).status == 200

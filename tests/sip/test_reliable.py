@@ -496,6 +496,15 @@ def test_a_response_that_cannot_be_acknowledged_makes_no_trouble() -> None:
     assert wire.user_agent.dialogs == 32
 
 
+def test_a_callee_that_does_not_wait_is_not_followed_for_ever() -> None:
+    wire = Wire()
+    _, invite = wire.calling()
+    sent = [len(wire.receive(reliable_answer(invite, 183, rseq))) for rseq in range(1, 200)]
+    assert sum(sent) == 64
+    wire.receive(answer_to(invite, 200, body=ANSWER))
+    assert isinstance(wire.events()[-1], Answered)
+
+
 # --- two user agents --------------------------------------------------------------------------------------------------
 
 

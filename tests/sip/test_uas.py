@@ -391,6 +391,14 @@ def test_when_the_connection_is_gone_the_response_goes_to_the_sent_by_port() -> 
     assert wire.flows == [new]
 
 
+def test_who_calls_a_sips_uri_gets_one() -> None:
+    wire = Wire()
+    wire.user_agent.listen("tls", ("192.0.2.1", 5061))
+    call = wire.incoming(Flow("tls", ("192.0.2.1", 5061), ("192.0.2.2", 49152)), uri="sips:agent@192.0.2.1")
+    call.answer(ANSWER, 0.0)
+    assert str(final(wire).contact) == "<sips:sipbridge@192.0.2.1:5061>"
+
+
 def test_and_where_nobody_listens_there_to_the_servers_of_the_name_in_via() -> None:
     """RFC 3263 §5."""
     wire = Wire()

@@ -243,6 +243,18 @@ def test_the_callees_update_waits_for_the_prack() -> None:
     assert final.body == b""
 
 
+def test_the_callees_update_does_not_overtake_its_200() -> None:
+    """It would find no dialog: 481, and the call would be over before it began."""
+    wire = Wire()
+    call = wire.incoming(headers=[f"{ALLOW[0]}: {ALLOW[1]}"])
+    call.answer(ANSWER, 0.0)
+    (ok,) = wire.sent()
+    call.update(HOLD, 0.0)
+    assert wire.sent() == []
+    (update,) = wire.receive(in_dialog("ACK", ok.to.tag or "", cseq=1))
+    assert update.cseq.method == "UPDATE"
+
+
 def test_an_update_names_its_early_dialog_and_dies_with_it() -> None:
     wire = Wire()
     call, invite = early(wire, tag="b1")

@@ -150,6 +150,8 @@ def contact_of(identity: Identity | None, flow: Flow, local: tuple[str, int]) ->
         (Identity(user=None), "192.0.2.1", "192.0.2.2", "<sip:192.0.2.1:5060>"),
         (Identity(public_address="gw.example.com"), "10.0.0.1", "192.0.2.2", "<sip:sipbridge@gw.example.com:5060>"),
         (Identity(public_address="gw.example.com"), "127.0.0.1", "127.0.0.1", "<sip:sipbridge@127.0.0.1:5060>"),
+        (Identity(public_address="198.51.100.1"), "10.0.0.1", "192.0.2.2", "<sip:sipbridge@198.51.100.1:5060>"),
+        (Identity(public_address="198.51.100.1"), "fd00::1", "2001:db8::2", "<sip:sipbridge@[fd00::1]:5060>"),
         (Identity(wildcard_address=lambda flow: "10.0.0.7"), "0.0.0.0", "10.0.0.9", "<sip:sipbridge@10.0.0.7:5060>"),
         (None, "0.0.0.0", "127.0.0.1", "<sip:sipbridge@127.0.0.1:5060>"),
         (None, "2001:db8::1", "2001:db8::2", "<sip:sipbridge@[2001:db8::1]:5060>"),

@@ -1,0 +1,335 @@
+"""`sipbridge check`: does what the configuration names work, and if not, what is to be done?
+
+Every look takes a bounded time, and all of them are taken at once. Nothing is changed by looking: listeners are bound
+and let go, a trunk is asked by OPTIONS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import secrets
+import socket
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from sipbridge import __version__, health
+from sipbridge.certificates import validity
+from sipbridge.config import Config
+from sipbridge.errors import ConfigError, SipbridgeError
+from sipbridge.logins import RegisterAt
+from sipbridge.registrations import account_of
+from sipbridge.sip.core import Identity
+from sipbridge.sip.dns import DnsResolver
+from sipbridge.sip.events import Registered, RegistrationFailed, SipEvent, Unregistered
+from sipbridge.sip.flow import Transport
+from sipbridge.sip.headers import Uri
+from sipbridge.sip.ping import PingResult
+from sipbridge.sip.registration import Registration
+from sipbridge.sip.sockets import parse_listen
+from sipbridge.sip.transport import SipTransport
+from sipbridge.sip.user_agent import UserAgent
+from sipbridge.trunk_config import Trunk
+from sipbridge.trunks import proxy_of
+
+ANSWER_S = 5.0
+"""How long a trunk may take to answer."""
+_THERE_S = 1.0
+_SOON_DAYS = 14
+_RUNNING = "in use by what speaks SIP: sipbridge, if it is running"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, how it is, and what to do if it is not well."""
+
+    verdict: Literal["ok", "warning", "failed"]
+    subject: str
+    text: str
+    cure: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verdict:8} {self.subject}: {self.text}{'; ' if self.cure else ''}{self.cure}"
+
+
+async def check(config: Config, *, resolver: DnsResolver | None = None, answer_s: float = ANSWER_S) -> list[Finding]:
+    """Everything that can be looked at from here, in the order of the configuration."""
+    resolver = resolver or DnsResolver(config.sip.nameservers)
+    looks: list[Coroutine[Any, Any, Finding]] = [_listener(url) for url in config.sip.listen]
+    looks.append(_media(config))
+    looks += [_name(name, where, resolver) for name, where in _names(config)]
+    found = list(await asyncio.gather(*looks))
+    found += _certificates(config)
+    running = any(finding.text == _RUNNING for finding in found)
+    found += await _trunks(config, resolver, answer_s, register=not running)
+    return found
+
+
+# --- listeners --------------------------------------------------------------------------------------------------------
+
+
+async def _listener(url: str) -> Finding:
+    subject = f"listener {url}"
+    transport, (host, port) = parse_listen(url)
+    try:
+        _bind(transport, host, port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return Finding("failed", subject, error.strerror or str(error), _cure(error))
+        if await _speaks_sip(transport, host, port):
+            return Finding("ok", subject, _RUNNING)
+        return Finding("failed", subject, "in use by another program", "stop that, or change the port in sip.listen")
+    return Finding("ok", subject, "can be had")
+
+
+def _bind(transport: Transport, host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
+    with closing(socket.socket(family, kind)) as sock:
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        if kind == socket.SOCK_STREAM:
+            sock.listen(1)
+
+
+def _cure(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRNOTAVAIL:
+            return "name an address of this machine (behind NAT the inner one, and sip.public_address for the outer)"
+        case errno.EACCES:
+            return "take a port from 1024 on, or allow this one to the program"
+        case _:
+            return "see sip.listen"
+
+
+async def _speaks_sip(transport: Transport, host: str, port: int) -> bool:
+    """Over UDP one OPTIONS tells; over the others whatever accepts a connection is believed."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    try:
+        if transport == "udp":
+            return await asyncio.to_thread(health.ping, host, port, _THERE_S) is not None
+        async with asyncio.timeout(_THERE_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except OSError:  # TimeoutError is one
+        return False
+    writer.close()
+    return True
+
+
+async def _media(config: Config) -> Finding:
+    address, (first, last) = config.media.address, config.media.ports
+    subject = f"media {address}:{first}-{last}"
+    free = 0
+    for port in range(first + first % 2, min(last, first + 40), 2):
+        try:
+            _bind("udp", address, port)
+            free += 1
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return Finding("failed", subject, error.strerror or str(error), "media.address is to be one of ours")
+    if free == 0:
+        return Finding("warning", subject, "its first ports are all in use", "is a gateway running? else media.ports")
+    calls = (last - first + 1) // 2
+    if calls < config.limits.max_calls:
+        return Finding("warning", subject, f"ports for {calls} calls", "widen media.ports, or lower limits.max_calls")
+    return Finding("ok", subject, f"ports for {calls} calls")
+
+
+# --- certificates -----------------------------------------------------------------------------------------------------
+
+
+def _certificates(config: Config) -> Iterator[Finding]:
+    """That they can be used together was seen when the configuration was read."""
+    tls = config.sip.tls
+    for key, path in (("certificate", tls.certificate), ("ca", tls.ca)):
+        if path is not None:
+            yield _expiry(f"sip.tls.{key} {path}", path, datetime.now(UTC))
+
+
+def _expiry(subject: str, path: Path, now: datetime) -> Finding:
+    try:
+        first, last = validity(path.read_text(encoding="ascii", errors="replace"))
+    except (OSError, ValueError) as error:
+        return Finding("failed", subject, str(error), "it is to hold a certificate in PEM")
+    if now < first:
+        return Finding("failed", subject, f"not valid before {first:%F %T} UTC", "is this machine's clock right?")
+    if now > last:
+        return Finding("failed", subject, f"expired on {last:%F}", "renew it: nobody who looks will connect")
+    days = (last - now).days
+    if days < _SOON_DAYS:
+        return Finding("warning", subject, f"expires in {days} days, on {last:%F}", "renew it")
+    return Finding("ok", subject, f"valid until {last:%F}, {days} days")
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def _names(config: Config) -> Iterator[tuple[str, str]]:
+    """Every host name that SIP has to resolve, once, with the key that has it."""
+    found: dict[str, str] = {}
+    if config.sip.public_address is not None:
+        found[config.sip.public_address] = "sip.public_address"
+    for trunk in config.trunks:
+        if trunk.outbound is not None:
+            found.setdefault(proxy_of(trunk.outbound).host, f"outbound.proxy of trunk {trunk.name}")
+        if trunk.register_at is not None:
+            found.setdefault(Uri.parse(trunk.register_at.server).host, f"register.server of trunk {trunk.name}")
+    return ((host, where) for host, where in found.items() if not _is_address(host))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+async def _name(name: str, where: str, resolver: DnsResolver) -> Finding:
+    subject = f"name {name}"
+    services = ("_sip._udp.", "_sip._tcp.", "_sips._tcp.")
+    a, aaaa, *srv = await asyncio.gather(
+        resolver.query(name, "A"),
+        resolver.query(name, "AAAA"),
+        *(resolver.query(service + name, "SRV") for service in services),
+    )
+    servers = [service for service, answer in zip(services, srv, strict=True) if answer.records]
+    addresses = [str(record) for answer in (a, aaaa) for record in answer.records]
+    if not servers and not addresses:
+        if a.error is not None:
+            cure = "see /etc/resolv.conf, and whether a firewall stops DNS"
+            return Finding("failed", subject, f"no name server answers ({a.error})", cure)
+        return Finding("failed", subject, "there is no such name", f"see {where}")
+    parts = [f"SRV for {', '.join(servers)}"] if servers else []
+    parts += [", ".join(addresses)] if addresses else []
+    return Finding("ok", subject, "; ".join(parts))
+
+
+# --- trunks -----------------------------------------------------------------------------------------------------------
+
+
+async def _trunks(config: Config, resolver: DnsResolver, answer_s: float, *, register: bool) -> list[Finding]:
+    if not config.trunks:
+        return [Finding("ok", "trunks", "none: only this machine may call")]
+    user_agent = UserAgent(
+        new_token=lambda: secrets.token_hex(8),
+        identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
+    )
+    registering: dict[Registration, asyncio.Queue[SipEvent]] = {}
+
+    def tell(event: SipEvent) -> None:
+        if isinstance(event, Registered | RegistrationFailed | Unregistered):
+            registering[event.registration].put_nowait(event)
+
+    try:
+        transport = await SipTransport.open(
+            user_agent, _any_ports(config), on_event=tell, resolver=resolver, tls=config.sip.tls.settings
+        )
+    except (OSError, SipbridgeError) as error:
+        return [Finding("failed", f"trunk {trunk.name}", f"cannot be asked: {error}") for trunk in config.trunks]
+    looks = [_trunk(trunk, user_agent, answer_s) for trunk in config.trunks]
+    for trunk in config.trunks:
+        if trunk.register_at is not None:
+            looks.append(
+                _registration(trunk.name, trunk.register_at, user_agent, registering, answer_s, really=register)
+            )
+    try:
+        return list(await asyncio.gather(*looks))
+    finally:
+        await transport.close()
+
+
+async def _registration(
+    name: str,
+    section: RegisterAt,
+    user_agent: UserAgent,
+    registering: dict[Registration, asyncio.Queue[SipEvent]],
+    answer_s: float,
+    *,
+    really: bool,
+) -> Finding:
+    """Register, and take it back. Not where a gateway runs: the registrar might forget that one for it."""
+    subject = f"registration {name}"
+    if not really:
+        return Finding("ok", subject, "not tried beside a gateway that is running; its log tells of it")
+    try:
+        account = account_of(section)
+    except ConfigError as error:
+        return Finding("failed", subject, str(error), f"see register.password of trunk {name}")
+    registration = user_agent.register(account, time.monotonic())
+    told = registering[registration] = asyncio.Queue()
+    where = f"{account.aor.uri} at {section.server}"
+    try:
+        async with asyncio.timeout(answer_s):
+            event = await told.get()
+    except TimeoutError:
+        event = None
+    registration.stop(time.monotonic())
+    if isinstance(event, Registered):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_THERE_S):
+                await told.get()
+        return Finding("ok", subject, f"{where} is possible, for {event.expires_s} s at a time; taken back again")
+    if not isinstance(event, RegistrationFailed):
+        return Finding("failed", subject, f"{where}: no answer within {answer_s:g} s", "see register.server")
+    cure = _REGISTRATION_CURES.get(event.status, "see what the registrar's log says of it")
+    return Finding("failed", subject, f"{where}: {event.status} {event.reason}", cure)
+
+
+_REGISTRATION_CURES = {
+    **dict.fromkeys((401, 403, 407), "see register.username and .password, and whether the account may come from here"),
+    404: "see register.user: the registrar knows no such name",
+    **dict.fromkeys((408, 503), "see register.server, and whether a firewall is between"),
+    423: "a longer register.expires",
+}
+
+
+def _any_ports(config: Config) -> list[str]:
+    """Where to ask from: the addresses of the listeners, at any port."""
+    hosts = dict.fromkeys(parse_listen(url)[1][0] for url in config.sip.listen)
+    bracketed = [f"[{host}]" if ":" in host else host for host in hosts]
+    return [f"{transport}://{host}:0" for transport in ("udp", "tcp") for host in bracketed]
+
+
+async def _trunk(trunk: Trunk, user_agent: UserAgent, answer_s: float) -> Finding:
+    subject = f"trunk {trunk.name}"
+    outbound = trunk.outbound
+    if outbound is None:
+        who = ", ".join(trunk.sources) or "whoever has its password"
+        return Finding("ok", subject, f"calls come from {who}; none are placed over it")
+    heard: asyncio.Future[PingResult] = asyncio.get_running_loop().create_future()
+
+    def answered(result: PingResult) -> None:
+        if not heard.done():
+            heard.set_result(result)
+
+    proxy = proxy_of(outbound)
+    try:
+        asking = user_agent.options(proxy, on_result=answered, now=time.monotonic())
+    except SipbridgeError as error:
+        return Finding("failed", subject, str(error), "see outbound.proxy")
+    try:
+        async with asyncio.timeout(answer_s):
+            result = await heard
+    except TimeoutError:
+        asking.abandon()
+        return Finding("failed", subject, f"{proxy} did not answer OPTIONS within {answer_s:g} s", _SILENT)
+    if not result.answered:
+        return Finding("failed", subject, f"{proxy} is {result.reason}", "see outbound.proxy and outbound.transport")
+    text = f"{proxy} answered OPTIONS with {result.status} {result.reason} in {result.seconds * 1000:.0f} ms"
+    if result.status == 503:
+        return Finding("warning", subject, text, "it is there, and takes no calls at present")
+    return Finding("ok", subject, text)
+
+
+_SILENT = (
+    "see outbound.proxy and .transport, whether a firewall is between, and whether the peer knows this address"
+    " (some answer nobody else; some never answer OPTIONS: then outbound.ping_seconds: 0)"
+)
