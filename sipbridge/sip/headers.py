@@ -75,6 +75,12 @@ def readable(text: str) -> str:
         return octets.decode("latin-1")
 
 
+def delta_seconds(text: str | None) -> int | None:
+    """A number of seconds (§25.1); None where there is none, or one that nobody can mean."""
+    digits = (text or "").strip(" \t")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 9 else None
+
+
 def is_token(text: str) -> bool:
     return _token.fullmatch(text) is not None
 

@@ -18,7 +18,7 @@ from typing import Generic, Self, TypeVar, overload
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.faults import Fault
 from sipbridge.sip.fields import Headers, canonical_name, parse_fields
-from sipbridge.sip.headers import TOKEN, CSeq, NameAddr, Uri, Via, is_token, parse_addresses, split_list
+from sipbridge.sip.headers import TOKEN, CSeq, NameAddr, Uri, Via, delta_seconds, is_token, parse_addresses, split_list
 from sipbridge.sip.status import reason_phrase
 
 __all__ = ["Headers", "Message", "Request", "Response", "parse_message", "refusal"]
@@ -208,6 +208,11 @@ class Response(Message):
     reason: str
     headers: Headers = field(default_factory=Headers)
     body: bytes = b""
+
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds (§20.33), without comment and parameters; None where it is not said, or cannot be read."""
+        return delta_seconds((self.headers.get("Retry-After") or "").partition(";")[0].partition("(")[0])
 
     def serialize(self) -> bytes:
         """The message's octets, with the Content-Length that the body has."""

@@ -15,6 +15,7 @@ from sipbridge.sip.dialog import Dialog, wants_sips
 from sipbridge.sip.events import EndCause, SessionAnswered
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.flow import Flow
+from sipbridge.sip.headers import delta_seconds
 from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.reliable import OPTION, RAck, ReliableProvisionals, has_option
@@ -57,9 +58,9 @@ class IncomingInvite(Invite):
         """Answer 100 and watch the INVITE's own Expires (§13.3.1)."""
         self._transaction = transaction
         self._core.respond(transaction, transaction.request.response(100), now)
-        expires = self.request.headers.get("Expires") or ""
-        if expires.isascii() and expires.isdigit() and len(expires) <= 9:
-            self._expires_at = now + int(expires)
+        expires = delta_seconds(self.request.headers.get("Expires"))
+        if expires is not None:
+            self._expires_at = now + expires
             self._core.schedule.update(self)
 
     # commands
