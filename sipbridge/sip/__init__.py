@@ -11,7 +11,7 @@ From the wire upwards:
     transaction_layer                which of them a message belongs to
     client_request  ping             one request of ours until its final response                 §8.1.2, RFC 3263
     dialog                           who talks to whom, by which route                            §12
-    exchange  reliable  prack  ack   whose turn it is to offer; what makes 1xx and 2xx sure       RFC 3264, 3262
+    exchange  reliable  ack          whose turn it is to offer; what makes 1xx and 2xx sure       RFC 3264, 3262
     peer_offers  renegotiation       the session changed, and kept alive: `session_timer`         §14, RFC 3311, 4028
     invite  uas  uac  answer  refer  one call, as callee and as caller; transfers                 §13-15, §9, RFC 3515
     screening  core  user_agent      the UA core: what is served, and by whom                     §8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from sipbridge.sip.body import SDP
+from sipbridge.sip.body import describe_session
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.screening import ACCEPT, ALLOW, SUPPORTED
 from sipbridge.sip.timers import Timers
@@ -25,9 +25,7 @@ def success(request: Request, sdp: bytes, *, to_tag: str, contact: str, headers:
     known = (("Contact", contact), ("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", SUPPORTED))
     for name, value in (*known, *headers):
         response.headers.add(name, value)
-    if sdp:
-        response.headers.add("Content-Type", SDP)
-        response.body = sdp
+    describe_session(response, sdp)
     return response
 
 

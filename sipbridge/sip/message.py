@@ -18,7 +18,18 @@ from typing import Generic, Self, TypeVar, overload
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.faults import Fault
 from sipbridge.sip.fields import Headers, canonical_name, parse_fields
-from sipbridge.sip.headers import TOKEN, CSeq, NameAddr, Uri, Via, delta_seconds, is_token, parse_addresses, split_list
+from sipbridge.sip.headers import (
+    MAGIC_COOKIE,
+    TOKEN,
+    CSeq,
+    NameAddr,
+    Uri,
+    Via,
+    delta_seconds,
+    is_token,
+    parse_addresses,
+    split_list,
+)
 from sipbridge.sip.status import reason_phrase
 
 __all__ = ["Headers", "Message", "Request", "Response", "parse_message", "refusal"]
@@ -220,7 +231,6 @@ class Response(Message):
 
 
 _SINGLE = ("Call-ID", "CSeq", "From", "To", "Content-Length", "Max-Forwards", "Content-Type")
-_MAGIC_COOKIE = "z9hG4bK"
 _FOLD = re.compile(r"\r\n[ \t]++")
 _REQUEST_LINE = re.compile(rf"({TOKEN}++) ([^ \t]++) SIP/2\.0", re.IGNORECASE)
 _REQUEST_LIKE = re.compile(rf"({TOKEN}++)[ \t].*[ \t](SIP/[0-9]++\.[0-9]++)[ \t]*", re.IGNORECASE)
@@ -280,7 +290,7 @@ def _parse_request(data: bytes, head: bytes, end: int, start_line: str, fields: 
     _check_mandatory(request)
     if request.cseq.method != request.method:
         raise SipParseError("the methods of request line and CSeq differ", fault=Fault.METHODS_DIFFER)
-    if request.via.branch == _MAGIC_COOKIE:
+    if request.via.branch == MAGIC_COOKIE:
         # RFC 4475 §3.2.1: taken as an identifier, it would make one transaction of all requests of that peer.
         raise SipParseError("a branch that identifies nothing", fault=Fault.BRANCH)
     uri = request.request_uri

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sipbridge.errors import LocalProtocolError
-from sipbridge.sip.body import SDP, session_description
+from sipbridge.sip.body import describe_session, session_description
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import SessionAnswered, SessionRefused
 from sipbridge.sip.exchange import Turn
@@ -203,9 +203,8 @@ class Renegotiation:
         if change.dialog.confirmed:
             for name, value in call.session_timer.request_headers():
                 request.headers.add(name, value)
+        describe_session(request, change.sdp)
         if change.sdp:
-            request.headers.add("Content-Type", SDP)
-            request.body = change.sdp
             exchange.send_offer(change.sdp)
         change.tries += 1
         change.rounds, change.agreed = exchange.rounds, exchange.remote

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.authentication import Authentication, Policy
-from sipbridge.sip.body import SDP, session_description
+from sipbridge.sip.body import describe_session, session_description
 from sipbridge.sip.client_request import ClientRequest
 from sipbridge.sip.core import NOBODY, Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
@@ -177,9 +177,7 @@ class UserAgent:
         request = self._new_request("INVITE", uri, from_, to, (("Allow", ALLOW), ("Supported", SUPPORTED), *headers))
         if call_id is not None:
             request.headers.set("Call-ID", call_id)
-        if offer:
-            request.headers.add("Content-Type", SDP)
-            request.body = offer
+        describe_session(request, offer)
         route = None if proxy is None else _uri(proxy)
         _ = request.routes  # those among the headers: what is malformed must raise before there is a call
         call = OutgoingInvite(self._core, request, request.to)
