@@ -21,10 +21,8 @@ Fields: TypeAlias = tuple[tuple[str, str], ...]
 
 def success(request: Request, sdp: bytes, *, to_tag: str, contact: str, headers: Fields) -> Response:
     """200 to INVITE, UPDATE or PRACK, with all that the peer may want to know of us."""
-    response = request.response(200, to_tag=to_tag)
     known = (("Contact", contact), ("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", SUPPORTED))
-    for name, value in (*known, *headers):
-        response.headers.add(name, value)
+    response = request.response(200, to_tag=to_tag, headers=(*known, *headers))
     describe_session(response, sdp)
     return response
 

@@ -351,9 +351,7 @@ class Invite:
         reason: str | None = None,
         headers: Fields = (),
     ) -> None:
-        response = transaction.request.response(status, reason, to_tag=self.local_tag)
-        for name, value in headers:
-            response.headers.add(name, value)
+        response = transaction.request.response(status, reason, to_tag=self.local_tag, headers=headers)
         self._core.respond(transaction, response, now)
 
     def _success(

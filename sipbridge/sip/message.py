@@ -11,7 +11,7 @@ Text is UTF-8 with surrogateescape: octets that are no UTF-8 survive a round tri
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Self, TypeVar, overload
 
@@ -179,8 +179,15 @@ class Request(Message):
         text = self.uri
         return self.headers.typed(f"request-uri {text}", lambda _: Uri.parse(text))
 
-    def response(self, status: int, reason: str | None = None, *, to_tag: str | None = None) -> Response:
-        """A response to this request (§8.2.6): Via, From, To, Call-ID and CSeq copied.
+    def response(
+        self,
+        status: int,
+        reason: str | None = None,
+        *,
+        to_tag: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> Response:
+        """A response to this request (§8.2.6): Via, From, To, Call-ID and CSeq copied, then `headers`.
 
         `to_tag` is added unless To has a tag already; every response but a 100 needs one. Record-Route is copied where
         the response makes a dialog (§12.1.1), Timestamp into a 100 (§8.2.6.1).
@@ -193,7 +200,10 @@ class Request(Message):
         fields = [copied for copied in self.headers if copied[0] in wanted]
         if to_tag and self.to.tag is None:
             fields = [(name, f"{value};tag={to_tag}" if name == "To" else value) for name, value in fields]
-        return Response(status, reason_phrase(status) if reason is None else reason, Headers.trusted(fields))
+        response = Response(status, reason_phrase(status) if reason is None else reason, Headers.trusted(fields))
+        for name, value in headers:
+            response.headers.add(name, value)
+        return response
 
     def length(self) -> int:
         """How many octets it will be, where all of it is ASCII; otherwise a few more."""
