@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from sipbridge.sip.ack import SentAcks
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.digest import DigestClient
 from sipbridge.sip.flow import Flow, Target
@@ -81,6 +82,8 @@ class ClientRequest:
         self._superseded: list[_Attempt] = []
         """Given up because they stayed silent, or because their connection broke before they said anything: who answers
         late all the same has to be told (INVITE)."""
+        self._acks = SentAcks(core)
+        """Of those who answered late."""
         self._wanted = False
         """The next hop is to be tried as soon as it is found; otherwise it is only looked for."""
         self._looking = False
@@ -388,9 +391,14 @@ class ClientRequest:
             if not attempt.provisional:
                 attempt.provisional = True
                 self._send_cancel(attempt, now)
-        elif response.status < 300 and self._dialog is None:
-            attempt.flow = self._core.transactions.flow_of(attempt.transaction) or attempt.flow
-            self._core.hang_up_stray(request, response, attempt.flow, now)
+        elif response.status < 300:
+            flow = self._core.transactions.flow_of(attempt.transaction) or attempt.flow
+            if self._acks.repeat(response, now, beside=flow):
+                return
+            if self._dialog is None:
+                self._core.hang_up_stray(self._acks, request, response, flow, now)
+            else:  # a re-INVITE: the call goes on, with the session that it had for us
+                self._acks.send(self._dialog, request, b"", now, beside=flow)
 
     def _send_cancel(self, attempt: _Attempt, now: float) -> None:
         """CANCEL goes the way of its INVITE, with its branch (§9.1); where that connection is gone, by a new one."""

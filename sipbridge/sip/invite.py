@@ -254,7 +254,8 @@ class Invite:
     # input: responses to requests inside the dialog
 
     def receive_response(self, request: Request, response: Response, now: float) -> None:
-        if request.method == "INVITE" and 200 <= response.status < 300 and self.acks.repeat(response, now):
+        accepts = request.method == "INVITE" and 200 <= response.status < 300
+        if accepts and self.acks.repeat(response, now, beside=self.flow):
             return
         if self._ours.receive_response(request, response, now) or response.status < 200:
             self._core.schedule.update(self)

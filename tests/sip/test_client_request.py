@@ -393,6 +393,34 @@ def test_an_invite_whose_connection_broke_before_any_answer_is_hung_up_when_it_i
     assert wire.user_agent.idle
 
 
+def test_an_ack_that_was_lost_with_its_connection_goes_where_the_answer_comes_again() -> None:
+    wire = Wire()
+    _, invite = over_tcp(wire, 200)
+    wire.sent()
+    (ack,) = wire.receive(answer_to(invite, 200), TCP)
+    assert (ack.cseq.method, wire.flows) == ("ACK", [TCP])
+    assert wire.events() == []
+
+
+def test_a_reinvite_that_is_answered_after_it_was_given_up_is_acknowledged_and_the_call_goes_on() -> None:
+    wire = Wire()
+    calling = wire.user_agent.invite(f"{BOB};transport=tcp", from_=ALICE, offer=OFFER, now=0.0)
+    wire.user_agent.flow_opened(wire.event(FlowNeeded).target, NEAR, 0.0)
+    wire.receive(answer_to(wire.sent_request("INVITE"), 200, body=ANSWER), NEAR)
+    wire.sent()
+    wire.events()
+    calling.reinvite(OFFER, 1.0)
+    first = wire.sent_request("INVITE")
+    wire.user_agent.flow_closed(NEAR, 2.0)
+    wire.receive(answer_to(wire.sent_request("INVITE"), 488))  # to the Contact, by UDP
+    assert wire.event(SessionRefused).status == 488
+    for _ in range(2):
+        (ack,) = wire.receive(answer_to(first, 200, body=ANSWER), TCP)
+        assert (ack.cseq.method, ack.cseq.number, wire.flows) == ("ACK", first.cseq.number, [TCP])
+    assert wire.events() == []
+    assert not calling.is_over
+
+
 def test_a_reinvite_that_had_arrived_before_its_connection_broke_is_waited_for() -> None:
     """Sent again by a new connection it is out of order for the peer (§12.2.2), and the first one is answered."""
     wire = Wire()
@@ -521,13 +549,19 @@ def test_a_server_that_answers_too_late_is_hung_up() -> None:
     calling, first, second = given_up(wire)
     wire.receive(answer_to(second, 200, body=ANSWER))
     assert wire.event(Answered).call is calling
-    ack, bye = wire.receive(answer_to(first, 200, tag="late", contact=f"<sip:bob@{FIRST}>"))
+    late = answer_to(first, 200, tag="late", contact=f"<sip:bob@{FIRST}>")
+    ack, bye = wire.receive(late)
     assert isinstance(bye, Request)
     assert [ack.cseq.method, bye.method] == ["ACK", "BYE"]
     assert ack.to.tag == bye.to.tag == "late"
     assert hosts(wire) == [FIRST, FIRST]
     assert wire.events() == []
+    for _ in range(2):
+        (copy,) = wire.receive(late)
+        assert (copy.cseq.method, copy.via, hosts(wire)) == ("ACK", ack.via, [FIRST])
     wire.receive(answer_to(bye, 200))
+    (copy,) = wire.receive(late)
+    assert copy.cseq.method == "ACK"
     calling.hang_up(6.0)
     wire.receive(answer_to(wire.sent_request("BYE"), 200))
     wire.advance(100.0)
