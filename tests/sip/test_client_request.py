@@ -462,6 +462,50 @@ def test_a_reinvite_that_is_being_served_waits_for_its_answer_as_long_as_for_any
     assert wire.event(SessionRefused).status == 503  # the call goes on
 
 
+def vanished(wire: Wire, uri: str) -> Flow:
+    """A connection to the first server, made by an earlier request, whose other end is gone without a word."""
+    user, _, _ = ask(wire, "OPTIONS", uri)
+    target = wire.event(FlowNeeded).target
+    flow = Flow("tcp", ("192.0.2.1", 50001), (target.host, target.port))
+    wire.user_agent.flow_opened(target, flow, wire.now)
+    wire.receive(answer_to(wire.sent_request("OPTIONS"), 200), flow)
+    assert user.statuses == [200]
+    return flow
+
+
+def test_a_call_by_a_connection_whose_peer_has_vanished_goes_to_the_next_server_in_time() -> None:
+    wire = Wire()
+    uri = "sip:bob@example.com;transport=tcp"
+    dead = vanished(wire, uri)
+    calling = wire.user_agent.invite(uri, from_=ALICE, offer=OFFER, now=1.0)
+    wire.sent_request("INVITE")
+    assert wire.flows == [dead]
+    wire.now = 6.0
+    wire.user_agent.handle_timer(6.0)
+    (needed,) = wire.answer_dns(ZONE)
+    assert needed == FlowNeeded(Target("tcp", SECOND, 5060))
+    alive = Flow("tcp", ("192.0.2.1", 50002), (SECOND, 5060))
+    wire.user_agent.flow_opened(needed.target, alive, 6.0)
+    wire.receive(answer_to(wire.sent_request("INVITE"), 200, body=ANSWER), alive)
+    assert wire.event(Answered).call is calling
+    wire.user_agent.invite(uri, from_=ALICE, offer=OFFER, now=7.0)
+    wire.sent()
+    assert alive in wire.flows  # the dead one comes last for a while
+
+
+@pytest.mark.parametrize(("closed_at", "cause"), [(31.0, EndCause.FLOW_FAILED), (None, EndCause.TIMEOUT)])
+def test_a_call_to_the_only_server_which_has_vanished_ends_in_time(closed_at: float | None, cause: EndCause) -> None:
+    """By the kernel's word (TCP_USER_TIMEOUT, 30 s), or else by Timer B."""
+    wire = Wire()
+    dead = vanished(wire, f"{BOB};transport=tcp")
+    wire.user_agent.invite(f"{BOB};transport=tcp", from_=ALICE, offer=OFFER, now=1.0)
+    wire.sent_request("INVITE")
+    wire.advance(closed_at or 33.0)
+    if closed_at is not None:
+        wire.user_agent.flow_closed(dead, closed_at)
+    assert wire.event(CallEnded).cause is cause
+
+
 # --- late answers of servers that were given up -----------------------------------------------------------------------
 
 
