@@ -31,6 +31,8 @@ from sipbridge.sip.transaction import (
 )
 
 MAGIC_COOKIE = "z9hG4bK"
+MAX_SERVED = 20_000
+"""Requests of others, of which each is kept with its answer for half a minute: three hundred calls a second."""
 
 Key: TypeAlias = Hashable
 Transmit: TypeAlias = Callable[[Flow, bytes, Via | None, float], None]
@@ -175,6 +177,11 @@ class TransactionLayer:
         entry.transaction.receive_request(request, now)
         self.collect(entry, now)
         return True
+
+    @property
+    def is_full(self) -> bool:
+        """No request should be served any more; the memory of answers is what a peer that may speak could fill."""
+        return len(self._servers) >= MAX_SERVED
 
     def is_merged(self, request: Request) -> bool:
         """The same request came by another path and is being served already (§8.2.2.2)."""
