@@ -80,7 +80,7 @@ def merge_key(request: Request) -> Key:
 class _Entry:
     """A transaction in its place: its key, its flow and its user."""
 
-    __slots__ = ("flow", "key", "layer", "merge_key", "number", "tag", "transaction", "user", "via")
+    __slots__ = ("call_id", "flow", "key", "layer", "merge_key", "number", "tag", "transaction", "user", "via")
 
     def __init__(
         self,
@@ -101,6 +101,7 @@ class _Entry:
         self.tag: str | None = None
         """The To tag of our responses."""
         self.number = transaction.request.cseq.number
+        self.call_id = transaction.request.call_id
 
     def get_timer(self) -> float | None:
         return self.transaction.get_timer()
@@ -188,9 +189,14 @@ class TransactionLayer:
         return request.to.tag is None and merge_key(request) in self._merged
 
     def cancelled_by(self, cancel: Request) -> tuple[str | None, TransactionUser | None] | None:
-        """The To tag and the user, if it still cares, of the INVITE that a CANCEL means (§9.2); None: there is none."""
+        """The To tag and the user, if it still cares, of the INVITE that a CANCEL means (§9.2); None: there is none.
+
+        Nobody can be asked who he is that sends one, and not every client's branches are hard to guess: what else the
+        two have in common (§9.1) has to be the same, too."""
         entry = self._servers.get(server_key(cancel, "INVITE"))
-        return None if entry is None else (entry.tag, entry.user())
+        if entry is None or (entry.call_id, entry.number) != (cancel.call_id, cancel.cseq.number):
+            return None
+        return entry.tag, entry.user()
 
     def serve(self, request: Request, flow: Flow, user: TransactionUser, now: float) -> ServerTransaction:
         """Begin to serve a request that `receive_request` did not know. The transaction outlives its user, who is
