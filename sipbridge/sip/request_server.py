@@ -22,6 +22,9 @@ from sipbridge.sip.session_timer import is_too_brief
 from sipbridge.sip.uas import IncomingInvite
 from sipbridge.sip.unsolicited import outside
 
+_FULL_S = "32"
+"""Retry-After where there is no room for a transaction: by then those that are there have ended."""
+
 
 class RequestServer:
     """Part of one `UserAgent`, which sets who has to authenticate and who may register."""
@@ -47,6 +50,10 @@ class RequestServer:
 
     def serve(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
         """A request from somebody who may make it; `username` if he has proven who he is."""
+        if self._core.transactions.is_full and request.method not in ("BYE", "CANCEL"):
+            self._core.counters["transactions_full"] += 1
+            self._replies.reply(request, Refusal(503, (("Retry-After", _FULL_S),)), flow, now)
+            return
         if request.method == "REGISTER" and self.registrar is not None:
             self._register(self.registrar, request, flow, username, now)
             return

@@ -288,6 +288,8 @@ def test_a_cancel_that_crosses_the_200_has_no_effect() -> None:
 def test_a_cancel_of_nothing_gets_481() -> None:
     wire = Wire()
     assert wire.reply(request("CANCEL", branch="z9hG4bKnobody")).status == 481
+    assert wire.reply(request("CANCEL", call_id="another")).status == 481, "a guessed branch is not enough"
+    assert wire.reply(request("CANCEL", cseq=7)).status == 481
 
 
 def test_a_bye_in_the_early_dialog_ends_the_invite_with_487() -> None:
