@@ -1,4 +1,4 @@
-"""Calls of ours to SIPp. What each scenario checks of our requests stands in its XML; here is what our side was told."""
+"""Calls of ours to SIPp. What a scenario checks of our requests stands in its XML; here is what our side was told."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.events import (
+    Acknowledged,
     Answered,
     CallEnded,
     EndCause,
@@ -44,6 +45,8 @@ class Callee:
         self.program = program
         self.uri = f"sip:desk@{address}:{port}" + (";transport=tcp" if transport == "tcp" else "")
         self.seen: list[SipEvent] = []
+        self._message = asyncio.Event()
+        ours.user_agent.trace = lambda flow, sent, data: self._message.set()
 
     def call(self, *, offer: bytes = OFFER, credentials: Credentials | None = None) -> OutgoingInvite:
         return self.ours.user_agent.invite(
@@ -61,7 +64,8 @@ class Callee:
     async def until_counted(self, counter: str, times: int) -> None:
         """Counters tell nobody that they have changed: each message that comes is looked at."""
         while self.ours.user_agent.counters[counter] < times:
-            await asyncio.sleep(0.01)
+            self._message.clear()
+            await self._message.wait()
 
     async def finish(self) -> list[sipp.Message]:
         return await asyncio.to_thread(self.program.finish)
@@ -240,7 +244,7 @@ def test_the_callee_holds_and_resumes(tmp_path: Path) -> None:
                 assert change.offer is not None
                 assert (b"a=sendonly" in change.offer) == (direction == b"a=recvonly")
                 call.accept_reinvite(OFFER.replace(b"a=sendrecv", direction), at.ours.now())
-            await asyncio.sleep(0.3)  # while the ACK comes
+                await at.until(Acknowledged)
             await hang_up(at, call)
             await at.finish()
 
