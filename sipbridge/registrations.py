@@ -78,6 +78,7 @@ class Registrations:
                 REALM,
                 secret.encode() if secret else secrets.token_bytes(32),
                 lambda: secrets.token_hex(8),
+                algorithms=config.sip.digest_algorithms,
                 epoch=time.time() - now,
             )
             self._user_agent.require_authentication(server, self.needs_proof)

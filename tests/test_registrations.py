@@ -94,6 +94,17 @@ def test_whose_password_is_it(config: str, source: str, username: str, password:
     assert office(config)._password(needed) == password
 
 
+@pytest.mark.parametrize(("more", "offered"), [("", ["SHA-256", "MD5"]), (", digest_algorithms: [MD5]", ["MD5"])])
+def test_what_is_offered(more: str, offered: list[str]) -> None:
+    known = office(ACCOUNTS.replace("}\n", f"{more}}}\n"))
+    known.start()
+    agent = known._user_agent
+    agent.receive(wire.request("REGISTER", uri="sip:example.com"), flow("127.0.0.1"), 0.0)
+    ((_, answer),) = agent.messages_to_send()
+    challenges = [line for line in answer.decode().splitlines() if line.startswith("WWW-Authenticate")]
+    assert [line.partition("algorithm=")[2].partition(",")[0] for line in challenges] == offered
+
+
 def test_what_a_section_becomes() -> None:
     section = parse(
         "{server: 'sip:pbx.example.com:5070;transport=tcp', username: 7000@x, password: p}", RegisterAt, "f.yaml"

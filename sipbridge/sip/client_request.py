@@ -9,7 +9,7 @@ the object that he made, whose header fields are those of the newest attempt, an
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from sipbridge.sip.dialog import Dialog
@@ -17,7 +17,7 @@ from sipbridge.sip.digest import DigestClient
 from sipbridge.sip.flow import Flow, Target
 from sipbridge.sip.hops import Hop, Hops
 from sipbridge.sip.message import Headers, Request, Response
-from sipbridge.sip.transaction import ClientTransaction
+from sipbridge.sip.transaction import ClientTransaction, State
 from sipbridge.sip.transaction_layer import TransactionUser
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ Prepare: TypeAlias = Callable[[Request, Flow], None]
 MAX_DATAGRAM = 1300
 """§18.1.1: a longer request goes over TCP, since a datagram of that size may be fragmented, and then lost."""
 _REPEATABLE = frozenset({"BYE", "OPTIONS", "REGISTER"})
+_MAX_CANCELS = 2
+"""Of one attempt: the second one where the connection of the first is gone."""
 _MAX_CHALLENGES = 4
 """Proxies on the way may each ask for credentials, and a nonce may be stale; more is a peer that plays with us."""
 
@@ -41,6 +43,8 @@ class _Attempt:
     flow: Flow
     hop: Hop
     provisional: bool = False
+    cancels: int = 0
+    """How many CANCELs have been sent for it."""
 
 
 class ClientRequest:
@@ -72,7 +76,8 @@ class ClientRequest:
         """The flow that Via and Contact are made for already."""
         self._attempt: _Attempt | None = None
         self._superseded: list[_Attempt] = []
-        """Given up because they stayed silent: who answers late all the same has to be told (INVITE)."""
+        """Given up because they stayed silent, or because their connection broke before they said anything: who answers
+        late all the same has to be told (INVITE)."""
         self._wanted = False
         """The next hop is to be tried as soon as it is found; otherwise it is only looked for."""
         self._looking = False
@@ -134,6 +139,7 @@ class ClientRequest:
         if attempt is None or request is not attempt.request:
             self._receive_late(request, response, now)
             return
+        self.flow = attempt.flow = self._core.transactions.flow_of(attempt.transaction) or attempt.flow
         self._core.reached(attempt.flow, attempt.hop, response)
         if response.status < 200:
             self._receive_provisional(attempt, now)
@@ -148,8 +154,15 @@ class ClientRequest:
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
         attempt = self._attempt
+        if request.method == "CANCEL":
+            self._cancel_failed(request, status, now)
         if attempt is None or request is not attempt.request or self._over:
             return
+        if request.method == "INVITE" and status == 503 and attempt.provisional:
+            self._connection_lost(now)
+            return
+        if request.method == "INVITE" and status == 503 and self._dialog is None:
+            self._superseded.append(attempt)
         if self._cancelled or attempt.provisional:
             self._end()
             self._user.request_failed(self.request, status, now)
@@ -165,9 +178,10 @@ class ClientRequest:
 
     def handle_timer(self, now: float) -> None:
         if self._give_up_at is not None and now >= self._give_up_at:
-            # §9.1: 64*T1 after the CANCEL the INVITE counts as cancelled, whether its 487 came or not.
+            # §9.1: 64*T1 after the CANCEL the INVITE counts as cancelled, whether its 487 came or not. A re-INVITE
+            # whose connection broke has failed by now, but its call may be well: over TCP no refusal is sent twice.
             self.abandon()
-            self._user.request_failed(self.request, 408, now)
+            self._user.request_failed(self.request, 408 if self._cancelled else 503, now)
         elif self._look_on_at is not None and now >= self._look_on_at:
             self._set_timers()
             self._look_ahead(now)
@@ -313,6 +327,14 @@ class ClientRequest:
                 self._send_cancel(attempt, now)
                 self._set_timers(give_up_at=now + self._core.timers.transaction_timeout)
 
+    def _connection_lost(self, now: float) -> None:
+        """Of an INVITE that is being served: nothing is left for us to send, so nothing has failed. Figure 5 has no
+        transport error in Proceeding, and the callee, or a proxy that has connected again, answers by a connection to
+        where we listen (§18.2.2). A call that rings goes on ringing, as over UDP: until somebody answers, its caller
+        has enough of it, or Timer C fires (`uac.py`). A re-INVITE has no such timer, and holds up its call."""
+        if self._dialog is not None and self._give_up_at is None:
+            self._set_timers(give_up_at=now + self._core.timers.transaction_timeout)
+
     def _receive_late(self, request: Request, response: Response, now: float) -> None:
         """From a server that had been given up for the next one: the INVITE is taken back there, and a call that was
         answered there all the same is hung up (§13.2.2.4)."""
@@ -324,11 +346,33 @@ class ClientRequest:
                 attempt.provisional = True
                 self._send_cancel(attempt, now)
         elif response.status < 300:
+            attempt.flow = self._core.transactions.flow_of(attempt.transaction) or attempt.flow
             self._core.hang_up_stray(request, response, attempt.flow, now)
 
     def _send_cancel(self, attempt: _Attempt, now: float) -> None:
-        """CANCEL goes the way of its INVITE, with its branch (§9.1)."""
-        invite = attempt.request
+        """CANCEL goes the way of its INVITE, with its branch (§9.1); where that connection is gone, by a new one."""
+        attempt.cancels += 1
+        flow, hop = self._core.transactions.flow_of(attempt.transaction) or attempt.flow, attempt.hop
+        if self._core.flows.is_open(flow):
+            self._core.send_request(self._make_cancel(attempt.request), flow, self, now)
+        elif isinstance(hop, Target):
+            self._core.flows.find(
+                replace(hop, transport=flow.transport), lambda found, now: self._cancel_by(attempt, found, now), now
+            )
+
+    def _cancel_by(self, attempt: _Attempt, flow: Flow | None, now: float) -> None:
+        if flow is not None and attempt.transaction.state is State.PROCEEDING:
+            self._core.send_request(self._make_cancel(attempt.request), flow, self, now)
+
+    def _cancel_failed(self, cancel: Request, status: int, now: float) -> None:
+        """Its connection is gone, and it may have been lost with it."""
+        for attempt in filter(None, (self._attempt, *self._superseded)):
+            is_served = attempt.transaction.state is State.PROCEEDING
+            meant = is_served and attempt.request.via.branch == cancel.via.branch
+            if meant and status == 503 and attempt.cancels < _MAX_CANCELS:
+                self._send_cancel(attempt, now)
+
+    def _make_cancel(self, invite: Request) -> Request:
         headers = Headers()
         for name in ("Via", "Max-Forwards", "From", "To", "Call-ID"):
             headers.add(name, invite.headers.get(name) or "")
@@ -337,7 +381,7 @@ class ClientRequest:
             headers.add("Route", route)
         if self._reason_header is not None:
             headers.add("Reason", self._reason_header)
-        self._core.send_request(Request("CANCEL", invite.uri, headers, b""), attempt.flow, self, now)
+        return Request("CANCEL", invite.uri, headers, b"")
 
     def _end(self) -> None:
         self._over = True

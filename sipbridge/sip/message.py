@@ -241,7 +241,8 @@ class Response(Message):
 
 
 _SINGLE = ("Call-ID", "CSeq", "From", "To", "Content-Length", "Max-Forwards", "Content-Type")
-_FOLD = re.compile(r"\r\n[ \t]++")
+# §25.1: LWS, the white space before the line break included, is one space. It begins where no white space is before it.
+_FOLD = re.compile(r"(?<![ \t])[ \t]*+(?:\r\n[ \t]++)++")
 _REQUEST_LINE = re.compile(rf"({TOKEN}++) ([^ \t]++) SIP/2\.0", re.IGNORECASE)
 _REQUEST_LIKE = re.compile(rf"({TOKEN}++)[ \t].*[ \t](SIP/[0-9]++\.[0-9]++)[ \t]*", re.IGNORECASE)
 _STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL)

@@ -21,6 +21,8 @@ from sipbridge.sip.tls_stream import TlsStream
 
 _CLOSE_SECONDS = 1.0
 _BUFFER = 16_384
+_OCTETS = 512
+"""So many cost as much of a source's budget as a message: pings and empty frames are no messages, but work."""
 
 
 class Streams:
@@ -143,14 +145,16 @@ class Streams:
         if is_secure(connection.name):
             self._handshakes -= 1
 
-    def received(self, connection: StreamConnection, messages: list[bytes]) -> float | None:
+    def received(self, connection: StreamConnection, messages: list[bytes], octets: int) -> float | None:
         pause = 0.0
-        if not connection.ours:
-            charged = self._admission.charge(connection.flow.remote[0], len(messages), self._clock())
+        cost = max(len(messages), octets // _OCTETS)
+        if cost and not connection.ours:
+            charged = self._admission.charge(connection.flow.remote[0], cost, self._clock())
             if charged is None:
                 return None
             pause = charged
-        self._receive(connection.flow, messages)
+        if messages:
+            self._receive(connection.flow, messages)
         return pause
 
     def needed(self, flow: Flow) -> bool:

@@ -228,9 +228,9 @@ class SipTransport:
                 self._start(self._look_up(name, kind))
             case _:
                 if isinstance(event, AuthenticationFailed):
-                    self._admission.failed(event.flow.remote[0], self._clock())
+                    self._admission.failed(event.flow.remote[0], self._clock(), event.username)
                 elif isinstance(event, Authenticated):
-                    self._admission.authenticated(event.flow.remote[0], self._clock())
+                    self._admission.authenticated(event.flow.remote[0], self._clock(), event.username)
                 try:
                     self._on_event(event)
                 except Exception:

@@ -82,7 +82,7 @@ class UserAgent:
             if isinstance(message, Request):
                 self._server.receive(message, flow, now)
             else:
-                self._receive_response(message, now)
+                self._receive_response(message, flow, now)
         except SipParseError as error:
             self._replies.drop_malformed(error)
 
@@ -329,12 +329,12 @@ class UserAgent:
 
     # responses
 
-    def _receive_response(self, response: Response, now: float) -> None:
+    def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
         if len(response.vias) != 1:
             self.counters["response_for_another"] += 1  # §8.1.3.3
             return
         _ = response.contact, response.record_routes, response.content_type, response.require
-        if not self._core.transactions.receive_response(response, now):
+        if not self._core.transactions.receive_response(response, flow, now):
             self.counters["stray_response"] += 1
 
 

@@ -61,9 +61,11 @@ class Sipp:
         timeout: float = 30,
         options: Mapping[str, str] | None = None,
         repeats: bool = True,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
         """Without a target it is called, at `address` and `port`. With `repeats` off it neither repeats what it sends
-        nor takes a message that it has had for a copy, which it would answer by repeating its own last one."""
+        nor takes a message that it has had for a copy, which it would answer by repeating its own last one. `keys` are
+        words that the scenario has in brackets."""
         program = require("sipp")
         folder.mkdir(parents=True, exist_ok=True)
         write_sound(folder)
@@ -75,6 +77,7 @@ class Sipp:
         argv += ["-t", {"udp": "u1", "tcp": "t1"}[transport], "-i", address, "-mi", address.strip("[]")]
         argv += ["-p", str(port)] if port else []
         argv += [] if repeats else ["-nr"]
+        argv += [part for key, value in (keys or {}).items() for part in ("-key", key, value)]
         argv += ["-m", str(calls), "-l", str(calls), "-r", str(calls), "-rp", "1000"]
         argv += ["-nostdin", "-timeout", f"{timeout:g}s", "-timeout_error"]
         argv += [

@@ -180,6 +180,26 @@ async def test_early_media(heard: bool) -> None:
         await callee.expect("BYE")
 
 
+async def test_a_ringing_tone_without_a_description_is_not_heard_later() -> None:
+    async with trunk(SPEAKS) as (bench, callee):
+        session = dial(bench)
+        invite = await callee.expect("INVITE")
+        callee.reply(invite, 180)
+        model = await bench.session()
+        callee.audio.connect(invite.rtp)
+        callee.audio.say(tone(1000, 0.4))
+        await callee.audio.said()
+        callee.audio.hush()
+        callee.reply(invite, 200, "OK", body=describe(callee.audio.address))
+        await callee.expect("ACK")
+        callee.audio.connect(invite.rtp)
+        start = len(model.audio)
+        await model.wait_until(lambda: len(model.audio) > start + 1600)
+        assert level_db(loudest(ULAW.decode(bytes(model.audio)), 0.1)) < -60
+        session.end(Ended.AGENT_HUNG_UP)
+        await callee.expect("BYE")
+
+
 async def test_an_agent_that_cannot_be_had_takes_the_call_back() -> None:
     async with trunk(tenant="deadlines: {connect_seconds: 0.3}\nagent: {url: 'ws://127.0.0.1:1/x'}") as (bench, callee):
         session = dial(bench)

@@ -12,7 +12,7 @@ from sipbridge.sip.core import Core
 from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.digest_server import DigestServer
 from sipbridge.sip.dns_cache import Record, Srv
-from sipbridge.sip.events import Answered, CallEnded, EndCause, Progress
+from sipbridge.sip.events import Answered, CallEnded, EndCause, Progress, SessionRefused
 from sipbridge.sip.flow import Flow, FlowNeeded, Target
 from sipbridge.sip.headers import Uri
 from sipbridge.sip.message import Request, Response
@@ -261,18 +261,152 @@ def test_connections_that_cannot_be_had_and_one_that_breaks() -> None:
     assert wire.user_agent.idle
 
 
-def test_a_connection_that_breaks_while_it_rings_is_the_end() -> None:
-    """Another attempt could make two calls of one."""
+# --- connections that break under an INVITE ---------------------------------------------------------------------------
+
+NEAR = Flow("tcp", ("192.0.2.1", 50001), ("192.0.2.2", 5060))
+"""A connection of ours."""
+
+
+def over_tcp(wire: Wire, *statuses: int, breaks_at: float = 1.0) -> tuple[OutgoingInvite, Request]:
+    """A call of ours by a connection that breaks when the peer has answered so far."""
+    calling = wire.user_agent.invite(f"{BOB};transport=tcp", from_=ALICE, offer=OFFER, now=wire.now)
+    needed = wire.event(FlowNeeded)
+    wire.user_agent.flow_opened(needed.target, NEAR, wire.now)
+    invite = wire.sent_request("INVITE")
+    for status in statuses:
+        wire.receive(answer_to(invite, status), NEAR)
+    wire.events()
+    wire.now = breaks_at
+    wire.user_agent.flow_closed(NEAR, wire.now)
+    return calling, invite
+
+
+def let_connect(wire: Wire) -> Flow:
+    """Answer the one question for a connection."""
+    flow = Flow("tcp", ("192.0.2.1", 50002), NEAR.remote)
+    wire.user_agent.flow_opened(wire.event(FlowNeeded).target, flow, wire.now)
+    return flow
+
+
+def test_a_call_that_rings_survives_its_connection_and_is_answered_by_the_peers_own() -> None:
+    """§18.2.2: the callee answers to where we listen."""
     wire = Wire()
-    user, asked, _ = ask(wire, "INVITE", "sip:bob@example.com;transport=tcp")
-    target = wire.event(FlowNeeded).target
-    flow = Flow("tcp", ("192.0.2.1", 50001), (FIRST, 5060))
-    wire.user_agent.flow_opened(target, flow, 0.1)
-    wire.receive(answer_to(wire.sent_request("INVITE"), 180), flow)
-    wire.user_agent.flow_closed(flow, 0.3)
-    assert user.statuses == [180, -503]
+    calling, invite = over_tcp(wire, 100, 180)
+    assert wire.events() == []
+    assert wire.sent() == []
+    wire.now = 60.0
+    (ack,) = wire.receive(answer_to(invite, 200, body=ANSWER), TCP)
+    assert (ack.cseq.method, ack.via.transport) == ("ACK", "TCP")
+    assert wire.flows == [TCP]
+    assert wire.event(Answered).call is calling
+    calling.hang_up(61.0)
+    wire.receive(answer_to(wire.sent_request("BYE"), 200), TCP)
+    wire.advance(100.0)
     assert wire.user_agent.idle
-    assert asked.method == "INVITE"
+
+
+def test_a_refusal_by_the_peers_own_connection_is_acknowledged_there() -> None:
+    wire = Wire()
+    _, invite = over_tcp(wire, 180)
+    (ack,) = wire.receive(answer_to(invite, 486), TCP)
+    assert (ack.cseq.method, ack.via) == ("ACK", invite.via)
+    assert wire.flows == [TCP]
+    assert wire.event(CallEnded).status == 486
+    assert wire.user_agent.idle
+
+
+def test_a_call_that_rings_without_a_connection_is_cancelled_by_a_new_one() -> None:
+    wire = Wire()
+    calling, invite = over_tcp(wire, 180)
+    calling.hang_up(2.0)
+    assert wire.user_agent.next_event() is not None  # CallEnded
+    again = let_connect(wire)
+    cancel = wire.sent_request("CANCEL")
+    assert (cancel.via, wire.flows) == (invite.via, [again])
+    wire.receive(answer_to(cancel, 200), again)
+    wire.receive(answer_to(invite, 487), again)
+    assert wire.flows == [again]
+    assert wire.user_agent.idle
+
+
+def test_a_cancel_that_was_lost_with_its_connection_is_sent_again_once() -> None:
+    wire = Wire()
+    calling = wire.user_agent.invite(f"{BOB};transport=tcp", from_=ALICE, offer=OFFER, now=0.0)
+    wire.user_agent.flow_opened(wire.event(FlowNeeded).target, NEAR, 0.0)
+    invite = wire.sent_request("INVITE")
+    wire.receive(answer_to(invite, 180), NEAR)
+    calling.hang_up(1.0)
+    first = wire.sent_request("CANCEL")
+    wire.events()
+    wire.user_agent.flow_closed(NEAR, 1.1)
+    again = let_connect(wire)
+    assert wire.sent_request("CANCEL").via == first.via
+    wire.user_agent.flow_closed(again, 1.2)
+    assert wire.events() == []
+    wire.advance(40.0)
+    assert wire.user_agent.idle
+
+
+def test_a_call_that_rings_and_whose_peer_never_comes_back_ends_with_timer_c() -> None:
+    wire = Wire()
+    over_tcp(wire, 180)
+    wire.advance(179.0)
+    assert wire.events() == []
+    wire.advance(180.0)
+    ended, needed = wire.events()
+    assert isinstance(ended, CallEnded)
+    assert ended.cause is EndCause.TIMEOUT
+    assert isinstance(needed, FlowNeeded)
+    wire.user_agent.flow_failed(needed.target, "refused", 180.0)
+    wire.advance(220.0)
+    assert wire.user_agent.idle
+
+
+def test_an_invite_whose_connection_broke_before_any_answer_is_given_up_and_taken_back_when_it_rings_after_all() -> (
+    None
+):
+    wire = Wire()
+    calling, invite = over_tcp(wire)
+    ended = wire.event(CallEnded)
+    assert (ended.call, ended.cause) == (calling, EndCause.FLOW_FAILED)
+    (cancel,) = wire.receive(answer_to(invite, 180), TCP)
+    assert isinstance(cancel, Request)
+    assert (cancel.method, wire.flows) == ("CANCEL", [TCP])
+    wire.receive(answer_to(cancel, 200), TCP)
+    (ack,) = wire.receive(answer_to(invite, 487), TCP)
+    assert (ack.cseq.method, wire.flows) == ("ACK", [TCP])
+    assert wire.events() == []
+    assert wire.user_agent.idle
+
+
+def test_an_invite_whose_connection_broke_before_any_answer_is_hung_up_when_it_is_answered_after_all() -> None:
+    wire = Wire()
+    _, invite = over_tcp(wire)
+    wire.event(CallEnded)
+    ack, bye = wire.receive(answer_to(invite, 200, body=ANSWER), TCP)
+    assert [ack.cseq.method, bye.cseq.method] == ["ACK", "BYE"]
+    assert wire.flows == [TCP, TCP]
+    assert isinstance(bye, Request)
+    wire.receive(answer_to(bye, 200), TCP)
+    assert wire.events() == []
+    wire.advance(100.0)
+    assert wire.user_agent.idle
+
+
+def test_a_reinvite_that_is_being_served_waits_for_its_answer_as_long_as_for_any() -> None:
+    wire = Wire()
+    calling = wire.user_agent.invite(f"{BOB};transport=tcp", from_=ALICE, offer=OFFER, now=0.0)
+    wire.user_agent.flow_opened(wire.event(FlowNeeded).target, NEAR, 0.0)
+    wire.receive(answer_to(wire.sent_request("INVITE"), 200, body=ANSWER), NEAR)
+    wire.events()
+    calling.reinvite(OFFER, 1.0)
+    wire.receive(answer_to(wire.sent_request("INVITE"), 100), NEAR)
+    wire.user_agent.flow_closed(NEAR, 2.0)
+    assert wire.events() == []
+    wire.advance(33.9)
+    assert wire.events() == []
+    wire.advance(34.0)
+    assert wire.event(SessionRefused).status == 503  # the call goes on
 
 
 # --- late answers of servers that were given up -----------------------------------------------------------------------

@@ -478,7 +478,8 @@ def test_credentials_of_another_realm_do_not_hide_ours() -> None:
         ("sip:pbx.example.com", "sip:192.0.2.1:5060", True),
         ("sips:%62ob@pbx.example.com", "sip:bob@pbx.example.com", True),
         ("sip:alice@pbx.example.com", "sip:bob@pbx.example.com", False),
-        ("sip:pbx.example.com", "sip:bob@pbx.example.com", False),
+        ("sip:pbx.example.com;transport=UDP", "sip:bob@pbx.example.com", True),
+        ("sip:pbx.example.com", "sip:bob@pbx.example.org", False),
         ("/index.html", "sip:bob@pbx.example.com", False),
     ],
 )

@@ -192,9 +192,12 @@ UNAVOIDABLE = {
 
 
 def is_excused(outcome: TrafficOutcome) -> bool:
-    """§17.1.4: the loss of its connection ends a client transaction, for what it has asked for may never be answered.
-    The callee finds out by what it is sent then, or by nobody's ACK."""
-    return (outcome.tcp or outcome.named) and EndCause.FLOW_FAILED in (outcome.caller, outcome.callee)
+    """§17.1.4: an INVITE whose connection is lost before anything was answered has failed. Who has it all the same gets
+    a CANCEL when it rings, or a BYE when it answers, unless it refused. A refusal or challenge that is lost with its
+    connection is not sent again (Timer G does not run over TCP): the caller hears it ring until Timer C."""
+    lost = outcome.caller is EndCause.TIMEOUT and outcome.callee in (None, EndCause.DECLINED)
+    known = outcome.callee in (None, EndCause.CANCELLED, EndCause.REMOTE_BYE, EndCause.DECLINED)
+    return (outcome.tcp or outcome.named) and (lost or (outcome.caller is EndCause.FLOW_FAILED and known))
 
 
 def was_moved(outcome: TrafficOutcome) -> bool:
