@@ -5,6 +5,7 @@ An ACK belongs to no transaction, so whoever sends it repeats it; a PRACK (RFC 3
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sipbridge.sip.body import describe_session
@@ -23,13 +24,25 @@ _MAX_WAITING = 64
 """PRACKs of one call. A callee waits for each of them before it goes on; one that does not may wait for ever."""
 
 
+@dataclass(slots=True)
+class _Ack:
+    dialog: Dialog
+    request: Request
+    flow: Flow | None = None
+    """None while there is none yet to send it by."""
+    data: bytes = b""
+
+    def went(self, flow: Flow, data: bytes) -> None:
+        self.flow, self.data = flow, data
+
+
 class SentAcks:
     """Those of one call: one for each dialog and INVITE, the same each time its 2xx comes again."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._sent: dict[tuple[str, int], tuple[Flow, bytes] | None] = {}
-        """By the peer's tag and CSeq number; None while there is no flow yet to send it by."""
+        self._sent: dict[tuple[str, int], _Ack] = {}
+        """By the peer's tag and CSeq number."""
 
     def send(self, dialog: Dialog, invite: Request, sdp: bytes, now: float, *, beside: Flow | None) -> None:
         """`sdp` is the answer, where the 2xx carried the offer."""
@@ -42,22 +55,20 @@ class SentAcks:
         describe_session(ack, sdp)
         if len(self._sent) >= _MAX_REMEMBERED:
             del self._sent[next(iter(self._sent))]
-        self._sent[key] = None
+        self._sent[key] = _Ack(dialog, ack)
+        self._core.send_ack(dialog, ack, self._sent[key].went, now, beside=beside)
 
-        def sent(flow: Flow, data: bytes) -> None:
-            self._sent[key] = (flow, data)
-
-        self._core.send_ack(dialog, ack, sent, now, beside=beside)
-
-    def repeat(self, response: Response, now: float) -> bool:
+    def repeat(self, response: Response, now: float, *, beside: Flow | None) -> bool:
         """Whether this 2xx has been acknowledged before; if so, that is done again."""
-        key = (response.to.tag or "", response.cseq.number)
-        if key not in self._sent:
+        known = self._sent.get((response.to.tag or "", response.cseq.number))
+        if known is None:
             return False
         self._core.counters["ack_repeated"] += 1
-        sent = self._sent[key]
-        if sent is not None:
-            self._core.transmit(*sent, None, now)
+        if known.flow is not None and self._core.flows.is_open(known.flow):
+            self._core.transmit(known.flow, known.data, None, now)
+        elif known.flow is not None:
+            # Lost with its connection, perhaps: the same ACK, by another one.
+            self._core.send_ack(known.dialog, known.request, known.went, now, beside=beside)
         return True
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from sipbridge.sip.ack import SentAcks
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.digest import DigestClient
 from sipbridge.sip.flow import Flow, Target
@@ -29,6 +30,7 @@ Prepare: TypeAlias = Callable[[Request, Flow], None]
 MAX_DATAGRAM = 1300
 """§18.1.1: a longer request goes over TCP, since a datagram of that size may be fragmented, and then lost."""
 _REPEATABLE = frozenset({"BYE", "OPTIONS", "REGISTER"})
+_WAITING = (State.CALLING, State.TRYING, State.PROCEEDING)
 _MAX_CANCELS = 2
 """Of one attempt: the second one where the connection of the first is gone."""
 _MAX_CHALLENGES = 4
@@ -43,6 +45,8 @@ class _Attempt:
     flow: Flow
     hop: Hop
     provisional: bool = False
+    taken_back: bool = False
+    """By a CANCEL or a BYE, after it had been given up."""
     cancels: int = 0
     """How many CANCELs have been sent for it."""
 
@@ -78,6 +82,8 @@ class ClientRequest:
         self._superseded: list[_Attempt] = []
         """Given up because they stayed silent, or because their connection broke before they said anything: who answers
         late all the same has to be told (INVITE)."""
+        self._acks = SentAcks(core)
+        """Of those who answered late."""
         self._wanted = False
         """The next hop is to be tried as soon as it is found; otherwise it is only looked for."""
         self._looking = False
@@ -127,14 +133,23 @@ class ClientRequest:
     def receive_response(self, request: Request, response: Response, now: float) -> None:
         attempt = self._attempt
         if attempt is None or request is not attempt.request:
-            self._receive_late(request, response, now)
-            return
+            attempt = next((attempt for attempt in self._superseded if attempt.request is request), None)
+            if attempt is None:
+                return  # the response to a CANCEL
+            if not self._takes_back(attempt, response):
+                self._receive_late(attempt, response, now)
+                return
+            self._return_to(attempt)
         self.flow = attempt.flow = self._core.transactions.flow_of(attempt.transaction) or attempt.flow
         self._core.reached(attempt.flow, attempt.hop, response)
         if response.status < 200:
             self._receive_provisional(attempt, now)
         elif self._authorized(response):
             self._send_again(attempt, now)
+            return
+        elif (earlier := self._has_been_there(attempt, response)) is not None:
+            self._refusal = response
+            self._return_to(earlier)
             return
         elif response.status == 503 and self._try_another(attempt, response, now):
             return
@@ -151,7 +166,7 @@ class ClientRequest:
         if request.method == "INVITE" and status == 503 and attempt.provisional:
             self._connection_lost(now)
             return
-        if request.method == "INVITE" and status == 503 and self._dialog is None:
+        if request.method == "INVITE" and status == 503:
             self._superseded.append(attempt)
         if self._cancelled or attempt.provisional:
             self._end()
@@ -220,8 +235,8 @@ class ClientRequest:
             self._core.flows.find(hop, lambda flow, now: self._flow_found(flow, hop, now), now, beside=self._beside)
 
     def _flow_found(self, flow: Flow | None, hop: Hop, now: float) -> None:
-        if self._over:
-            return
+        if self._over or self._attempt is not None:
+            return  # an earlier attempt has been answered meanwhile
         if flow is None:
             self._status = 503
             self._try_next(now)
@@ -265,7 +280,7 @@ class ClientRequest:
         self._addressed = flow
 
     def _send(self, flow: Flow, hop: Hop, now: float) -> None:
-        if self._over:
+        if self._over or self._attempt is not None:
             return
         request = self.request
         if self._addressed != flow:
@@ -325,19 +340,55 @@ class ClientRequest:
         if self._dialog is not None and self._give_up_at is None:
             self._set_timers(give_up_at=now + self._core.timers.transaction_timeout)
 
-    def _receive_late(self, request: Request, response: Response, now: float) -> None:
+    def _takes_back(self, attempt: _Attempt, response: Response) -> bool:
+        """One that had been given up is answered, while the newest is not: who speaks first is the one. The other may
+        even be the same server, which says that to it by a 482 (§8.2.2.2)."""
+        silent = self._attempt is None or not self._attempt.provisional
+        return silent and response.status < 300 and self._may_return_to(attempt)
+
+    def _has_been_there(self, newest: _Attempt, response: Response) -> _Attempt | None:
+        """The earlier attempt that this response speaks of. 482: the same request has come by another way, and is
+        served (§8.2.2.2); inside a dialog that is a 500, since CSeq is not higher than the last (§12.2.2)."""
+        if response.status != (482 if self._dialog is None else 500):
+            return None
+        earlier = [attempt for attempt in self._superseded if attempt.transaction.state in _WAITING]
+        return next(filter(self._may_return_to, reversed(earlier)), None)
+
+    def _may_return_to(self, attempt: _Attempt) -> bool:
+        """Nobody has been told anything to the contrary."""
+        same = attempt.request.cseq == self.request.cseq
+        return same and not attempt.taken_back and not self._over and not self._cancelled
+
+    def _return_to(self, attempt: _Attempt) -> None:
+        """What was given up goes on, and what took its place is given up."""
+        self._superseded.remove(attempt)
+        if self._attempt is not None:
+            self._superseded.append(self._attempt)
+        self._attempt, self.flow = attempt, attempt.flow
+        self._wanted = False
+        self._addressed = None
+        self.request.headers = attempt.request.headers.copy()
+        self._set_timers()
+
+    def _receive_late(self, attempt: _Attempt, response: Response, now: float) -> None:
         """From a server that had been given up for the next one: the INVITE is taken back there, and a call that was
         answered there all the same is hung up (§13.2.2.4)."""
-        attempt = next((attempt for attempt in self._superseded if attempt.request is request), None)
-        if attempt is None or request.method != "INVITE":
-            return  # also the response to a CANCEL
+        request = attempt.request
+        if request.method != "INVITE":
+            return
+        attempt.taken_back = True
         if response.status < 200:
             if not attempt.provisional:
                 attempt.provisional = True
                 self._send_cancel(attempt, now)
         elif response.status < 300:
-            attempt.flow = self._core.transactions.flow_of(attempt.transaction) or attempt.flow
-            self._core.hang_up_stray(request, response, attempt.flow, now)
+            flow = self._core.transactions.flow_of(attempt.transaction) or attempt.flow
+            if self._acks.repeat(response, now, beside=flow):
+                return
+            if self._dialog is None:
+                self._core.hang_up_stray(self._acks, request, response, flow, now)
+            else:  # a re-INVITE: the call goes on, with the session that it had for us
+                self._acks.send(self._dialog, request, b"", now, beside=flow)
 
     def _send_cancel(self, attempt: _Attempt, now: float) -> None:
         """CANCEL goes the way of its INVITE, with its branch (§9.1); where that connection is gone, by a new one."""

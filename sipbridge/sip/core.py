@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
+from sipbridge.sip.ack import SentAcks
 from sipbridge.sip.client_request import MAX_DATAGRAM, ClientRequest, Prepare
 from sipbridge.sip.dialog import Dialog, DialogId, request_uri, wants_sips
 from sipbridge.sip.digest import Credentials, DigestClient
@@ -194,13 +195,12 @@ class Core:
 
         self.find_flow(self.dialog_hops(dialog, beside), found, now, beside=beside)
 
-    def hang_up_stray(self, invite: Request, response: Response, flow: Flow, now: float) -> None:
+    def hang_up_stray(self, acks: SentAcks, invite: Request, response: Response, flow: Flow, now: float) -> None:
         """A 2xx that nobody waits for any more: ACK and BYE, and that is all that is known of that dialog."""
         self.counters["stray_answer"] += 1
         dialog = Dialog.as_uac(invite, response)
         dialog.confirm(response)
-        ack = dialog.request("ACK", sequence=invite.cseq.number)
-        self.send_ack(dialog, ack, lambda flow, data: None, now, beside=flow)
+        acks.send(dialog, invite, b"", now, beside=flow)
         self.send_in_dialog(dialog, dialog.request("BYE"), NOBODY, now, beside=flow)
 
     # where to

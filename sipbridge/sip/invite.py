@@ -20,7 +20,7 @@ from sipbridge.errors import LocalProtocolError
 from sipbridge.sip.ack import SentAcks, SentPracks
 from sipbridge.sip.answer import Fields, GivenAnswer, success
 from sipbridge.sip.body import session_description
-from sipbridge.sip.dialog import Dialog, Order, wants_sips
+from sipbridge.sip.dialog import Dialog, Order, answer_wants_sips
 from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.events import Acknowledged, CallEnded, EndCause, InfoReceived
 from sipbridge.sip.exchange import Turn
@@ -249,7 +249,8 @@ class Invite:
     # input: responses to requests inside the dialog
 
     def receive_response(self, request: Request, response: Response, now: float) -> None:
-        if request.method == "INVITE" and 200 <= response.status < 300 and self.acks.repeat(response, now):
+        accepts = request.method == "INVITE" and 200 <= response.status < 300
+        if accepts and self.acks.repeat(response, now, beside=self.flow):
             return
         if self._ours.receive_response(request, response, now) or response.status < 200:
             self._core.schedule.update(self)
@@ -364,7 +365,7 @@ class Invite:
             headers = (*headers, *self.session_timer.accept(request, now))
             self._ours.refreshed()
             self._core.schedule.update(self)
-        contact = self._core.contact(self.flow, sips=wants_sips(request))
+        contact = self._core.contact(self.flow, sips=answer_wants_sips(request))
         return success(request, sdp, to_tag=dialog.id.local_tag, contact=contact, headers=headers)
 
     def _send_answer(self, transaction: ServerTransaction, sdp: bytes, now: float, headers: Fields = ()) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.answer import Fields
 from sipbridge.sip.body import describe_session, session_description
-from sipbridge.sip.dialog import Dialog, wants_sips
+from sipbridge.sip.dialog import Dialog, answer_wants_sips
 from sipbridge.sip.events import EndCause, SessionAnswered
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.flow import Flow
@@ -211,7 +211,7 @@ class IncomingInvite(Invite):
         assert self.flow is not None
         status, body, reliable = self._progress
         response = self.request.response(status, to_tag=self.local_tag)
-        response.headers.add("Contact", self._core.contact(self.flow, sips=wants_sips(self.request)))
+        response.headers.add("Contact", self._core.contact(self.flow, sips=answer_wants_sips(self.request)))
         if self._may_carry_session(reliable=reliable):
             describe_session(response, body)
         if not reliable:
