@@ -19,7 +19,7 @@ from sipbridge.sip.flow import Flow, Target
 from sipbridge.sip.hops import Hop, Hops
 from sipbridge.sip.message import Headers, Request, Response
 from sipbridge.sip.transaction import ClientTransaction, State
-from sipbridge.sip.transaction_layer import TransactionUser
+from sipbridge.sip.transaction_layer import RequestUser
 
 if TYPE_CHECKING:
     from sipbridge.sip.core import Core
@@ -58,7 +58,7 @@ class ClientRequest:
         self,
         core: Core,
         request: Request,
-        user: TransactionUser,
+        user: RequestUser,
         hops: Hops,
         *,
         digest: DigestClient | None = None,
@@ -129,16 +129,6 @@ class ClientRequest:
             self._core.transactions.abandon(self._attempt.transaction)
 
     # input, from the transactions
-
-    @property
-    def local_tag(self) -> str | None:
-        return None
-
-    def receive_ack(self, ack: Request, now: float) -> None:
-        raise NotImplementedError("a client transaction hears of no ACK")
-
-    def receive_cancel(self, cancel: Request, now: float) -> None:
-        raise NotImplementedError("a client transaction hears of no CANCEL")
 
     def receive_response(self, request: Request, response: Response, now: float) -> None:
         attempt = self._attempt

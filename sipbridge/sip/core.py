@@ -29,7 +29,7 @@ from sipbridge.sip.resolution import Resolver
 from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.timers import Schedule, Timers
 from sipbridge.sip.transaction import ClientTransaction, ServerTransaction
-from sipbridge.sip.transaction_layer import TransactionLayer, TransactionUser
+from sipbridge.sip.transaction_layer import RequestUser, TransactionLayer
 
 if TYPE_CHECKING:
     from sipbridge.sip.invite import Invite
@@ -120,7 +120,7 @@ class Core:
 
     # requests and responses
 
-    def send_request(self, request: Request, flow: Flow, user: TransactionUser, now: float) -> ClientTransaction:
+    def send_request(self, request: Request, flow: Flow, user: RequestUser, now: float) -> ClientTransaction:
         """Send a request by a flow, in a transaction of its own, and no more than that."""
         self.address_request(request, flow)
         return self.transactions.request(request, flow, user, now)
@@ -129,7 +129,7 @@ class Core:
         self,
         dialog: Dialog,
         request: Request,
-        user: TransactionUser,
+        user: RequestUser,
         now: float,
         *,
         beside: Flow | None,
@@ -148,7 +148,7 @@ class Core:
         self,
         request: Request,
         hop: Uri | Flow,
-        user: TransactionUser,
+        user: RequestUser,
         now: float,
         *,
         credentials: Credentials | DigestClient | None = None,

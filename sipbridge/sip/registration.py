@@ -145,10 +145,6 @@ class Registration:
     def __repr__(self) -> str:
         return f"<Registration {self.account.aor.uri} {self.state.value}>"
 
-    @property
-    def local_tag(self) -> str | None:
-        return None
-
     def is_registered(self, now: float) -> bool:
         return self.expires_at is not None and now < self.expires_at
 
@@ -199,12 +195,6 @@ class Registration:
         self.status, self.reason = status, "no answer" if status == 408 else "cannot be reached"
         self._sequence = request.cseq.number
         self._step(Input.GONE if self.state is RegistrationState.UNREGISTERING else Input.FAILED, now)
-
-    def receive_ack(self, ack: Request, now: float) -> None:
-        raise NotImplementedError("a client transaction hears of no ACK")
-
-    def receive_cancel(self, cancel: Request, now: float) -> None:
-        raise NotImplementedError("a client transaction hears of no CANCEL")
 
     # time
 

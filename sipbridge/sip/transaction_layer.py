@@ -1,14 +1,14 @@
 """The transaction layer (RFC 3261 §17): which transaction a message belongs to, and the upkeep of all of them.
 
-It sits between the transport below (`transmit`) and the transaction users above (`TransactionUser`). Whatever a
-transaction leaves in `to_send` and `to_user` is collected here after every step, so nobody else has to think of it.
+It sits between the transport below (`transmit`) and the transaction users above. Whatever a transaction leaves in
+`to_send` and `to_user` is collected here after every step, so nobody else has to think of it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable
-from typing import Protocol, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from weakref import ref
 
 from sipbridge.sip.flow import Flow
@@ -38,14 +38,18 @@ Transmit: TypeAlias = Callable[[Flow, bytes, Via | None, float], None]
 """Flow, bytes, the top Via where it is a response, now."""
 
 
-class TransactionUser(Protocol):
-    """What hears of a transaction: an INVITE usage, mostly. Requests are told apart by identity."""
+class RequestUser(Protocol):
+    """Who has sent a request. Requests are told apart by identity."""
 
     def receive_response(self, request: Request, response: Response, now: float) -> None: ...
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
         """No answer came (408) or the request could not be sent (503), §8.1.3.1. After the 503 an INVITE may still be
         answered."""
+
+
+class TransactionUser(RequestUser, Protocol):
+    """Who serves requests, too: a call."""
 
     def receive_ack(self, ack: Request, now: float) -> None: ...
 
@@ -81,7 +85,10 @@ def merge_key(request: Request) -> Key:
     return request.call_id, request.from_.tag, request.cseq.number, request.method
 
 
-class _Entry:
+U = TypeVar("U", bound=RequestUser)
+
+
+class _Entry(Generic[U]):
     """A transaction in its place: its key, its flow and its user."""
 
     __slots__ = (
@@ -104,7 +111,7 @@ class _Entry:
         transaction: Transaction,
         key: Key,
         flow: Flow,
-        user: Callable[[], TransactionUser | None],
+        user: Callable[[], U | None],
     ) -> None:
         self.layer = layer
         self.transaction = transaction
@@ -135,9 +142,9 @@ class TransactionLayer:
         self._transmit = transmit
         self._schedule = schedule
         self._counters = counters
-        self._servers: dict[Key, _Entry] = {}
-        self._entries: dict[ServerTransaction, _Entry] = {}
-        self._clients: dict[Key, _Entry] = {}
+        self._servers: dict[Key, _Entry[TransactionUser]] = {}
+        self._entries: dict[ServerTransaction, _Entry[TransactionUser]] = {}
+        self._clients: dict[Key, _Entry[RequestUser]] = {}
         self._merged: dict[Key, Key] = {}
 
     def __len__(self) -> int:
@@ -145,7 +152,7 @@ class TransactionLayer:
 
     # client side
 
-    def request(self, request: Request, flow: Flow, user: TransactionUser, now: float) -> ClientTransaction:
+    def request(self, request: Request, flow: Flow, user: RequestUser, now: float) -> ClientTransaction:
         """Send a request whose top Via carries a branch of ours."""
         machine = InviteClientTransaction if request.method == "INVITE" else NonInviteClientTransaction
         transaction: ClientTransaction = machine(request, now, timers=self._timers, reliable=flow.reliable)
@@ -253,7 +260,7 @@ class TransactionLayer:
 
     # upkeep
 
-    def collect(self, entry: _Entry, now: float) -> None:
+    def collect(self, entry: _Entry[Any], now: float) -> None:
         """Pass on what a transaction left, drop it when it has ended, and note its next timer."""
         transaction = entry.transaction
         while transaction.to_send or transaction.to_user:
@@ -268,7 +275,7 @@ class TransactionLayer:
         else:
             self._schedule.update(entry)
 
-    def _tell(self, entry: _Entry, event: object, now: float) -> None:
+    def _tell(self, entry: _Entry[Any], event: object, now: float) -> None:
         user, request = entry.user(), entry.transaction.request
         match event:
             case TimedOut() if isinstance(entry.transaction, ServerTransaction):
@@ -284,8 +291,8 @@ class TransactionLayer:
             case TransportFailed():
                 user.request_failed(request, 503, now)
 
-    def _remove(self, entry: _Entry) -> None:
-        table = self._clients
+    def _remove(self, entry: _Entry[Any]) -> None:
+        table: dict[Key, _Entry[Any]] = self._clients
         if isinstance(entry.transaction, ServerTransaction):
             table = self._servers
             self._entries.pop(entry.transaction, None)

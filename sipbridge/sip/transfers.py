@@ -181,16 +181,6 @@ class Transfers:
 
     # input: what became of our REFERs
 
-    @property
-    def local_tag(self) -> str | None:
-        return self._call.local_tag
-
-    def receive_ack(self, ack: Request, now: float) -> None:
-        raise NotImplementedError("no INVITE is sent or answered here")
-
-    def receive_cancel(self, cancel: Request, now: float) -> None:
-        raise NotImplementedError("no INVITE is sent or answered here")
-
     def receive_response(self, request: Request, response: Response, now: float) -> None:
         if response.status < 200:
             return
