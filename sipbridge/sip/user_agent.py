@@ -67,6 +67,9 @@ class UserAgent:
         """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
         self.trace: Trace | None = None
         """Is shown every message, whether it was sent, and by which flow (`ladder.py`)."""
+        self.may_call: Callable[[Flow, str | None], bool] = lambda flow, username: True
+        """Whether an INVITE from there, of a user who has proven who he is or None, is a call at all. Others get a 403
+        that leaves nothing behind, and is not repeated: their source may be forged."""
         self._replies = Replies(self._core)
         self._authentication: Authentication | None = None
         self.registrar: Registrar | None = None
@@ -409,6 +412,8 @@ class UserAgent:
             self._replies.reply(request, Refusal(482), flow, now)
         elif (answer := outside(request)) is not None:
             self._replies.reply(request, answer, flow, now)
+        elif request.method == "INVITE" and not self.may_call(flow, username):
+            self._replies.reply(request, Refusal(403), flow, now)
         elif self.unavailable is not None:
             self._replies.reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":
