@@ -7,6 +7,9 @@ dialog or, if it may begin one, by a new call. Refusals need no transaction, so 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from sipbridge.sip.authentication import Authentication
 from sipbridge.sip.body import session_description
 from sipbridge.sip.core import NOBODY, Core
@@ -24,6 +27,7 @@ from sipbridge.sip.unsolicited import outside
 
 _FULL_S = "32"
 """Retry-After where there is no room for a transaction: by then those that are there have ended."""
+MayCall: TypeAlias = Callable[[Flow, str | None], bool]
 
 
 class RequestServer:
@@ -35,6 +39,7 @@ class RequestServer:
         self.authentication: Authentication | None = None
         self.registrar: Registrar | None = None
         self.unavailable: int | None = None
+        self.may_call: MayCall = lambda flow, username: True
 
     def receive(self, request: Request, flow: Flow, now: float) -> None:
         core = self._core
@@ -117,6 +122,8 @@ class RequestServer:
             self._replies.reply(request, Refusal(482), flow, now)
         elif (answer := outside(request)) is not None:
             self._replies.reply(request, answer, flow, now)
+        elif request.method == "INVITE" and not self.may_call(flow, username):
+            self._replies.reply(request, Refusal(403), flow, now)
         elif self.unavailable is not None:
             self._replies.reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":

@@ -35,6 +35,22 @@ def test_what_would_have_to_be_remembered_is_refused_where_there_is_no_room(monk
     assert wire.reply(request(call_id="other", branch="z9hG4bKagain")).status == 100
 
 
+def test_who_may_not_call_leaves_nothing_behind() -> None:
+    wire = Wire()
+    asked: list[tuple[Flow, str | None]] = []
+
+    def nobody(flow: Flow, username: str | None) -> bool:
+        asked.append((flow, username))
+        return False
+
+    wire.user_agent.may_call = nobody
+    assert [wire.reply(request()).status for _ in range(2)] == [403, 403]
+    assert asked == [(UDP, None)] * 2
+    assert wire.events() == []
+    assert wire.user_agent.idle
+    assert wire.reply(request("OPTIONS")).status == 200
+
+
 def test_options_tells_what_we_can() -> None:
     wire = Wire()
     ok = wire.reply(request("OPTIONS"))
