@@ -66,7 +66,7 @@ async def _serve(provider_url: str) -> None:
                 "tasks": len(asyncio.all_tasks()),
                 "descriptors": machine.open_descriptors(),
                 "resident_kib": machine.resident_kib(),
-                "calls": gateway.calls,
+                "calls": len(gateway.calls),
                 "ended": ended,
             }
             print(json.dumps(figures), flush=True)

@@ -13,7 +13,7 @@ import secrets
 import socket
 import time
 from collections.abc import Coroutine, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,21 +21,28 @@ from typing import Any, Literal
 
 from sipbridge import __version__, health
 from sipbridge.certificates import validity
-from sipbridge.config import Config, Trunk
-from sipbridge.errors import SipbridgeError
+from sipbridge.config import Config
+from sipbridge.errors import ConfigError, SipbridgeError
+from sipbridge.logins import RegisterAt
+from sipbridge.registrations import account_of
 from sipbridge.sip.core import Identity
 from sipbridge.sip.dns import DnsResolver
+from sipbridge.sip.events import Registered, RegistrationFailed, SipEvent, Unregistered
 from sipbridge.sip.flow import Transport
+from sipbridge.sip.headers import Uri
 from sipbridge.sip.ping import PingResult
+from sipbridge.sip.registration import Registration
 from sipbridge.sip.sockets import parse_listen
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
+from sipbridge.trunk_config import Trunk
 from sipbridge.trunks import proxy_of
 
 ANSWER_S = 5.0
 """How long a trunk may take to answer."""
 _THERE_S = 1.0
 _SOON_DAYS = 14
+_RUNNING = "in use by what speaks SIP: sipbridge, if it is running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +60,14 @@ class Finding:
 
 async def check(config: Config, *, resolver: DnsResolver | None = None, answer_s: float = ANSWER_S) -> list[Finding]:
     """Everything that can be looked at from here, in the order of the configuration."""
-    resolver = resolver or DnsResolver()
+    resolver = resolver or DnsResolver(config.sip.nameservers)
     looks: list[Coroutine[Any, Any, Finding]] = [_listener(url) for url in config.sip.listen]
     looks.append(_media(config))
     looks += [_name(name, where, resolver) for name, where in _names(config)]
     found = list(await asyncio.gather(*looks))
     found += _certificates(config)
-    found += await _trunks(config, resolver, answer_s)
+    running = any(finding.text == _RUNNING for finding in found)
+    found += await _trunks(config, resolver, answer_s, register=not running)
     return found
 
 
@@ -75,7 +83,7 @@ async def _listener(url: str) -> Finding:
         if error.errno != errno.EADDRINUSE:
             return Finding("failed", subject, error.strerror or str(error), _cure(error))
         if await _speaks_sip(transport, host, port):
-            return Finding("ok", subject, "in use by what speaks SIP: sipbridge, if it is running")
+            return Finding("ok", subject, _RUNNING)
         return Finding("failed", subject, "in use by another program", "stop that, or change the port in sip.listen")
     return Finding("ok", subject, "can be had")
 
@@ -171,6 +179,8 @@ def _names(config: Config) -> Iterator[tuple[str, str]]:
     for trunk in config.trunks:
         if trunk.outbound is not None:
             found.setdefault(proxy_of(trunk.outbound).host, f"outbound.proxy of trunk {trunk.name}")
+        if trunk.register_at is not None:
+            found.setdefault(Uri.parse(trunk.register_at.server).host, f"register.server of trunk {trunk.name}")
     return ((host, where) for host, where in found.items() if not _is_address(host))
 
 
@@ -205,25 +215,80 @@ async def _name(name: str, where: str, resolver: DnsResolver) -> Finding:
 # --- trunks -----------------------------------------------------------------------------------------------------------
 
 
-async def _trunks(config: Config, resolver: DnsResolver, answer_s: float) -> list[Finding]:
+async def _trunks(config: Config, resolver: DnsResolver, answer_s: float, *, register: bool) -> list[Finding]:
     if not config.trunks:
         return [Finding("ok", "trunks", "none: only this machine may call")]
-    calling = [trunk for trunk in config.trunks if trunk.outbound is not None]
-    listen = _any_ports(config)
     user_agent = UserAgent(
         new_token=lambda: secrets.token_hex(8),
         identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
     )
+    registering: dict[Registration, asyncio.Queue[SipEvent]] = {}
+
+    def tell(event: SipEvent) -> None:
+        if isinstance(event, Registered | RegistrationFailed | Unregistered):
+            registering[event.registration].put_nowait(event)
+
     try:
         transport = await SipTransport.open(
-            user_agent, listen, on_event=lambda event: None, resolver=resolver, tls=config.sip.tls.settings
+            user_agent, _any_ports(config), on_event=tell, resolver=resolver, tls=config.sip.tls.settings
         )
     except (OSError, SipbridgeError) as error:
-        return [Finding("failed", f"trunk {trunk.name}", f"cannot be asked: {error}") for trunk in calling]
+        return [Finding("failed", f"trunk {trunk.name}", f"cannot be asked: {error}") for trunk in config.trunks]
+    looks = [_trunk(trunk, user_agent, answer_s) for trunk in config.trunks]
+    for trunk in config.trunks:
+        if trunk.register_at is not None:
+            looks.append(
+                _registration(trunk.name, trunk.register_at, user_agent, registering, answer_s, really=register)
+            )
     try:
-        return list(await asyncio.gather(*(_trunk(trunk, user_agent, answer_s) for trunk in config.trunks)))
+        return list(await asyncio.gather(*looks))
     finally:
         await transport.close()
+
+
+async def _registration(
+    name: str,
+    section: RegisterAt,
+    user_agent: UserAgent,
+    registering: dict[Registration, asyncio.Queue[SipEvent]],
+    answer_s: float,
+    *,
+    really: bool,
+) -> Finding:
+    """Register, and take it back. Not where a gateway runs: the registrar might forget that one for it."""
+    subject = f"registration {name}"
+    if not really:
+        return Finding("ok", subject, "not tried beside a gateway that is running; its log tells of it")
+    try:
+        account = account_of(section)
+    except ConfigError as error:
+        return Finding("failed", subject, str(error), f"see register.password of trunk {name}")
+    registration = user_agent.register(account, time.monotonic())
+    told = registering[registration] = asyncio.Queue()
+    where = f"{account.aor.uri} at {section.server}"
+    try:
+        async with asyncio.timeout(answer_s):
+            event = await told.get()
+    except TimeoutError:
+        event = None
+    registration.stop(time.monotonic())
+    if isinstance(event, Registered):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_THERE_S):
+                await told.get()
+        return Finding("ok", subject, f"{where} is possible, for {event.expires_s} s at a time; taken back again")
+    if not isinstance(event, RegistrationFailed):
+        return Finding("failed", subject, f"{where}: no answer within {answer_s:g} s", "see register.server")
+    cure = _REGISTRATION_CURES.get(event.status, "see what the registrar's log says of it")
+    return Finding("failed", subject, f"{where}: {event.status} {event.reason}", cure)
+
+
+_REGISTRATION_CURES = {
+    **dict.fromkeys((401, 403, 407), "see register.username and .password, and whether the account may come from here"),
+    404: "see register.user: the registrar knows no such name",
+    **dict.fromkeys((408, 503), "see register.server, and whether a firewall is between"),
+    423: "a longer register.expires",
+}
 
 
 def _any_ports(config: Config) -> list[str]:
@@ -237,7 +302,8 @@ async def _trunk(trunk: Trunk, user_agent: UserAgent, answer_s: float) -> Findin
     subject = f"trunk {trunk.name}"
     outbound = trunk.outbound
     if outbound is None:
-        return Finding("ok", subject, f"calls come from {', '.join(trunk.sources)}; none are placed over it")
+        who = ", ".join(trunk.sources) or "whoever has its password"
+        return Finding("ok", subject, f"calls come from {who}; none are placed over it")
     heard: asyncio.Future[PingResult] = asyncio.get_running_loop().create_future()
 
     def answered(result: PingResult) -> None:

@@ -23,22 +23,15 @@ from pydantic import (
     model_validator,
 )
 
-from sipbridge.configfile import Place, Section, error_at, load
-from sipbridge.errors import SipParseError, TlsFileError
-from sipbridge.logins import Login, RegisterAt, Secret
+from sipbridge.configfile import Patterns, Place, Section, error_at, load
+from sipbridge.errors import TlsFileError
+from sipbridge.logins import Login, Secret
 from sipbridge.sip.dns import parse_nameserver
-from sipbridge.sip.headers import Uri
 from sipbridge.sip.tls import TlsContexts, TlsSettings
+from sipbridge.trunk_config import Trunk, refuse_required_srtp
 
 PLANNED: Final = "planned"
 """Metadata of a key that is part of the shape and has no effect yet."""
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-Patterns = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 
 def _parse_ports(value: object) -> object:
@@ -126,6 +119,10 @@ class Sip(Section):
     """Who may register here, and call."""
     nonce_secret: Secret | None = None
     """Nodes that share it accept each other's challenges."""
+    digest_algorithms: tuple[Literal["SHA-512-256", "SHA-256", "MD5"], ...] = Field(
+        default=("SHA-256", "MD5"), min_length=1
+    )
+    """What is offered to those who have to prove who they are, the best first."""
 
     @field_validator("ladders")
     @classmethod
@@ -171,98 +168,13 @@ class Media(Section):
     @field_validator("srtp")
     @classmethod
     def _no_srtp_yet(cls, srtp: str) -> str:
-        return _refuse_required_srtp(srtp)
-
-
-def _refuse_required_srtp(srtp: str) -> str:
-    if srtp == "required":
-        raise ValueError("SRTP does not exist yet, so it cannot be required; calls would be refused")
-    return srtp
+        return refuse_required_srtp(srtp)
 
 
 class NodeLimits(Section):
     max_calls: int = Field(default=300, ge=1)
     max_call_seconds: float = Field(default=3600, gt=0)
     media_timeout_seconds: float = Field(default=30, gt=0)
-
-
-class Outbound(Section):
-    """How this side calls over a trunk."""
-
-    proxy: str
-    transport: Literal["udp", "tcp", "tls"] = "udp"
-    caller: str = Field(default="sipbridge", alias="from", min_length=1)
-    """Number, name or URI that our calls come from."""
-    ring_seconds: float = Field(default=60, gt=0, le=180)
-    early_media: bool = False
-    ping_seconds: float = Field(default=30, ge=0)
-    max_calls: int = Field(default=30, ge=0)
-    calls_per_hour: int = Field(default=600, ge=0)
-
-    @field_validator("proxy")
-    @classmethod
-    def _sip_uri(cls, proxy: str) -> str:
-        if not re.fullmatch(r"sips?:(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(;[A-Za-z0-9=._;-]+)?", proxy):
-            raise ValueError(f"sip:HOST[:PORT] is expected, not {proxy!r}")
-        return proxy
-
-
-class Trunk(Section):
-    name: str = Field(min_length=1)
-    sources: tuple[str, ...] = ()
-    auth: Login | None = None
-    register_at: RegisterAt | None = Field(default=None, alias="register")
-    outbound: Outbound | None = None
-    srtp: Literal["off", "optional", "required"] = "optional"
-    codecs: tuple[Literal["opus", "G722", "PCMU", "PCMA"], ...] | None = Field(default=None, min_length=1)
-    trust_identity: bool = False
-    accept_refer: bool = False
-    follow_redirects: bool = False
-    refer_targets: Patterns = ()
-    """What a far end may make us call: numbers and names, with wildcards, or fixed sip: and tel: URIs."""
-
-    @field_validator("refer_targets")
-    @classmethod
-    def _narrow(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        for target in targets:
-            literal = re.split(r"[*?]", target, maxsplit=1)[0]
-            if "*" in target and len(literal) < 3:
-                raise ValueError(f"{target!r}: a wildcard needs at least three characters before it")
-            if not re.fullmatch(r"(sips?:[^\s<>?@]+@[^\s<>?@]+|tel:[^\s<>?@]+|[^\s<>@:;%\[]+)", target):
-                raise ValueError(f"{target!r}: expected a number or name, with * or ?, or sip:USER@HOST or tel:NUMBER")
-            if ":" in target:
-                try:
-                    Uri.parse(target)
-                except SipParseError as error:
-                    raise ValueError(str(error)) from error
-        return targets
-
-    @field_validator("sources")
-    @classmethod
-    def _networks(cls, sources: tuple[str, ...]) -> tuple[str, ...]:
-        for source in sources:
-            ipaddress.ip_network(source)  # raises ValueError, whose text says what is wrong
-        return sources
-
-    @field_validator("srtp")
-    @classmethod
-    def _no_srtp_yet(cls, srtp: str) -> str:
-        return _refuse_required_srtp(srtp)
-
-    @model_validator(mode="after")
-    def _not_for_everybody(self) -> Trunk:
-        if not self.sources and self.auth is None:
-            raise ValueError("'sources' or 'auth' is needed: who may call over this trunk")
-        return self
-
-    @model_validator(mode="after")
-    def _calls_have_a_way(self) -> Trunk:
-        for name in ("accept_refer", "follow_redirects"):
-            if getattr(self, name) and not (self.outbound and self.refer_targets):
-                raise ValueError(
-                    f"{name!r} needs 'outbound' (the way to call) and 'refer_targets' (what may be called)"
-                )
-        return self
 
 
 class Tenants(Section):
@@ -451,6 +363,8 @@ def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
         for name, section in (("auth", trunk.auth), ("register", trunk.register_at)):
             if section is not None:
                 yield f"trunks[{number}].{name}.password", section.password
+        if trunk.outbound is not None and trunk.outbound.auth is not None:
+            yield f"trunks[{number}].outbound.auth.password", trunk.outbound.auth.password
 
 
 def not_in_use(section: BaseModel, place: str = "") -> Iterator[str]:

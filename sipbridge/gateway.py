@@ -20,7 +20,7 @@ import structlog
 from sipbridge import __version__
 from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
-from sipbridge.config import Config, SessionTimersConfig, Trunk
+from sipbridge.config import Config, SessionTimersConfig
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media.engine import MediaEngine, MediaSettings
@@ -32,17 +32,7 @@ from sipbridge.sip.admission import LOOPBACK, Admission
 from sipbridge.sip.core import Identity
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded
-from sipbridge.sip.events import (
-    Authenticated,
-    AuthenticationFailed,
-    BindingsChanged,
-    CredentialsNeeded,
-    InviteReceived,
-    Registered,
-    RegistrationFailed,
-    SipEvent,
-    Unregistered,
-)
+from sipbridge.sip.events import IdentityEvent, InviteReceived, SipEvent
 from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.ladder import Ladders
 from sipbridge.sip.session_timer import SessionTimers
@@ -50,6 +40,7 @@ from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
 from sipbridge.tenants import CallFields, Tenant, TenantDirectory
+from sipbridge.trunk_config import Trunk
 from sipbridge.trunk_monitor import TrunkMonitor
 from sipbridge.trunks import Reachable
 
@@ -98,7 +89,7 @@ class Gateway:
             identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
             session_timers=_session_timers(config.sip.session_timers),
         )
-        self.registrations = Registrations(config, self.user_agent, self.admission, self._clock)
+        self.registrations = Registrations(config, self.user_agent, self._clock)
         self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
         self.user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
         async with AsyncExitStack() as stack:
@@ -202,9 +193,7 @@ class Gateway:
                     event.call.reject(500, now=self._clock())  # the caller would wait in vain
             case FlowNeeded() | DnsNeeded():
                 pass  # the transport's affair
-            case CredentialsNeeded() | Authenticated() | AuthenticationFailed() | BindingsChanged():
-                self.registrations.event(event)
-            case Registered() | RegistrationFailed() | Unregistered():
+            case _ if isinstance(event, IdentityEvent):
                 self.registrations.event(event)
             case _:
                 self.calls.call_event(event.call, event)

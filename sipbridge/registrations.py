@@ -23,10 +23,10 @@ from urllib.parse import quote
 
 import structlog
 
-from sipbridge.config import Config, Trunk
+from sipbridge.config import Config
 from sipbridge.errors import ConfigError
 from sipbridge.logins import Login, RegisterAt, Secret
-from sipbridge.sip.admission import Admission, source_address
+from sipbridge.sip.admission import source_address
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.digest_server import DigestServer
 from sipbridge.sip.events import (
@@ -34,6 +34,7 @@ from sipbridge.sip.events import (
     AuthenticationFailed,
     BindingsChanged,
     CredentialsNeeded,
+    IdentityEvent,
     InviteReceived,
     Registered,
     RegistrationFailed,
@@ -45,6 +46,7 @@ from sipbridge.sip.message import Request
 from sipbridge.sip.registrar import Binding
 from sipbridge.sip.registration import Account, Registration, RegistrationState
 from sipbridge.sip.user_agent import UserAgent
+from sipbridge.trunk_config import Trunk
 
 log = structlog.get_logger(__name__)
 
@@ -52,24 +54,11 @@ REALM = "sipbridge"
 GOODBYE_SECONDS = 3.0
 """How long the answers to our de-registrations are waited for."""
 
-Event = (
-    CredentialsNeeded
-    | Authenticated
-    | AuthenticationFailed
-    | BindingsChanged
-    | Registered
-    | RegistrationFailed
-    | Unregistered
-)
-
 
 class Registrations:
-    def __init__(
-        self, config: Config, user_agent: UserAgent, admission: Admission, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, config: Config, user_agent: UserAgent, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
         self._user_agent = user_agent
-        self._admission = admission
         self._clock = clock
         self._accounts = {account.username: account for account in config.sip.accounts}
         self._users = {trunk.auth.username: trunk for trunk in config.trunks if trunk.auth is not None}
@@ -89,6 +78,7 @@ class Registrations:
                 REALM,
                 secret.encode() if secret else secrets.token_bytes(32),
                 lambda: secrets.token_hex(8),
+                algorithms=config.sip.digest_algorithms,
                 epoch=time.time() - now,
             )
             self._user_agent.require_authentication(server, self.needs_proof)
@@ -126,7 +116,7 @@ class Registrations:
         if trunk is not None:
             return trunk.auth is not None and request.method != "OPTIONS"
         if not self._config.trunks and source_address(source).is_loopback:
-            return request.from_.uri.username in self._accounts
+            return request.method != "OPTIONS" and request.from_.uri.username in self._accounts
         return self._config.admits_strangers
 
     def trunk_of(self, event: InviteReceived) -> str | None:
@@ -152,15 +142,14 @@ class Registrations:
 
     # events
 
-    def event(self, event: Event) -> None:
+    def event(self, event: IdentityEvent) -> None:
         match event:
             case CredentialsNeeded():
                 self._user_agent.credentials_found(event, self._password(event), self._clock())
-            case Authenticated(flow):
-                self._admission.authenticated(flow.remote[0], self._clock())
+            case Authenticated(flow, username):
+                log.debug("authenticated", source=flow.remote[0], username=username)
             case AuthenticationFailed(flow, username):
                 log.warning("authentication failed", source=flow.remote[0], username=readable(username)[:64])
-                self._admission.failed(flow.remote[0], self._clock())
             case BindingsChanged(username, bindings):
                 log.info("registered here", user=username, contacts=[str(b.contact.uri) for b in bindings])
             case Registered(registration, expires_s, changed):

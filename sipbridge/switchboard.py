@@ -16,7 +16,7 @@ import structlog
 from sipbridge import codecs
 from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
-from sipbridge.config import Config, Outbound, Trunk
+from sipbridge.config import Config
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.leg import InboundLeg, LegParts, MediaChoices, SipLeg
 from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
@@ -32,7 +32,8 @@ from sipbridge.sip.refer import Referral
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.tenants import CallFields, Tenant
-from sipbridge.trunks import Budget, caller_of, permitted_target, proxy_of, target_of
+from sipbridge.trunk_config import Outbound, Trunk
+from sipbridge.trunks import Budget, caller_of, credentials_of, permitted_target, proxy_of, target_of
 
 log = structlog.get_logger(__name__)
 
@@ -122,7 +123,7 @@ class Switchboard:
     def dial(self, tenant: Tenant, to: str, trunk: Trunk, from_: str | None) -> CallSession:
         """A call of our own begins. Raises `CallNotPlacedError` where it can be seen beforehand that it cannot."""
         outbound = _way_out(trunk)
-        target, caller = target_of(outbound, to), caller_of(outbound, from_)
+        target, caller = target_of(outbound, to), caller_of(trunk, outbound, from_)
         call_id = secrets.token_hex(16)
         fields = CallFields(
             to=readable(target.username), caller=readable(caller.uri.username), trunk=trunk.name, call_id=call_id
@@ -179,7 +180,7 @@ class Switchboard:
             raise CallNotPlacedError("no trunk permits it")
         headers = event.replaces.headers if event.replaces is not None else ()
         log.info("transfer asked for", call_id=event.call.call_id, by=str(event.referred_by or ""), to=str(target))
-        return self._calling(line, trunk, target, caller_of(_way_out(trunk), None), headers=headers)
+        return self._calling(line, trunk, target, caller_of(trunk, _way_out(trunk), None), headers=headers)
 
     # --- legs that call ---------------------------------------------------------------------------
 
@@ -242,6 +243,7 @@ class Switchboard:
                 offer=offer,
                 now=now,
                 next_hop=proxy_of(outbound),
+                credentials=credentials_of(trunk),
                 call_id=call_id,
                 headers=headers,
             )

@@ -14,9 +14,10 @@ import re
 from collections import deque
 from dataclasses import replace
 
-from sipbridge.config import Outbound, Trunk
-from sipbridge.errors import CallNotPlacedError, SipParseError
+from sipbridge.errors import CallNotPlacedError, ConfigError, SipParseError
+from sipbridge.sip.digest import Credentials
 from sipbridge.sip.headers import NameAddr, Uri
+from sipbridge.trunk_config import Outbound, Trunk
 
 _separators = re.compile(r"[-.() ]")
 _number = re.compile(r"\+?[0-9*#]{1,32}")
@@ -103,16 +104,29 @@ def target_of(outbound: Outbound, to: str) -> Uri:
     return _over(outbound, user) if uri.scheme == "tel" else replace(uri, headers=(), password=None)
 
 
-def caller_of(outbound: Outbound, from_: str | None) -> NameAddr:
-    """The From of a call: `from_`, or what the trunk's configuration says, at the proxy's domain where it names none.
-    Raises `CallNotPlacedError`."""
-    text = from_ or outbound.caller
+def caller_of(trunk: Trunk, outbound: Outbound, from_: str | None) -> NameAddr:
+    """The From of a call: `from_`, or what the configuration says, or whom we are registered as; at the proxy's domain
+    where that names none. Raises `CallNotPlacedError`."""
+    registered = trunk.register_at and (trunk.register_at.user or trunk.register_at.username)
+    text = from_ or outbound.caller or registered or "sipbridge"
     try:
         if _user.fullmatch(text):
             return NameAddr("", replace(_over(outbound, text), port=None))
         return replace(NameAddr.parse(text), params={})
     except SipParseError as error:
         raise CallNotPlacedError(f"{text!r} cannot be a caller: {error}") from error
+
+
+def credentials_of(trunk: Trunk) -> Credentials | None:
+    """What our calls over a trunk answer challenges with. Raises `CallNotPlacedError` where the password is not to be
+    had."""
+    login = (trunk.outbound and trunk.outbound.auth) or trunk.register_at
+    if login is None:
+        return None
+    try:
+        return Credentials(login.username, login.password.reveal())
+    except ConfigError as error:
+        raise CallNotPlacedError(f"trunk {trunk.name}: {error}") from error
 
 
 def _over(outbound: Outbound, user: str) -> Uri:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -156,6 +157,66 @@ def test_a_trunk_is_asked(status: int | None, verdict: str, text: str) -> None:
 def test_a_trunk_that_only_calls_us_is_not_asked() -> None:
     found = look("sip: {listen: ['udp://127.0.0.1:0']}\ntrunks: [{name: pbx, sources: [192.0.2.0/24]}]")
     assert found["trunk pbx"].text == "calls come from 192.0.2.0/24; none are placed over it"
+
+
+REGISTERS = (
+    "sip: {listen: ['udp://127.0.0.1:0']}\n"
+    "trunks: [{name: pbx, sources: ['127.0.0.1'], "
+    "register: {server: 'sip:127.0.0.1:PORT', username: u, password: p}}]\n"
+)
+
+
+class Registrar(asyncio.DatagramProtocol):
+    """Takes or refuses every REGISTER, and notes for how long each wanted to be there."""
+
+    def __init__(self, status: int | None) -> None:
+        self._status = status
+        self.expires: list[str] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        _, _, rest = data.partition(b"\r\n")
+        assert data.startswith(b"REGISTER ")
+        self.expires += re.findall(r"(?mi)^expires: *(\d+)|;expires=(\d+)", data.decode())[0]
+        if self._status is not None:
+            self._transport.sendto(b"SIP/2.0 %d Whatever\r\n" % self._status + rest, addr)
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict", "text", "cure"),
+    [
+        (200, "ok", "taken back again", ""),
+        (403, "failed", "403 Whatever", "register.username"),
+        (404, "failed", "404 Whatever", "register.user:"),
+        (None, "failed", "no answer within 0.3 s", "register.server"),
+    ],
+)
+def test_a_registration_is_tried_and_taken_back(status: int | None, verdict: str, text: str, cure: str) -> None:
+    async def scenario() -> tuple[list[Finding], list[str]]:
+        loop = asyncio.get_running_loop()
+        transport, registrar = await loop.create_datagram_endpoint(lambda: Registrar(status), ("127.0.0.1", 0))
+        port = transport.get_extra_info("sockname")[1]
+        config = parse(RANGE + REGISTERS.replace("PORT", str(port)), Config, "f.yaml")
+        try:
+            findings = await check(config, answer_s=0.3 if status is None else 2.0)
+            return findings, [value for value in registrar.expires if value]
+        finally:
+            transport.close()
+
+    findings, expires = asyncio.run(scenario())
+    finding = next(finding for finding in findings if finding.subject == "registration pbx")
+    assert (finding.verdict, text in finding.text, cure in finding.cure) == (verdict, True, True), finding
+    if status == 200:
+        assert expires == ["300", "0"]
+
+
+def test_a_registration_is_left_alone_where_a_gateway_runs() -> None:
+    with taken(socket.SOCK_STREAM) as (sock, port):
+        sock.listen()
+        config = REGISTERS.replace("udp://127.0.0.1:0", f"tcp://127.0.0.1:{port}").replace("PORT", "1")
+        assert "not tried" in look(config)["registration pbx"].text
 
 
 # --- certificates -----------------------------------------------------------------------------------------------------

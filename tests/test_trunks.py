@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sipbridge.config import Config, Outbound, Trunk
+from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.errors import CallNotPlacedError, ConfigError, SipParseError
+from sipbridge.sip.digest import Credentials
 from sipbridge.sip.headers import Uri
-from sipbridge.trunks import Budget, Health, Reachable, caller_of, permitted_target, proxy_of, target_of
+from sipbridge.trunk_config import Outbound, Trunk
+from sipbridge.trunks import Budget, Health, Reachable, caller_of, credentials_of, permitted_target, proxy_of, target_of
 
 
 def trunk(
@@ -142,12 +144,38 @@ def test_what_cannot_be_dialled_is_refused(to: str) -> None:
         target_of(outbound(), to)
 
 
+def over(text: str) -> Trunk:
+    return parse(f"trunks: [{{name: a, sources: ['192.0.2.1'], {text}}}]", Config, "f.yaml").trunks[0]
+
+
+def calling(text: str, from_: str | None = None) -> str:
+    trunk = over(text)
+    assert trunk.outbound is not None
+    return str(caller_of(trunk, trunk.outbound, from_))
+
+
+REGISTERED = "register: {server: 'sip:pbx.example.com', username: u, password: p"
+
+
 def test_who_calls() -> None:
-    assert str(caller_of(outbound(), None)) == "<sip:sipbridge@pbx.example.com>"
-    assert str(caller_of(outbound("{proxy: 'sip:p:5070', from: '+15550100'}"), None)) == "<sip:+15550100@p>"
-    assert str(caller_of(outbound(), '"ACME" <sip:acme@example.com>;tag=1')) == '"ACME" <sip:acme@example.com>'
+    assert calling("outbound: {proxy: 'sip:p'}") == "<sip:sipbridge@p>"
+    assert calling("outbound: {proxy: 'sip:p:5070', from: '+15550100'}") == "<sip:+15550100@p>"
+    assert calling(f"outbound: {{proxy: 'sip:p'}}, {REGISTERED}}}") == "<sip:u@p>"
+    assert calling(f"outbound: {{proxy: 'sip:p'}}, {REGISTERED}, user: '7000'}}") == "<sip:7000@p>"
+    assert calling("outbound: {proxy: 'sip:p'}", '"ACME" <sip:a@example.com>;tag=1') == '"ACME" <sip:a@example.com>'
     with pytest.raises(CallNotPlacedError):
-        caller_of(outbound(), "a\r\nb")
+        calling("outbound: {proxy: 'sip:p'}", "a\r\nb")
+
+
+def test_by_what_we_prove_who_we_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert credentials_of(over("outbound: {proxy: 'sip:p'}")) is None
+    assert credentials_of(over(f"outbound: {{proxy: 'sip:p'}}, {REGISTERED}}}")) == Credentials("u", "p")
+    own = "outbound: {proxy: 'sip:p', auth: {username: v, password: '${OUT}'}}"
+    monkeypatch.setenv("OUT", "q")
+    assert credentials_of(over(f"{own}, {REGISTERED}}}")) == Credentials("v", "q")
+    monkeypatch.delenv("OUT")
+    with pytest.raises(CallNotPlacedError, match="OUT is not set"):
+        credentials_of(over(own))
 
 
 # --- does it answer? --------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
 from sipbridge.media.rtp import Sequencer
-from sipbridge.media.sockets import MediaSockets, receive
+from sipbridge.media.sockets import MediaSockets, drain, receive
 
 __all__ = [
     "Audio",
@@ -134,8 +134,10 @@ class MediaEngine:
         self._pool.give_back(local_port.port, self._now())
 
     def start(self, local_port: LocalPort, params: MediaParams) -> Handle:
-        """Begin to send and receive on a reserved port, which now belongs to the leg."""
+        """Begin to send and receive on a reserved port, which now belongs to the leg. What came before is nobody's: a
+        network's ringing tone, say, which would be taken for what is said from now on."""
         sockets = self._reserved.pop(local_port)
+        drain(sockets.rtp)
         handle = self._next_handle
         self._next_handle += 1
         # The sequence number starts in its lower half: see Sequencer.

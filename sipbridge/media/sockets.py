@@ -53,3 +53,10 @@ def receive(sock: socket.socket) -> tuple[bytes, Address] | None:
     except OSError:  # nothing there, or an ICMP error that is no concern of ours
         return None
     return data, source[:2]
+
+
+def drain(sock: socket.socket) -> None:
+    """Throw away what lies there, and no more than a socket's buffer can hold."""
+    for _ in range(4096):
+        if receive(sock) is None:
+            return

@@ -1,20 +1,27 @@
-"""The ACKs of 2xx responses (RFC 3261 §13.2.2.4): they belong to no transaction, so whoever sends them repeats them."""
+"""What we acknowledge responses to an INVITE with: ACK for a 2xx (RFC 3261 §13.2.2.4), PRACK for a reliable 1xx.
+
+An ACK belongs to no transaction, so whoever sends it repeats it; a PRACK (RFC 3262 §4) is a request like any other.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sipbridge.sip.body import SDP
+from sipbridge.sip.body import describe_session
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.message import Request, Response
+from sipbridge.sip.reliable import RAck, rseq_of
 
 if TYPE_CHECKING:
     from sipbridge.sip.core import Core
+    from sipbridge.sip.invite import Invite
 
 _MAX_REMEMBERED = 64
-"""Of one call; a peer that answers at more places than that gets no repetition of the first ones."""
+"""ACKs of one call; a peer that answers at more places than that gets no repetition of the first ones."""
+_MAX_WAITING = 64
+"""PRACKs of one call. A callee waits for each of them before it goes on; one that does not may wait for ever."""
 
 
 @dataclass(slots=True)
@@ -45,9 +52,7 @@ class SentAcks:
         for name in ("Authorization", "Proxy-Authorization"):  # §22.1: the same credentials as its INVITE
             for value in invite.headers.get_all(name):
                 ack.headers.add(name, value)
-        if sdp:
-            ack.headers.add("Content-Type", SDP)
-            ack.body = sdp
+        describe_session(ack, sdp)
         if len(self._sent) >= _MAX_REMEMBERED:
             del self._sent[next(iter(self._sent))]
         self._sent[key] = _Ack(dialog, ack)
@@ -65,3 +70,33 @@ class SentAcks:
             # Lost with its connection, perhaps: the same ACK, by another one.
             self._core.send_ack(known.dialog, known.request, known.went, now, beside=beside)
         return True
+
+
+class SentPracks:
+    """Those of one call that wait for their response."""
+
+    def __init__(self, core: Core, call: Invite) -> None:
+        self._core = core
+        self._call = call
+        self._waiting: list[tuple[Request, Dialog]] = []
+
+    @property
+    def are_too_many(self) -> bool:
+        return len(self._waiting) >= _MAX_WAITING
+
+    def send(self, dialog: Dialog, response: Response, sdp: bytes, now: float) -> None:
+        """Acknowledge a response that is new; `sdp` is the answer, where it makes an offer."""
+        prack = dialog.request("PRACK")
+        cseq = response.cseq
+        prack.headers.add("RAck", str(RAck(rseq_of(response) or 0, cseq.number, cseq.method)))
+        describe_session(prack, sdp)
+        self._waiting.append((prack, dialog))
+        self._core.send_in_dialog(dialog, prack, self._call, now, beside=self._call.flow)
+
+    def answered(self, prack: Request) -> None:
+        """However it was answered, or not at all: the INVITE's own response tells what that came to."""
+        self._waiting = [(request, dialog) for request, dialog in self._waiting if request is not prack]
+
+    def are_waiting(self, dialog: Dialog) -> bool:
+        """A request that overtook one of them would make it one out of order (RFC 3261 §12.2.2)."""
+        return any(pracked is dialog for _, pracked in self._waiting)

@@ -80,7 +80,8 @@ class Admission:
         self._listed_buckets: _Table[_Bucket] = _Table(limits.sources)
         self._stranger_buckets: _Table[_Bucket] = _Table(limits.sources)
         self._strangers_bucket = _Bucket(limits.strangers.burst, -math.inf)
-        self._failures: _Table[list[float]] = _Table(limits.sources)
+        self._failures: _Table[list[tuple[float, int]]] = _Table(limits.sources)
+        """When, and as whom: a hash, since a name may be as long as a message."""
         self._blocked: _Table[float] = _Table(limits.sources)
         self._authenticated: _Table[float] = _Table(limits.sources)
         self._spoken_to: _Table[float] = _Table(limits.sources)
@@ -151,13 +152,13 @@ class Admission:
             else:
                 del counter[source]
 
-    def failed(self, host: str, now: float) -> None:
+    def failed(self, host: str, now: float, username: str = "") -> None:
         """An authentication failed; with a nonce that we gave to this very source, or else anybody could have any
         other blocked by forging its address. Listed sources are blocked as others are."""
         source, _ = self._look_up(host)
         limits = self._limits
-        recent = [time for time in self._failures.get(source, ()) if time > now - limits.failure_seconds]
-        recent.append(now)
+        recent = [failure for failure in self._failures.get(source, ()) if failure[0] > now - limits.failure_seconds]
+        recent.append((now, hash(username)))
         if len(recent) < limits.failures:
             self._failures.put(source, recent)
             return
@@ -166,10 +167,13 @@ class Admission:
         self._blocked.put(source, now + limits.block_seconds)
         self.counters["sources_blocked"] += 1
 
-    def authenticated(self, host: str, now: float) -> None:
-        """The source has proven who it is: it is no stranger for a while."""
+    def authenticated(self, host: str, now: float, username: str = "") -> None:
+        """The source has proven who it is: it is no stranger for a while, and its failures to be the same are forgiven.
+        Not those to be others: who has an account could guess at all the rest, and prove now and then who he is."""
         source, _ = self._look_up(host)
-        self._failures.pop(source, None)
+        failures = [failure for failure in self._failures.pop(source, ()) if failure[1] != hash(username)]
+        if failures:
+            self._failures.put(source, failures)
         self._unproven.pop(source, None)
         self._authenticated.put(source, now + self._limits.authenticated_seconds)
 

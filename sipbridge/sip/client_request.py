@@ -264,9 +264,9 @@ class ClientRequest:
 
     def _try_another(self, attempt: _Attempt, response: Response, now: float) -> bool:
         """503: this server is full, or going down (§21.5.4)."""
-        seconds = (response.headers.get("Retry-After") or "").partition(";")[0].partition("(")[0].strip()
-        if isinstance(attempt.hop, Target) and seconds.isascii() and seconds.isdigit() and len(seconds) < 7:
-            self._core.flows.unreachable.add(attempt.hop, now, int(seconds))
+        seconds = response.retry_after
+        if isinstance(attempt.hop, Target) and seconds is not None:
+            self._core.flows.unreachable.add(attempt.hop, now, seconds)
         if self._cancelled or (self._spare is None and self._hops.exhausted and not self._looking):
             return False
         self._refusal = response

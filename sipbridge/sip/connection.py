@@ -70,8 +70,9 @@ class Owner(Protocol):
     def established(self, connection: StreamConnection) -> None:
         """Messages may pass."""
 
-    def received(self, connection: StreamConnection, messages: list[bytes]) -> float | None:
-        """For how many seconds nothing more is to be read; None: close."""
+    def received(self, connection: StreamConnection, messages: list[bytes], octets: int) -> float | None:
+        """So much was read, and these messages are whole by it. For how many seconds nothing more is to be read; None:
+        close."""
 
     def needed(self, flow: Flow) -> bool:
         """Does a call or a registration live by this flow?"""
@@ -113,14 +114,14 @@ class StreamConnection(asyncio.BufferedProtocol):
         self._answers_pings = False
         self._why = "closed by the peer"
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: bytes, times: int = 1) -> None:
         if self._transport.is_closing() or self.handshaking:
             self._owner.counters[f"{self.name}_send_failed"] += 1
         elif self._transport.get_write_buffer_size() > _MAX_UNSENT:
             self._owner.counters[f"{self.name}_peer_does_not_read"] += 1
             self._abort("it does not read what we send")
         else:
-            self._write(self._framer.wrap(message))
+            self._write(b"".join([self._framer.wrap(message) for _ in range(times)]))
             if self.ours and not self._framer.pending:
                 self._set_deadline(self._loop.time() + self._limits.idle_seconds)
 
@@ -230,10 +231,10 @@ class StreamConnection(asyncio.BufferedProtocol):
             items = []
         self._write(framer.data_to_send())
         messages = [item for item in items if not isinstance(item, Keepalive)]
-        for _ in range(len(items) - len(messages)):
-            self.send(_PONG)
+        if len(items) > len(messages):
+            self.send(_PONG, times=len(items) - len(messages))
         self._set_deadlines(bool(items), bool(messages), was_pending)
-        pause = self._owner.received(self, messages) if messages else 0.0
+        pause = self._owner.received(self, messages, len(data))
         if framer.broken is not None:
             self._owner.counters["stream_broken"] += 1
             self._owner.counters[f"stream_{framer.broken.fault}"] += 1

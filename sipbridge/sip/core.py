@@ -20,7 +20,7 @@ from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.dns_cache import DnsCache
 from sipbridge.sip.events import SipEvent
 from sipbridge.sip.flow import Address, Flow, FlowTable, Target, is_address, response_target
-from sipbridge.sip.headers import NameAddr, Uri, Via
+from sipbridge.sip.headers import MAGIC_COOKIE, NameAddr, Uri, Via, format_host
 from sipbridge.sip.hops import FallbackHops, Hop, Hops, ListedHops
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.nat import is_hidden
@@ -29,7 +29,7 @@ from sipbridge.sip.resolution import Resolver
 from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.timers import Schedule, Timers
 from sipbridge.sip.transaction import ClientTransaction, ServerTransaction
-from sipbridge.sip.transaction_layer import MAGIC_COOKIE, TransactionLayer, TransactionUser
+from sipbridge.sip.transaction_layer import TransactionLayer, TransactionUser
 
 if TYPE_CHECKING:
     from sipbridge.sip.invite import Invite
@@ -318,7 +318,7 @@ class Core:
         scheme = "sips" if sips and flow.secure else "sip"
         implied = transport == "udp" or (scheme == "sips" and transport == "tls")
         parameter = "" if implied else f";transport={transport}"
-        return f"<{scheme}:{user}{_host_port(address)}{parameter}>"
+        return f"<{scheme}:{user}{format_host(*address)}{parameter}>"
 
     def address_request(self, request: Request, flow: Flow) -> None:
         """Via with a new branch, and Contact, which depend on the flow. A CANCEL keeps the Via of its INVITE (§9.1)."""
@@ -329,7 +329,7 @@ class Core:
         if request.method == "CANCEL":
             return
         branch = f"{MAGIC_COOKIE}{self.new_token()}"
-        via = f"SIP/2.0/{flow.transport.upper()} {_host_port(self.address(flow))};rport;branch={branch}"
+        via = f"SIP/2.0/{flow.transport.upper()} {format_host(*self.address(flow))};rport;branch={branch}"
         if "Via" in headers:
             headers.set("Via", via)
         else:
@@ -388,8 +388,3 @@ class _Nobody:
 
 
 NOBODY = _Nobody()
-
-
-def _host_port(address: Address) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

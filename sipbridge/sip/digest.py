@@ -219,14 +219,10 @@ class DigestClient:
 
     def apply(self, request: Request) -> None:
         """Authorize a request before it is challenged, where a nonce is known (§22.3 allows it, RFC 7616 §3.6)."""
-        self.withdraw(request)
+        for name in ANSWER_FIELDS.values():
+            request.headers.remove(name)  # perhaps it goes to another server now
         for (status, _), session in self._sessions.items():
             request.headers.add(ANSWER_FIELDS[status], session.answer(request.method, request.uri))
-
-    def withdraw(self, request: Request) -> None:
-        """Take the credentials out of a request that now goes to another server, which has not given that nonce."""
-        for name in ANSWER_FIELDS.values():
-            request.headers.remove(name)
 
     def receive(self, response: Response) -> None:
         """Look at a response for the nonce to be used next (RFC 7616 §3.5). A fault in it is ignored."""

@@ -172,11 +172,15 @@ class DigestServer:
 
 def covers(digest_uri: str, request: Request) -> bool:
     """Were the credentials made for this request (§3.4.6)? Proxies rewrite host, port and parameters of the
-    Request-URI, so these may differ; whom the request is for may not, or credentials for one call would pay another."""
+    Request-URI, so these may differ; whom the request is for may not, or credentials for one call would pay another.
+    Credentials that name nobody are made by phones that know their server only (pyVoIP): they are for that very host,
+    by the method that they are hashed with, and once."""
     if digest_uri == request.uri:
         return True
     try:
         claimed, asked = Uri.parse(digest_uri), request.request_uri
     except SipParseError:
         return False
+    if claimed.user is None:
+        return asked.user is None or claimed.host.lower() == asked.host.lower()
     return claimed.username == asked.username

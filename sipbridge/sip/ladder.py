@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from sipbridge.sip.flow import Flow
+from sipbridge.sip.headers import format_host
 
 _HIDDEN: Final = "***"
 _LOOK_BACK: Final = 8
 """Among so many messages a repetition is looked for."""
 
-_call_id = re.compile(rb"^(?:call-id|i)[ \t]*:[ \t]*(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+# Whoever may send a datagram chooses what these are matched against, and before he is asked who he is: each of them
+# takes time that is proportional to the text, however it is written.
+_call_id = re.compile(rb"^(?:call-id|i)[ \t]*+:([^\r\n]*+)", re.IGNORECASE | re.MULTILINE)
 _cseq = re.compile(r"^cseq[ \t]*:[ \t]*(\d+)[ \t]+(\S+)", re.IGNORECASE | re.MULTILINE)
 
 # With the line's continuations (RFC 3261 §7.3.1); what is left of the value is its scheme.
@@ -26,11 +29,12 @@ _credentials = re.compile(
     r"^((?:proxy-)?authorization[ \t]*:\s*(?:digest|basic|bearer)?)[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*",
     re.IGNORECASE | re.MULTILINE,
 )
-_password = re.compile(r"(\bsips?:[^\s<>@:;,?]*):[^\s<>@]*@", re.IGNORECASE)
+_before_at = re.compile(r"(?<![^\s<>@])[^\s<>@]++@")
+_scheme = re.compile(r"\bsips?:", re.IGNORECASE)
 # RFC 4568 §9.1; the older k= line; ICE's password; MIKEY (RFC 4567).
-_crypto = re.compile(r"(a=crypto:[ \t]*\S+[ \t]+\S+)[^\r\n]*", re.IGNORECASE)
+_crypto = re.compile(r"(a=crypto:(?:[ \t]*+\S{1,16}[ \t]++[^\s:]{1,64}(?=\s))?)[^\r\n]*+", re.IGNORECASE)
 _session_key = re.compile(r"^(k=\w+|a=ice-pwd|a=key-mgmt):[^\r\n]*", re.IGNORECASE | re.MULTILINE)
-_pressed = re.compile(r"^(?!duration\b)(\s*signal\s*=\s*)?[^\r\n]+", re.IGNORECASE | re.MULTILINE)
+_pressed = re.compile(r"^(?!duration\b)([ \t]*+signal[ \t]*+=[ \t]*+)?[^\r\n]+", re.IGNORECASE | re.MULTILINE)
 _key_hints = re.compile(r"\n(?:k=|a=(?:crypto|ice-pwd|key-mgmt))", re.IGNORECASE)
 _digits = re.compile(r"\b(digits\s*=\s*)(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
 
@@ -42,11 +46,13 @@ def redact(text: str) -> str:
     before what is not.
     """
     end = text.find("\r\n\r\n")
+    if end < 0:
+        end = text.find("\n\n")
     head, body = (text, "") if end < 0 else (text[:end], text[end:])
     if "uthorization" in head or "authorization" in head.lower():
         head = _credentials.sub(rf"\1 {_HIDDEN}", head)
     if any(map(_may_be_password, head.split("@")[:-1])):
-        head = _password.sub(rf"\1:{_HIDDEN}@", head)
+        head = _before_at.sub(_without_password, head)
     if body and head[:5].upper() == "INFO ":
         body = _pressed.sub(lambda match: (match[1] or "") + _HIDDEN, body)
     elif "digits" in body:
@@ -60,7 +66,16 @@ def redact(text: str) -> str:
 def _may_be_password(before_at: str) -> bool:
     """Of a text that ends where an @ stood: is there a colon in its last word that is not the scheme's?"""
     scheme, colon, user = before_at.rpartition(":")
-    return bool(colon) and " " not in user and scheme[-4:].lower() not in (":sip", "<sip", " sip", "sips")
+    return bool(colon) and " " not in user and scheme[-4:].lower() not in ("<sip", " sip", "sips")
+
+
+def _without_password(match: re.Match[str]) -> str:
+    word = match[0]
+    scheme = _scheme.search(word)
+    if scheme is None:
+        return word
+    user, colon, _ = word[scheme.end() :].partition(":")
+    return f"{word[: scheme.end()]}{user}:{_HIDDEN}@" if colon else word
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +169,12 @@ class Ladders:
 
     def trace(self, flow: Flow, sent: bool, data: bytes, now: float) -> None:
         """A message that has come or goes out. Of a Call-ID that is unknown nothing but an INVITE begins a ladder."""
+        if data[:1] == b"\r":
+            data = data.lstrip(b"\r\n")  # RFC 3261 §7.5: no part of the message
         found = _call_id.search(data)
         if found is None:
             return
-        call_id = found[1].decode("utf-8", "replace")
+        call_id = found[1].strip(b" \t").decode("utf-8", "replace")
         ladder = self._by_call_id.get(call_id)
         if ladder is None:
             if not data.startswith(b"INVITE "):
@@ -294,8 +311,7 @@ def _arrow(place: dict[str, int], width: int, start: int, end: int, step: Step, 
 
 
 def _name(flow: Flow) -> str:
-    host, port = flow.remote
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return format_host(*flow.remote)
 
 
 def _printable(text: str) -> str:

@@ -15,12 +15,14 @@ from ipaddress import ip_address
 from sipbridge.errors import TlsError
 from sipbridge.sip.admission import Admission
 from sipbridge.sip.connection import StreamConnection, StreamLimits
-from sipbridge.sip.flow import Address, Flow, Target, Transport
+from sipbridge.sip.flow import Address, Flow, Target, Transport, is_secure
 from sipbridge.sip.tls import TlsContexts
 from sipbridge.sip.tls_stream import TlsStream
 
 _CLOSE_SECONDS = 1.0
 _BUFFER = 16_384
+_OCTETS = 512
+"""So many cost as much of a source's budget as a message: pings and empty frames are no messages, but work."""
 
 
 class Streams:
@@ -67,7 +69,7 @@ class Streams:
     async def listen(self, transport: Transport, address: Address) -> Address:
         """Raises OSError where the address can't be bound, TlsError where TLS is asked for and no certificate is
         there."""
-        if _secure(transport):
+        if is_secure(transport):
             self._tls.server()
         server = await self._loop.create_server(partial(self._accepted, transport), *address)
         self._servers.append(server)
@@ -140,17 +142,19 @@ class Streams:
         return True
 
     def established(self, connection: StreamConnection) -> None:
-        if _secure(connection.name):
+        if is_secure(connection.name):
             self._handshakes -= 1
 
-    def received(self, connection: StreamConnection, messages: list[bytes]) -> float | None:
+    def received(self, connection: StreamConnection, messages: list[bytes], octets: int) -> float | None:
         pause = 0.0
-        if not connection.ours:
-            charged = self._admission.charge(connection.flow.remote[0], len(messages), self._clock())
+        cost = max(len(messages), octets // _OCTETS)
+        if cost and not connection.ours:
+            charged = self._admission.charge(connection.flow.remote[0], cost, self._clock())
             if charged is None:
                 return None
             pause = charged
-        self._receive(connection.flow, messages)
+        if messages:
+            self._receive(connection.flow, messages)
         return pause
 
     def needed(self, flow: Flow) -> bool:
@@ -166,7 +170,7 @@ class Streams:
     # private
 
     def _accepted(self, transport: Transport) -> StreamConnection:
-        tls = TlsStream(self._tls) if _secure(transport) else None
+        tls = TlsStream(self._tls) if is_secure(transport) else None
         return StreamConnection(self, transport, tls, ours=False)
 
     def _source(self, transport: Transport, remote: str) -> tuple[str, int] | None:
@@ -180,9 +184,5 @@ class Streams:
         return None
 
     def _own(self, transport: Transport, name: str) -> StreamConnection:
-        tls = TlsStream(self._tls, server_name=name) if _secure(transport) else None
+        tls = TlsStream(self._tls, server_name=name) if is_secure(transport) else None
         return StreamConnection(self, transport, tls, ours=True)
-
-
-def _secure(transport: Transport) -> bool:
-    return transport in ("tls", "wss")

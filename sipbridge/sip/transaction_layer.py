@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 from weakref import ref
 
 from sipbridge.sip.flow import Flow
-from sipbridge.sip.headers import Via
+from sipbridge.sip.headers import MAGIC_COOKIE, Via
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.timers import Schedule, Timers
 from sipbridge.sip.transaction import (
@@ -29,8 +29,6 @@ from sipbridge.sip.transaction import (
     Transaction,
     TransportFailed,
 )
-
-MAGIC_COOKIE = "z9hG4bK"
 
 Key: TypeAlias = Hashable
 Transmit: TypeAlias = Callable[[Flow, bytes, Via | None, float], None]

@@ -47,7 +47,6 @@ class SipTransport:
         self._on_event = on_event
         self._admission = admission
         self._clock = clock
-        self._limits = limits
         self._resolver = resolver
         self._loop = asyncio.get_running_loop()
         self.tls = tls
@@ -229,9 +228,9 @@ class SipTransport:
                 self._start(self._look_up(name, kind))
             case _:
                 if isinstance(event, AuthenticationFailed):
-                    self._admission.failed(event.flow.remote[0], self._clock())
+                    self._admission.failed(event.flow.remote[0], self._clock(), event.username)
                 elif isinstance(event, Authenticated):
-                    self._admission.authenticated(event.flow.remote[0], self._clock())
+                    self._admission.authenticated(event.flow.remote[0], self._clock(), event.username)
                 try:
                     self._on_event(event)
                 except Exception:

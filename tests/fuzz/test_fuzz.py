@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from tests.fuzz.engine import Found, Target, fuzz
 from tests.fuzz.targets import TARGETS
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_of_other_tests() -> Iterator[None]:
+    """What is timed is the shipped code, not a walk of the collector through what thousands of tests have left."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -68,17 +68,21 @@ class Asterisk:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """What an operator does: calls are hung up. `restart()` begins anew."""
         self.ami.close()
         self.program.stop()
 
     def kill(self) -> None:
-        """What a power cut does: no BYE, no goodbye."""
+        """What a power cut does: nobody is told."""
         self.program.process.kill()
         self.ami.close()
         self.program.stop()
 
     def restart(self) -> None:
-        """Begin again with the same configuration, after `kill()`."""
+        """Begin again, with the same configuration."""
         self._start()
 
     def call(

@@ -30,7 +30,7 @@ class Baresip:
 
     `says` is an 8 kHz WAV; `codec` the only one offered ("PCMU" or "PCMA"); with `answers` it takes calls at once;
     with `tls` it speaks TLS: the file of whom it trusts, and the file with its own certificate and key. For TLS it
-    listens one port higher.
+    listens one port higher. With `registers` it is an account (user, password, HOST:PORT) of that server.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Baresip:
         answers: bool = False,
         port: int | None = None,
         tls: tuple[Path, Path] | None = None,
+        registers: tuple[str, str, str] | None = None,
     ) -> None:
         self.address = address
         self.port = port or free_port(address)
@@ -56,7 +57,11 @@ class Baresip:
         (folder / "config").write_text(self._config(_modules(program), says, control))
         mode = ";answermode=auto" if answers else ""
         transport = ";transport=tls" if tls else ""
-        account = f"<sip:baresip@{address}{transport}>;regint=0;audio_codecs={codec}/8000/1{mode}\n"
+        account = f"<sip:baresip@{address}{transport}>;regint=0"
+        if registers is not None:
+            user, password, server = registers
+            account = f"<sip:{user}@{server}>;auth_user={user};auth_pass={password};regint=60"
+        account += f";audio_codecs={codec}/8000/1{mode}\n"
         (folder / "accounts").write_text(account)
         (folder / "contacts").write_text("")
         self.program = Program([program, "-f", str(folder)])

@@ -21,18 +21,27 @@ from tests.interop.gateway import free_on_both, merge, offline
 
 
 class Node:
-    """Use as a context manager. Its only tenant is `agent`, the embedded model; leaving it must leave no call."""
+    """Use as a context manager. Its only tenant is the embedded model, for every number. Several may share a queue of
+    `reports`, where it is all the same which of them has a call."""
 
-    def __init__(self, config: Mapping[str, Any], *, desk: str, address: str = "127.0.0.1") -> None:
-        self.target = f"{address}:{free_on_both(address)}"
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        *,
+        desk: str,
+        address: str = "127.0.0.1",
+        port: int | None = None,
+        reports: queue.SimpleQueue[CallReport] | None = None,
+    ) -> None:
+        self.target = f"{address}:{port or free_on_both(address)}"
         usual = {
             "sip": {"listen": [f"udp://{self.target}", f"tcp://{self.target}"]},
             "media": {"address": address, "ports": "30400-30599"},
         }
         self._config = parse(yaml.safe_dump(merge(usual, config)), Config, "sipbridge.yaml")
-        tenant = parse(yaml.safe_dump(offline("agent", desk)), TenantConfig, "agent.yaml")
+        tenant = parse(yaml.safe_dump(offline("*", desk)), TenantConfig, "agent.yaml")
         self._tenants = TenantDirectory([Tenant("agent", tenant)])
-        self._reports: queue.SimpleQueue[CallReport] = queue.SimpleQueue()
+        self._reports: queue.SimpleQueue[CallReport] = reports or queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gateway")
         self._gateway: Gateway
@@ -49,14 +58,27 @@ class Node:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._run(self._close())
-        finally:
-            self._end()
+        self.stop()
+
+    def stop(self) -> None:
+        """May be called twice."""
+        if self._thread.is_alive():
+            try:
+                self._run(self._close())
+            finally:
+                self._end()
 
     def dial(self, to: str, *, from_: str | None = None) -> PlacedCall:
         """Call somebody over the trunk."""
         return PlacedCall(self, to, from_)
+
+    def drain(self, retry_after: int | None) -> None:
+        """Answer new calls with 503 from now on; None: take them again."""
+
+        async def refuse() -> None:
+            self._gateway.user_agent.unavailable = retry_after
+
+        self._run(refuse())
 
     def next_report(self, timeout: float = 20) -> CallReport:
         """Of the next call to end, whoever placed it."""

@@ -39,7 +39,7 @@ def require(program: str) -> str:
 
 def free_port(address: str, kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
     """A port that is free on this address now. The test's own addresses (127.0.0.2 ...) have no other users."""
-    with socket.socket(socket.AF_INET, kind) as sock:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as sock:
         sock.bind((address, 0))
         port: int = sock.getsockname()[1]
         return port

@@ -51,14 +51,21 @@ class Sipp:
         self,
         folder: Path,
         scenario: str,
-        target: str,
+        target: str | None,
         *,
         user: str = "agent",
+        address: str = ADDRESS,
+        port: int | None = None,
         transport: str = "udp",
         calls: int = 1,
         timeout: float = 30,
         options: Mapping[str, str] | None = None,
+        repeats: bool = True,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
+        """Without a target it is called, at `address` and `port`. With `repeats` off it neither repeats what it sends
+        nor takes a message that it has had for a copy, which it would answer by repeating its own last one. `keys` are
+        words that the scenario has in brackets."""
         program = require("sipp")
         folder.mkdir(parents=True, exist_ok=True)
         write_sound(folder)
@@ -66,8 +73,11 @@ class Sipp:
         self._errors = folder / "errors.log"
         self._timeout = timeout
         further = [part for option in (options or {}).items() for part in option]
-        argv = [program, target, "-sf", str(SCENARIOS / f"{scenario}.xml"), "-s", user]
-        argv += ["-t", {"udp": "u1", "tcp": "t1"}[transport], "-i", ADDRESS, "-mi", ADDRESS]
+        argv = [program, *([target] if target else []), "-sf", str(SCENARIOS / f"{scenario}.xml"), "-s", user]
+        argv += ["-t", {"udp": "u1", "tcp": "t1"}[transport], "-i", address, "-mi", address.strip("[]")]
+        argv += ["-p", str(port)] if port else []
+        argv += [] if repeats else ["-nr"]
+        argv += [part for key, value in (keys or {}).items() for part in ("-key", key, value)]
         argv += ["-m", str(calls), "-l", str(calls), "-r", str(calls), "-rp", "1000"]
         argv += ["-nostdin", "-timeout", f"{timeout:g}s", "-timeout_error"]
         argv += [

@@ -104,6 +104,65 @@ def test_what_is_no_call_gets_its_answer(
     assert gateway.new_reports(0) == []
 
 
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "record_route",
+        "cancel_too_late",
+        "wrong_tag",
+        "late_offer",
+        "reinvite_without_sdp",
+        "reinvite_before_ack",
+        "reliable",
+        "prack_of_nothing",
+        "update",
+        "session_timer",
+        "info_dtmf",
+        "info_unknown",
+        "merged",
+        "bye_twice",
+        "multipart",
+    ],
+)
+def test_a_call_that_is_served_to_its_end(gateway: GatewayProcess, tmp_path: Path, scenario: str) -> None:
+    sipp.run(tmp_path, scenario, gateway.target, repeats=scenario != "bye_twice")
+    (report,) = gateway.new_reports(1)
+    assert report["ended"] == "caller_hung_up"
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    ["interval_too_small", "unknown_scheme", "unacceptable", "replaces_nobody", "mwi", "register"],
+)
+def test_what_becomes_no_call(gateway: GatewayProcess, tmp_path: Path, scenario: str) -> None:
+    sipp.run(tmp_path, scenario, gateway.target)
+    assert gateway.new_reports(0) == []
+
+
+TOLL_FRAUD = [
+    "sip:+19005550123@example.com",
+    "sip:+1%39005550123@example.com",
+    "tel:+1-900-555-0123;phone-context=example.com",
+    "sip:desk@127.0.0.4",
+    "sip:100@example.com?Replaces=a%3Bto-tag%3Db%3Bfrom-tag%3Dc",
+]
+
+
+@pytest.mark.parametrize("target", TOLL_FRAUD)
+def test_a_transfer_that_a_caller_asks_for_is_refused(gateway: GatewayProcess, tmp_path: Path, target: str) -> None:
+    """Whoever it is to: nobody may make us place a call who has not been allowed to."""
+    sipp.run(tmp_path / "out", "refer_out_of_dialog", gateway.target, keys={"target": target})
+    sipp.run(tmp_path / "in", "refer_in", gateway.target, keys={"target": target})
+    (report,) = gateway.new_reports(1)
+    assert report["ended"] == "caller_hung_up"
+
+
+def test_an_invite_that_expires(gateway: GatewayProcess, tmp_path: Path) -> None:
+    sipp.run(tmp_path, "expires", gateway.target, user="slow")
+    (report,) = gateway.new_reports(1)
+    assert report["setup_ms"] is None
+
+
 def test_no_codec_in_common(gateway: GatewayProcess, tmp_path: Path) -> None:
     sipp.run(tmp_path, "no_codec", gateway.target)
     (report,) = gateway.new_reports(1)

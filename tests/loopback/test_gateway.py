@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+from pathlib import Path
 
 import pytest
 
 from sipbridge.config import Config, TenantConfig
 from sipbridge.configfile import parse
 from sipbridge.gateway import Gateway
+from sipbridge.ladder_files import list_ladders, read_ladder
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.simulator.script import Script, Utterance
 from sipbridge.tenants import Tenant, TenantDirectory
@@ -108,3 +111,30 @@ async def test_many_short_calls_leave_nothing() -> None:
         engine = bench.gateway._engine
         assert engine.legs == 0
         assert not bench.gateway.calls._by_handle
+
+
+async def test_the_ladder_of_a_call_is_a_file_once_it_is_over(tmp_path: Path) -> None:
+    directory = tmp_path / "ladders"
+    async with house(config=f"sip: {{ladders: '{directory}'}}") as bench:
+        phone = await bench.phone()
+        await phone.call()
+        await phone.audio.hear(2)
+        await phone.hang_up()
+        await bench.report()
+        stranger = await bench.phone(user="nobody")
+        stranger.invite()
+        stranger.ack_failure(await stranger.expect(404))
+    text = read_ladder(directory, phone.call_id)
+    assert text is not None
+    arrows = [re.sub(r"[-<>|]+", " ", line[10:]).strip() for line in text.split("\n\n")[1].splitlines()[1:]]
+    assert arrows == [
+        "INVITE +sdp",
+        "100 Trying (INVITE)",
+        "180 Ringing (INVITE)",
+        "200 OK (INVITE) +sdp",
+        "ACK",
+        "BYE",
+        "200 OK (BYE)",
+    ]
+    assert [name for _, name in list_ladders(directory)] == [phone.call_id], "a call that was refused is in memory only"
+    assert bench.gateway.ladders.get(stranger.call_id) is not None

@@ -23,11 +23,16 @@ SPEAKS = Script(utterances=(Utterance(seconds=3, tone_hz=600),), speed=0, vad_rm
 
 @asynccontextmanager
 async def trunk(
-    script: Script | None = None, *, tenant: str = GREETS, outbound: str = "", more: str = ""
+    script: Script | None = None,
+    *,
+    tenant: str = GREETS,
+    outbound: str = "",
+    more: str = "",
+    sources: str = "127.0.0.1",
 ) -> AsyncIterator[tuple[House, Callee]]:
     callee = await Callee.listen()
     config = (
-        "trunks: [{name: pbx, sources: ['127.0.0.1'], "
+        f"trunks: [{{name: pbx, sources: ['{sources}'], "
         f"outbound: {{proxy: '{callee.trunk}', from: '+15550199', ping_seconds: 0, {outbound}}}, {more}}}]"
     )
     async with house(script, tenant=tenant, config=config, phones=[callee]) as bench:
@@ -175,6 +180,26 @@ async def test_early_media(heard: bool) -> None:
         await callee.expect("BYE")
 
 
+async def test_a_ringing_tone_without_a_description_is_not_heard_later() -> None:
+    async with trunk(SPEAKS) as (bench, callee):
+        session = dial(bench)
+        invite = await callee.expect("INVITE")
+        callee.reply(invite, 180)
+        model = await bench.session()
+        callee.audio.connect(invite.rtp)
+        callee.audio.say(tone(1000, 0.4))
+        await callee.audio.said()
+        callee.audio.hush()
+        callee.reply(invite, 200, "OK", body=describe(callee.audio.address))
+        await callee.expect("ACK")
+        callee.audio.connect(invite.rtp)
+        start = len(model.audio)
+        await model.wait_until(lambda: len(model.audio) > start + 1600)
+        assert level_db(loudest(ULAW.decode(bytes(model.audio)), 0.1)) < -60
+        session.end(Ended.AGENT_HUNG_UP)
+        await callee.expect("BYE")
+
+
 async def test_an_agent_that_cannot_be_had_takes_the_call_back() -> None:
     async with trunk(tenant="deadlines: {connect_seconds: 0.3}\nagent: {url: 'ws://127.0.0.1:1/x'}") as (bench, callee):
         session = dial(bench)
@@ -277,3 +302,47 @@ async def test_the_callee_holds_resumes_and_changes_its_codec() -> None:
         assert {packet.payload_type for packet in packets} == {8}
         await callee.hang_up()
         assert (await session.report()).codec == "PCMA"
+
+
+async def test_a_challenge_is_answered() -> None:
+    async with trunk(SPEAKS, outbound="auth: {username: '7000', password: secret}") as (bench, callee):
+        session = dial(bench)
+        invite = await callee.expect("INVITE")
+        challenge = 'Digest realm="pbx", nonce="n1", qop="auth", algorithm=SHA-256'
+        callee.reply(invite, 407, headers=(("Proxy-Authenticate", challenge),))
+        await callee.expect("ACK")
+        again = await callee.expect("INVITE")
+        assert again["Call-ID"] == invite["Call-ID"]
+        assert 'username="7000"' in again["Proxy-Authorization"]
+        await callee.answer(again)
+        await callee.audio.hear_sound(2, hz=600)
+        await callee.hang_up()
+        assert (await session.report()).ended is Ended.CALLEE_HUNG_UP
+        ladder = bench.gateway.ladders.get(session.call_id)
+        assert ladder is not None
+        text = "\n".join(ladder.transcript())
+        assert "Proxy-Authorization: Digest ***" in text
+        assert "response=" not in text
+
+
+async def test_a_password_that_is_not_to_be_had_places_no_call() -> None:
+    async with trunk(outbound="auth: {username: '7000', password: '${NO_SUCH_VARIABLE}'}") as (bench, callee):
+        report = await dial(bench).report()
+        assert (report.ended, "NO_SUCH_VARIABLE is not set" in report.detail) == (Ended.REFUSED, True)
+        assert callee.messages == []
+
+
+async def test_a_proxy_that_is_not_among_the_sources_may_answer_and_may_not_call() -> None:
+    async with trunk(SPEAKS, sources="127.0.0.2") as (bench, callee):
+        callee.towards(bench.address())
+        callee.invite()
+        with pytest.raises(AssertionError, match="no 100"):
+            await callee.expect(100, within=0.2)
+        session = dial(bench)
+        await callee.answer(await callee.expect("INVITE"))
+        await callee.audio.hear_sound(2, hz=600)
+        stranger = await bench.phone()
+        stranger.invite()
+        stranger.ack_failure(await stranger.expect(403))
+        await callee.hang_up()
+        assert (await session.report()).ended is Ended.CALLEE_HUNG_UP

@@ -159,6 +159,18 @@ def test_over_the_budget_a_connection_is_read_more_slowly_and_loses_nothing() ->
     run(scenario)
 
 
+def test_pings_cost_of_the_budget_as_well_and_each_is_answered() -> None:
+    async def scenario(stack: AsyncExitStack) -> None:
+        admission = Admission(["127.0.0.1/32"], limits=AdmissionLimits(listed=Budget(1000, 10)))
+        ours = await endpoint(stack, ["tcp://127.0.0.1:0"], admission=admission)
+        reader, writer = await raw_tcp(stack, ours)
+        writer.write(b"\r\n\r\n" * 20_000)
+        assert await asyncio.wait_for(reader.readexactly(40_000), 5) == b"\r\n" * 20_000
+        assert ours.user_agent.counters["stream_held_back"] > 0
+
+    run(scenario)
+
+
 def test_who_is_blocked_loses_its_connection_with_its_next_message() -> None:
     async def scenario(stack: AsyncExitStack) -> None:
         admission = Admission(["127.0.0.1/32"])

@@ -180,6 +180,15 @@ def test_success_forgives_and_makes_known() -> None:
     assert not gate.admit(STRANGER, 3602.0)
 
 
+def test_success_as_one_user_forgives_no_failure_as_another() -> None:
+    gate = admission(strangers=True)
+    for guess in range(5):
+        assert gate.admit(STRANGER, guess)
+        gate.failed(STRANGER, guess, "bob")
+        gate.authenticated(STRANGER, guess, "eve")
+    assert not gate.admit(STRANGER, 5.0)
+
+
 def test_a_block_ends_what_authentication_gave() -> None:
     gate = admission()
     gate.authenticated(STRANGER, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 
 import pytest
 
@@ -99,14 +100,20 @@ INFO = "INFO sip:a SIP/2.0\r\n\r\n"
         ("AUTHORIZATION: Basic SECRET", "AUTHORIZATION: Basic ***"),
         ("Authorization: SECRET", "Authorization:  ***"),
         ("To: <sip:bob:SECRET@example.com>", "To: <sip:bob:***@example.com>"),
+        ("To: <sip:b;ob,?:SECRET@example.com>", "To: <sip:b;ob,?:***@example.com>"),
+        ("To:sip:sip:SECRET@example.com", "To:sip:sip:***@example.com"),
+        ("To:sip:bob@example.com, sips:c:SECRET@[::1]", "To:sip:bob@example.com, sips:c:***@[::1]"),
         (
             f"X: y\r\n\r\nv=0\r\n{SUITE} inline:SECRET|2^20;inline:SECRET\r\na=a",
             f"X: y\r\n\r\nv=0\r\n{SUITE} ***\r\na=a",
         ),
         (f"X: y\n\nv=0\n{SUITE} inline:SECRET\n", f"X: y\n\nv=0\n{SUITE} ***\n"),
+        ("X: y\r\n\r\nv=0\r\na=crypto:SECRET\r\n", "X: y\r\n\r\nv=0\r\na=crypto: ***\r\n"),
+        ("X: y\r\n\r\nv=0\r\na=crypto:1 inline:SECRET\r\n", "X: y\r\n\r\nv=0\r\na=crypto: ***\r\n"),
         ("X: y\r\n\r\nk=base64:SECRET\r\na=ice-pwd:SECRET\r\n", "X: y\r\n\r\nk=base64:***\r\na=ice-pwd:***\r\n"),
         (f"{INFO}Signal=5\r\nDuration=160\r\n", f"{INFO}Signal=***\r\nDuration=160\r\n"),
         (f"{INFO}5", f"{INFO}***"),
+        ("INFO sip:a SIP/2.0\n\nSignal=5\n", "INFO sip:a SIP/2.0\n\nSignal=***\n"),
         ('NOTIFY sip:a SIP/2.0\r\n\r\n<kpml digits="55"/>', 'NOTIFY sip:a SIP/2.0\r\n\r\n<kpml digits="***"/>'),
     ],
 )
@@ -123,6 +130,40 @@ def test_no_secret_is_kept(text: str, shown: str) -> None:
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
+
+
+def test_line_ends_before_a_message_hide_no_secret_from_redaction() -> None:
+    ladders = Ladders()
+    auth = 'Authorization: Digest username="u", nonce="n", uri="sip:a", response="5EC2E7"'
+    ladders.trace(UDP, False, request(), 0.0)
+    ladders.trace(UDP, False, b"\r\n\r\n" + request(headers=[auth]), 1.0)
+    ladders.trace(UDP, False, b"\r\n" + request("INFO", cseq=2, body=b"Signal=9\r\nDuration=100\r\n"), 2.0)
+    ladder = ladders.get("call1")
+    assert ladder is not None
+    assert len(ladder.steps) == 3
+    text = "\n".join(ladder.transcript())
+    assert "5EC2E7" not in text
+    assert "Signal=9" not in text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"INVITE sip:a SIP/2.0\r\nCall-ID: a" + b" " * 60_000 + b"b\r\n\r\n",
+        b"INVITE sip:a SIP/2.0\r\nCall-ID" + b" " * 60_000 + b"\r\n\r\n",
+        b"INVITE sip:a SIP/2.0\r\nCall-ID: a\r\nX: " + b"sip:" * 1900 + b" x:y:z@\r\n\r\n",
+        b"INVITE sip:a SIP/2.0\r\nCall-ID: a\r\n\r\n\n" + b"a=crypto:" * 870,
+        b"INFO sip:a SIP/2.0\r\nCall-ID: call1\r\n\r\n" + b"\r\n" * 3900,
+        b"INFO sip:a SIP/2.0\r\nCall-ID: call1\r\n\r\n" + b"\n" * 7900,
+    ],
+)
+def test_no_message_takes_long(data: bytes) -> None:
+    """It is kept before anybody has been asked who he is."""
+    ladders = Ladders()
+    ladders.trace(UDP, False, request(), 0.0)
+    began = time.process_time()
+    ladders.trace(UDP, False, data, 1.0)
+    assert time.process_time() - began < 0.02
 
 
 def test_a_secret_that_was_sent_is_in_no_ladder() -> None:

@@ -166,6 +166,7 @@ def test_what_is_to_be_dropped(data: bytes) -> None:
         build(b"X" * 65_000),
         build(*[b"Via: SIP/2.0/UDP h"] * 3_000),
         build(b"X: y" + b"\r\n " * 20_000),
+        build(b"X: " + b" " * 60_000 + b"y\r\n z"),
         build(Via=b"SIP/2.0/UDP h" + b",SIP/2.0/UDP h" * 500),
         build(start=b"INVITE " + b"sip:a SIP/" * 6_000 + b" SIP/2.0"),
         build(start=b"I" * 65_000),
@@ -174,7 +175,7 @@ def test_what_is_to_be_dropped(data: bytes) -> None:
         b"A " * 500_000,
         INVITE[:-7] + b"x" * 1_000_000,
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_no_datagram_takes_more_than_linear_time(data: bytes) -> None:
     started = time.process_time()

@@ -6,7 +6,7 @@ is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,11 @@ from tests.interop.sound import Samples, silence, tone, write_wav
 from tests.sip.certificates import Authority
 
 ASTERISK = "127.0.0.5"
-CALLER, DESK = "127.0.0.3", "127.0.0.8"
-SECURE = "127.0.0.9"
-"""A gateway with a trunk of its own, over TLS: Asterisk tells trunks apart by their addresses."""
+CALLER, DESK, OPERATOR = "127.0.0.3", "127.0.0.8", "127.0.0.10"
+SECURE, EXTENSION, OFFICE = "127.0.0.9", "127.0.0.12", "127.0.0.13"
+"""Gateways with trunks of their own: over TLS, as an extension of Asterisk's, and Asterisk as an account of ours."""
 SPEECH_HERTZ, DESK_HERTZ = 600.0, 1100.0
+PASSWORD = "correct horse battery staple"
 NewPhone = Callable[..., Baresip]
 
 # Extensions of the tests. RECORDINGS and SOUNDS are filled in when it is written.
@@ -41,14 +42,31 @@ exten => listen,1,Answer()
 exten => desk,1,Answer()
  same => n,Playback(SOUNDS/desk)
 exten => read,1,Answer()
- same => n,Read(PRESSED,,4,,1,8)
- same => n,UserEvent(Pressed,Keys: ${PRESSED})
+ same => n,Read(FIRST,SOUNDS/beep,1,,1,5)
+ same => n,Read(SECOND,SOUNDS/beep,1,,1,5)
+ same => n,Read(THIRD,SOUNDS/beep,1,,1,5)
+ same => n,UserEvent(Pressed,Keys: ${FIRST}${SECOND}${THIRD})
  same => n,Hangup()
 exten => busy,1,Busy()
 exten => congested,1,Congestion()
 exten => declined,1,Hangup(21)
 exten => ringing,1,Ringing()
  same => n,Wait(60)
+exten => moves,1,Answer()
+ same => n,Wait(1)
+ same => n,Transfer(PJSIP/sip:listen@ASTERISK)
+ same => n,UserEvent(Moved,Status: ${TRANSFERSTATUS})
+ same => n,Wait(10)
+exten => strays,1,Answer()
+ same => n,Wait(1)
+ same => n,Transfer(PJSIP/sip:forbidden@ASTERISK)
+ same => n,UserEvent(Moved,Status: ${TRANSFERSTATUS})
+ same => n,Hangup()
+exten => stays,1,Answer()
+ same => n,Playback(SOUNDS/desk)
+ same => n,Playback(SOUNDS/desk)
+ same => n,Playback(SOUNDS/desk)
+ same => n,Hangup()
 exten => gone,1,Answer()
  same => n,Wait(1)
  same => n,Hangup()
@@ -67,6 +85,9 @@ exten => stay,1,Playback(SOUNDS/desk)
  same => n,Playback(SOUNDS/desk)
 exten => 701,1,MixMonitor(RECORDINGS/mixed.wav,r(RECORDINGS/said.wav)t(RECORDINGS/heard.wav))
  same => n,Dial(PJSIP/700@holding,30,b(tenant^s^1))
+exten => partner,1,Dial(Local/listen@from-sipbridge)
+exten => consulted,1,Dial(Local/desk@from-sipbridge)
+exten => external_replaces,1,Dial(PJSIP/agent@dialler)
 exten => 702,1,Dial(PJSIP/700@direct,30,b(tenant^s^1))
 
 [from-internal](+)
@@ -92,6 +113,20 @@ direct_media=yes ; where the other side wants that, too
 type=identify
 endpoint=1000
 match=CALLER
+
+[1002](phone)
+set_var=TRANSFER_CONTEXT=tests
+[1002]
+type=identify
+endpoint=1002
+match=OPERATOR
+
+; The gateway that calls, where it is called itself.
+[dialler](phone)
+aors=dialler
+[dialler]
+type=aor
+contact=sip:DIALLER
 
 [1001](phone)
 aors=1001
@@ -125,13 +160,16 @@ class Places:
     asterisk_tls: str
     gateway: str
     gateway_tls: str
+    dialler: str
+    extension: str
+    office: str
     desk: str
 
 
 @pytest.fixture(scope="package")
 def places() -> Places:
-    asterisk, gateway = ASTERISK, "127.0.0.1"
-    addresses = (asterisk, asterisk, gateway, SECURE, DESK)
+    gateway = "127.0.0.1"
+    addresses = (ASTERISK, ASTERISK, gateway, SECURE, gateway, EXTENSION, OFFICE, DESK)
     return Places(*(f"{address}:{free_on_both(address)}" for address in addresses))
 
 
@@ -167,11 +205,16 @@ def configuration(folder: Path, keys: Path, places: Places) -> dict[str, str]:
     pjsip = recipe("asterisk", "pjsip.conf: the trunk", addresses)
     addresses = {"10.0.0.5:5061": places.asterisk_tls, "10.0.0.20:5061": places.gateway_tls, "10.0.0.20": SECURE}
     secure = recipe("asterisk", "pjsip.conf: the trunk over TLS", {**addresses, "/etc/asterisk/keys": str(keys)})
+    pjsip += recipe("asterisk", "pjsip.conf: sipbridge as an extension", {"CHANGE-ME": PASSWORD})
+    addresses = {"10.0.0.20:5060": places.office, "CHANGE-ME": PASSWORD}
+    pjsip += recipe("asterisk", "pjsip.conf: registered at sipbridge", addresses)
     endpoint = next(part for part in pjsip.split("[sipbridge]\n") if part.startswith("type=endpoint"))
     moods = "".join(mood(name, options, endpoint) for name, options in MOODS.items())
-    phones = PHONES.replace("CALLER", CALLER).replace("DESK", places.desk)
+    phones = PHONES.replace("CALLER", CALLER).replace("OPERATOR", OPERATOR).replace("DESK", places.desk)
+    phones = phones.replace("DIALLER", places.dialler)
     extensions = recipe("asterisk", "extensions.conf: the way to the agent, and what the agent can reach", {})
     dialplan = DIALPLAN.replace("RECORDINGS", str(folder / "recordings")).replace("SOUNDS", str(folder))
+    dialplan = dialplan.replace("ASTERISK", places.asterisk)
     return {"pjsip.conf": pjsip + secure + moods + phones, "extensions.conf": extensions + dialplan}
 
 
@@ -185,19 +228,42 @@ def secure_node(keys: Path, places: Places) -> Iterator[Node]:
         yield node
 
 
+def node(title: str, target: str, replace: Mapping[str, str], *, desk: str) -> Node:
+    """A gateway configured by one of the recipe's blocks, at HOST:PORT."""
+    address, _, own = target.rpartition(":")
+    text = recipe("asterisk", title, {"10.0.0.20:5060": target, "10.0.0.20": address, **replace})
+    return Node(yaml.safe_load(text), desk=desk, address=address, port=int(own))
+
+
+@pytest.fixture(scope="package")
+def office_node(places: Places) -> Iterator[Node]:
+    """The gateway that Asterisk registers at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OFFICE_PASSWORD", PASSWORD)
+        with node("sipbridge.yaml: Asterisk registers here", places.office, {}, desk="tel:+15550100") as office:
+            yield office
+
+
+def sounds(folder: Path) -> None:
+    """What the dialplan plays."""
+    # In the middle of the greeting a tone interrupts it, and there is time for it to come back.
+    write_wav(folder / "question.wav", np.concatenate((silence(1.5), tone(SPEECH_HERTZ, 1), silence(3.5))))
+    write_wav(folder / "beep.wav", np.concatenate((tone(DESK_HERTZ, 0.3), silence(1))))
+    write_wav(folder / "desk.wav", tone(DESK_HERTZ, 20))
+
+
 @pytest.fixture(scope="package")
 def asterisk_process(
     tmp_path_factory: pytest.TempPathFactory,
     trunk_process: GatewayProcess,
     secure_node: Node,
+    office_node: Node,
     keys: Path,
     places: Places,
 ) -> Iterator[Asterisk]:
     # The gateways are there already: whom Asterisk has once found away, it does not call until it asks again.
     folder = tmp_path_factory.mktemp("asterisk")
-    # In the middle of the greeting a tone interrupts it, and there is time for it to come back.
-    write_wav(folder / "question.wav", np.concatenate((silence(1.5), tone(SPEECH_HERTZ, 1), silence(3.5))))
-    write_wav(folder / "desk.wav", tone(DESK_HERTZ, 20))
+    sounds(folder)
     with Asterisk(folder, ASTERISK, configuration(folder, keys, places)) as asterisk:
         yield asterisk
 
@@ -219,8 +285,11 @@ def asterisk(asterisk_process: Asterisk) -> Asterisk:
 @pytest.fixture(scope="package")
 def dialler_node(asterisk_process: Asterisk, places: Places) -> Iterator[Node]:
     way = {"proxy": f"sip:{places.asterisk}", "ping_seconds": 0}
-    config = {"trunks": [{"name": "pbx", "sources": [ASTERISK], "outbound": way}]}
-    with Node(config, desk=f"sip:desk@{places.asterisk}") as node:
+    trunk = {"name": "pbx", "sources": [ASTERISK, OPERATOR], "outbound": way}
+    allowed = {"accept_refer": True, "refer_targets": ["listen"]}
+    own = int(places.dialler.rpartition(":")[2])
+    config = {"trunks": [{**trunk, **allowed}], "sip": {"session_timers": {"expires_seconds": 90, "refresher": "us"}}}
+    with Node(config, desk=f"sip:desk@{places.asterisk}", port=own) as node:
         yield node
 
 

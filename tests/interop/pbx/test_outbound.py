@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 from sipbridge.outcome import Ended
 from tests.interop.asterisk import Asterisk
 from tests.interop.nodes import Node
-from tests.interop.pbx.conftest import SPEECH_HERTZ
+from tests.interop.pbx.conftest import SPEECH_HERTZ, Places
+from tests.interop.peers import ROOT, Program
 from tests.interop.sound import frame_levels_db, tone_seconds
 
 pytestmark = pytest.mark.interop
@@ -52,3 +55,11 @@ def test_we_give_up_while_it_rings(asterisk: Asterisk, dialler: Node) -> None:
 
 def test_who_was_called_hangs_up(asterisk: Asterisk, dialler: Node) -> None:
     assert dialler.dial("gone").report().ended is Ended.CALLEE_HUNG_UP
+
+
+def test_keys_are_pressed(asterisk: Asterisk, places: Places) -> None:
+    """By the soft phone, after each beep: the agent has no tool that presses keys."""
+    uri = f"sip:read@{places.asterisk}"
+    argv = [sys.executable, "-m", "sipbridge", "call", uri, "--dtmf", "1D0"]
+    with Program(argv, cwd=ROOT):
+        assert asterisk.ami.wait_event("UserEvent", UserEvent="Pressed")["Keys"] == "1D0"

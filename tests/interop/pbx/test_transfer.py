@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
+from sipbridge.outcome import Ended
+from sipbridge.sip.events import CallEnded, ReferProgress
 from tests.interop.asterisk import Asterisk
 from tests.interop.baresip import wait_for_sound
 from tests.interop.gateway import GatewayProcess
-from tests.interop.pbx.conftest import DESK_HERTZ, NewPhone, Places
+from tests.interop.nodes import Node
+from tests.interop.pbx.conftest import DESK_HERTZ, OPERATOR, SPEECH_HERTZ, NewPhone, Places
 from tests.interop.sound import frame_levels_db, loud_seconds, tone, tone_seconds
+from tests.interop.telephone import Telephone
 
 pytestmark = pytest.mark.interop
+
+
+@pytest.fixture
+def operator() -> Iterator[Telephone]:
+    """A telephone with two lines."""
+    with Telephone(OPERATOR) as telephone:
+        yield telephone
 
 
 def test_a_transfer_connects_the_caller_with_an_extension(
@@ -64,3 +77,44 @@ def test_sound_that_goes_past_asterisk(
     caller.wait_event("CALL_CLOSED", timeout=15)
     (report,) = trunk.new_reports(1)
     assert report["ended"] == "agent_hung_up"
+
+
+def test_who_was_called_moves_the_call(asterisk: Asterisk, dialler: Node) -> None:
+    """REFER to us: the agent goes on talking, to the extension that it was sent to."""
+    call = dialler.dial("moves")
+    assert asterisk.ami.wait_event("UserEvent", UserEvent="Moved")["Status"] == "SUCCESS"
+    assert call.report().ended is Ended.CALLEE_HUNG_UP
+    assert tone_seconds(asterisk.heard(), SPEECH_HERTZ) >= 0.8
+
+
+def test_a_call_is_not_moved_to_where_nobody_allowed(asterisk: Asterisk, dialler: Node) -> None:
+    call = dialler.dial("strays")
+    assert asterisk.ami.wait_event("UserEvent", UserEvent="Moved")["Status"] == "FAILURE"
+    assert call.report().ended is Ended.CALLEE_HUNG_UP
+
+
+def test_an_attended_transfer_connects_two_calls(asterisk: Asterisk, operator: Telephone, places: Places) -> None:
+    """REFER with Replaces from our stack."""
+    first = operator.call(f"sip:partner@{places.asterisk}")
+    second = operator.call(f"sip:consulted@{places.asterisk}")
+    operator.transfer(first, second)
+    assert asterisk.ami.wait_event("AttendedTransfer")["Result"] == "Success"
+    assert operator.wait_for(ReferProgress).status == 200
+    assert operator.wait_for(CallEnded).call is second
+    operator.hang_up(first)  # whoever transfers takes leave himself
+    asterisk.ami.wait_event("Hangup", Exten="listen", timeout=20)
+    assert tone_seconds(asterisk.heard(), DESK_HERTZ) > 1
+
+
+def test_asterisk_takes_over_a_call_of_ours(
+    asterisk: Asterisk, dialler: Node, operator: Telephone, places: Places
+) -> None:
+    """INVITE with Replaces to us: who asked the agent something on a second line connects the first line with it."""
+    first = operator.call(f"sip:partner@{places.asterisk}")
+    second = operator.call(f"sip:agent@{places.dialler}")
+    operator.transfer(first, second)
+    assert asterisk.ami.wait_event("BlindTransfer")["Result"] == "Success"
+    assert operator.wait_for(ReferProgress).final
+    report = dialler.next_report()
+    assert report.ended is Ended.CALLER_HUNG_UP
+    assert tone_seconds(asterisk.heard(), SPEECH_HERTZ) >= 0.8

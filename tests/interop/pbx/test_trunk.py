@@ -30,7 +30,7 @@ def test_a_caller_hears_the_greeting_and_then_itself(
     assert report["trunk"] == "pbx"
 
 
-@pytest.mark.parametrize("endpoint", ["sipbridge"])
+@pytest.mark.parametrize("endpoint", ["sipbridge", "info"])
 def test_keys_of_the_caller_are_heard(asterisk: Asterisk, trunk: GatewayProcess, endpoint: str) -> None:
     asterisk.call(f"PJSIP/agent@{endpoint}", context="tests", extension="press", variables={"KEYS": "5#"})
     asterisk.ami.wait_event("Hangup", timeout=25)
