@@ -119,7 +119,9 @@ class Sip(Section):
     """Who may register here, and call."""
     nonce_secret: Secret | None = None
     """Nodes that share it accept each other's challenges."""
-    digest_algorithms: tuple[Literal["SHA-512-256", "SHA-256", "MD5"], ...] = Field(default=("SHA-256", "MD5"), min_length=1)
+    digest_algorithms: tuple[Literal["SHA-512-256", "SHA-256", "MD5"], ...] = Field(
+        default=("SHA-256", "MD5"), min_length=1
+    )
     """What is offered to those who have to prove who they are, the best first."""
 
     @field_validator("ladders")

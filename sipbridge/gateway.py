@@ -32,17 +32,7 @@ from sipbridge.sip.admission import LOOPBACK, Admission
 from sipbridge.sip.core import Identity
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded
-from sipbridge.sip.events import (
-    Authenticated,
-    AuthenticationFailed,
-    BindingsChanged,
-    CredentialsNeeded,
-    InviteReceived,
-    Registered,
-    RegistrationFailed,
-    SipEvent,
-    Unregistered,
-)
+from sipbridge.sip.events import IdentityEvent, InviteReceived, SipEvent
 from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.ladder import Ladders
 from sipbridge.sip.session_timer import SessionTimers
@@ -204,9 +194,7 @@ class Gateway:
                     event.call.reject(500, now=self._clock())  # the caller would wait in vain
             case FlowNeeded() | DnsNeeded():
                 pass  # the transport's affair
-            case CredentialsNeeded() | Authenticated() | AuthenticationFailed() | BindingsChanged():
-                self.registrations.event(event)
-            case Registered() | RegistrationFailed() | Unregistered():
+            case _ if isinstance(event, IdentityEvent):
                 self.registrations.event(event)
             case _:
                 self.calls.call_event(event.call, event)

@@ -34,6 +34,7 @@ from sipbridge.sip.events import (
     AuthenticationFailed,
     BindingsChanged,
     CredentialsNeeded,
+    IdentityEvent,
     InviteReceived,
     Registered,
     RegistrationFailed,
@@ -52,16 +53,6 @@ log = structlog.get_logger(__name__)
 REALM = "sipbridge"
 GOODBYE_SECONDS = 3.0
 """How long the answers to our de-registrations are waited for."""
-
-Event = (
-    CredentialsNeeded
-    | Authenticated
-    | AuthenticationFailed
-    | BindingsChanged
-    | Registered
-    | RegistrationFailed
-    | Unregistered
-)
 
 
 class Registrations:
@@ -158,7 +149,7 @@ class Registrations:
 
     # events
 
-    def event(self, event: Event) -> None:
+    def event(self, event: IdentityEvent) -> None:
         match event:
             case CredentialsNeeded():
                 self._user_agent.credentials_found(event, self._password(event), self._clock())

@@ -35,7 +35,7 @@ class Flow:
 
     @property
     def secure(self) -> bool:
-        return self.transport in ("tls", "wss")
+        return is_secure(self.transport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,10 @@ def transport_of(scheme: str, name: str) -> str:
     if scheme != "sips":
         return name
     return "wss" if name in ("ws", "wss") else "tls"
+
+
+def is_secure(transport: str) -> bool:
+    return transport in ("tls", "wss")
 
 
 def default_port(transport: str) -> int:
@@ -236,7 +240,7 @@ class FlowTable:
             if flow is not None:
                 waiter(flow, now)
             else:
-                self._wait(target, waiter, FlowNeeded(target))
+                self._wait(target, waiter)
         else:
             waiter(None, now)  # WebSockets are opened by clients only, and others we don't have
 
@@ -247,11 +251,11 @@ class FlowTable:
         # A connection that came to us, be it from that very port, has proven no name.
         return self._proven.get((target.transport, remote, target.server_name))
 
-    def _wait(self, target: Target, waiter: Waiter, question: FlowNeeded) -> None:
+    def _wait(self, target: Target, waiter: Waiter) -> None:
         waiters = self._waiting.setdefault(target, [])
         waiters.append(waiter)
         if len(waiters) == 1:
-            self._ask(question)
+            self._ask(FlowNeeded(target))
 
     def _tell(self, target: Target, flow: Flow | None, now: float) -> None:
         for waiter in self._waiting.pop(target, []):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sipbridge.sip.flow import Flow
+from sipbridge.sip.headers import format_host
 
 _HIDDEN: Final = "***"
 _LOOK_BACK: Final = 8
@@ -312,8 +313,7 @@ def _arrow(place: dict[str, int], width: int, start: int, end: int, step: Step, 
 
 
 def _name(flow: Flow) -> str:
-    host, port = flow.remote
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return format_host(*flow.remote)
 
 
 def _printable(text: str) -> str:

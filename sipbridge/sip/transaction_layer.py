@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 from weakref import ref
 
 from sipbridge.sip.flow import Flow
-from sipbridge.sip.headers import Via
+from sipbridge.sip.headers import MAGIC_COOKIE, Via
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.timers import Schedule, Timers
 from sipbridge.sip.transaction import (
@@ -30,7 +30,6 @@ from sipbridge.sip.transaction import (
     TransportFailed,
 )
 
-MAGIC_COOKIE = "z9hG4bK"
 MAX_SERVED = 20_000
 """Requests of others, of which each is kept with its answer for half a minute: three hundred calls a second."""
 
@@ -45,7 +44,8 @@ class TransactionUser(Protocol):
     def receive_response(self, request: Request, response: Response, now: float) -> None: ...
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
-        """No answer came (408) or the request could not be sent (503), §8.1.3.1."""
+        """No answer came (408) or the request could not be sent (503), §8.1.3.1. After the 503 an INVITE may still be
+        answered."""
 
     def receive_ack(self, ack: Request, now: float) -> None: ...
 
@@ -73,6 +73,10 @@ def server_key(request: Request, method: str | None = None) -> Key:
     return request.uri, request.from_.tag, request.call_id, number, via.host, via.port, via.branch, method
 
 
+def _client_key(transaction: ClientTransaction) -> Key:
+    return transaction.request.via.branch, transaction.request.method
+
+
 def merge_key(request: Request) -> Key:
     return request.call_id, request.from_.tag, request.cseq.number, request.method
 
@@ -80,7 +84,19 @@ def merge_key(request: Request) -> Key:
 class _Entry:
     """A transaction in its place: its key, its flow and its user."""
 
-    __slots__ = ("call_id", "flow", "key", "layer", "merge_key", "number", "tag", "transaction", "user", "via")
+    __slots__ = (
+        "broken",
+        "call_id",
+        "flow",
+        "key",
+        "layer",
+        "merge_key",
+        "number",
+        "tag",
+        "transaction",
+        "user",
+        "via",
+    )
 
     def __init__(
         self,
@@ -96,6 +112,8 @@ class _Entry:
         self.flow = flow
         self.user = user
         self.merge_key: Key = None
+        self.broken = False
+        """The connection that our request was sent by is gone."""
         self.via: Via | None = None
         """Where a response goes if the connection of its request is gone."""
         self.tag: str | None = None
@@ -131,33 +149,43 @@ class TransactionLayer:
         """Send a request whose top Via carries a branch of ours."""
         machine = InviteClientTransaction if request.method == "INVITE" else NonInviteClientTransaction
         transaction: ClientTransaction = machine(request, now, timers=self._timers, reliable=flow.reliable)
-        key = (request.via.branch, request.method)
+        key = _client_key(transaction)
         entry = _Entry(self, transaction, key, flow, lambda: user)
         self._clients[key] = entry
         self.collect(entry, now)
         return transaction
 
-    def receive_response(self, response: Response, now: float) -> bool:
-        """False: it belongs to no transaction of ours (§17.1.3)."""
+    def receive_response(self, response: Response, flow: Flow, now: float) -> bool:
+        """False: it belongs to no transaction of ours (§17.1.3).
+
+        Where the transaction's connection is gone and the peer answers by one of its own, that takes its place: what
+        is still to be sent goes to the same peer, which has shown by our branch that it has the request."""
         entry = self._clients.get((response.via.branch, response.cseq.method))
         if entry is None:
             return False
         assert isinstance(entry.transaction, ClientTransaction)
+        if entry.broken and flow.transport == entry.flow.transport:
+            entry.flow, entry.broken = flow, False
         entry.transaction.receive_response(response, now)
         self.collect(entry, now)
         return True
 
+    def flow_of(self, transaction: ClientTransaction) -> Flow | None:
+        """By which its request was sent, or where its responses come by now; None: it has ended."""
+        entry = self._clients.get(_client_key(transaction))
+        return None if entry is None else entry.flow
+
     def abandon(self, transaction: ClientTransaction) -> None:
         """Wait no longer for an answer (§9.1: 64*T1 after CANCEL)."""
-        key = (transaction.request.via.branch, transaction.request.method)
-        entry = self._clients.pop(key, None)
+        entry = self._clients.pop(_client_key(transaction), None)
         if entry is not None:
             self._remove(entry)
 
     def flow_closed(self, flow: Flow, now: float) -> None:
-        """A connection is gone: no answer can come by it (§18.4)."""
+        """A connection is gone: no answer can come by it (§17.1.4)."""
         for entry in [entry for entry in self._clients.values() if entry.flow == flow]:
             assert isinstance(entry.transaction, ClientTransaction)
+            entry.broken = True
             entry.transaction.transport_failed(now)
             self.collect(entry, now)
 

@@ -47,7 +47,6 @@ class SipTransport:
         self._on_event = on_event
         self._admission = admission
         self._clock = clock
-        self._limits = limits
         self._resolver = resolver
         self._loop = asyncio.get_running_loop()
         self.tls = tls

@@ -411,6 +411,26 @@ def test_who_calls_a_sips_uri_gets_one() -> None:
     assert str(final(wire).contact) == "<sips:sipbridge@192.0.2.1:5061>"
 
 
+@pytest.mark.parametrize(
+    ("contact", "headers", "scheme"),
+    [
+        ("<sips:alice@192.0.2.2>", [], "sips"),
+        ("<sip:alice@192.0.2.2;transport=tls>", [], "sip"),
+        ("<sips:alice@192.0.2.2>", ["Record-Route: <sip:192.0.2.9;transport=tls;lr>"], "sip"),
+        ("<sip:alice@192.0.2.2>", ["Record-Route: <sips:192.0.2.9;lr>"], "sips"),
+    ],
+)
+def test_who_wants_to_be_called_by_sips_gets_a_sips_uri(contact: str, headers: list[str], scheme: str) -> None:
+    """§12.1.1: the Contact counts where there is no Record-Route."""
+    wire = Wire()
+    wire.user_agent.listen("tls", ("192.0.2.1", 5061))
+    call = wire.incoming(Flow("tls", ("192.0.2.1", 5061), ("192.0.2.2", 49152)), contact=contact, headers=headers)
+    call.answer(ANSWER, 0.0)
+    answered = final(wire).contact
+    assert answered is not None
+    assert answered.uri.scheme == scheme
+
+
 def test_and_where_nobody_listens_there_to_the_servers_of_the_name_in_via() -> None:
     """RFC 3263 §5."""
     wire = Wire()
