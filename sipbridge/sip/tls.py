@@ -205,4 +205,9 @@ def _canonical(name: str) -> str:
 
 def _covers(pattern: str, name: str) -> bool:
     """`*.example.com` for `a.example.com`, and for nothing deeper or higher, nor for an address."""
-    return not is_address(name) and pattern.startswith("*.") and pattern.count(".") > 1 and name.partition(".")[2] == pattern[2:]
+    return (
+        not is_address(name)
+        and pattern.startswith("*.")
+        and pattern.count(".") > 1
+        and name.partition(".")[2] == pattern[2:]
+    )
