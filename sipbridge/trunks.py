@@ -1,4 +1,4 @@
-"""Trunks: what may be called over one, whether it answers, and how much it may be used. Pure, in virtual time.
+"""Trunks: who comes by one, what may be called over it, does it answer, how much may it be used. Pure, in virtual time.
 
 A transfer, a redirection and an outbound call are one risk: somebody makes us place a call that costs money. Therefore
 a far end's wish is measured by the trunk's list of targets, and what is called is built here from the checked number
@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import replace
 
 from sipbridge.errors import CallNotPlacedError, ConfigError, SipParseError
+from sipbridge.sip.admission import source_address
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.trunk_config import Outbound, Trunk
@@ -25,6 +26,12 @@ _user = re.compile(r"[A-Za-z0-9+*#._~!'-]{1,64}")
 
 COSTLY = ("+1900", "+1976", "+979", "+808", "+870", "+881", "+882", "+883", "+878")
 """Premium rate, shared cost, satellites, networks of no country: a wildcard does not reach them."""
+
+
+def is_from(trunk: Trunk, address: str) -> bool:
+    """Whether what comes from this address comes by the trunk."""
+    source = source_address(address)
+    return any(source in ipaddress.ip_network(network) for network in trunk.sources)
 
 
 # --- what may be called -----------------------------------------------------------------------------------------------
