@@ -90,6 +90,7 @@ class Gateway:
             session_timers=_session_timers(config.sip.session_timers),
         )
         self.registrations = Registrations(config, self.user_agent, self._clock)
+        self.user_agent.may_call = self.registrations.may_call
         self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
         self.user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
         async with AsyncExitStack() as stack:

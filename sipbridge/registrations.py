@@ -119,13 +119,20 @@ class Registrations:
             return request.method != "OPTIONS" and request.from_.uri.username in self._accounts
         return self._config.admits_strangers
 
+    def may_call(self, flow: Flow, username: str | None) -> bool:
+        """No stranger may (`UserAgent.may_call`)."""
+        return self._trunk(flow, username) is not None
+
     def trunk_of(self, event: InviteReceived) -> str | None:
         """The name of the trunk that a call comes by; "" for one of a registered account, and for loopback while no
         trunk is configured; None for a stranger's."""
-        if event.username is not None:
-            known = self._users.get(event.username)
+        return self._trunk(event.flow, event.username)
+
+    def _trunk(self, flow: Flow, username: str | None) -> str | None:
+        if username is not None:
+            known = self._users.get(username)
             return "" if known is None else known.name
-        source = event.flow.remote[0]
+        source = flow.remote[0]
         trunk = self._trunk_at(source)
         if trunk is not None:
             return trunk.name

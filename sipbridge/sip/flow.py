@@ -7,6 +7,7 @@ told (`FlowTable.opened`, `.failed`). How a URI becomes a `Target` is in `resolu
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -61,8 +62,15 @@ Waiter: TypeAlias = Callable[[Flow | None, float], None]
 """Called once with the flow, or with None where none could be had; and with the time it is."""
 
 
+_scope = re.compile(r"(?=.{1,15}\Z)[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+")
+
+
 @lru_cache(maxsize=4096)
 def is_address(host: str) -> bool:
+    """Fit for a socket: `ip_address` takes anything for a scope (`fe80::1%eth0`), also what makes a socket raise."""
+    _, percent, scope = host.partition("%")
+    if percent and _scope.fullmatch(scope) is None:
+        return False
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -7,6 +7,9 @@ dialog or, if it may begin one, by a new call. Refusals need no transaction, so 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from sipbridge.sip.authentication import Authentication
 from sipbridge.sip.body import session_description
 from sipbridge.sip.core import NOBODY, Core
@@ -22,6 +25,10 @@ from sipbridge.sip.session_timer import is_too_brief
 from sipbridge.sip.uas import IncomingInvite
 from sipbridge.sip.unsolicited import outside
 
+_FULL_S = "32"
+"""Retry-After where there is no room for a transaction: by then those that are there have ended."""
+MayCall: TypeAlias = Callable[[Flow, str | None], bool]
+
 
 class RequestServer:
     """Part of one `UserAgent`, which sets who has to authenticate and who may register."""
@@ -32,6 +39,7 @@ class RequestServer:
         self.authentication: Authentication | None = None
         self.registrar: Registrar | None = None
         self.unavailable: int | None = None
+        self.may_call: MayCall = lambda flow, username: True
 
     def receive(self, request: Request, flow: Flow, now: float) -> None:
         core = self._core
@@ -47,6 +55,10 @@ class RequestServer:
 
     def serve(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
         """A request from somebody who may make it; `username` if he has proven who he is."""
+        if self._core.transactions.is_full and request.method not in ("BYE", "CANCEL"):
+            self._core.counters["transactions_full"] += 1
+            self._replies.reply(request, Refusal(503, (("Retry-After", _FULL_S),)), flow, now)
+            return
         if request.method == "REGISTER" and self.registrar is not None:
             self._register(self.registrar, request, flow, username, now)
             return
@@ -110,6 +122,8 @@ class RequestServer:
             self._replies.reply(request, Reply(482), flow, now)
         elif (answer := outside(request)) is not None:
             self._replies.reply(request, answer, flow, now)
+        elif request.method == "INVITE" and not self.may_call(flow, username):
+            self._replies.reply(request, Refusal(403), flow, now)
         elif self.unavailable is not None:
             self._replies.reply(request, Reply(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":

@@ -30,6 +30,9 @@ from sipbridge.sip.transaction import (
     TransportFailed,
 )
 
+MAX_SERVED = 20_000
+"""Requests of others, of which each is kept with its answer for half a minute: three hundred calls a second."""
+
 Key: TypeAlias = Hashable
 Transmit: TypeAlias = Callable[[Flow, bytes, Via | None, float], None]
 """Flow, bytes, the top Via where it is a response, now."""
@@ -88,7 +91,19 @@ U = TypeVar("U", bound=RequestUser)
 class _Entry(Generic[U]):
     """A transaction in its place: its key, its flow and its user."""
 
-    __slots__ = ("broken", "flow", "key", "layer", "merge_key", "number", "tag", "transaction", "user", "via")
+    __slots__ = (
+        "broken",
+        "call_id",
+        "flow",
+        "key",
+        "layer",
+        "merge_key",
+        "number",
+        "tag",
+        "transaction",
+        "user",
+        "via",
+    )
 
     def __init__(
         self,
@@ -111,6 +126,7 @@ class _Entry(Generic[U]):
         self.tag: str | None = None
         """The To tag of our responses."""
         self.number = transaction.request.cseq.number
+        self.call_id = transaction.request.call_id
 
     def get_timer(self) -> float | None:
         return self.transaction.get_timer()
@@ -198,14 +214,24 @@ class TransactionLayer:
         self.collect(entry, now)
         return True
 
+    @property
+    def is_full(self) -> bool:
+        """No request should be served any more; the memory of answers is what a peer that may speak could fill."""
+        return len(self._servers) >= MAX_SERVED
+
     def is_merged(self, request: Request) -> bool:
         """The same request came by another path and is being served already (§8.2.2.2)."""
         return request.to.tag is None and merge_key(request) in self._merged
 
     def cancelled_by(self, cancel: Request) -> tuple[str | None, TransactionUser | None] | None:
-        """The To tag and the user, if it still cares, of the INVITE that a CANCEL means (§9.2); None: there is none."""
+        """The To tag and the user, if it still cares, of the INVITE that a CANCEL means (§9.2); None: there is none.
+
+        Nobody can be asked who he is that sends one, and not every client's branches are hard to guess: what else the
+        two have in common (§9.1) has to be the same, too."""
         entry = self._servers.get(server_key(cancel, "INVITE"))
-        return None if entry is None else (entry.tag, entry.user())
+        if entry is None or (entry.call_id, entry.number) != (cancel.call_id, cancel.cseq.number):
+            return None
+        return entry.tag, entry.user()
 
     def serve(self, request: Request, flow: Flow, user: TransactionUser, now: float) -> ServerTransaction:
         """Begin to serve a request that `receive_request` did not know. The transaction outlives its user, who is

@@ -186,14 +186,21 @@ class SipTransport:
     def _datagrams_received(self, datagrams: list[tuple[Flow, bytes]]) -> None:
         now = self._clock()
         for flow, data in datagrams:
-            self._user_agent.receive(data, flow, now)
+            self._receive(data, flow, now)
         self.flush()
 
     def _messages_received(self, flow: Flow, messages: list[bytes]) -> None:
         now = self._clock()
         for data in messages:
-            self._user_agent.receive(data, flow, now)
+            self._receive(data, flow, now)
         self.flush()
+
+    def _receive(self, data: bytes, flow: Flow, now: float) -> None:
+        try:
+            self._user_agent.receive(data, flow, now)
+        except Exception:
+            # The others that came with it are not to be lost for it; the traceback says whose bug it is.
+            log.exception("message not handled", remote=flow.remote)
 
     def _connection_closed(self, flow: Flow) -> None:
         self._user_agent.flow_closed(flow, self._clock())
@@ -201,7 +208,11 @@ class SipTransport:
 
     def _timer_fired(self) -> None:
         self._timer = self._armed_for = None
-        self._user_agent.handle_timer(self._clock())
+        try:
+            self._user_agent.handle_timer(self._clock())
+        except Exception:
+            # Without the next timer every call would stand still for one call's trouble.
+            log.exception("timer not handled")
         self.flush()
 
     # what goes out
@@ -256,7 +267,7 @@ class SipTransport:
     async def _connect(self, target: Target) -> None:
         try:
             flow = await self._streams.connect(target)
-        except OSError as error:  # TimeoutError is one of them
+        except (OSError, ValueError) as error:  # TimeoutError is one of them, an address that is none may be either
             log.info("no connection", target=target, error=str(error) or "timed out")
             self._user_agent.flow_failed(target, str(error), self._clock())
         else:

@@ -35,7 +35,7 @@ from sipbridge.sip.refer import TransferPolicy
 from sipbridge.sip.registrar import Registrar, RegistrarSettings
 from sipbridge.sip.registration import Account, Registration, RetryTimes
 from sipbridge.sip.replies import Replies
-from sipbridge.sip.request_server import RequestServer
+from sipbridge.sip.request_server import MayCall, RequestServer
 from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED
 from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.timers import Timers
@@ -254,6 +254,16 @@ class UserAgent:
     @unavailable.setter
     def unavailable(self, seconds: int | None) -> None:
         self._server.unavailable = seconds
+
+    @property
+    def may_call(self) -> MayCall:
+        """Whether an INVITE from there, of a user who has proven who he is or None, is a call at all. Others get a 403
+        that leaves nothing behind, and is not repeated: their source may be forged."""
+        return self._server.may_call
+
+    @may_call.setter
+    def may_call(self, policy: MayCall) -> None:
+        self._server.may_call = policy
 
     def _new_request(
         self,
