@@ -57,7 +57,7 @@ class RequestServer:
         """A request from somebody who may make it; `username` if he has proven who he is."""
         if self._core.transactions.is_full and request.method not in ("BYE", "CANCEL"):
             self._core.counters["transactions_full"] += 1
-            self._replies.reply(request, Refusal(503, (("Retry-After", _FULL_S),)), flow, now)
+            self._replies.reply(request, Reply(503, (("Retry-After", _FULL_S),)), flow, now)
             return
         if request.method == "REGISTER" and self.registrar is not None:
             self._register(self.registrar, request, flow, username, now)
@@ -123,7 +123,7 @@ class RequestServer:
         elif (answer := outside(request)) is not None:
             self._replies.reply(request, answer, flow, now)
         elif request.method == "INVITE" and not self.may_call(flow, username):
-            self._replies.reply(request, Refusal(403), flow, now)
+            self._replies.reply(request, Reply(403), flow, now)
         elif self.unavailable is not None:
             self._replies.reply(request, Reply(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":
