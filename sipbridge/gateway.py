@@ -32,17 +32,7 @@ from sipbridge.sip.admission import LOOPBACK, Admission
 from sipbridge.sip.core import Identity
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded
-from sipbridge.sip.events import (
-    Authenticated,
-    AuthenticationFailed,
-    BindingsChanged,
-    CredentialsNeeded,
-    InviteReceived,
-    Registered,
-    RegistrationFailed,
-    SipEvent,
-    Unregistered,
-)
+from sipbridge.sip.events import IdentityEvent, InviteReceived, SipEvent
 from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.ladder import Ladders
 from sipbridge.sip.session_timer import SessionTimers
@@ -100,6 +90,7 @@ class Gateway:
             session_timers=_session_timers(config.sip.session_timers),
         )
         self.registrations = Registrations(config, self.user_agent, self._clock)
+        self.user_agent.may_call = self.registrations.may_call
         self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
         self.user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
         async with AsyncExitStack() as stack:
@@ -203,9 +194,7 @@ class Gateway:
                     event.call.reject(500, now=self._clock())  # the caller would wait in vain
             case FlowNeeded() | DnsNeeded():
                 pass  # the transport's affair
-            case CredentialsNeeded() | Authenticated() | AuthenticationFailed() | BindingsChanged():
-                self.registrations.event(event)
-            case Registered() | RegistrationFailed() | Unregistered():
+            case _ if isinstance(event, IdentityEvent):
                 self.registrations.event(event)
             case _:
                 self.calls.call_event(event.call, event)

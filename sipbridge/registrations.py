@@ -34,6 +34,7 @@ from sipbridge.sip.events import (
     AuthenticationFailed,
     BindingsChanged,
     CredentialsNeeded,
+    IdentityEvent,
     InviteReceived,
     Registered,
     RegistrationFailed,
@@ -52,16 +53,6 @@ log = structlog.get_logger(__name__)
 REALM = "sipbridge"
 GOODBYE_SECONDS = 3.0
 """How long the answers to our de-registrations are waited for."""
-
-Event = (
-    CredentialsNeeded
-    | Authenticated
-    | AuthenticationFailed
-    | BindingsChanged
-    | Registered
-    | RegistrationFailed
-    | Unregistered
-)
 
 
 class Registrations:
@@ -128,13 +119,20 @@ class Registrations:
             return request.method != "OPTIONS" and request.from_.uri.username in self._accounts
         return self._config.admits_strangers
 
+    def may_call(self, flow: Flow, username: str | None) -> bool:
+        """No stranger may (`UserAgent.may_call`)."""
+        return self._trunk(flow, username) is not None
+
     def trunk_of(self, event: InviteReceived) -> str | None:
         """The name of the trunk that a call comes by; "" for one of a registered account, and for loopback while no
         trunk is configured; None for a stranger's."""
-        if event.username is not None:
-            known = self._users.get(event.username)
+        return self._trunk(event.flow, event.username)
+
+    def _trunk(self, flow: Flow, username: str | None) -> str | None:
+        if username is not None:
+            known = self._users.get(username)
             return "" if known is None else known.name
-        source = event.flow.remote[0]
+        source = flow.remote[0]
         trunk = self._trunk_at(source)
         if trunk is not None:
             return trunk.name
@@ -151,7 +149,7 @@ class Registrations:
 
     # events
 
-    def event(self, event: Event) -> None:
+    def event(self, event: IdentityEvent) -> None:
         match event:
             case CredentialsNeeded():
                 self._user_agent.credentials_found(event, self._password(event), self._clock())

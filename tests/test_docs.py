@@ -11,7 +11,8 @@ import pytest
 import typer.main
 
 from sipbridge.cli import app
-from sipbridge.config import load_config
+from sipbridge.config import Config, TenantConfig, load_config
+from sipbridge.configfile import parse
 from sipbridge.sip.faults import Fault, StreamFault
 from sipbridge.tenants import CallFields, TenantDirectory, warnings
 
@@ -104,3 +105,25 @@ def test_every_counter_is_documented_and_every_documented_one_is_there() -> None
     patterns = counters_in_the_source()
     assert [name for name in documented if not any(re.fullmatch(pattern, name) for pattern in patterns)] == []
     assert [pattern for pattern in patterns if not any(re.fullmatch(pattern, name) for name in documented)] == []
+
+
+_YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+RECIPES = [
+    (page.name, block)
+    for page in DOCUMENTS
+    if page.parent.name == "pbx"
+    for block in _YAML.findall(page.read_text())
+    if "certificate:" not in block  # read when it is loaded; tests/interop has such files
+]
+
+
+@pytest.mark.parametrize(("page", "block"), RECIPES)
+def test_the_recipes_are_configurations(page: str, block: str) -> None:
+    """Also those of the pages that say that they were not run."""
+    parse(block, TenantConfig if "\nagent:" in block else Config, page)
+
+
+def test_what_was_not_run_says_so_at_the_top() -> None:
+    pages = {page.stem: page.read_text() for page in DOCUMENTS if page.parent.name == "pbx" and page.stem != "README"}
+    not_run = {name for name, text in pages.items() if "**Not run" in text.partition("\n\n")[2][:20]}
+    assert pages.keys() - not_run == {"asterisk", "kamailio"}

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias, TypeVar
 
+from sipbridge.sip.flow import plain_address
+
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 V = TypeVar("V")
 
@@ -302,9 +304,7 @@ class _Bucket:
 
 def source_address(host: str) -> IpAddress:
     """The address that a socket names. IPv4 over an IPv6 socket is IPv4, and a scope (`%eth0`) says nothing of whom."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    return ipaddress.ip_address(plain_address(host.partition("%")[0]))
 
 
 def _bounds(network: str) -> tuple[int, int, int]:

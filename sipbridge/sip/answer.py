@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from sipbridge.sip.body import SDP
+from sipbridge.sip.body import describe_session
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.screening import ACCEPT, ALLOW, SUPPORTED
 from sipbridge.sip.timers import Timers
@@ -21,13 +21,9 @@ Fields: TypeAlias = tuple[tuple[str, str], ...]
 
 def success(request: Request, sdp: bytes, *, to_tag: str, contact: str, headers: Fields) -> Response:
     """200 to INVITE, UPDATE or PRACK, with all that the peer may want to know of us."""
-    response = request.response(200, to_tag=to_tag)
     known = (("Contact", contact), ("Allow", ALLOW), ("Accept", ACCEPT), ("Supported", SUPPORTED))
-    for name, value in (*known, *headers):
-        response.headers.add(name, value)
-    if sdp:
-        response.headers.add("Content-Type", SDP)
-        response.body = sdp
+    response = request.response(200, to_tag=to_tag, headers=(*known, *headers))
+    describe_session(response, sdp)
     return response
 
 

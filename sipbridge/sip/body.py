@@ -1,4 +1,4 @@
-"""Finding the session description in a message's body (RFC 3261 §7.4, RFC 5621): alone, or as a part of a multipart.
+"""The session description in a message's body (RFC 3261 §7.4, RFC 5621): alone, or found as a part of a multipart.
 
 To SIP a body is bytes; all that is decided here is which of them are `application/sdp`, and whether there is something
 that the sender insists on and we cannot read.
@@ -29,6 +29,13 @@ def session_description(message: Request | Response) -> bytes | None:
     if kind.startswith("multipart/"):
         return next((body for kind, _, body in _parts(message) if kind == SDP), None)
     return None
+
+
+def describe_session(message: Request | Response, sdp: bytes) -> None:
+    """Give a message of ours its session description; none where `sdp` is empty."""
+    if sdp:
+        message.headers.add("Content-Type", SDP)
+        message.body = sdp
 
 
 def is_understood(message: Request | Response) -> bool:

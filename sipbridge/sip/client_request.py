@@ -9,16 +9,17 @@ the object that he made, whose header fields are those of the newest attempt, an
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from sipbridge.sip.ack import SentAcks
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.digest import DigestClient
 from sipbridge.sip.flow import Flow, Target
 from sipbridge.sip.hops import Hop, Hops
 from sipbridge.sip.message import Headers, Request, Response
-from sipbridge.sip.transaction import ClientTransaction
-from sipbridge.sip.transaction_layer import TransactionUser
+from sipbridge.sip.transaction import ClientTransaction, State
+from sipbridge.sip.transaction_layer import RequestUser
 
 if TYPE_CHECKING:
     from sipbridge.sip.core import Core
@@ -29,6 +30,9 @@ Prepare: TypeAlias = Callable[[Request, Flow], None]
 MAX_DATAGRAM = 1300
 """§18.1.1: a longer request goes over TCP, since a datagram of that size may be fragmented, and then lost."""
 _REPEATABLE = frozenset({"BYE", "OPTIONS", "REGISTER"})
+_WAITING = (State.CALLING, State.TRYING, State.PROCEEDING)
+_MAX_CANCELS = 2
+"""Of one attempt: the second one where the connection of the first is gone."""
 _MAX_CHALLENGES = 4
 """Proxies on the way may each ask for credentials, and a nonce may be stale; more is a peer that plays with us."""
 
@@ -41,6 +45,10 @@ class _Attempt:
     flow: Flow
     hop: Hop
     provisional: bool = False
+    taken_back: bool = False
+    """By a CANCEL or a BYE, after it had been given up."""
+    cancels: int = 0
+    """How many CANCELs have been sent for it."""
 
 
 class ClientRequest:
@@ -50,7 +58,7 @@ class ClientRequest:
         self,
         core: Core,
         request: Request,
-        user: TransactionUser,
+        user: RequestUser,
         hops: Hops,
         *,
         digest: DigestClient | None = None,
@@ -74,7 +82,10 @@ class ClientRequest:
         """The flow that Via and Contact are made for already."""
         self._attempt: _Attempt | None = None
         self._superseded: list[_Attempt] = []
-        """Given up because they stayed silent: who answers late all the same has to be told (INVITE)."""
+        """Given up because they stayed silent, or because their connection broke before they said anything: who answers
+        late all the same has to be told (INVITE)."""
+        self._acks = SentAcks(core)
+        """Of those who answered late."""
         self._wanted = False
         """The next hop is to be tried as soon as it is found; otherwise it is only looked for."""
         self._looking = False
@@ -121,26 +132,26 @@ class ClientRequest:
 
     # input, from the transactions
 
-    @property
-    def local_tag(self) -> str | None:
-        return None
-
-    def receive_ack(self, ack: Request, now: float) -> None:
-        raise NotImplementedError("a client transaction hears of no ACK")
-
-    def receive_cancel(self, cancel: Request, now: float) -> None:
-        raise NotImplementedError("a client transaction hears of no CANCEL")
-
     def receive_response(self, request: Request, response: Response, now: float) -> None:
         attempt = self._attempt
         if attempt is None or request is not attempt.request:
-            self._receive_late(request, response, now)
-            return
+            attempt = next((attempt for attempt in self._superseded if attempt.request is request), None)
+            if attempt is None:
+                return  # the response to a CANCEL
+            if not self._takes_back(attempt, response):
+                self._receive_late(attempt, response, now)
+                return
+            self._return_to(attempt)
+        self.flow = attempt.flow = self._core.transactions.flow_of(attempt.transaction) or attempt.flow
         self._core.reached(attempt.flow, attempt.hop, response)
         if response.status < 200:
             self._receive_provisional(attempt, now)
         elif self._authorized(response):
             self._send_again(attempt, now)
+            return
+        elif (earlier := self._has_been_there(attempt, response)) is not None:
+            self._refusal = response
+            self._return_to(earlier)
             return
         elif response.status == 503 and self._try_another(attempt, response, now):
             return
@@ -150,8 +161,15 @@ class ClientRequest:
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
         attempt = self._attempt
+        if request.method == "CANCEL":
+            self._cancel_failed(request, status, now)
         if attempt is None or request is not attempt.request or self._over:
             return
+        if request.method == "INVITE" and status == 503 and attempt.provisional:
+            self._connection_lost(now)
+            return
+        if request.method == "INVITE" and status == 503:
+            self._superseded.append(attempt)
         if self._cancelled or attempt.provisional:
             self._end()
             self._user.request_failed(self.request, status, now)
@@ -167,9 +185,10 @@ class ClientRequest:
 
     def handle_timer(self, now: float) -> None:
         if self._give_up_at is not None and now >= self._give_up_at:
-            # §9.1: 64*T1 after the CANCEL the INVITE counts as cancelled, whether its 487 came or not.
+            # §9.1: 64*T1 after the CANCEL the INVITE counts as cancelled, whether its 487 came or not. A re-INVITE
+            # whose connection broke has failed by now, but its call may be well: over TCP no refusal is sent twice.
             self.abandon()
-            self._user.request_failed(self.request, 408, now)
+            self._user.request_failed(self.request, 408 if self._cancelled else 503, now)
         elif self._look_on_at is not None and now >= self._look_on_at:
             self._set_timers()
             self._look_ahead(now)
@@ -220,8 +239,8 @@ class ClientRequest:
             self._core.flows.find(hop, lambda flow, now: self._flow_found(flow, hop, now), now, beside=self._beside)
 
     def _flow_found(self, flow: Flow | None, hop: Hop, now: float) -> None:
-        if self._over:
-            return
+        if self._over or self._attempt is not None:
+            return  # an earlier attempt has been answered meanwhile
         if flow is None:
             self._status = 503
             if isinstance(hop, Target):
@@ -242,9 +261,9 @@ class ClientRequest:
 
     def _try_another(self, attempt: _Attempt, response: Response, now: float) -> bool:
         """503: this server is full, or going down (§21.5.4)."""
-        seconds = (response.headers.get("Retry-After") or "").partition(";")[0].partition("(")[0].strip()
-        if isinstance(attempt.hop, Target) and seconds.isascii() and seconds.isdigit() and len(seconds) < 7:
-            self._core.flows.unreachable.add(attempt.hop, now, int(seconds))
+        seconds = response.retry_after
+        if isinstance(attempt.hop, Target) and seconds is not None:
+            self._core.flows.unreachable.add(attempt.hop, now, seconds)
         if self._cancelled or (self._spare is None and self._hops.exhausted and not self._looking):
             return False
         self._refusal = response
@@ -268,7 +287,7 @@ class ClientRequest:
         self._addressed = flow
 
     def _send(self, flow: Flow, hop: Hop, now: float) -> None:
-        if self._over:
+        if self._over or self._attempt is not None:
             return
         request = self.request
         if self._addressed != flow:
@@ -320,22 +339,88 @@ class ClientRequest:
                 self._send_cancel(attempt, now)
                 self._set_timers(give_up_at=now + self._core.timers.transaction_timeout)
 
-    def _receive_late(self, request: Request, response: Response, now: float) -> None:
+    def _connection_lost(self, now: float) -> None:
+        """Of an INVITE that is being served: nothing is left for us to send, so nothing has failed. Figure 5 has no
+        transport error in Proceeding, and the callee, or a proxy that has connected again, answers by a connection to
+        where we listen (§18.2.2). A call that rings goes on ringing, as over UDP: until somebody answers, its caller
+        has enough of it, or Timer C fires (`uac.py`). A re-INVITE has no such timer, and holds up its call."""
+        if self._dialog is not None and self._give_up_at is None:
+            self._set_timers(give_up_at=now + self._core.timers.transaction_timeout)
+
+    def _takes_back(self, attempt: _Attempt, response: Response) -> bool:
+        """One that had been given up is answered, while the newest is not: who speaks first is the one. The other may
+        even be the same server, which says that to it by a 482 (§8.2.2.2)."""
+        silent = self._attempt is None or not self._attempt.provisional
+        return silent and response.status < 300 and self._may_return_to(attempt)
+
+    def _has_been_there(self, newest: _Attempt, response: Response) -> _Attempt | None:
+        """The earlier attempt that this response speaks of. 482: the same request has come by another way, and is
+        served (§8.2.2.2); inside a dialog that is a 500, since CSeq is not higher than the last (§12.2.2)."""
+        if response.status != (482 if self._dialog is None else 500):
+            return None
+        earlier = [attempt for attempt in self._superseded if attempt.transaction.state in _WAITING]
+        return next(filter(self._may_return_to, reversed(earlier)), None)
+
+    def _may_return_to(self, attempt: _Attempt) -> bool:
+        """Nobody has been told anything to the contrary."""
+        same = attempt.request.cseq == self.request.cseq
+        return same and not attempt.taken_back and not self._over and not self._cancelled
+
+    def _return_to(self, attempt: _Attempt) -> None:
+        """What was given up goes on, and what took its place is given up."""
+        self._superseded.remove(attempt)
+        if self._attempt is not None:
+            self._superseded.append(self._attempt)
+        self._attempt, self.flow = attempt, attempt.flow
+        self._wanted = False
+        self._addressed = None
+        self.request.headers = attempt.request.headers.copy()
+        self._set_timers()
+
+    def _receive_late(self, attempt: _Attempt, response: Response, now: float) -> None:
         """From a server that had been given up for the next one: the INVITE is taken back there, and a call that was
         answered there all the same is hung up (§13.2.2.4)."""
-        attempt = next((attempt for attempt in self._superseded if attempt.request is request), None)
-        if attempt is None or request.method != "INVITE":
-            return  # also the response to a CANCEL
+        request = attempt.request
+        if request.method != "INVITE":
+            return
+        attempt.taken_back = True
         if response.status < 200:
             if not attempt.provisional:
                 attempt.provisional = True
                 self._send_cancel(attempt, now)
         elif response.status < 300:
-            self._core.hang_up_stray(request, response, attempt.flow, now)
+            flow = self._core.transactions.flow_of(attempt.transaction) or attempt.flow
+            if self._acks.repeat(response, now, beside=flow):
+                return
+            if self._dialog is None:
+                self._core.hang_up_stray(self._acks, request, response, flow, now)
+            else:  # a re-INVITE: the call goes on, with the session that it had for us
+                self._acks.send(self._dialog, request, b"", now, beside=flow)
 
     def _send_cancel(self, attempt: _Attempt, now: float) -> None:
-        """CANCEL goes the way of its INVITE, with its branch (§9.1)."""
-        invite = attempt.request
+        """CANCEL goes the way of its INVITE, with its branch (§9.1); where that connection is gone, by a new one."""
+        attempt.cancels += 1
+        flow, hop = self._core.transactions.flow_of(attempt.transaction) or attempt.flow, attempt.hop
+        if self._core.flows.is_open(flow):
+            self._core.send_request(self._make_cancel(attempt.request), flow, self, now)
+        elif isinstance(hop, Target):
+            self._core.flows.find(
+                replace(hop, transport=flow.transport), lambda found, now: self._cancel_by(attempt, found, now), now
+            )
+
+    def _cancel_by(self, attempt: _Attempt, flow: Flow | None, now: float) -> None:
+        if flow is not None and attempt.transaction.state is State.PROCEEDING:
+            self._core.send_request(self._make_cancel(attempt.request), flow, self, now)
+
+    def _cancel_failed(self, cancel: Request, status: int, now: float) -> None:
+        """Its connection is gone, and it may have been lost with it."""
+        for attempt in filter(None, (self._attempt, *self._superseded)):
+            is_served = attempt.transaction.state is State.PROCEEDING
+            meant = is_served and attempt.request.via.branch == cancel.via.branch
+            if meant and status == 503 and attempt.cancels < _MAX_CANCELS:
+                self._send_cancel(attempt, now)
+
+    def _make_cancel(self, invite: Request) -> Request:
         headers = Headers()
         for name in ("Via", "Max-Forwards", "From", "To", "Call-ID"):
             headers.add(name, invite.headers.get(name) or "")
@@ -344,7 +429,7 @@ class ClientRequest:
             headers.add("Route", route)
         if self._reason_header is not None:
             headers.add("Reason", self._reason_header)
-        self._core.send_request(Request("CANCEL", invite.uri, headers, b""), attempt.flow, self, now)
+        return Request("CANCEL", invite.uri, headers, b"")
 
     def _end(self) -> None:
         self._over = True

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
+from sipbridge.sip.ack import SentAcks
 from sipbridge.sip.client_request import MAX_DATAGRAM, ClientRequest, Prepare
 from sipbridge.sip.dialog import Dialog, DialogId, request_uri, wants_sips
 from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.dns_cache import DnsCache
 from sipbridge.sip.events import SipEvent
 from sipbridge.sip.flow import Address, Flow, FlowTable, Target, is_address, response_target
-from sipbridge.sip.headers import NameAddr, Uri, Via
+from sipbridge.sip.headers import MAGIC_COOKIE, NameAddr, Uri, Via, format_host
 from sipbridge.sip.hops import FallbackHops, Hop, Hops, ListedHops
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.nat import is_hidden
@@ -28,7 +29,7 @@ from sipbridge.sip.resolution import Resolver
 from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.timers import Schedule, Timers
 from sipbridge.sip.transaction import ClientTransaction, ServerTransaction
-from sipbridge.sip.transaction_layer import MAGIC_COOKIE, TransactionLayer, TransactionUser
+from sipbridge.sip.transaction_layer import RequestUser, TransactionLayer
 
 if TYPE_CHECKING:
     from sipbridge.sip.invite import Invite
@@ -119,7 +120,7 @@ class Core:
 
     # requests and responses
 
-    def send_request(self, request: Request, flow: Flow, user: TransactionUser, now: float) -> ClientTransaction:
+    def send_request(self, request: Request, flow: Flow, user: RequestUser, now: float) -> ClientTransaction:
         """Send a request by a flow, in a transaction of its own, and no more than that."""
         self.address_request(request, flow)
         return self.transactions.request(request, flow, user, now)
@@ -128,7 +129,7 @@ class Core:
         self,
         dialog: Dialog,
         request: Request,
-        user: TransactionUser,
+        user: RequestUser,
         now: float,
         *,
         beside: Flow | None,
@@ -147,7 +148,7 @@ class Core:
         self,
         request: Request,
         hop: Uri | Flow,
-        user: TransactionUser,
+        user: RequestUser,
         now: float,
         *,
         credentials: Credentials | DigestClient | None = None,
@@ -194,13 +195,12 @@ class Core:
 
         self.find_flow(self.dialog_hops(dialog, beside), found, now, beside=beside)
 
-    def hang_up_stray(self, invite: Request, response: Response, flow: Flow, now: float) -> None:
+    def hang_up_stray(self, acks: SentAcks, invite: Request, response: Response, flow: Flow, now: float) -> None:
         """A 2xx that nobody waits for any more: ACK and BYE, and that is all that is known of that dialog."""
         self.counters["stray_answer"] += 1
         dialog = Dialog.as_uac(invite, response)
         dialog.confirm(response)
-        ack = dialog.request("ACK", sequence=invite.cseq.number)
-        self.send_ack(dialog, ack, lambda flow, data: None, now, beside=flow)
+        acks.send(dialog, invite, b"", now, beside=flow)
         self.send_in_dialog(dialog, dialog.request("BYE"), NOBODY, now, beside=flow)
 
     # where to
@@ -318,7 +318,7 @@ class Core:
         scheme = "sips" if sips and flow.secure else "sip"
         implied = transport == "udp" or (scheme == "sips" and transport == "tls")
         parameter = "" if implied else f";transport={transport}"
-        return f"<{scheme}:{user}{_host_port(address)}{parameter}>"
+        return f"<{scheme}:{user}{format_host(*address)}{parameter}>"
 
     def address_request(self, request: Request, flow: Flow) -> None:
         """Via with a new branch, and Contact, which depend on the flow. A CANCEL keeps the Via of its INVITE (§9.1)."""
@@ -329,7 +329,7 @@ class Core:
         if request.method == "CANCEL":
             return
         branch = f"{MAGIC_COOKIE}{self.new_token()}"
-        via = f"SIP/2.0/{flow.transport.upper()} {_host_port(self.address(flow))};rport;branch={branch}"
+        via = f"SIP/2.0/{flow.transport.upper()} {format_host(*self.address(flow))};rport;branch={branch}"
         if "Via" in headers:
             headers.set("Via", via)
         else:
@@ -388,8 +388,3 @@ class _Nobody:
 
 
 NOBODY = _Nobody()
-
-
-def _host_port(address: Address) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

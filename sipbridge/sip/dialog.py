@@ -174,9 +174,14 @@ def request_uri(uri: Uri) -> Uri:
     return replace(uri, params=params, headers=())
 
 
-def wants_sips(request: Request, routes: Sequence[NameAddr] = ()) -> bool:
-    """Whether a Contact given with this request, or in answer to it, must be a SIPS URI: the Request-URI is one, or the
-    first of its routes, or of those recorded (§8.1.1.8, §12.1.1)."""
-    if request.uri[:5].lower() == "sips:":
-        return True
-    return any(route.uri.scheme == "sips" for route in (*routes[:1], *request.record_routes[:1]))
+def wants_sips(request: Request, first: Sequence[NameAddr]) -> bool:
+    """Whether a Contact that goes with a request must be a SIPS URI: its Request-URI is one, or the first of these,
+    which are the routes of a request of ours (§8.1.1.8)."""
+    return request.uri[:5].lower() == "sips:" or any(place.uri.scheme == "sips" for place in first[:1])
+
+
+def answer_wants_sips(request: Request) -> bool:
+    """The same of the Contact in our answer: here the first recorded route counts, and the peer's Contact where there
+    is none (§12.1.1)."""
+    contact = request.contact
+    return wants_sips(request, request.record_routes or ([] if contact is None else [contact]))

@@ -198,8 +198,8 @@ class DigestClient:
         self.credentials = credentials
         self._sessions: dict[tuple[int, str], _Session] = {}
         """By 401 or 407, and realm."""
-        self._answered: dict[tuple[object, ...], tuple[int, int]] = {}
-        """Which requests have been answered for: their CSeq number then, and how many stale answers before it."""
+        self._answered: dict[tuple[object, ...], tuple[int, int, str]] = {}
+        """Which requests have been answered for: CSeq number, how many stale answers before it, and the nonce."""
 
     def authorize(self, request: Request, response: Response, new_token: Callable[[], str]) -> bool:
         """Answer a 401 or 407 to `request`, whose header fields still are those that were refused.
@@ -219,14 +219,10 @@ class DigestClient:
 
     def apply(self, request: Request) -> None:
         """Authorize a request before it is challenged, where a nonce is known (§22.3 allows it, RFC 7616 §3.6)."""
-        self.withdraw(request)
+        for name in ANSWER_FIELDS.values():
+            request.headers.remove(name)  # perhaps it goes to another server now
         for (status, _), session in self._sessions.items():
             request.headers.add(ANSWER_FIELDS[status], session.answer(request.method, request.uri))
-
-    def withdraw(self, request: Request) -> None:
-        """Take the credentials out of a request that now goes to another server, which has not given that nonce."""
-        for name in ANSWER_FIELDS.values():
-            request.headers.remove(name)
 
     def receive(self, response: Response) -> None:
         """Look at a response for the nonce to be used next (RFC 7616 §3.5). A fault in it is ignored."""
@@ -261,21 +257,22 @@ class DigestClient:
     def _begin(self, request: Request, status: int, challenge: _Challenge, new_token: Callable[[], str]) -> bool:
         """A session for a new challenge; False where it says that our answer to the last one was wrong.
 
-        A challenge refuses our answer if the request carries one, was sent because of a challenge of the same realm,
-        which its CSeq tells (the number is the answered one or the next), and used that nonce first. Anything else was
-        authorized in advance, with a nonce that has grown old meanwhile or is another server's, and not every server
-        says `stale` then.
+        A challenge refuses our answer if the request carries one, to the last challenge of the same realm, and used
+        that nonce first. Where the nonce is not counted its CSeq tells: the number is the answered one or the next.
+        Anything else was authorized in advance, with a nonce that has grown old meanwhile or is another server's, and
+        not every server says `stale` then.
         """
         identity = (status, challenge.realm, request.call_id, request.from_.tag, request.method)
         sequence = request.cseq.number
-        last, stale = self._answered.pop(identity, (-2, 0))
-        session = self._sessions.get((status, challenge.realm))
-        direct = last <= sequence <= last + 1 and session is not None and session.count <= 1
-        direct = direct and ANSWER_FIELDS[status] in request.headers
+        last, stale, nonce = self._answered.pop(identity, (-2, 0, ""))
+        direct = False
+        for value in request.headers.get_all(ANSWER_FIELDS[status]):
+            if f"nonce={quote(nonce)}" in value:
+                direct = "nc=00000001" in value or ("nc=" not in value and last <= sequence <= last + 1)
         if direct and (not challenge.stale or stale >= _MAX_STALE):
             self._sessions.pop((status, challenge.realm), None)
             return False
-        self._answered[identity] = (sequence, stale + 1 if direct else 0)
+        self._answered[identity] = (sequence, stale + 1 if direct else 0, challenge.nonce)
         if len(self._answered) > _MAX_ANSWERED:
             del self._answered[next(iter(self._answered))]
         self._sessions.pop((status, challenge.realm), None)

@@ -278,6 +278,17 @@ class Unregistered:
     """Of the answer to the de-registration; None where there was nothing to remove."""
 
 
+IdentityEvent: TypeAlias = (
+    CredentialsNeeded
+    | Authenticated
+    | AuthenticationFailed
+    | BindingsChanged
+    | Registered
+    | RegistrationFailed
+    | Unregistered
+)
+"""Of who is who, here and elsewhere, rather than of a call."""
+
 SipEvent: TypeAlias = (
     InviteReceived
     | ReinviteReceived
@@ -292,13 +303,7 @@ SipEvent: TypeAlias = (
     | ReferReceived
     | InfoReceived
     | CallEnded
-    | CredentialsNeeded
-    | Authenticated
-    | AuthenticationFailed
-    | BindingsChanged
-    | Registered
-    | RegistrationFailed
-    | Unregistered
+    | IdentityEvent
     | FlowNeeded
     | DnsNeeded
 )

@@ -7,6 +7,7 @@ told (`FlowTable.opened`, `.failed`). How a URI becomes a `Target` is in `resolu
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,7 +35,7 @@ class Flow:
 
     @property
     def secure(self) -> bool:
-        return self.transport in ("tls", "wss")
+        return is_secure(self.transport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,15 @@ Waiter: TypeAlias = Callable[[Flow | None, float], None]
 """Called once with the flow, or with None where none could be had; and with the time it is."""
 
 
+_scope = re.compile(r"(?=.{1,15}\Z)[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+")
+
+
 @lru_cache(maxsize=4096)
 def is_address(host: str) -> bool:
+    """Fit for a socket: `ip_address` takes anything for a scope (`fe80::1%eth0`), also what makes a socket raise."""
+    _, percent, scope = host.partition("%")
+    if percent and _scope.fullmatch(scope) is None:
+        return False
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -87,6 +95,10 @@ def transport_of(scheme: str, name: str) -> str:
     if scheme != "sips":
         return name
     return "wss" if name in ("ws", "wss") else "tls"
+
+
+def is_secure(transport: str) -> bool:
+    return transport in ("tls", "wss")
 
 
 def default_port(transport: str) -> int:
@@ -238,7 +250,7 @@ class FlowTable:
             if flow is not None:
                 waiter(flow, now)
             else:
-                self._wait(target, waiter, FlowNeeded(target))
+                self._wait(target, waiter)
         else:
             waiter(None, now)  # WebSockets are opened by clients only, and others we don't have
 
@@ -249,11 +261,11 @@ class FlowTable:
         # A connection that came to us, be it from that very port, has proven no name.
         return self._proven.get((target.transport, remote, target.server_name))
 
-    def _wait(self, target: Target, waiter: Waiter, question: FlowNeeded) -> None:
+    def _wait(self, target: Target, waiter: Waiter) -> None:
         waiters = self._waiting.setdefault(target, [])
         waiters.append(waiter)
         if len(waiters) == 1:
-            self._ask(question)
+            self._ask(FlowNeeded(target))
 
     def _tell(self, target: Target, flow: Flow | None, now: float) -> None:
         for waiter in self._waiting.pop(target, []):

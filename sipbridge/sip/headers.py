@@ -26,6 +26,9 @@ Params = Mapping[str, str | None]
 MAX_VALUES = 256
 """Of one header: parsing an address takes microseconds, and a datagram has room for thousands of them."""
 
+MAGIC_COOKIE = "z9hG4bK"
+"""What a branch begins with that identifies a transaction (§8.1.1.7)."""
+
 TOKEN = r"[A-Za-z0-9\-.!%*_+`'~]"
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_\-]{0,62}+"  # underscores are no host names, and common
 _HOST = rf"(?:\[[0-9A-Fa-f:.]++\]|{_LABEL}(?:\.{_LABEL})*+\.?)"
@@ -73,6 +76,12 @@ def readable(text: str) -> str:
         return octets.decode("utf-8")
     except UnicodeDecodeError:
         return octets.decode("latin-1")
+
+
+def delta_seconds(text: str | None) -> int | None:
+    """A number of seconds (§25.1); None where there is none, or one that nobody can mean."""
+    digits = (text or "").strip(" \t")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 9 else None
 
 
 def is_token(text: str) -> bool:
@@ -149,7 +158,7 @@ class Uri:
                 parts += (":", self.password)
             if self.user is not None:
                 parts.append("@")
-            parts.append(_format_host(self.host, self.port))
+            parts.append(format_host(self.host, self.port))
         parts.append(_format_params(self.params))
         if self.headers:
             parts += ("?", "&".join(f"{name}={value}" for name, value in self.headers))
@@ -276,7 +285,7 @@ class Via:
         return "rport" in self.params
 
     def __str__(self) -> str:
-        return f"SIP/2.0/{self.transport} {_format_host(self.host, self.port)}{_format_params(self.params)}"
+        return f"SIP/2.0/{self.transport} {format_host(self.host, self.port)}{_format_params(self.params)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +334,8 @@ def _parse_port(text: str | None) -> int | None:
     return port
 
 
-def _format_host(host: str, port: int | None) -> str:
+def format_host(host: str, port: int | None) -> str:
+    """As in a URI: an IPv6 address in brackets."""
     if ":" in host:
         host = f"[{host}]"
     return host if port is None else f"{host}:{port}"

@@ -17,17 +17,12 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from sipbridge.errors import LocalProtocolError
-from sipbridge.sip.ack import SentAcks
+from sipbridge.sip.ack import SentAcks, SentPracks
 from sipbridge.sip.answer import Fields, GivenAnswer, success
 from sipbridge.sip.body import session_description
-from sipbridge.sip.dialog import Dialog, Order, wants_sips
+from sipbridge.sip.dialog import Dialog, Order, answer_wants_sips
 from sipbridge.sip.digest import Credentials, DigestClient
-from sipbridge.sip.events import (
-    Acknowledged,
-    CallEnded,
-    EndCause,
-    InfoReceived,
-)
+from sipbridge.sip.events import Acknowledged, CallEnded, EndCause, InfoReceived
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import CSeq, NameAddr
@@ -35,7 +30,7 @@ from sipbridge.sip.info import receive_info
 from sipbridge.sip.message import Message, Request, Response
 from sipbridge.sip.notifier import ReferNotifier
 from sipbridge.sip.peer_offers import PeerOffers
-from sipbridge.sip.prack import SentPracks
+from sipbridge.sip.reason import Reason
 from sipbridge.sip.redirection import redirect_contacts
 from sipbridge.sip.renegotiation import Offer, Renegotiation
 from sipbridge.sip.screening import OPTIONS_HEADERS
@@ -254,21 +249,22 @@ class Invite:
     # input: responses to requests inside the dialog
 
     def receive_response(self, request: Request, response: Response, now: float) -> None:
-        if request.method == "INVITE" and 200 <= response.status < 300 and self.acks.repeat(response, now):
+        accepts = request.method == "INVITE" and 200 <= response.status < 300
+        if accepts and self.acks.repeat(response, now, beside=self.flow):
             return
         if self._ours.receive_response(request, response, now) or response.status < 200:
             self._core.schedule.update(self)
-            return
-        if request.method == "PRACK":
-            self.pracks.answered(request)
-            self._settled(now)
-        elif request is self._bye:
-            self._forget()
+        else:
+            self._request_over(request, now)
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
         if self._ours.request_failed(request, status, now):
             self._core.schedule.update(self)
-            return
+        else:
+            self._request_over(request, now)
+
+    def _request_over(self, request: Request, now: float) -> None:
+        """A PRACK or a BYE has been answered, or never will be: to us that is the same."""
         if request.method == "PRACK":
             self.pracks.answered(request)
             self._settled(now)
@@ -356,9 +352,7 @@ class Invite:
         reason: str | None = None,
         headers: Fields = (),
     ) -> None:
-        response = transaction.request.response(status, reason, to_tag=self.local_tag)
-        for name, value in headers:
-            response.headers.add(name, value)
+        response = transaction.request.response(status, reason, to_tag=self.local_tag, headers=headers)
         self._core.respond(transaction, response, now)
 
     def _success(
@@ -371,7 +365,7 @@ class Invite:
             headers = (*headers, *self.session_timer.accept(request, now))
             self._ours.refreshed()
             self._core.schedule.update(self)
-        contact = self._core.contact(self.flow, sips=wants_sips(request))
+        contact = self._core.contact(self.flow, sips=answer_wants_sips(request))
         return success(request, sdp, to_tag=dialog.id.local_tag, contact=contact, headers=headers)
 
     def _send_answer(self, transaction: ServerTransaction, sdp: bytes, now: float, headers: Fields = ()) -> None:
@@ -401,7 +395,7 @@ class Invite:
         self._core.emit(CallEnded(self, cause, status, reason, header, contacts))
 
     def _hang_up_lost(self, cause: EndCause, status: int | None, reason: str, now: float) -> None:
-        self._bye_reason = f'SIP;cause={status or 408};text="{reason}"'
+        self._bye_reason = str(Reason("SIP", status or 408, reason))
         self._end(cause, status, reason, now)
         self._answer.drop()
         self._send_bye(now)

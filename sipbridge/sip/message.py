@@ -11,14 +11,25 @@ Text is UTF-8 with surrogateescape: octets that are no UTF-8 survive a round tri
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Self, TypeVar, overload
 
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.faults import Fault
 from sipbridge.sip.fields import Headers, canonical_name, parse_fields
-from sipbridge.sip.headers import TOKEN, CSeq, NameAddr, Uri, Via, is_token, parse_addresses, split_list
+from sipbridge.sip.headers import (
+    MAGIC_COOKIE,
+    TOKEN,
+    CSeq,
+    NameAddr,
+    Uri,
+    Via,
+    delta_seconds,
+    is_token,
+    parse_addresses,
+    split_list,
+)
 from sipbridge.sip.status import reason_phrase
 
 __all__ = ["Headers", "Message", "Request", "Response", "parse_message", "refusal"]
@@ -168,8 +179,15 @@ class Request(Message):
         text = self.uri
         return self.headers.typed(f"request-uri {text}", lambda _: Uri.parse(text))
 
-    def response(self, status: int, reason: str | None = None, *, to_tag: str | None = None) -> Response:
-        """A response to this request (§8.2.6): Via, From, To, Call-ID and CSeq copied.
+    def response(
+        self,
+        status: int,
+        reason: str | None = None,
+        *,
+        to_tag: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> Response:
+        """A response to this request (§8.2.6): Via, From, To, Call-ID and CSeq copied, then `headers`.
 
         `to_tag` is added unless To has a tag already; every response but a 100 needs one. Record-Route is copied where
         the response makes a dialog (§12.1.1), Timestamp into a 100 (§8.2.6.1).
@@ -182,7 +200,10 @@ class Request(Message):
         fields = [copied for copied in self.headers if copied[0] in wanted]
         if to_tag and self.to.tag is None:
             fields = [(name, f"{value};tag={to_tag}" if name == "To" else value) for name, value in fields]
-        return Response(status, reason_phrase(status) if reason is None else reason, Headers.trusted(fields))
+        response = Response(status, reason_phrase(status) if reason is None else reason, Headers.trusted(fields))
+        for name, value in headers:
+            response.headers.add(name, value)
+        return response
 
     def length(self) -> int:
         """How many octets it will be, where all of it is ASCII; otherwise a few more."""
@@ -209,13 +230,17 @@ class Response(Message):
     headers: Headers = field(default_factory=Headers)
     body: bytes = b""
 
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds (§20.33), without comment and parameters; None where it is not said, or cannot be read."""
+        return delta_seconds((self.headers.get("Retry-After") or "").partition(";")[0].partition("(")[0])
+
     def serialize(self) -> bytes:
         """The message's octets, with the Content-Length that the body has."""
         return self._serialize(f"SIP/2.0 {self.status} {self.reason}")
 
 
 _SINGLE = ("Call-ID", "CSeq", "From", "To", "Content-Length", "Max-Forwards", "Content-Type")
-_MAGIC_COOKIE = "z9hG4bK"
 # §25.1: LWS, the white space before the line break included, is one space. It begins where no white space is before it.
 _FOLD = re.compile(r"(?<![ \t])[ \t]*+(?:\r\n[ \t]++)++")
 _REQUEST_LINE = re.compile(rf"({TOKEN}++) ([^ \t]++) SIP/2\.0", re.IGNORECASE)
@@ -276,7 +301,7 @@ def _parse_request(data: bytes, head: bytes, end: int, start_line: str, fields: 
     _check_mandatory(request)
     if request.cseq.method != request.method:
         raise SipParseError("the methods of request line and CSeq differ", fault=Fault.METHODS_DIFFER)
-    if request.via.branch == _MAGIC_COOKIE:
+    if request.via.branch == MAGIC_COOKIE:
         # RFC 4475 §3.2.1: taken as an identifier, it would make one transaction of all requests of that peer.
         raise SipParseError("a branch that identifies nothing", fault=Fault.BRANCH)
     uri = request.request_uri

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.message import Request, Response
-from sipbridge.sip.refer import EVENT, SIPFRAG, retry_after, write_sipfrag
+from sipbridge.sip.refer import EVENT, SIPFRAG, write_sipfrag
 from sipbridge.sip.subscription import ReferReports
 from sipbridge.sip.usage import Loss, ends_call, loss
 
@@ -73,19 +73,9 @@ class ReferNotifier:
 
     # input: what becomes of our NOTIFYs
 
-    @property
-    def local_tag(self) -> str | None:
-        return self._call.local_tag
-
-    def receive_ack(self, ack: Request, now: float) -> None:
-        raise NotImplementedError("no INVITE is sent or answered here")
-
-    def receive_cancel(self, cancel: Request, now: float) -> None:
-        raise NotImplementedError("no INVITE is sent or answered here")
-
     def receive_response(self, request: Request, response: Response, now: float) -> None:
         if response.status >= 300:
-            self._failed(response.status, retry_after(response), now)
+            self._failed(response.status, response.retry_after, now)
         elif response.status >= 200:
             self._sending = None
             self._tries = 0

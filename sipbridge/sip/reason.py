@@ -1,21 +1,20 @@
 """Why a call ended, as peers say it: the Reason header (RFC 3326), the causes of ITU-T Q.850 and SIP's status codes.
 
-Tables, and what is read from them: Q.850 to SIP and back as RFC 3398 has it, and both to `FarEnd`, the few words that
-an outcome is told in. Text in, values out; what is malformed is left out and never an error.
+Tables, and what is read from them: causes and codes as `FarEnd`, the few words that an outcome is told in. Text in,
+values out; what is malformed is left out and never an error.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
 from sipbridge.errors import SipParseError
-from sipbridge.sip.headers import is_token, quote, readable, split_list
-from sipbridge.sip.status import reason_phrase
+from sipbridge.sip.headers import quote, readable, split_list
 
 MAX_REASONS = 8
 _MAX_TEXT = 120
@@ -80,19 +79,6 @@ def q850(cause: int, text: str | None = None) -> Reason:
     words = CAUSES.get(cause, "") if text is None else text
     plain = "".join(character for character in words if " " <= character <= "~" and character not in '"\\')
     return Reason("Q.850", cause, plain[:_MAX_TEXT])
-
-
-def sip(status: int, text: str | None = None) -> Reason:
-    return Reason("SIP", status, reason_phrase(status) if text is None else text)
-
-
-def write_reasons(reasons: Iterable[Reason]) -> str:
-    """The value of one Reason field. Raises SipParseError for a protocol that is no token."""
-    listed = list(reasons)
-    for reason in listed:
-        if not is_token(reason.protocol):
-            raise SipParseError(f"not a protocol: {ascii(reason.protocol[:60])}")
-    return ", ".join(map(str, listed))
 
 
 CAUSES: Final[Mapping[int, str]] = MappingProxyType(
@@ -171,53 +157,6 @@ CAUSES: Final[Mapping[int, str]] = MappingProxyType(
     }
 )
 """Q.850 §2.2.5: the causes by number."""
-
-_TO_SIP: Final[Mapping[int, int]] = MappingProxyType(
-    {
-        **dict.fromkeys((1, 2, 3, 26), 404),
-        17: 486,
-        18: 408,
-        **dict.fromkeys((19, 20, 31), 480),
-        **dict.fromkeys((21, 55, 57, 87), 403),
-        **dict.fromkeys((22, 23), 410),
-        25: 483,
-        27: 502,
-        28: 484,
-        **dict.fromkeys((29, 79), 501),
-        **dict.fromkeys((34, 38, 41, 42, 47, 58, 88), 503),
-        **dict.fromkeys((65, 70), 488),
-        102: 504,
-    }
-)
-
-_TO_Q850: Final[Mapping[int, int]] = MappingProxyType(
-    {
-        400: 41,
-        **dict.fromkeys((401, 402, 403, 407, 603, 607, 608), 21),
-        **dict.fromkeys((404, 485, 604), 1),
-        405: 63,
-        **dict.fromkeys((406, 415, 501), 79),
-        **dict.fromkeys((408, 504), 102),
-        410: 22,
-        480: 18,
-        **dict.fromkeys((481, 500, 503), 41),
-        **dict.fromkeys((482, 483), 25),
-        484: 28,
-        **dict.fromkeys((486, 600), 17),
-        **dict.fromkeys((488, 606), 88),
-        502: 38,
-    }
-)
-
-
-def status_of_cause(cause: int) -> int:
-    """RFC 3398 §7.2.4.1: what to answer where the call failed with this cause; 500 for those it does not name."""
-    return _TO_SIP.get(cause, 500)
-
-
-def cause_of_status(status: int) -> int:
-    """RFC 3398 §8.2.6.1: the cause that a final response stands for; 16, normal clearing, for a 2xx."""
-    return 16 if 200 <= status < 300 else _TO_Q850.get(status, 31 if status == 487 else 127)
 
 
 class FarEnd(Enum):

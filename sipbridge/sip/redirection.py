@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Final
 
 from sipbridge.errors import SipParseError
-from sipbridge.sip.headers import NameAddr, Uri, split_list
+from sipbridge.sip.dialog import request_uri
+from sipbridge.sip.headers import NameAddr, split_list
 from sipbridge.sip.message import Response
 
 MAX_CONTACTS: Final = 8
@@ -32,13 +32,9 @@ def redirect_contacts(response: Response) -> tuple[NameAddr, ...]:
             except SipParseError:
                 continue
             if address.uri.scheme in ("sip", "sips", "tel"):
-                found.append((_preference(address), NameAddr(address.display, _plain(address.uri))))
+                found.append((_preference(address), NameAddr(address.display, request_uri(address.uri))))
     found.sort(key=lambda entry: -entry[0])
     return tuple(address for _, address in found)
-
-
-def _plain(uri: Uri) -> Uri:
-    return replace(uri, params={name: value for name, value in uri.params.items() if name != "method"}, headers=())
 
 
 def _preference(address: NameAddr) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sipbridge.errors import LocalProtocolError, SipParseError
+from sipbridge.sip.dialog import request_uri
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import NameAddr, Uri, unescape
 from sipbridge.sip.message import Message, Request
@@ -70,7 +71,7 @@ class Referral:
         if methods != {"INVITE"}:
             raise SipParseError("Refer-To with a method other than INVITE", sip_status=403)
         return cls(
-            NameAddr(address.display, replace(uri, params=_without_method(uri), headers=())),
+            NameAddr(address.display, request_uri(uri)),
             replaces=_embedded_replaces(uri),
             referred_by=_referred_by(request),
             subscribes=not refuses_subscription(request),
@@ -87,18 +88,12 @@ def refer_to(target: str | None, replaced: Replaces | None, remote_target: str =
         raise LocalProtocolError("a tel URI cannot say which call to replace")
     # RFC 3261 §19.1.1: what stands for a header field in a URI is escaped, semicolons and equals signs above all.
     headers = (*uri.headers, ("Replaces", quote(str(replaced), safe=_UNESCAPED, errors="surrogateescape")))
-    return f"<{replace(uri, params=_without_method(uri), headers=headers)}>"
+    return f"<{replace(request_uri(uri), headers=headers)}>"
 
 
 def refuses_subscription(message: Message) -> bool:
     """`Refer-Sub: false` (RFC 4488 §4): in a REFER a wish, in its 2xx a fact."""
     return (message.headers.get("Refer-Sub") or "").partition(";")[0].strip().lower() == "false"
-
-
-def retry_after(message: Message) -> int | None:
-    """Seconds; None where it is not said, or not in a form that can be read."""
-    digits = (message.headers.get("Retry-After") or "").partition(";")[0].partition("(")[0].strip()
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 6 else None
 
 
 def write_sipfrag(status: int, reason: str) -> bytes:
@@ -120,10 +115,6 @@ def event_of(request: Request) -> tuple[str, str | None]:
         if name.strip().lower() == "id":
             return package.strip().lower(), value.strip()
     return package.strip().lower(), None
-
-
-def _without_method(uri: Uri) -> dict[str, str | None]:
-    return {name: value for name, value in uri.params.items() if name != "method"}
 
 
 def _embedded_replaces(uri: Uri) -> Replaces | None:

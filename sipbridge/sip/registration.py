@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from hashlib import blake2s
 from typing import TYPE_CHECKING
 
 from sipbridge.errors import SipParseError
@@ -18,7 +17,7 @@ from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
 from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.events import Registered, RegistrationFailed, Unregistered
 from sipbridge.sip.flow import Flow
-from sipbridge.sip.headers import NameAddr, Uri
+from sipbridge.sip.headers import NameAddr, Uri, delta_seconds
 from sipbridge.sip.message import Headers, Request, Response
 from sipbridge.sip.status import reason_phrase
 
@@ -146,10 +145,6 @@ class Registration:
     def __repr__(self) -> str:
         return f"<Registration {self.account.aor.uri} {self.state.value}>"
 
-    @property
-    def local_tag(self) -> str | None:
-        return None
-
     def is_registered(self, now: float) -> bool:
         return self.expires_at is not None and now < self.expires_at
 
@@ -187,7 +182,7 @@ class Registration:
             self._step(Input.GRANTED if self._granted > 0 else Input.FAILED, now)
         elif response.status == 423 and self._too_brief < _MAX_TOO_BRIEF:
             self._too_brief += 1
-            asked = _seconds(response.headers.get("Min-Expires"))
+            asked = delta_seconds(response.headers.get("Min-Expires"))
             self._expires = min(max(asked or 0, 2 * self._expires if asked is None else self._expires), _MAX_SECONDS)
             self._step(Input.TOO_BRIEF, now)
         else:
@@ -202,12 +197,6 @@ class Registration:
         self.status, self.reason = status, "no answer" if status == 408 else text
         self._sequence = request.cseq.number
         self._step(Input.GONE if self.state is RegistrationState.UNREGISTERING else Input.FAILED, now)
-
-    def receive_ack(self, ack: Request, now: float) -> None:
-        raise NotImplementedError("a client transaction hears of no ACK")
-
-    def receive_cancel(self, cancel: Request, now: float) -> None:
-        raise NotImplementedError("a client transaction hears of no CANCEL")
 
     # time
 
@@ -261,7 +250,7 @@ class Registration:
         self.contact = self._asked
         self.flow = None if sending is None else sending.flow
         self.expires_at = now + self._granted
-        self.next_at = now + self._granted * (0.75 - 0.08 * self._fraction())
+        self.next_at = now + self._granted * (0.75 - 0.08 * self._core.draw())
         self.service_route = _routes(response.headers, "Service-Route")
         self.path = _routes(response.headers, "Path")
         self._set_pings(response, now)
@@ -280,7 +269,7 @@ class Registration:
         passing = self.status in _PASSING
         first, longest = (times.first, times.longest) if passing else (times.first_slow, times.longest_slow)
         seconds = self._jittered(min(first * 2 ** min(self.failures - 1, 16), longest))
-        if self._response is not None and (asked := _retry_after(self._response)) is not None:
+        if self._response is not None and (asked := self._response.retry_after) is not None:
             seconds = max(seconds, min(asked, times.longest_asked))
         if self.status in (401, 407):
             self._digest.forget()
@@ -334,7 +323,7 @@ class Registration:
     def _granted_by(self, response: Response) -> int:
         """How long our own Contact holds (§10.2.4): others may be registered for the same user. A registrar that has
         rewritten it is found out by the user part, or by there being only one."""
-        expires = _seconds(response.headers.get("Expires"))
+        expires = delta_seconds(response.headers.get("Expires"))
         default = self._expires if expires is None else expires
         try:
             contacts = [contact for contact in response.contacts if not contact.is_wildcard]
@@ -352,7 +341,7 @@ class Registration:
             return 0 if len(contacts) > 1 else default
         return min(
             max(
-                _seconds(contact.params.get("expires")) or 0 if "expires" in contact.params else default
+                delta_seconds(contact.params.get("expires")) or 0 if "expires" in contact.params else default
                 for contact in ours
             ),
             _MAX_SECONDS,
@@ -368,7 +357,7 @@ class Registration:
         if flow is None or flow.transport != "udp":
             return
         self._ping_interval = 0.0
-        asked = _seconds(response.headers.get("Flow-Timer"))
+        asked = delta_seconds(response.headers.get("Flow-Timer"))
         if asked:
             self._ping_interval = max(0.8 * asked, 5.0)
         elif self.contact is not None and (self.contact.host, self.contact.port or 5060) != self._core.address(flow):
@@ -383,23 +372,8 @@ class Registration:
         self._core.transmit(self.flow, b"\r\n\r\n", None, now)
         self._flow_ping_at = now + self._ping_interval
 
-    # chance
-
-    def _fraction(self) -> float:
-        return int.from_bytes(blake2s(self._core.new_token().encode(), digest_size=4).digest(), "big") / 2**32
-
     def _jittered(self, seconds: float) -> float:
-        return seconds * (1.0 - 0.5 * self._fraction())
-
-
-def _seconds(text: str | None) -> int | None:
-    text = (text or "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
-
-
-def _retry_after(response: Response) -> int | None:
-    value = response.headers.get("Retry-After") or ""
-    return _seconds(value.partition(";")[0].partition("(")[0])
+        return seconds * (1.0 - 0.5 * self._core.draw())
 
 
 def _routes(headers: Headers, name: str) -> tuple[str, ...]:

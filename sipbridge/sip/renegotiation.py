@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sipbridge.errors import LocalProtocolError
-from sipbridge.sip.body import SDP, session_description
+from sipbridge.sip.body import describe_session, session_description
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import SessionAnswered, SessionRefused
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.reliable import Arrival, ProvisionalOrder, rseq_of
 from sipbridge.sip.screening import ALLOW, SUPPORTED
+from sipbridge.sip.usage import GONE
 
 if TYPE_CHECKING:
     from sipbridge.sip.client_request import ClientRequest
@@ -29,6 +30,7 @@ Offer: TypeAlias = bytes | Callable[[], bytes]
 """An offer, or what makes it at the moment it is sent; the latter always fits what was agreed on meanwhile."""
 
 _MAX_TRIES = 6
+_LONGEST_RETRY_S = 99
 
 
 @dataclass(eq=False, slots=True)
@@ -201,9 +203,8 @@ class Renegotiation:
         if change.dialog.confirmed:
             for name, value in call.session_timer.request_headers():
                 request.headers.add(name, value)
+        describe_session(request, change.sdp)
         if change.sdp:
-            request.headers.add("Content-Type", SDP)
-            request.body = change.sdp
             exchange.send_offer(change.sdp)
         change.tries += 1
         change.rounds, change.agreed = exchange.rounds, exchange.remote
@@ -261,7 +262,7 @@ class Renegotiation:
             return False
         if status == 491:
             self._retry_at = now + self._glare_wait()
-        elif status == 500 and (seconds := _retry_after(response)) is not None:
+        elif status == 500 and (seconds := response.retry_after) is not None and seconds <= _LONGEST_RETRY_S:
             self._retry_at = now + seconds
         elif status in (405, 501) and change.method == "UPDATE" and change.dialog.confirmed:
             change.dialog.allows_update = False
@@ -276,7 +277,7 @@ class Renegotiation:
         self._withdraw(change)
         if self._call.is_over:
             return
-        if status in (408, 481) and change.dialog.confirmed:
+        if status in GONE and change.dialog.confirmed:
             self._call.lose(status, now)
             return
         if change.dialog.confirmed and change.offer is None:
@@ -293,9 +294,3 @@ class Renegotiation:
         """§14.1, in steps of 10 ms: who made the Call-ID waits 2.1 to 4 s, the other one less than that."""
         steps = int(self._core.draw() * 200)
         return 2.1 + min(steps, 190) / 100 if self._call.made_call_id else steps / 100
-
-
-def _retry_after(response: Response) -> int | None:
-    """Seconds; None: no such word, or longer than anybody would wait."""
-    value = (response.headers.get("Retry-After") or "").partition(";")[0].partition("(")[0].strip()
-    return int(value) if value.isascii() and value.isdigit() and len(value) <= 2 else None

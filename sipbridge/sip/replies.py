@@ -47,10 +47,8 @@ class Replies:
             self._core.counters[f"refused_{refusal.status}"] += 1
         if refusal.fault is not None:
             self._core.counters[f"malformed_{refusal.fault}"] += 1
-        response = request.response(refusal.status, refusal.reason, to_tag=self.tag(request))
-        for name, value in refusal.headers:
-            response.headers.add(name, value)
-        self.send(response, flow, now)
+        tag = self.tag(request)
+        self.send(request.response(refusal.status, refusal.reason, to_tag=tag, headers=refusal.headers), flow, now)
 
     def send(self, response: Response, flow: Flow, now: float) -> None:
         self._core.sign(response)

@@ -14,7 +14,16 @@ from itertools import groupby
 from typing import Protocol, TypeAlias
 
 from sipbridge.sip.dns_cache import DnsCache, Kind, Naptr, Records, Srv
-from sipbridge.sip.flow import Target, Transport, Unreachable, default_port, is_address, plain_address, transport_of
+from sipbridge.sip.flow import (
+    Target,
+    Transport,
+    Unreachable,
+    default_port,
+    is_address,
+    is_secure,
+    plain_address,
+    transport_of,
+)
 from sipbridge.sip.headers import Uri
 from sipbridge.sip.hops import HopFound, Hops, ListedHops
 
@@ -70,7 +79,7 @@ class Resolver:
         services: list[tuple[str, str]] = []
         if uri.port is None and chosen is None:
             services = yield from self._services(host, secure)
-        elif uri.port is None and default in _SRV_NAMES:
+        elif uri.port is None:
             services = [(default, _SRV_NAMES[default] + host)]
         found = False
         if services:
@@ -132,7 +141,6 @@ class LocatedHops:
         self._unreachable = unreachable
         self._put_off: deque[Target] = deque()
         self._seen: set[Target] = set()
-        self._begun = False
 
     @property
     def exhausted(self) -> bool:
@@ -199,5 +207,5 @@ def in_order(records: Sequence[Srv], below: Callable[[int], int]) -> Iterator[Sr
 
 def _target(transport: str, address: str, port: int | None, uri: Uri) -> Target:
     """A certificate has to prove the name that was asked for, never the one that DNS made of it (RFC 5922 §7.3)."""
-    server_name = uri.host if transport in ("tls", "wss") else ""
+    server_name = uri.host if is_secure(transport) else ""
     return Target(transport, plain_address(address), port or default_port(transport), server_name)

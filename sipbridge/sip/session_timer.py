@@ -108,10 +108,6 @@ class SessionTimer:
         self._refresh_at: float | None = None
         self._expires_at: float | None = None
 
-    @property
-    def is_running(self) -> bool:
-        return self._running
-
     # what our requests and answers say
 
     def request_headers(self) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from sipbridge.errors import TlsError
 from sipbridge.sip.admission import Admission
 from sipbridge.sip.connection import StreamConnection, StreamLimits
-from sipbridge.sip.flow import Address, Flow, Target, Transport
+from sipbridge.sip.flow import Address, Flow, Target, Transport, is_secure
 from sipbridge.sip.tls import TlsContexts
 from sipbridge.sip.tls_stream import TlsStream
 
@@ -69,7 +69,7 @@ class Streams:
     async def listen(self, transport: Transport, address: Address) -> Address:
         """Raises OSError where the address can't be bound, TlsError where TLS is asked for and no certificate is
         there."""
-        if _secure(transport):
+        if is_secure(transport):
             self._tls.server()
         server = await self._loop.create_server(partial(self._accepted, transport), *address)
         self._servers.append(server)
@@ -142,7 +142,7 @@ class Streams:
         return True
 
     def established(self, connection: StreamConnection) -> None:
-        if _secure(connection.name):
+        if is_secure(connection.name):
             self._handshakes -= 1
 
     def received(self, connection: StreamConnection, messages: list[bytes], octets: int) -> float | None:
@@ -170,7 +170,7 @@ class Streams:
     # private
 
     def _accepted(self, transport: Transport) -> StreamConnection:
-        tls = TlsStream(self._tls) if _secure(transport) else None
+        tls = TlsStream(self._tls) if is_secure(transport) else None
         return StreamConnection(self, transport, tls, ours=False)
 
     def _source(self, transport: Transport, remote: str) -> tuple[str, int] | None:
@@ -184,9 +184,5 @@ class Streams:
         return None
 
     def _own(self, transport: Transport, name: str) -> StreamConnection:
-        tls = TlsStream(self._tls, server_name=name) if _secure(transport) else None
+        tls = TlsStream(self._tls, server_name=name) if is_secure(transport) else None
         return StreamConnection(self, transport, tls, ours=True)
-
-
-def _secure(transport: Transport) -> bool:
-    return transport in ("tls", "wss")

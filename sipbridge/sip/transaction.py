@@ -60,18 +60,20 @@ class Input(Enum):
 Table: TypeAlias = dict[State, dict[Input, tuple[State, str]]]
 Running: TypeAlias = dict[State, frozenset[Timer]]
 
-# RFC 3261 §17.1.1, figure 5, with the Accepted state of RFC 6026 §7.2.
+# RFC 3261 §17.1.1, figure 5, with the Accepted state of RFC 6026 §7.2. One thing is not as §17.1.4 would have it: when
+# its connection is gone the TU is told, but the transaction lives on. The INVITE has been sent, and whoever has it
+# answers it by a connection of his own (§18.2.2); a 2xx must not find that nobody is there to acknowledge it.
 INVITE_CLIENT: Table = {
     State.CALLING: {
         Input.TIMER_A: (State.CALLING, "send_request"),
         Input.TIMER_B: (State.TERMINATED, "time_out"),
-        Input.TRANSPORT_ERROR: (State.TERMINATED, "fail"),
+        Input.TRANSPORT_ERROR: (State.CALLING, "fail"),
         Input.RECEIVE_1XX: (State.PROCEEDING, "deliver"),
         Input.RECEIVE_2XX: (State.ACCEPTED, "deliver"),
         Input.RECEIVE_FAILURE: (State.COMPLETED, "acknowledge_and_deliver"),
     },
     State.PROCEEDING: {
-        Input.TRANSPORT_ERROR: (State.TERMINATED, "fail"),
+        Input.TRANSPORT_ERROR: (State.PROCEEDING, "fail"),
         Input.RECEIVE_1XX: (State.PROCEEDING, "deliver"),
         Input.RECEIVE_2XX: (State.ACCEPTED, "deliver"),
         Input.RECEIVE_FAILURE: (State.COMPLETED, "acknowledge_and_deliver"),
@@ -198,7 +200,7 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class TransportFailed:
-    """The request could not be sent."""
+    """The connection is gone: the request may not have arrived. It ends every transaction but that of an INVITE."""
 
 
 UserEvent: TypeAlias = ResponseReceived | AckReceived | TimedOut | TransportFailed

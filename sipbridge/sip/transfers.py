@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import ReferAccepted, ReferFailed, ReferProgress, ReferReceived
+from sipbridge.sip.headers import delta_seconds
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.notifier import ReferNotifier
-from sipbridge.sip.refer import EVENT, Referral, event_of, refer_to, refuses_subscription, retry_after
+from sipbridge.sip.refer import EVENT, Referral, event_of, refer_to, refuses_subscription
 from sipbridge.sip.replaces import Replaces
 from sipbridge.sip.subscription import Notification, ReferSubscription
 from sipbridge.sip.transaction import ServerTransaction
@@ -172,30 +173,19 @@ class Transfers:
         if notifier is None or self._call.flow is None:
             self._call.respond(transaction, 481, now)
             return
-        digits = request.headers.get("Expires") or "60"
-        seconds = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 9 else 60
-        granted = notifier.reports.renewed(seconds, now)
+        asked = delta_seconds(request.headers.get("Expires"))
+        granted = notifier.reports.renewed(60 if asked is None else asked, now)
         headers = (("Contact", self._core.contact(self._call.flow)), ("Expires", str(granted)))
         self._call.respond(transaction, 200, now, headers=headers)
         notifier.tell(now)
 
     # input: what became of our REFERs
 
-    @property
-    def local_tag(self) -> str | None:
-        return self._call.local_tag
-
-    def receive_ack(self, ack: Request, now: float) -> None:
-        raise NotImplementedError("no INVITE is sent or answered here")
-
-    def receive_cancel(self, cancel: Request, now: float) -> None:
-        raise NotImplementedError("no INVITE is sent or answered here")
-
     def receive_response(self, request: Request, response: Response, now: float) -> None:
         if response.status < 200:
             return
         if response.status >= 300:
-            self._refer_failed(request, response.status, retry_after(response), now)
+            self._refer_failed(request, response.status, response.retry_after, now)
             return
         subscription = next((known for known in self._subscriptions if known.refer is request), None)
         told = subscription is not None and not refuses_subscription(response)

@@ -195,7 +195,7 @@ class OutgoingInvite(Invite):
             self._core.remove_dialog(early.dialog)
 
     def _receive_success(self, response: Response, now: float) -> None:
-        if self.acks.repeat(response, now):
+        if self.acks.repeat(response, now, beside=self.flow):
             return
         tag = response.to.tag or ""
         if self.state is CallState.ANSWERED and self.dialog is not None and self.dialog.id.remote_tag == tag:

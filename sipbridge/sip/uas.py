@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.answer import Fields
-from sipbridge.sip.body import SDP, session_description
-from sipbridge.sip.dialog import Dialog, wants_sips
+from sipbridge.sip.body import describe_session, session_description
+from sipbridge.sip.dialog import Dialog, answer_wants_sips
 from sipbridge.sip.events import EndCause, SessionAnswered
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.flow import Flow
+from sipbridge.sip.headers import delta_seconds
 from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.reliable import OPTION, RAck, ReliableProvisionals, has_option
@@ -57,9 +58,9 @@ class IncomingInvite(Invite):
         """Answer 100 and watch the INVITE's own Expires (§13.3.1)."""
         self._transaction = transaction
         self._core.respond(transaction, transaction.request.response(100), now)
-        expires = self.request.headers.get("Expires") or ""
-        if expires.isascii() and expires.isdigit() and len(expires) <= 9:
-            self._expires_at = now + int(expires)
+        expires = delta_seconds(self.request.headers.get("Expires"))
+        if expires is not None:
+            self._expires_at = now + expires
             self._core.schedule.update(self)
 
     # commands
@@ -210,10 +211,9 @@ class IncomingInvite(Invite):
         assert self.flow is not None
         status, body, reliable = self._progress
         response = self.request.response(status, to_tag=self.local_tag)
-        response.headers.add("Contact", self._core.contact(self.flow, sips=wants_sips(self.request)))
-        if body and self._may_carry_session(reliable=reliable):
-            response.headers.add("Content-Type", SDP)
-            response.body = body
+        response.headers.add("Contact", self._core.contact(self.flow, sips=answer_wants_sips(self.request)))
+        if self._may_carry_session(reliable=reliable):
+            describe_session(response, body)
         if not reliable:
             self._send_provisional(response, now)
         else:

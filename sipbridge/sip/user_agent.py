@@ -18,30 +18,27 @@ from typing import TypeAlias
 
 from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.authentication import Authentication, Policy
-from sipbridge.sip.body import SDP, session_description
+from sipbridge.sip.body import describe_session
 from sipbridge.sip.client_request import ClientRequest
-from sipbridge.sip.core import NOBODY, Core, Identity
+from sipbridge.sip.core import Core, Identity
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.digest_server import DigestServer, Ha1
 from sipbridge.sip.dns_cache import Kind, Record
-from sipbridge.sip.events import BindingsChanged, CredentialsNeeded, InviteReceived, SipEvent
+from sipbridge.sip.events import BindingsChanged, CredentialsNeeded, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.message import Headers, Request, Response, parse_message
-from sipbridge.sip.nat import stamp
 from sipbridge.sip.ping import Ping, PingResult
 from sipbridge.sip.refer import TransferPolicy
 from sipbridge.sip.registrar import Registrar, RegistrarSettings
 from sipbridge.sip.registration import Account, Registration, RetryTimes
-from sipbridge.sip.replaces import replaced_call
 from sipbridge.sip.replies import Replies
-from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED, Refusal, screen
-from sipbridge.sip.session_timer import SessionTimers, is_too_brief
+from sipbridge.sip.request_server import MayCall, RequestServer
+from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED
+from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.uac import OutgoingInvite
-from sipbridge.sip.uas import IncomingInvite
-from sipbridge.sip.unsolicited import outside
 
 Trace: TypeAlias = Callable[[Flow, bool, bytes], None]
 
@@ -61,14 +58,10 @@ class UserAgent:
         session_timers: SessionTimers | None = None,
     ) -> None:
         self._core = Core(new_token, identity or Identity(), timers or Timers(), session_timers or SessionTimers())
-        self.unavailable: int | None = None
-        """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
         self.trace: Trace | None = None
         """Is shown every message, whether it was sent, and by which flow (`ladder.py`)."""
         self._replies = Replies(self._core)
-        self._authentication: Authentication | None = None
-        self.registrar: Registrar | None = None
-        """Who is registered here; None: nobody can."""
+        self._server = RequestServer(self._core, self._replies)
 
     # receiving
 
@@ -87,9 +80,9 @@ class UserAgent:
             return
         try:
             if isinstance(message, Request):
-                self._receive_request(message, flow, now)
+                self._server.receive(message, flow, now)
             else:
-                self._receive_response(message, now)
+                self._receive_response(message, flow, now)
         except SipParseError as error:
             self._replies.drop_malformed(error)
 
@@ -173,14 +166,11 @@ class UserAgent:
 
         Raises SipParseError for a URI that is none, LocalProtocolError for one that can't be called.
         """
-        uri, hop = _destination(target, proxy or next_hop)
+        uri, hop, route = _destination(target, next_hop, proxy)
         request = self._new_request("INVITE", uri, from_, to, (("Allow", ALLOW), ("Supported", SUPPORTED), *headers))
         if call_id is not None:
             request.headers.set("Call-ID", call_id)
-        if offer:
-            request.headers.add("Content-Type", SDP)
-            request.body = offer
-        route = None if proxy is None else _uri(proxy)
+        describe_session(request, offer)
         _ = request.routes  # those among the headers: what is malformed must raise before there is a call
         call = OutgoingInvite(self._core, request, request.to)
         call.credentials = credentials
@@ -201,11 +191,10 @@ class UserAgent:
     ) -> ClientRequest:
         """Ask whether somebody is there. `on_result` is called once, perhaps before this returns, or not at all after
         `abandon()` on what is returned. The other arguments are as those of `invite`, the errors, too."""
-        uri, hop = _destination(target, proxy or next_hop)
+        uri, hop, route = _destination(target, next_hop, proxy)
         caller = from_ if from_ is not None else NameAddr("", replace(uri, user=self.identity.user, headers=()))
         request = self._new_request("OPTIONS", uri, caller, None, OPTIONS_HEADERS)
         ping = Ping(on_result, now)
-        route = None if proxy is None else _uri(proxy)
         ping.sending = self._core.send_out_of_dialog(
             request, hop, ping, now, credentials=credentials, transport=transport, proxy=route
         )
@@ -225,30 +214,55 @@ class UserAgent:
     ) -> None:
         """From now on, whatever request `policy` says so of needs credentials; `in_dialog`: those inside a dialog, too.
         `CredentialsNeeded` asks for passwords."""
-        self._authentication = Authentication(
+        self._server.authentication = Authentication(
             self._core,
             server,
             policy,
             reply=self._replies.reply,
-            serve=self._serve,
+            serve=self._server.serve,
             in_dialog=in_dialog,
             lookup_seconds=lookup_seconds,
         )
 
     def credentials_found(self, needed: CredentialsNeeded, password: str | Ha1 | None, now: float) -> None:
         """The answer to `CredentialsNeeded`; None where there is no such user."""
-        if self._authentication is not None:
+        if self._server.authentication is not None:
             try:
-                self._authentication.found(needed, password, now)
+                self._server.authentication.found(needed, password, now)
             except SipParseError as error:
                 self._replies.drop_malformed(error)
 
     def serve_registrations(self, settings: RegistrarSettings | None = None) -> Registrar:
         """Be a registrar from now on, for users that have authenticated: without that a REGISTER is refused (403)."""
         core = self._core
-        self.registrar = Registrar(settings, lambda username, bindings: core.emit(BindingsChanged(username, bindings)))
-        core.flow_users.append(self.registrar.uses)
-        return self.registrar
+        registrar = Registrar(settings, lambda username, bindings: core.emit(BindingsChanged(username, bindings)))
+        core.flow_users.append(registrar.uses)
+        self._server.registrar = registrar
+        return registrar
+
+    @property
+    def registrar(self) -> Registrar | None:
+        """Who is registered here; None: nobody can."""
+        return self._server.registrar
+
+    @property
+    def unavailable(self) -> int | None:
+        """Retry-After in seconds: while set, new calls and OPTIONS get 503 (a node that is full or draining)."""
+        return self._server.unavailable
+
+    @unavailable.setter
+    def unavailable(self, seconds: int | None) -> None:
+        self._server.unavailable = seconds
+
+    @property
+    def may_call(self) -> MayCall:
+        """Whether an INVITE from there, of a user who has proven who he is or None, is a call at all. Others get a 403
+        that leaves nothing behind, and is not repeated: their source may be forged."""
+        return self._server.may_call
+
+    @may_call.setter
+    def may_call(self, policy: MayCall) -> None:
+        self._server.may_call = policy
 
     def _new_request(
         self,
@@ -323,107 +337,14 @@ class UserAgent:
         if wildcard_address is not None and self._core.identity.wildcard_address is None:
             self._core.identity = replace(self._core.identity, wildcard_address=wildcard_address)
 
-    # requests
-
-    def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
-        core = self._core
-        stamp(request.headers, request.via, flow)
-        if core.transactions.receive_request(request, now):
-            return
-        if request.method == "ACK":
-            self._receive_ack(request, now)
-        elif self._authentication is None or request.method == "CANCEL":
-            self._serve(request, flow, None, now)
-        else:
-            self._authentication.receive(request, flow, now)
-
-    def _serve(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
-        """A request from somebody who may make it; `username` if he has proven who he is."""
-        if request.method == "REGISTER" and self.registrar is not None:
-            self._register(self.registrar, request, flow, username, now)
-            return
-        fault = screen(request)
-        if fault is not None:
-            self._replies.reply(request, fault, flow, now)
-        elif request.method == "CANCEL":
-            self._receive_cancel(request, flow, now)
-        elif request.to.tag is not None:
-            self._receive_in_dialog(request, flow, now)
-        else:
-            self._receive_out_of_dialog(request, flow, username, now)
-
-    def _register(self, registrar: Registrar, request: Request, flow: Flow, username: str | None, now: float) -> None:
-        """In a transaction: a repetition gets the same answer, and its credentials are not taken for a replay."""
-        core = self._core
-        if core.transactions.is_merged(request):
-            self._replies.reply(request, Refusal(482), flow, now)
-            return
-        transaction = core.transactions.serve(request, flow, NOBODY, now)
-        answer = registrar.register(request, username, flow, now)
-        self.counters[f"register_{answer.status}"] += 1
-        response = request.response(answer.status, answer.reason, to_tag=self._replies.tag(request))
-        for name, value in answer.headers:
-            response.headers.add(name, value)
-        core.respond(transaction, response, now)
-        core.schedule.update(registrar)
-
-    def _receive_ack(self, ack: Request, now: float) -> None:
-        """The ACK of a 2xx, which no transaction claims (§17.1.1.3)."""
-        call = self._core.unacknowledged.get((ack.call_id, ack.from_.tag or "", ack.cseq.number))
-        if call is None:
-            self.counters["stray_ack"] += 1
-        else:
-            call.receive_ack(ack, now)
-
-    def _receive_cancel(self, cancel: Request, flow: Flow, now: float) -> None:
-        found = self._core.transactions.cancelled_by(cancel)
-        if found is None and self._authentication is not None and self._authentication.cancel(cancel, now):
-            found = (None, None)
-        if found is None:
-            self._replies.reply(cancel, Refusal(481), flow, now)
-            return
-        tag, call = found
-        self._replies.send(cancel.response(200, to_tag=tag or self._replies.tag(cancel)), flow, now)
-        if call is not None:
-            call.receive_cancel(cancel, now)
-
-    def _receive_in_dialog(self, request: Request, flow: Flow, now: float) -> None:
-        core = self._core
-        found = core.find_dialog(request)
-        if found is None:
-            self._replies.reply(request, Refusal(481), flow, now)
-            return
-        dialog, call = found
-        transaction = core.transactions.serve(request, flow, call, now)
-        call.receive_request(request, dialog, transaction, flow, now)
-
-    def _receive_out_of_dialog(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
-        core = self._core
-        if core.transactions.is_merged(request):
-            self._replies.reply(request, Refusal(482), flow, now)
-        elif (answer := outside(request)) is not None:
-            self._replies.reply(request, answer, flow, now)
-        elif self.unavailable is not None:
-            self._replies.reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
-        elif request.method == "OPTIONS":
-            self._replies.reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
-        elif is_too_brief(request, core.session_timers):
-            self._replies.reply(request, Refusal(422, (("Min-SE", str(core.session_timers.min_s)),)), flow, now)
-        elif isinstance(replaced := replaced_call(request, flow, core), Refusal):
-            self._replies.reply(request, replaced, flow, now)
-        else:
-            call = IncomingInvite(core, request, flow)
-            call.begin(core.transactions.serve(request, flow, call, now), now)
-            core.emit(InviteReceived(call, request, session_description(request), flow, username, replaced))
-
     # responses
 
-    def _receive_response(self, response: Response, now: float) -> None:
+    def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
         if len(response.vias) != 1:
             self.counters["response_for_another"] += 1  # §8.1.3.3
             return
         _ = response.contact, response.record_routes, response.content_type, response.require
-        if not self._core.transactions.receive_response(response, now):
+        if not self._core.transactions.receive_response(response, flow, now):
             self.counters["stray_response"] += 1
 
 
@@ -431,11 +352,14 @@ def _uri(text: Uri | str) -> Uri:
     return Uri.parse(text) if isinstance(text, str) else text
 
 
-def _destination(target: Uri | str, next_hop: Uri | str | Flow | None) -> tuple[Uri, Uri | Flow]:
-    uri = _uri(target)
-    if isinstance(next_hop, Flow):
-        return uri, next_hop
-    hop = uri if next_hop is None else _uri(next_hop)
+def _destination(
+    target: Uri | str, next_hop: Uri | str | Flow | None, proxy: Uri | str | None
+) -> tuple[Uri, Uri | Flow, Uri | None]:
+    """Whom a request is for, where it goes first, and the outbound proxy, if it goes there."""
+    uri, route = _uri(target), None if proxy is None else _uri(proxy)
+    if route is None and isinstance(next_hop, Flow):
+        return uri, next_hop, None
+    hop = route or (uri if next_hop is None or isinstance(next_hop, Flow) else _uri(next_hop))
     if hop.scheme not in ("sip", "sips"):
         raise LocalProtocolError(f"{hop.scheme} URI without a next hop")
-    return uri, hop
+    return uri, hop, route

@@ -68,9 +68,9 @@ class Node:
             finally:
                 self._end()
 
-    def dial(self, to: str, *, from_: str | None = None) -> PlacedCall:
-        """Call somebody over the trunk."""
-        return PlacedCall(self, to, from_)
+    def dial(self, to: str, *, from_: str | None = None, trunk: str | None = None) -> PlacedCall:
+        """Call somebody, over the first trunk if none is named."""
+        return PlacedCall(self, to, from_, trunk)
 
     def drain(self, retry_after: int | None) -> None:
         """Answer new calls with 503 from now on; None: take them again."""
@@ -107,9 +107,9 @@ class Node:
 class PlacedCall:
     """A call that the gateway has placed."""
 
-    def __init__(self, node: Node, to: str, from_: str | None) -> None:
+    def __init__(self, node: Node, to: str, from_: str | None, trunk: str | None) -> None:
         async def dial() -> Any:
-            return node._gateway.dial("agent", to, from_=from_)
+            return node._gateway.dial("agent", to, from_=from_, trunk=trunk)
 
         self._loop = node._loop
         self._session = node._run(dial())

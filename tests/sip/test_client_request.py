@@ -12,7 +12,7 @@ from sipbridge.sip.core import Core
 from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.digest_server import DigestServer
 from sipbridge.sip.dns_cache import Record, Srv
-from sipbridge.sip.events import Answered, CallEnded, EndCause, Progress
+from sipbridge.sip.events import Answered, CallEnded, EndCause, Progress, SessionAnswered, SessionRefused
 from sipbridge.sip.flow import Flow, FlowNeeded, Target
 from sipbridge.sip.headers import Uri
 from sipbridge.sip.message import Request, Response
@@ -39,8 +39,6 @@ SECRET = Credentials("alice", "correct horse")
 class User:
     """What a transaction user hears."""
 
-    local_tag: str | None = None
-
     def __init__(self) -> None:
         self.told: list[tuple[Request, int]] = []
 
@@ -49,10 +47,6 @@ class User:
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
         self.told.append((request, -status))
-
-    def receive_ack(self, ack: Request, now: float) -> None: ...
-
-    def receive_cancel(self, cancel: Request, now: float) -> None: ...
 
     @property
     def statuses(self) -> list[int]:
@@ -261,18 +255,249 @@ def test_connections_that_cannot_be_had_and_one_that_breaks() -> None:
     assert wire.user_agent.idle
 
 
-def test_a_connection_that_breaks_while_it_rings_is_the_end() -> None:
-    """Another attempt could make two calls of one."""
+# --- connections that break under an INVITE ---------------------------------------------------------------------------
+
+NEAR = Flow("tcp", ("192.0.2.1", 50001), ("192.0.2.2", 5060))
+"""A connection of ours."""
+
+
+def over_tcp(wire: Wire, *statuses: int, breaks_at: float = 1.0) -> tuple[OutgoingInvite, Request]:
+    """A call of ours by a connection that breaks when the peer has answered so far."""
+    calling = wire.user_agent.invite(f"{BOB};transport=tcp", from_=ALICE, offer=OFFER, now=wire.now)
+    needed = wire.event(FlowNeeded)
+    wire.user_agent.flow_opened(needed.target, NEAR, wire.now)
+    invite = wire.sent_request("INVITE")
+    for status in statuses:
+        wire.receive(answer_to(invite, status), NEAR)
+    wire.events()
+    wire.now = breaks_at
+    wire.user_agent.flow_closed(NEAR, wire.now)
+    return calling, invite
+
+
+def let_connect(wire: Wire) -> Flow:
+    """Answer the one question for a connection."""
+    flow = Flow("tcp", ("192.0.2.1", 50002), NEAR.remote)
+    wire.user_agent.flow_opened(wire.event(FlowNeeded).target, flow, wire.now)
+    return flow
+
+
+def test_a_call_that_rings_survives_its_connection_and_is_answered_by_the_peers_own() -> None:
+    """§18.2.2: the callee answers to where we listen."""
     wire = Wire()
-    user, asked, _ = ask(wire, "INVITE", "sip:bob@example.com;transport=tcp")
-    target = wire.event(FlowNeeded).target
-    flow = Flow("tcp", ("192.0.2.1", 50001), (FIRST, 5060))
-    wire.user_agent.flow_opened(target, flow, 0.1)
-    wire.receive(answer_to(wire.sent_request("INVITE"), 180), flow)
-    wire.user_agent.flow_closed(flow, 0.3)
-    assert user.statuses == [180, -503]
+    calling, invite = over_tcp(wire, 100, 180)
+    assert wire.events() == []
+    assert wire.sent() == []
+    wire.now = 60.0
+    (ack,) = wire.receive(answer_to(invite, 200, body=ANSWER), TCP)
+    assert (ack.cseq.method, ack.via.transport) == ("ACK", "TCP")
+    assert wire.flows == [TCP]
+    assert wire.event(Answered).call is calling
+    calling.hang_up(61.0)
+    wire.receive(answer_to(wire.sent_request("BYE"), 200), TCP)
+    wire.advance(100.0)
     assert wire.user_agent.idle
-    assert asked.method == "INVITE"
+
+
+def test_a_refusal_by_the_peers_own_connection_is_acknowledged_there() -> None:
+    wire = Wire()
+    _, invite = over_tcp(wire, 180)
+    (ack,) = wire.receive(answer_to(invite, 486), TCP)
+    assert (ack.cseq.method, ack.via) == ("ACK", invite.via)
+    assert wire.flows == [TCP]
+    assert wire.event(CallEnded).status == 486
+    assert wire.user_agent.idle
+
+
+def test_a_call_that_rings_without_a_connection_is_cancelled_by_a_new_one() -> None:
+    wire = Wire()
+    calling, invite = over_tcp(wire, 180)
+    calling.hang_up(2.0)
+    assert wire.user_agent.next_event() is not None  # CallEnded
+    again = let_connect(wire)
+    cancel = wire.sent_request("CANCEL")
+    assert (cancel.via, wire.flows) == (invite.via, [again])
+    wire.receive(answer_to(cancel, 200), again)
+    wire.receive(answer_to(invite, 487), again)
+    assert wire.flows == [again]
+    assert wire.user_agent.idle
+
+
+def test_a_cancel_that_was_lost_with_its_connection_is_sent_again_once() -> None:
+    wire = Wire()
+    calling = wire.user_agent.invite(f"{BOB};transport=tcp", from_=ALICE, offer=OFFER, now=0.0)
+    wire.user_agent.flow_opened(wire.event(FlowNeeded).target, NEAR, 0.0)
+    invite = wire.sent_request("INVITE")
+    wire.receive(answer_to(invite, 180), NEAR)
+    calling.hang_up(1.0)
+    first = wire.sent_request("CANCEL")
+    wire.events()
+    wire.user_agent.flow_closed(NEAR, 1.1)
+    again = let_connect(wire)
+    assert wire.sent_request("CANCEL").via == first.via
+    wire.user_agent.flow_closed(again, 1.2)
+    assert wire.events() == []
+    wire.advance(40.0)
+    assert wire.user_agent.idle
+
+
+def test_a_call_that_rings_and_whose_peer_never_comes_back_ends_with_timer_c() -> None:
+    wire = Wire()
+    over_tcp(wire, 180)
+    wire.advance(179.0)
+    assert wire.events() == []
+    wire.advance(180.0)
+    ended, needed = wire.events()
+    assert isinstance(ended, CallEnded)
+    assert ended.cause is EndCause.TIMEOUT
+    assert isinstance(needed, FlowNeeded)
+    wire.user_agent.flow_failed(needed.target, "refused", 180.0)
+    wire.advance(220.0)
+    assert wire.user_agent.idle
+
+
+def test_an_invite_whose_connection_broke_before_any_answer_is_given_up_and_taken_back_when_it_rings_after_all() -> (
+    None
+):
+    wire = Wire()
+    calling, invite = over_tcp(wire)
+    ended = wire.event(CallEnded)
+    assert (ended.call, ended.cause) == (calling, EndCause.FLOW_FAILED)
+    (cancel,) = wire.receive(answer_to(invite, 180), TCP)
+    assert isinstance(cancel, Request)
+    assert (cancel.method, wire.flows) == ("CANCEL", [TCP])
+    wire.receive(answer_to(cancel, 200), TCP)
+    (ack,) = wire.receive(answer_to(invite, 487), TCP)
+    assert (ack.cseq.method, wire.flows) == ("ACK", [TCP])
+    assert wire.events() == []
+    assert wire.user_agent.idle
+
+
+def test_an_invite_whose_connection_broke_before_any_answer_is_hung_up_when_it_is_answered_after_all() -> None:
+    wire = Wire()
+    _, invite = over_tcp(wire)
+    wire.event(CallEnded)
+    ack, bye = wire.receive(answer_to(invite, 200, body=ANSWER), TCP)
+    assert [ack.cseq.method, bye.cseq.method] == ["ACK", "BYE"]
+    assert wire.flows == [TCP, TCP]
+    assert isinstance(bye, Request)
+    wire.receive(answer_to(bye, 200), TCP)
+    assert wire.events() == []
+    wire.advance(100.0)
+    assert wire.user_agent.idle
+
+
+def test_an_ack_that_was_lost_with_its_connection_goes_where_the_answer_comes_again() -> None:
+    wire = Wire()
+    _, invite = over_tcp(wire, 200)
+    wire.sent()
+    (ack,) = wire.receive(answer_to(invite, 200), TCP)
+    assert (ack.cseq.method, wire.flows) == ("ACK", [TCP])
+    assert wire.events() == []
+
+
+def test_a_reinvite_that_is_answered_after_it_was_given_up_is_acknowledged_and_the_call_goes_on() -> None:
+    wire = Wire()
+    calling = wire.user_agent.invite(f"{BOB};transport=tcp", from_=ALICE, offer=OFFER, now=0.0)
+    wire.user_agent.flow_opened(wire.event(FlowNeeded).target, NEAR, 0.0)
+    wire.receive(answer_to(wire.sent_request("INVITE"), 200, body=ANSWER), NEAR)
+    wire.sent()
+    wire.events()
+    calling.reinvite(OFFER, 1.0)
+    first = wire.sent_request("INVITE")
+    wire.user_agent.flow_closed(NEAR, 2.0)
+    wire.receive(answer_to(wire.sent_request("INVITE"), 488))  # to the Contact, by UDP
+    assert wire.event(SessionRefused).status == 488
+    for _ in range(2):
+        (ack,) = wire.receive(answer_to(first, 200, body=ANSWER), TCP)
+        assert (ack.cseq.method, ack.cseq.number, wire.flows) == ("ACK", first.cseq.number, [TCP])
+    assert wire.events() == []
+    assert not calling.is_over
+
+
+def test_a_reinvite_that_had_arrived_before_its_connection_broke_is_waited_for() -> None:
+    """Sent again by a new connection it is out of order for the peer (§12.2.2), and the first one is answered."""
+    wire = Wire()
+    calling = wire.user_agent.invite(f"{BOB};transport=tcp", from_=ALICE, offer=OFFER, now=0.0)
+    wire.user_agent.flow_opened(wire.event(FlowNeeded).target, NEAR, 0.0)
+    contact = "<sip:bob@192.0.2.2:5060;transport=tcp>"
+    wire.receive(answer_to(wire.sent_request("INVITE"), 200, body=ANSWER, contact=contact), NEAR)
+    wire.sent()
+    wire.events()
+    calling.reinvite(OFFER, 1.0)
+    first = wire.sent_request("INVITE")
+    wire.user_agent.flow_closed(NEAR, 2.0)
+    again = let_connect(wire)
+    second = wire.sent_request("INVITE")
+    (ack,) = wire.receive(answer_to(second, 500), again)
+    assert (ack.cseq.method, ack.via) == ("ACK", second.via)
+    (ack,) = wire.receive(answer_to(first, 200, body=ANSWER, contact=contact), TCP)
+    assert ack.cseq.method == "ACK"
+    assert wire.event(SessionAnswered).answer == ANSWER
+    calling.hang_up(3.0)
+    wire.receive(answer_to(wire.sent_request("BYE"), 200))
+    wire.advance(100.0)
+    assert wire.user_agent.idle
+
+
+def test_a_reinvite_that_is_being_served_waits_for_its_answer_as_long_as_for_any() -> None:
+    wire = Wire()
+    calling = wire.user_agent.invite(f"{BOB};transport=tcp", from_=ALICE, offer=OFFER, now=0.0)
+    wire.user_agent.flow_opened(wire.event(FlowNeeded).target, NEAR, 0.0)
+    wire.receive(answer_to(wire.sent_request("INVITE"), 200, body=ANSWER), NEAR)
+    wire.events()
+    calling.reinvite(OFFER, 1.0)
+    wire.receive(answer_to(wire.sent_request("INVITE"), 100), NEAR)
+    wire.user_agent.flow_closed(NEAR, 2.0)
+    assert wire.events() == []
+    wire.advance(33.9)
+    assert wire.events() == []
+    wire.advance(34.0)
+    assert wire.event(SessionRefused).status == 503  # the call goes on
+
+
+def vanished(wire: Wire, uri: str) -> Flow:
+    """A connection to the first server, made by an earlier request, whose other end is gone without a word."""
+    user, _, _ = ask(wire, "OPTIONS", uri)
+    target = wire.event(FlowNeeded).target
+    flow = Flow("tcp", ("192.0.2.1", 50001), (target.host, target.port))
+    wire.user_agent.flow_opened(target, flow, wire.now)
+    wire.receive(answer_to(wire.sent_request("OPTIONS"), 200), flow)
+    assert user.statuses == [200]
+    return flow
+
+
+def test_a_call_by_a_connection_whose_peer_has_vanished_goes_to_the_next_server_in_time() -> None:
+    wire = Wire()
+    uri = "sip:bob@example.com;transport=tcp"
+    dead = vanished(wire, uri)
+    calling = wire.user_agent.invite(uri, from_=ALICE, offer=OFFER, now=1.0)
+    wire.sent_request("INVITE")
+    assert wire.flows == [dead]
+    wire.now = 6.0
+    wire.user_agent.handle_timer(6.0)
+    (needed,) = wire.answer_dns(ZONE)
+    assert needed == FlowNeeded(Target("tcp", SECOND, 5060))
+    alive = Flow("tcp", ("192.0.2.1", 50002), (SECOND, 5060))
+    wire.user_agent.flow_opened(needed.target, alive, 6.0)
+    wire.receive(answer_to(wire.sent_request("INVITE"), 200, body=ANSWER), alive)
+    assert wire.event(Answered).call is calling
+    wire.user_agent.invite(uri, from_=ALICE, offer=OFFER, now=7.0)
+    wire.sent()
+    assert alive in wire.flows  # the dead one comes last for a while
+
+
+@pytest.mark.parametrize(("closed_at", "cause"), [(31.0, EndCause.FLOW_FAILED), (None, EndCause.TIMEOUT)])
+def test_a_call_to_the_only_server_which_has_vanished_ends_in_time(closed_at: float | None, cause: EndCause) -> None:
+    """By the kernel's word (TCP_USER_TIMEOUT, 30 s), or else by Timer B."""
+    wire = Wire()
+    dead = vanished(wire, f"{BOB};transport=tcp")
+    wire.user_agent.invite(f"{BOB};transport=tcp", from_=ALICE, offer=OFFER, now=1.0)
+    wire.sent_request("INVITE")
+    wire.advance(closed_at or 33.0)
+    if closed_at is not None:
+        wire.user_agent.flow_closed(dead, closed_at)
+    assert wire.event(CallEnded).cause is cause
 
 
 # --- late answers of servers that were given up -----------------------------------------------------------------------
@@ -294,6 +519,7 @@ def given_up(wire: Wire) -> tuple[OutgoingInvite, Request, Request]:
 def test_a_server_that_begins_to_ring_too_late_gets_a_cancel() -> None:
     wire = Wire()
     calling, first, second = given_up(wire)
+    wire.receive(answer_to(second, 100))
     (cancel,) = wire.receive(answer_to(first, 180))
     assert (cancel.cseq.method, cancel.via) == ("CANCEL", first.via)
     assert hosts(wire) == [FIRST]
@@ -305,18 +531,75 @@ def test_a_server_that_begins_to_ring_too_late_gets_a_cancel() -> None:
     assert wire.event(Answered).call is calling
 
 
+@pytest.mark.parametrize("ringing", [[100, 180], []])
+def test_a_slow_server_that_speaks_before_the_next_one_has_the_call(ringing: list[int]) -> None:
+    """Both may be the same one: the CANCEL would take back what the other attempt finds merged."""
+    wire = Wire()
+    calling, first, second = given_up(wire)
+    for status in ringing:
+        assert wire.receive(answer_to(first, status)) == []
+    assert all(isinstance(event, Progress) for event in wire.events())
+    (ack,) = wire.receive(answer_to(second, 482))
+    assert (ack.cseq.method, ack.via) == ("ACK", second.via)
+    (ack,) = wire.receive(answer_to(first, 200, body=ANSWER))
+    assert hosts(wire) == ["192.0.2.2"]  # its Contact
+    assert wire.event(Answered).call is calling
+    assert calling.request.via == first.via
+    calling.hang_up(10.0)
+    wire.receive(answer_to(wire.sent_request("BYE"), 200))
+    wire.advance(100.0)
+    assert wire.user_agent.idle
+
+
+def test_the_next_server_that_rings_when_the_slow_one_has_the_call_gets_a_cancel() -> None:
+    wire = Wire()
+    calling, first, second = given_up(wire)
+    wire.receive(answer_to(first, 180))
+    (cancel,) = wire.receive(answer_to(second, 180))
+    assert (cancel.cseq.method, cancel.via) == ("CANCEL", second.via)
+    wire.receive(answer_to(second, 487))
+    assert isinstance(wire.event(Progress), Progress)
+    calling.cancel(6.0)
+    assert wire.sent_request("CANCEL").via == first.via
+
+
+def test_when_the_slow_server_stays_silent_after_all_it_goes_on_to_the_next_one() -> None:
+    wire = Wire()
+    _, _, second = given_up(wire)
+    wire.receive(answer_to(second, 482))
+    assert {host for _, _, host in let_pass(wire, 31.9)} == {FIRST}
+    assert let_pass(wire, 32.0) == [(32.0, "INVITE", THIRD)]
+    wire.advance(100.0)
+    ended = wire.event(CallEnded)
+    assert (ended.cause, ended.status) == (EndCause.REJECTED, 482)
+    assert wire.user_agent.idle
+
+
+def test_a_482_without_an_earlier_attempt_is_the_answer() -> None:
+    wire = Wire()
+    call(wire)
+    wire.receive(answer_to(wire.sent_request("INVITE"), 482))
+    assert wire.event(CallEnded).status == 482
+
+
 def test_a_server_that_answers_too_late_is_hung_up() -> None:
     wire = Wire()
     calling, first, second = given_up(wire)
     wire.receive(answer_to(second, 200, body=ANSWER))
     assert wire.event(Answered).call is calling
-    ack, bye = wire.receive(answer_to(first, 200, tag="late", contact=f"<sip:bob@{FIRST}>"))
+    late = answer_to(first, 200, tag="late", contact=f"<sip:bob@{FIRST}>")
+    ack, bye = wire.receive(late)
     assert isinstance(bye, Request)
     assert [ack.cseq.method, bye.method] == ["ACK", "BYE"]
     assert ack.to.tag == bye.to.tag == "late"
     assert hosts(wire) == [FIRST, FIRST]
     assert wire.events() == []
+    for _ in range(2):
+        (copy,) = wire.receive(late)
+        assert (copy.cseq.method, copy.via, hosts(wire)) == ("ACK", ack.via, [FIRST])
     wire.receive(answer_to(bye, 200))
+    (copy,) = wire.receive(late)
+    assert copy.cseq.method == "ACK"
     calling.hang_up(6.0)
     wire.receive(answer_to(wire.sent_request("BYE"), 200))
     wire.advance(100.0)

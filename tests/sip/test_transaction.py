@@ -177,14 +177,31 @@ class TestInviteClient:
         ack = parse_message(transaction.to_send[-1])
         assert ack.headers.get_all("Route") == ["<sip:proxy.example.com;lr>"]
 
-    def test_a_transport_error_is_told(self) -> None:
-        transaction = client("INVITE")
+    @pytest.mark.parametrize("rings", [False, True])
+    def test_a_transport_error_is_told_and_the_answer_may_still_come(self, rings: bool) -> None:
+        transaction = client("INVITE", reliable=True)
+        if rings:
+            transaction.receive_response(answer(transaction, 180), 0.1)
+            transaction.to_user.clear()
+        transaction.transport_failed(0.2)
+        assert transaction.to_user == [TransportFailed()]
+        transaction.receive_response(answer(transaction, 200), 20.0)
+        assert isinstance(transaction.to_user[-1], ResponseReceived)
+        assert transaction.state is State.ACCEPTED
+
+    def test_after_a_transport_error_no_answer_is_waited_for_longer_than_without(self) -> None:
+        transaction = client("INVITE", reliable=True)
+        transaction.transport_failed(0.2)
+        assert lifetime(transaction, since=0.0) == 32  # Timer B
+
+
+class TestNonInviteClient:
+    def test_a_transport_error_ends_it(self) -> None:
+        transaction = client("BYE", reliable=True)
         transaction.transport_failed(0.1)
         assert transaction.to_user == [TransportFailed()]
         assert transaction.state is State.TERMINATED
 
-
-class TestNonInviteClient:
     def test_timer_e_doubles_up_to_t2_until_timer_f(self) -> None:
         transaction = client("BYE")
         assert fire_timers(transaction, until=100) == [0.5, 1.5, 3.5, 7.5, 11.5, 15.5, 19.5, 23.5, 27.5, 31.5]

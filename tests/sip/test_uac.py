@@ -341,6 +341,8 @@ def test_over_tcp_a_connection_is_asked_for_and_named_in_via_and_contact() -> No
     wire.user_agent.flow_closed(flow, 0.2)
     assert wire.event(CallEnded).cause is EndCause.FLOW_FAILED
     assert call.state is CallState.ENDED
+    assert not wire.user_agent.calls
+    wire.advance(32.1)  # it may have arrived, and be answered by another connection
     assert wire.user_agent.idle
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -285,6 +286,17 @@ def test_a_cancel_that_crosses_the_200_has_no_effect() -> None:
     assert call.state is CallState.ANSWERED
 
 
+@pytest.mark.parametrize("other", [{"call_id": "another"}, {"cseq": 7}])
+def test_a_guessed_branch_is_not_enough_to_cancel(other: dict[str, Any]) -> None:
+    wire = Wire()
+    call = wire.incoming()
+    assert wire.reply(request("CANCEL", **other)).status == 481
+    assert call.state is CallState.INVITED
+    ok, terminated = wire.receive(request("CANCEL"))
+    assert isinstance(terminated, Response)
+    assert terminated.status == 487
+
+
 def test_a_cancel_of_nothing_gets_481() -> None:
     wire = Wire()
     assert wire.reply(request("CANCEL", branch="z9hG4bKnobody")).status == 481
@@ -397,6 +409,26 @@ def test_who_calls_a_sips_uri_gets_one() -> None:
     call = wire.incoming(Flow("tls", ("192.0.2.1", 5061), ("192.0.2.2", 49152)), uri="sips:agent@192.0.2.1")
     call.answer(ANSWER, 0.0)
     assert str(final(wire).contact) == "<sips:sipbridge@192.0.2.1:5061>"
+
+
+@pytest.mark.parametrize(
+    ("contact", "headers", "scheme"),
+    [
+        ("<sips:alice@192.0.2.2>", [], "sips"),
+        ("<sip:alice@192.0.2.2;transport=tls>", [], "sip"),
+        ("<sips:alice@192.0.2.2>", ["Record-Route: <sip:192.0.2.9;transport=tls;lr>"], "sip"),
+        ("<sip:alice@192.0.2.2>", ["Record-Route: <sips:192.0.2.9;lr>"], "sips"),
+    ],
+)
+def test_who_wants_to_be_called_by_sips_gets_a_sips_uri(contact: str, headers: list[str], scheme: str) -> None:
+    """§12.1.1: the Contact counts where there is no Record-Route."""
+    wire = Wire()
+    wire.user_agent.listen("tls", ("192.0.2.1", 5061))
+    call = wire.incoming(Flow("tls", ("192.0.2.1", 5061), ("192.0.2.2", 49152)), contact=contact, headers=headers)
+    call.answer(ANSWER, 0.0)
+    answered = final(wire).contact
+    assert answered is not None
+    assert answered.uri.scheme == scheme
 
 
 def test_and_where_nobody_listens_there_to_the_servers_of_the_name_in_via() -> None:

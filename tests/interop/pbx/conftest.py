@@ -288,7 +288,11 @@ def dialler_node(asterisk_process: Asterisk, places: Places) -> Iterator[Node]:
     trunk = {"name": "pbx", "sources": [ASTERISK, OPERATOR], "outbound": way}
     allowed = {"accept_refer": True, "refer_targets": ["listen"]}
     own = int(places.dialler.rpartition(":")[2])
-    config = {"trunks": [{**trunk, **allowed}], "sip": {"session_timers": {"expires_seconds": 90, "refresher": "us"}}}
+    impatient = {"name": "impatient", "sources": ["127.0.0.99"], "outbound": {**way, "ring_seconds": 1}}
+    config = {
+        "trunks": [{**trunk, **allowed}, impatient],
+        "sip": {"session_timers": {"expires_seconds": 90, "refresher": "us"}},
+    }
     with Node(config, desk=f"sip:desk@{places.asterisk}", port=own) as node:
         yield node
 

@@ -45,6 +45,12 @@ def test_a_refusal_has_a_clear_outcome(
     assert (report.ended, report.status) == (ended, status)
 
 
+def test_nobody_answers(asterisk: Asterisk, dialler: Node) -> None:
+    report = dialler.dial("ringing", trunk="impatient").report()
+    assert (report.ended, report.detail) == (Ended.NO_ANSWER, "no answer within 1 s")
+    asterisk.ami.wait_event("Hangup", Exten="ringing")
+
+
 def test_we_give_up_while_it_rings(asterisk: Asterisk, dialler: Node) -> None:
     call = dialler.dial("ringing")
     asterisk.ami.wait_event("Newexten", Extension="ringing", Application="Wait")
