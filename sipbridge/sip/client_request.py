@@ -69,6 +69,8 @@ class ClientRequest:
         self.request = request
         self.flow: Flow | None = None
         """By which the newest attempt was sent; None before the first."""
+        self.trouble = ""
+        """Why the last target could not be asked, for people; "" where that is not known."""
         self._core = core
         self._user = user
         self._hops = hops
@@ -228,6 +230,8 @@ class ClientRequest:
 
     def _try_hop(self, hop: Hop | None, now: float) -> None:
         if hop is None:
+            if self.flow is None and not self.trouble:
+                self.trouble = "no address is known"  # nobody was found to be tried
             self._fail(now)
         elif isinstance(hop, Flow):
             self._send(hop, hop, now)
@@ -239,6 +243,9 @@ class ClientRequest:
             return  # an earlier attempt has been answered meanwhile
         if flow is None:
             self._status = 503
+            if isinstance(hop, Target):
+                why = self._core.flows.unreachable.why(hop)
+                self.trouble = why or f"no {hop.transport} listener of ours leads to {hop.host}"
             self._try_next(now)
             return
         self._address(flow)

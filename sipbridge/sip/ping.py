@@ -42,5 +42,6 @@ class Ping:
             self._on_result(PingResult(response.status, response.reason, now - self._begun, flow, response))
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
-        reason = "no answer" if status == 408 else "not reachable"
+        trouble = "" if self.sending is None else self.sending.trouble
+        reason = "no answer" if status == 408 else f"not reachable{': ' if trouble else ''}{trouble}"
         self._on_result(PingResult(status, reason, now - self._begun, None, None))

@@ -192,7 +192,9 @@ class Registration:
         if request is not self._request:
             return
         self._request = self._response = None
-        self.status, self.reason = status, "no answer" if status == 408 else "cannot be reached"
+        trouble = "" if self._sending is None else self._sending.trouble
+        text = f"cannot be reached{': ' if trouble else ''}{trouble}"
+        self.status, self.reason = status, "no answer" if status == 408 else text
         self._sequence = request.cseq.number
         self._step(Input.GONE if self.state is RegistrationState.UNREGISTERING else Input.FAILED, now)
 

@@ -7,6 +7,8 @@ needs no more than itself: the core calls `wake`, and the four steps follow in t
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Self
@@ -268,8 +270,9 @@ class SipTransport:
         try:
             flow = await self._streams.connect(target)
         except (OSError, ValueError) as error:  # TimeoutError is one of them, an address that is none may be either
-            log.info("no connection", target=target, error=str(error) or "timed out")
-            self._user_agent.flow_failed(target, str(error), self._clock())
+            text = _why_not(error)
+            log.info("no connection", to=str(target), error=text)
+            self._user_agent.flow_failed(target, text, self._clock())
         else:
             self._user_agent.flow_opened(target, flow, self._clock())
         self.flush()
@@ -278,3 +281,12 @@ class SipTransport:
         answer = await self._resolver.query(name, kind)
         self._user_agent.dns_answered(name, kind, answer.records, answer.ttl, self._clock(), error=answer.error)
         self.flush()
+
+
+def _why_not(error: OSError | ValueError) -> str:
+    """For people: the system's words where there are any ("Connection refused"), not asyncio's around them."""
+    if isinstance(error, TimeoutError):
+        return "no connection in time"
+    if isinstance(error, ssl.SSLError) or not isinstance(error, OSError) or not error.errno:
+        return str(error)
+    return os.strerror(error.errno)

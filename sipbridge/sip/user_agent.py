@@ -92,9 +92,9 @@ class UserAgent:
         self._core.flows.opened(target, flow, now)
 
     def flow_failed(self, target: Target, error: str, now: float) -> None:
-        """The other answer to `FlowNeeded`; `error` is for the log."""
+        """The other answer to `FlowNeeded`; `error` is for people."""
         self.counters["flow_failed"] += 1
-        self._core.flows.failed(target, now)
+        self._core.flows.failed(target, now, error)
 
     def flow_closed(self, flow: Flow, now: float) -> None:
         """A connection is gone, whoever closed it."""

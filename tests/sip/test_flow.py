@@ -161,6 +161,14 @@ def test_what_did_not_answer_is_remembered_for_a_while_and_longer_if_it_happens_
     assert not away.holds(target, 2000.0)
 
 
+def test_why_nothing_was_to_be_had_there_is_known_until_it_is() -> None:
+    away, target = Unreachable(), Target("tls", *PEER)
+    away.add(target, 0.0, why="certificate has expired")
+    assert (away.why(target), away.why(Target("tcp", *PEER))) == ("certificate has expired", "")
+    away.remove(target)
+    assert away.why(target) == ""
+
+
 def test_what_is_remembered_of_unreachable_targets_is_bounded() -> None:
     away = Unreachable()
     for port in range(1, 3000):
