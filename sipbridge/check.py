@@ -25,11 +25,11 @@ from sipbridge.config import Config
 from sipbridge.errors import ConfigError, SipbridgeError
 from sipbridge.logins import RegisterAt
 from sipbridge.registrations import account_of
-from sipbridge.sip.core import Identity
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.events import Registered, RegistrationFailed, SipEvent, Unregistered
 from sipbridge.sip.flow import Transport
 from sipbridge.sip.headers import Uri
+from sipbridge.sip.own_addresses import Identity
 from sipbridge.sip.ping import PingResult
 from sipbridge.sip.registration import Registration
 from sipbridge.sip.sockets import parse_listen
@@ -137,9 +137,17 @@ async def _media(config: Config) -> Finding:
     if free == 0:
         return Finding("warning", subject, "its first ports are all in use", "is a gateway running? else media.ports")
     calls = (last - first + 1) // 2
+    if ipaddress.ip_address(address).is_loopback and not all(map(_on_this_machine, config.sip.listen)):
+        return Finding(
+            "warning", subject, "only this machine's own sound gets there", "media.address: as in sip.listen"
+        )
     if calls < config.limits.max_calls:
         return Finding("warning", subject, f"ports for {calls} calls", "widen media.ports, or lower limits.max_calls")
     return Finding("ok", subject, f"ports for {calls} calls")
+
+
+def _on_this_machine(url: str) -> bool:
+    return ipaddress.ip_address(parse_listen(url)[1][0]).is_loopback
 
 
 # --- certificates -----------------------------------------------------------------------------------------------------
@@ -320,7 +328,10 @@ async def _trunk(trunk: Trunk, user_agent: UserAgent, answer_s: float) -> Findin
             result = await heard
     except TimeoutError:
         asking.abandon()
-        return Finding("failed", subject, f"{proxy} did not answer OPTIONS within {answer_s:g} s", _SILENT)
+        text = f"{proxy} did not answer OPTIONS within {answer_s:g} s"
+        if outbound.ping_seconds == 0:
+            return Finding("warning", subject, text, "as outbound.ping_seconds: 0 expects; only a call can tell")
+        return Finding("failed", subject, text, _SILENT)
     if not result.answered:
         return Finding("failed", subject, f"{proxy} is {result.reason}", "see outbound.proxy and outbound.transport")
     text = f"{proxy} answered OPTIONS with {result.status} {result.reason} in {result.seconds * 1000:.0f} ms"

@@ -134,6 +134,7 @@ class Sip(Section):
     def _listeners(cls, listen: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not listen:
             raise ValueError("at least one listener is needed")
+        places: set[tuple[str, str, str]] = set()
         for url in listen:
             match = _LISTENER.fullmatch(url)
             if not match or int(match[3]) > 65535:
@@ -142,6 +143,10 @@ class Sip(Section):
             if match[1] in ("tls", "wss") and tls is not None and tls.certificate is None:
                 raise ValueError(f"{url!r}: sip.tls.certificate and sip.tls.key are needed for it")
             ipaddress.ip_address(match[2].strip("[]"))  # raises ValueError, whose text says what is wrong
+            place = ("udp" if match[1] == "udp" else "tcp", match[2], match[3])
+            if place in places and int(match[3]):
+                raise ValueError(f"{url!r}: that port is taken by another listener in the list")
+            places.add(place)
         return listen
 
     @field_validator("nameservers")

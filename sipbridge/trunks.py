@@ -1,4 +1,4 @@
-"""Trunks: what may be called over one, whether it answers, and how much it may be used. Pure, in virtual time.
+"""Trunks: who comes by one, what may be called over it, does it answer, how much may it be used. Pure, in virtual time.
 
 A transfer, a redirection and an outbound call are one risk: somebody makes us place a call that costs money. Therefore
 a far end's wish is measured by the trunk's list of targets, and what is called is built here from the checked number
@@ -12,9 +12,11 @@ import fnmatch
 import ipaddress
 import re
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 
 from sipbridge.errors import CallNotPlacedError, ConfigError, SipParseError
+from sipbridge.sip.admission import source_address
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.trunk_config import Outbound, Trunk
@@ -23,8 +25,24 @@ _separators = re.compile(r"[-.() ]")
 _number = re.compile(r"\+?[0-9*#]{1,32}")
 _user = re.compile(r"[A-Za-z0-9+*#._~!'-]{1,64}")
 
-COSTLY = ("+1900", "+1976", "+979", "+808", "+870", "+881", "+882", "+883", "+878")
-"""Premium rate, shared cost, satellites, networks of no country: a wildcard does not reach them."""
+_NO_COUNTRY = "+979 +808 +870 +881 +882 +883 +878"
+_PREMIUM = """
+    +1900 +1976 +31900 +31906 +31909 +3290 +3389 +34803 +34806 +34807 +39892 +39899 +41900 +41901 +41906
+    +43900 +43901 +43930 +43931 +449 +4470 +46900 +46939 +46944 +49900 +6119
+"""
+_OVERSEAS = "242 246 264 268 284 345 441 473 649 658 664 721 758 767 784 809 829 849 868 869 876"
+COSTLY = (*_NO_COUNTRY.split(), *_PREMIUM.split(), *(f"+1{area}" for area in _OVERSEAS.split()))
+"""Satellites and networks of no country, premium rate, and the islands that look like numbers of North America: a
+wildcard does not reach them, whichever way they are dialled."""
+_DIALLED = (("+", ""), ("00", ""), ("011", ""), ("1", "1"), ("", "1"))
+"""What a number may begin with, and what is in its place after the plus sign; North America's own forms at the end."""
+_NORTH_AMERICAN = 10  # digits after the 1
+
+
+def is_from(trunk: Trunk, address: str) -> bool:
+    """Whether what comes from this address comes by the trunk."""
+    source = source_address(address)
+    return any(source in ipaddress.ip_network(network) for network in trunk.sources)
 
 
 # --- what may be called -----------------------------------------------------------------------------------------------
@@ -63,7 +81,24 @@ def _permits(trunk: Trunk, pattern: str, user: str) -> bool:
     literal = re.split(r"[*?]", pattern, maxsplit=1)[0]
     if literal == pattern:
         return True
-    return not any(user.startswith(prefix) and not literal.startswith(prefix) for prefix in COSTLY)
+    return not any(
+        number.startswith(prefix) and not wanted.startswith(prefix)
+        for number, wanted in _as_international(user, literal)
+        for prefix in COSTLY
+    )
+
+
+def _as_international(user: str, literal: str) -> Iterator[tuple[str, str]]:
+    """What a switch may take a dialled number for, with what a pattern says of it word by word."""
+    for dialled, digits in _DIALLED:
+        if not user.startswith(dialled):
+            continue
+        national = user[len(dialled) :]
+        if digits and (len(national) != _NORTH_AMERICAN or not national.isdigit()):
+            continue
+        # Where the wildcard stands within the prefix, the pattern says nothing of the number.
+        wanted = f"+{digits}{literal[len(dialled) :]}" if literal.startswith(dialled) else ""
+        yield f"+{digits}{national}", wanted
 
 
 def _is_of(trunk: Trunk, host: str) -> bool:

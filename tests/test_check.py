@@ -100,6 +100,11 @@ NAMED = (
 )
 
 
+def test_sound_that_only_this_machine_can_hear() -> None:
+    finding = look("sip: {listen: ['udp://0.0.0.0:0']}")["media 127.0.0.1:28700-28999"]
+    assert (finding.verdict, "media.address" in finding.cure) == ("warning", True)
+
+
 def test_names() -> None:
     known = Names({("pbx.example.com", "A"): ("127.0.0.1",), ("_sip._udp.pbx.example.com", "SRV"): ("x",)})
     finding = look(NAMED.replace("outbound", "outbound"), known, 0.1)["name pbx.example.com"]
@@ -152,6 +157,20 @@ def test_a_trunk_is_asked(status: int | None, verdict: str, text: str) -> None:
 
     finding = next(finding for finding in asyncio.run(scenario()) if finding.subject == "trunk pbx")
     assert (finding.verdict, text in finding.text) == (verdict, True), finding
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(0, "warning"), (30, "failed")])
+def test_a_trunk_that_is_never_pinged_may_be_silent(seconds: int, verdict: str) -> None:
+    with taken() as (_, port):
+        outbound = f"{{proxy: 'sip:127.0.0.1:{port}', ping_seconds: {seconds}}}"
+        config = listening(0) + f"trunks: [{{name: pbx, sources: [127.0.0.1], outbound: {outbound}}}]\n"
+        assert look(config, answer_s=0.2)["trunk pbx"].verdict == verdict
+
+
+def test_a_trunk_whose_name_leads_nowhere() -> None:
+    config = "trunks: [{name: pbx, sources: [127.0.0.1], outbound: {proxy: 'sip:pbx.invalid'}}]\n"
+    finding = look(listening(0) + config)["trunk pbx"]
+    assert finding.text == "sip:pbx.invalid is not reachable: no address is known"
 
 
 def test_a_trunk_that_only_calls_us_is_not_asked() -> None:

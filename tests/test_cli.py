@@ -82,7 +82,7 @@ def test_check_looks_unless_it_is_told_not_to(tmp_path: Path) -> None:
     done = sipbridge("check", "-c", str(path))
     assert done.returncode == 1
     assert "ok       listener udp://127.0.0.1:0: can be had" in done.stdout
-    assert "failed   trunk pbx: sip:127.0.0.1:1;transport=tcp is not reachable" in done.stdout
+    assert "failed   trunk pbx: sip:127.0.0.1:1;transport=tcp is not reachable: Connection refused; see" in done.stdout
     done = sipbridge("check", "--offline", "-c", str(path))
     assert done.returncode == 0
     assert done.stdout.splitlines() == [f"{path}: 1 tenants: a"]

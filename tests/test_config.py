@@ -43,6 +43,10 @@ def test_an_empty_file_is_the_embedded_default() -> None:
             "f.yaml:2: sip.listen: 'tls://127.0.0.1:5061': sip.tls.certificate and sip.tls.key are needed for it",
         ),
         ("sip:\n  listen: ['sctp://127.0.0.1:5061']\n", "f.yaml:2: sip.listen: 'sctp://127.0.0.1:5061': expected udp"),
+        (
+            "sip:\n  listen: ['tcp://127.0.0.1:5060', 'ws://127.0.0.1:5060']\n",
+            "f.yaml:2: sip.listen: 'ws://127.0.0.1:5060': that port is taken by another listener in the list",
+        ),
         ("sip:\n  nameservers: [dns]\n", "f.yaml:2: sip.nameservers: 'dns' does not appear to be an IPv4"),
         ("sip:\n  tls:\n    key: k.pem\n", "f.yaml:3: sip.tls.key: a key without a certificate"),
         ("sip:\n  tls:\n    ca: none.pem\n", "f.yaml:3: sip.tls.ca: none.pem cannot be read: No such file"),

@@ -79,6 +79,48 @@ def test_nothing_else_is_called(wanted: str) -> None:
     assert permitted_target(trunk(), uri) is None
 
 
+@pytest.mark.parametrize(
+    ("pattern", "number"),
+    [
+        ("+1??????????", "+19005550100"),
+        ("1??????????", "19005550100"),
+        ("??????????", "9005550100"),
+        ("9?????????", "9765550100"),
+        ("001*", "0019005550100"),
+        ("011*", "011881655501000"),
+        ("008*", "00870555010000"),
+        ("0????????????", "0019005550100"),
+        ("+88*", "+881655501000"),
+        ("+1??????????", "+18765550100"),
+        ("1??????????", "18095550100"),
+        ("+44*", "+449005550100"),
+        ("0044*", "00449005550100"),
+    ],
+)
+def test_a_wildcard_reaches_no_costly_number_however_it_is_dialled(pattern: str, number: str) -> None:
+    wanted = Uri.parse(f"sip:{number}@pbx.example.com")
+    assert permitted_target(trunk(f"['{pattern}']"), wanted) is None
+    assert permitted_target(trunk(f"['{pattern}', '{number}']"), wanted) is not None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "number"),
+    [
+        ("1900*", "19005550100"),
+        ("900???????", "9005550100"),
+        ("011881*", "011881655501000"),
+        ("8???", "8811"),
+        ("876*", "8765550100"),
+        ("+4420*", "+442055501000"),
+        ("1??????????", "18085550100"),
+        ("??????????", "8085550100"),
+        ("8????????", "881655501"),
+    ],
+)
+def test_a_wildcard_that_names_them_or_means_others_is_as_wide_as_it_looks(pattern: str, number: str) -> None:
+    assert permitted_target(trunk(f"['{pattern}']"), Uri.parse(f"sip:{number}@pbx.example.com")) is not None
+
+
 def test_a_wildcard_does_not_reach_what_is_costly() -> None:
 
     wide = trunk("['+19*', '+8816*']")

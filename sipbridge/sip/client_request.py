@@ -19,7 +19,7 @@ from sipbridge.sip.flow import Flow, Target
 from sipbridge.sip.hops import Hop, Hops
 from sipbridge.sip.message import Headers, Request, Response
 from sipbridge.sip.transaction import ClientTransaction, State
-from sipbridge.sip.transaction_layer import TransactionUser
+from sipbridge.sip.transaction_layer import RequestUser
 
 if TYPE_CHECKING:
     from sipbridge.sip.core import Core
@@ -58,7 +58,7 @@ class ClientRequest:
         self,
         core: Core,
         request: Request,
-        user: TransactionUser,
+        user: RequestUser,
         hops: Hops,
         *,
         digest: DigestClient | None = None,
@@ -69,6 +69,8 @@ class ClientRequest:
         self.request = request
         self.flow: Flow | None = None
         """By which the newest attempt was sent; None before the first."""
+        self.trouble = ""
+        """Why the last target could not be asked, for people; "" where that is not known."""
         self._core = core
         self._user = user
         self._hops = hops
@@ -129,16 +131,6 @@ class ClientRequest:
             self._core.transactions.abandon(self._attempt.transaction)
 
     # input, from the transactions
-
-    @property
-    def local_tag(self) -> str | None:
-        return None
-
-    def receive_ack(self, ack: Request, now: float) -> None:
-        raise NotImplementedError("a client transaction hears of no ACK")
-
-    def receive_cancel(self, cancel: Request, now: float) -> None:
-        raise NotImplementedError("a client transaction hears of no CANCEL")
 
     def receive_response(self, request: Request, response: Response, now: float) -> None:
         attempt = self._attempt
@@ -238,6 +230,8 @@ class ClientRequest:
 
     def _try_hop(self, hop: Hop | None, now: float) -> None:
         if hop is None:
+            if self.flow is None and not self.trouble:
+                self.trouble = "no address is known"  # nobody was found to be tried
             self._fail(now)
         elif isinstance(hop, Flow):
             self._send(hop, hop, now)
@@ -249,6 +243,9 @@ class ClientRequest:
             return  # an earlier attempt has been answered meanwhile
         if flow is None:
             self._status = 503
+            if isinstance(hop, Target):
+                why = self._core.flows.unreachable.why(hop)
+                self.trouble = why or f"no {hop.transport} listener of ours leads to {hop.host}"
             self._try_next(now)
             return
         self._address(flow)
@@ -284,7 +281,7 @@ class ClientRequest:
     # private: attempts
 
     def _address(self, flow: Flow) -> None:
-        self._core.address_request(self.request, flow)
+        self._core.own.address_request(self.request, flow)
         if self._prepare is not None:
             self._prepare(self.request, flow)
         self._addressed = flow

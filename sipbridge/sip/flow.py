@@ -7,6 +7,7 @@ told (`FlowTable.opened`, `.failed`). How a URI becomes a `Target` is in `resolu
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,6 +50,9 @@ class Target:
     """With TLS: the name that the certificate has to prove, which is that of the URI and not what DNS made of it
     (RFC 5922 §7.3)."""
 
+    def __str__(self) -> str:
+        return f"{self.transport}:{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class FlowNeeded:
@@ -61,8 +65,15 @@ Waiter: TypeAlias = Callable[[Flow | None, float], None]
 """Called once with the flow, or with None where none could be had; and with the time it is."""
 
 
+_scope = re.compile(r"(?=.{1,15}\Z)[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+")
+
+
 @lru_cache(maxsize=4096)
 def is_address(host: str) -> bool:
+    """Fit for a socket: `ip_address` takes anything for a scope (`fe80::1%eth0`), also what makes a socket raise."""
+    _, percent, scope = host.partition("%")
+    if percent and _scope.fullmatch(scope) is None:
+        return False
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -113,24 +124,31 @@ class Unreachable:
 
     def __init__(self) -> None:
         self._until: dict[Target, tuple[float, float]] = {}
+        self._why: dict[Target, str] = {}
 
     def __len__(self) -> int:
         return len(self._until)
 
-    def add(self, target: Target, now: float, seconds: float = 0.0) -> None:
-        """It did not answer, or it asked not to be troubled for some `seconds`."""
+    def add(self, target: Target, now: float, seconds: float = 0.0, *, why: str = "") -> None:
+        """It did not answer, or it asked not to be troubled for some `seconds`; `why` is for people."""
         until, last = self._until.pop(target, (now, 0.0))
         again = now < until + last  # it had its second chance, and failed
         duration = seconds or (2 * last if again else self.SHORTEST_S)
         duration = min(duration, self.LONGEST_S)
         self._until[target] = (now + duration, duration)
+        self._why[target] = why
         if len(self._until) > self.MAX_TARGETS:
-            del self._until[next(iter(self._until))]
+            self.remove(next(iter(self._until)))
 
     def remove(self, target: Target) -> None:
         """It answers."""
         if self._until:
             self._until.pop(target, None)
+            self._why.pop(target, None)
+
+    def why(self, target: Target) -> str:
+        """What went wrong there the last time; "" where that is not known."""
+        return self._why.get(target, "")
 
     def holds(self, target: Target, now: float) -> bool:
         return bool(self._until) and now < self._until.get(target, (now, 0.0))[0]
@@ -201,8 +219,8 @@ class FlowTable:
         self.unreachable.remove(target)
         self._tell(target, flow, now)
 
-    def failed(self, target: Target, now: float) -> None:
-        self.unreachable.add(target, now)
+    def failed(self, target: Target, now: float, why: str = "") -> None:
+        self.unreachable.add(target, now, why=why)
         self._tell(target, None, now)
 
     def closed(self, flow: Flow) -> None:

@@ -117,6 +117,8 @@ class Ladder:
         """Characters that are kept."""
         self.open = False
         """Of a call that is up: not to be forgotten before it has ended."""
+        self.served = False
+        """Of a call that was up: refused ones, which anybody can make, are forgotten before it."""
 
     def add(self, at: float, sent: bool, flow: Flow, text: str, *, most_messages: int, most_size: int) -> None:
         same = None
@@ -193,7 +195,7 @@ class Ladders:
         """A call is served, or about to be made: its ladder stays as long as it is up."""
         ladder = self._by_call_id.get(call_id) or self._begin(call_id)
         if not ladder.open:
-            ladder.open = True
+            ladder.open = ladder.served = True
             del self._closed[ladder]
             self._closed_size -= ladder.size
 
@@ -236,7 +238,7 @@ class Ladders:
 
     def _forget_oldest(self) -> None:
         while len(self._closed) > self._most_calls or (self._closed_size > self._most_total and len(self._closed) > 1):
-            ladder = next(iter(self._closed))
+            ladder = next((ladder for ladder in self._closed if not ladder.served), next(iter(self._closed)))
             del self._closed[ladder]
             self._closed_size -= ladder.size
             for call_id in ladder.call_ids:

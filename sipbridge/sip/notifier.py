@@ -73,16 +73,6 @@ class ReferNotifier:
 
     # input: what becomes of our NOTIFYs
 
-    @property
-    def local_tag(self) -> str | None:
-        return self._call.local_tag
-
-    def receive_ack(self, ack: Request, now: float) -> None:
-        raise NotImplementedError("no INVITE is sent or answered here")
-
-    def receive_cancel(self, cancel: Request, now: float) -> None:
-        raise NotImplementedError("no INVITE is sent or answered here")
-
     def receive_response(self, request: Request, response: Response, now: float) -> None:
         if response.status >= 300:
             self._failed(response.status, response.retry_after, now)

@@ -31,8 +31,6 @@ class PingResult:
 class Ping:
     """The user of one OPTIONS request. `sending` must be set as soon as there is one."""
 
-    local_tag: str | None = None
-
     def __init__(self, on_result: Callable[[PingResult], None], now: float) -> None:
         self.sending: ClientRequest | None = None
         self._on_result = on_result
@@ -44,11 +42,6 @@ class Ping:
             self._on_result(PingResult(response.status, response.reason, now - self._begun, flow, response))
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
-        reason = "no answer" if status == 408 else "not reachable"
+        trouble = "" if self.sending is None else self.sending.trouble
+        reason = "no answer" if status == 408 else f"not reachable{': ' if trouble else ''}{trouble}"
         self._on_result(PingResult(status, reason, now - self._begun, None, None))
-
-    def receive_ack(self, ack: Request, now: float) -> None:
-        raise NotImplementedError("OPTIONS has no ACK")
-
-    def receive_cancel(self, cancel: Request, now: float) -> None:
-        raise NotImplementedError("OPTIONS cannot be cancelled")

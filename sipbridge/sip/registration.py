@@ -145,10 +145,6 @@ class Registration:
     def __repr__(self) -> str:
         return f"<Registration {self.account.aor.uri} {self.state.value}>"
 
-    @property
-    def local_tag(self) -> str | None:
-        return None
-
     def is_registered(self, now: float) -> bool:
         return self.expires_at is not None and now < self.expires_at
 
@@ -196,15 +192,11 @@ class Registration:
         if request is not self._request:
             return
         self._request = self._response = None
-        self.status, self.reason = status, "no answer" if status == 408 else "cannot be reached"
+        trouble = "" if self._sending is None else self._sending.trouble
+        text = f"cannot be reached{': ' if trouble else ''}{trouble}"
+        self.status, self.reason = status, "no answer" if status == 408 else text
         self._sequence = request.cseq.number
         self._step(Input.GONE if self.state is RegistrationState.UNREGISTERING else Input.FAILED, now)
-
-    def receive_ack(self, ack: Request, now: float) -> None:
-        raise NotImplementedError("a client transaction hears of no ACK")
-
-    def receive_cancel(self, cancel: Request, now: float) -> None:
-        raise NotImplementedError("a client transaction hears of no CANCEL")
 
     # time
 
@@ -326,7 +318,7 @@ class Registration:
         self._asked = uri
 
     def _contact(self, flow: Flow) -> Uri:
-        return replace(NameAddr.parse(self._core.contact(flow)).uri, user=self.account.contact_user)
+        return replace(NameAddr.parse(self._core.own.contact(flow)).uri, user=self.account.contact_user)
 
     def _granted_by(self, response: Response) -> int:
         """How long our own Contact holds (§10.2.4): others may be registered for the same user. A registrar that has
@@ -368,7 +360,9 @@ class Registration:
         asked = delta_seconds(response.headers.get("Flow-Timer"))
         if asked:
             self._ping_interval = max(0.8 * asked, 5.0)
-        elif self.contact is not None and (self.contact.host, self.contact.port or 5060) != self._core.address(flow):
+        elif self.contact is not None and (self.contact.host, self.contact.port or 5060) != self._core.own.address(
+            flow
+        ):
             self._ping_interval = 25.0
         if self._ping_interval:
             self._flow_ping_at = now + self._ping_interval

@@ -57,7 +57,7 @@ class UdpSocket:
         """Losses are the protocol's business: it repeats what matters."""
         try:
             self._socket.sendto(data, remote)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._counters["udp_send_failed"] += 1
             log.debug("datagram not sent", remote=remote, error=str(error))
 

@@ -1,14 +1,14 @@
 """The transaction layer (RFC 3261 §17): which transaction a message belongs to, and the upkeep of all of them.
 
-It sits between the transport below (`transmit`) and the transaction users above (`TransactionUser`). Whatever a
-transaction leaves in `to_send` and `to_user` is collected here after every step, so nobody else has to think of it.
+It sits between the transport below (`transmit`) and the transaction users above. Whatever a transaction leaves in
+`to_send` and `to_user` is collected here after every step, so nobody else has to think of it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable
-from typing import Protocol, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from weakref import ref
 
 from sipbridge.sip.flow import Flow
@@ -30,19 +30,26 @@ from sipbridge.sip.transaction import (
     TransportFailed,
 )
 
+MAX_SERVED = 20_000
+"""Requests of others, of which each is kept with its answer for half a minute: three hundred calls a second."""
+
 Key: TypeAlias = Hashable
 Transmit: TypeAlias = Callable[[Flow, bytes, Via | None, float], None]
 """Flow, bytes, the top Via where it is a response, now."""
 
 
-class TransactionUser(Protocol):
-    """What hears of a transaction: an INVITE usage, mostly. Requests are told apart by identity."""
+class RequestUser(Protocol):
+    """Who has sent a request. Requests are told apart by identity."""
 
     def receive_response(self, request: Request, response: Response, now: float) -> None: ...
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
         """No answer came (408) or the request could not be sent (503), §8.1.3.1. After the 503 an INVITE may still be
         answered."""
+
+
+class TransactionUser(RequestUser, Protocol):
+    """Who serves requests, too: a call."""
 
     def receive_ack(self, ack: Request, now: float) -> None: ...
 
@@ -78,10 +85,25 @@ def merge_key(request: Request) -> Key:
     return request.call_id, request.from_.tag, request.cseq.number, request.method
 
 
-class _Entry:
+U = TypeVar("U", bound=RequestUser)
+
+
+class _Entry(Generic[U]):
     """A transaction in its place: its key, its flow and its user."""
 
-    __slots__ = ("broken", "flow", "key", "layer", "merge_key", "number", "tag", "transaction", "user", "via")
+    __slots__ = (
+        "broken",
+        "call_id",
+        "flow",
+        "key",
+        "layer",
+        "merge_key",
+        "number",
+        "tag",
+        "transaction",
+        "user",
+        "via",
+    )
 
     def __init__(
         self,
@@ -89,7 +111,7 @@ class _Entry:
         transaction: Transaction,
         key: Key,
         flow: Flow,
-        user: Callable[[], TransactionUser | None],
+        user: Callable[[], U | None],
     ) -> None:
         self.layer = layer
         self.transaction = transaction
@@ -104,6 +126,7 @@ class _Entry:
         self.tag: str | None = None
         """The To tag of our responses."""
         self.number = transaction.request.cseq.number
+        self.call_id = transaction.request.call_id
 
     def get_timer(self) -> float | None:
         return self.transaction.get_timer()
@@ -119,9 +142,9 @@ class TransactionLayer:
         self._transmit = transmit
         self._schedule = schedule
         self._counters = counters
-        self._servers: dict[Key, _Entry] = {}
-        self._entries: dict[ServerTransaction, _Entry] = {}
-        self._clients: dict[Key, _Entry] = {}
+        self._servers: dict[Key, _Entry[TransactionUser]] = {}
+        self._entries: dict[ServerTransaction, _Entry[TransactionUser]] = {}
+        self._clients: dict[Key, _Entry[RequestUser]] = {}
         self._merged: dict[Key, Key] = {}
 
     def __len__(self) -> int:
@@ -129,7 +152,7 @@ class TransactionLayer:
 
     # client side
 
-    def request(self, request: Request, flow: Flow, user: TransactionUser, now: float) -> ClientTransaction:
+    def request(self, request: Request, flow: Flow, user: RequestUser, now: float) -> ClientTransaction:
         """Send a request whose top Via carries a branch of ours."""
         machine = InviteClientTransaction if request.method == "INVITE" else NonInviteClientTransaction
         transaction: ClientTransaction = machine(request, now, timers=self._timers, reliable=flow.reliable)
@@ -191,14 +214,24 @@ class TransactionLayer:
         self.collect(entry, now)
         return True
 
+    @property
+    def is_full(self) -> bool:
+        """No request should be served any more; the memory of answers is what a peer that may speak could fill."""
+        return len(self._servers) >= MAX_SERVED
+
     def is_merged(self, request: Request) -> bool:
         """The same request came by another path and is being served already (§8.2.2.2)."""
         return request.to.tag is None and merge_key(request) in self._merged
 
     def cancelled_by(self, cancel: Request) -> tuple[str | None, TransactionUser | None] | None:
-        """The To tag and the user, if it still cares, of the INVITE that a CANCEL means (§9.2); None: there is none."""
+        """The To tag and the user, if it still cares, of the INVITE that a CANCEL means (§9.2); None: there is none.
+
+        Nobody can be asked who he is that sends one, and not every client's branches are hard to guess: what else the
+        two have in common (§9.1) has to be the same, too."""
         entry = self._servers.get(server_key(cancel, "INVITE"))
-        return None if entry is None else (entry.tag, entry.user())
+        if entry is None or (entry.call_id, entry.number) != (cancel.call_id, cancel.cseq.number):
+            return None
+        return entry.tag, entry.user()
 
     def serve(self, request: Request, flow: Flow, user: TransactionUser, now: float) -> ServerTransaction:
         """Begin to serve a request that `receive_request` did not know. The transaction outlives its user, who is
@@ -227,7 +260,7 @@ class TransactionLayer:
 
     # upkeep
 
-    def collect(self, entry: _Entry, now: float) -> None:
+    def collect(self, entry: _Entry[Any], now: float) -> None:
         """Pass on what a transaction left, drop it when it has ended, and note its next timer."""
         transaction = entry.transaction
         while transaction.to_send or transaction.to_user:
@@ -242,7 +275,7 @@ class TransactionLayer:
         else:
             self._schedule.update(entry)
 
-    def _tell(self, entry: _Entry, event: object, now: float) -> None:
+    def _tell(self, entry: _Entry[Any], event: object, now: float) -> None:
         user, request = entry.user(), entry.transaction.request
         match event:
             case TimedOut() if isinstance(entry.transaction, ServerTransaction):
@@ -258,8 +291,8 @@ class TransactionLayer:
             case TransportFailed():
                 user.request_failed(request, 503, now)
 
-    def _remove(self, entry: _Entry) -> None:
-        table = self._clients
+    def _remove(self, entry: _Entry[Any]) -> None:
+        table: dict[Key, _Entry[Any]] = self._clients
         if isinstance(entry.transaction, ServerTransaction):
             table = self._servers
             self._entries.pop(entry.transaction, None)

@@ -7,6 +7,8 @@ needs no more than itself: the core calls `wake`, and the four steps follow in t
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Self
@@ -186,14 +188,21 @@ class SipTransport:
     def _datagrams_received(self, datagrams: list[tuple[Flow, bytes]]) -> None:
         now = self._clock()
         for flow, data in datagrams:
-            self._user_agent.receive(data, flow, now)
+            self._receive(data, flow, now)
         self.flush()
 
     def _messages_received(self, flow: Flow, messages: list[bytes]) -> None:
         now = self._clock()
         for data in messages:
-            self._user_agent.receive(data, flow, now)
+            self._receive(data, flow, now)
         self.flush()
+
+    def _receive(self, data: bytes, flow: Flow, now: float) -> None:
+        try:
+            self._user_agent.receive(data, flow, now)
+        except Exception:
+            # The others that came with it are not to be lost for it; the traceback says whose bug it is.
+            log.exception("message not handled", remote=flow.remote)
 
     def _connection_closed(self, flow: Flow) -> None:
         self._user_agent.flow_closed(flow, self._clock())
@@ -201,7 +210,11 @@ class SipTransport:
 
     def _timer_fired(self) -> None:
         self._timer = self._armed_for = None
-        self._user_agent.handle_timer(self._clock())
+        try:
+            self._user_agent.handle_timer(self._clock())
+        except Exception:
+            # Without the next timer every call would stand still for one call's trouble.
+            log.exception("timer not handled")
         self.flush()
 
     # what goes out
@@ -256,9 +269,10 @@ class SipTransport:
     async def _connect(self, target: Target) -> None:
         try:
             flow = await self._streams.connect(target)
-        except OSError as error:  # TimeoutError is one of them
-            log.info("no connection", target=target, error=str(error) or "timed out")
-            self._user_agent.flow_failed(target, str(error), self._clock())
+        except (OSError, ValueError) as error:  # TimeoutError is one of them, an address that is none may be either
+            text = _why_not(error)
+            log.info("no connection", to=str(target), error=text)
+            self._user_agent.flow_failed(target, text, self._clock())
         else:
             self._user_agent.flow_opened(target, flow, self._clock())
         self.flush()
@@ -267,3 +281,12 @@ class SipTransport:
         answer = await self._resolver.query(name, kind)
         self._user_agent.dns_answered(name, kind, answer.records, answer.ttl, self._clock(), error=answer.error)
         self.flush()
+
+
+def _why_not(error: OSError | ValueError) -> str:
+    """For people: the system's words where there are any ("Connection refused"), not asyncio's around them."""
+    if isinstance(error, TimeoutError):
+        return "no connection in time"
+    if isinstance(error, ssl.SSLError) or not isinstance(error, OSError) or not error.errno:
+        return str(error)
+    return os.strerror(error.errno)

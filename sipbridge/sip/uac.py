@@ -126,7 +126,9 @@ class OutgoingInvite(Invite):
         elif status == 408:
             self._finish(EndCause.TIMEOUT, status, "no answer to the INVITE", now)
         else:
-            self._finish(EndCause.FLOW_FAILED, status, "the peer could not be reached", now)
+            trouble = "" if self._sending is None else self._sending.trouble
+            text = f"the peer could not be reached{': ' if trouble else ''}{trouble}"
+            self._finish(EndCause.FLOW_FAILED, status, text, now)
 
     def _receive_provisional(self, response: Response, now: float) -> None:
         rseq = rseq_of(response)

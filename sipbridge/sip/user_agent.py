@@ -20,7 +20,7 @@ from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.authentication import Authentication, Policy
 from sipbridge.sip.body import describe_session
 from sipbridge.sip.client_request import ClientRequest
-from sipbridge.sip.core import Core, Identity
+from sipbridge.sip.core import Core
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.digest_server import DigestServer, Ha1
@@ -29,12 +29,13 @@ from sipbridge.sip.events import BindingsChanged, CredentialsNeeded, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.message import Headers, Request, Response, parse_message
+from sipbridge.sip.own_addresses import Identity
 from sipbridge.sip.ping import Ping, PingResult
 from sipbridge.sip.refer import TransferPolicy
 from sipbridge.sip.registrar import Registrar, RegistrarSettings
 from sipbridge.sip.registration import Account, Registration, RetryTimes
 from sipbridge.sip.replies import Replies
-from sipbridge.sip.request_server import RequestServer
+from sipbridge.sip.request_server import MayCall, RequestServer
 from sipbridge.sip.screening import ALLOW, OPTIONS_HEADERS, SUPPORTED
 from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.timers import Timers
@@ -91,9 +92,9 @@ class UserAgent:
         self._core.flows.opened(target, flow, now)
 
     def flow_failed(self, target: Target, error: str, now: float) -> None:
-        """The other answer to `FlowNeeded`; `error` is for the log."""
+        """The other answer to `FlowNeeded`; `error` is for people."""
         self.counters["flow_failed"] += 1
-        self._core.flows.failed(target, now)
+        self._core.flows.failed(target, now, error)
 
     def flow_closed(self, flow: Flow, now: float) -> None:
         """A connection is gone, whoever closed it."""
@@ -254,6 +255,16 @@ class UserAgent:
     def unavailable(self, seconds: int | None) -> None:
         self._server.unavailable = seconds
 
+    @property
+    def may_call(self) -> MayCall:
+        """Whether an INVITE from there, of a user who has proven who he is or None, is a call at all. Others get a 403
+        that leaves nothing behind, and is not repeated: their source may be forged."""
+        return self._server.may_call
+
+    @may_call.setter
+    def may_call(self, policy: MayCall) -> None:
+        self._server.may_call = policy
+
     def _new_request(
         self,
         method: str,
@@ -309,7 +320,7 @@ class UserAgent:
 
     @property
     def identity(self) -> Identity:
-        return self._core.identity
+        return self._core.own.identity
 
     @property
     def wake(self) -> Callable[[], None] | None:
@@ -324,8 +335,8 @@ class UserAgent:
     ) -> None:
         """Tell of a socket that receives. `wildcard_address` tells which host to name where it is bound to all."""
         self._core.flows.listen(transport, local)
-        if wildcard_address is not None and self._core.identity.wildcard_address is None:
-            self._core.identity = replace(self._core.identity, wildcard_address=wildcard_address)
+        if wildcard_address is not None and self._core.own.identity.wildcard_address is None:
+            self._core.own.identity = replace(self._core.own.identity, wildcard_address=wildcard_address)
 
     # responses
 

@@ -165,6 +165,16 @@ async def test_strangers_are_forbidden_where_that_is_wanted() -> None:
         await refused(bench, stranger, 403)
 
 
+async def test_a_forbidden_call_is_answered_once() -> None:
+    """Its source may be forged, and whoever is there never acknowledges anything."""
+    async with house(config=f"{TRUNK}\nsip: {{unknown_sources: forbid}}") as bench:
+        stranger = await bench.phone()
+        stranger.invite()
+        await stranger.expect(403)
+        assert bench.gateway.user_agent.transactions == 0
+        assert [message.status for message in stranger.messages] == [403]
+
+
 async def test_who_forbids_does_so_within_a_budget() -> None:
     """Answers to forged addresses are sent to somebody who never asked."""
     async with house(config=f"{TRUNK}\nsip: {{unknown_sources: forbid}}") as bench:

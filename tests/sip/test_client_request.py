@@ -39,8 +39,6 @@ SECRET = Credentials("alice", "correct horse")
 class User:
     """What a transaction user hears."""
 
-    local_tag: str | None = None
-
     def __init__(self) -> None:
         self.told: list[tuple[Request, int]] = []
 
@@ -49,10 +47,6 @@ class User:
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
         self.told.append((request, -status))
-
-    def receive_ack(self, ack: Request, now: float) -> None: ...
-
-    def receive_cancel(self, cancel: Request, now: float) -> None: ...
 
     @property
     def statuses(self) -> list[int]:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from sipbridge.sip.flow import Flow, FlowNeeded, FlowTable, Target, Unreachable, plain_address, response_target
+from sipbridge.sip.flow import (
+    Flow,
+    FlowNeeded,
+    FlowTable,
+    Target,
+    Unreachable,
+    is_address,
+    plain_address,
+    response_target,
+)
 from sipbridge.sip.headers import Via
 from tests.sip.wire import PEER, TCP, US
 
@@ -31,6 +40,18 @@ class Asking:
 )
 def test_a_response_whose_connection_is_gone_goes_to_the_listening_port(via: str, target: Target) -> None:
     assert response_target(Via.parse(via), "tcp") == target
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "fe80::1%eth0.100", "fe80::1%br-0"])
+def test_an_address_may_have_a_scope(host: str) -> None:
+    assert is_address(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["fe80::1%\udcff", "fe80::1%\u00e9", "fe80::1%a..b", "fe80::1%", f"fe80::1%{'a' * 70}", "a"]
+)
+def test_what_would_make_a_socket_raise_is_no_address(host: str) -> None:
+    assert not is_address(host)
 
 
 def test_udp_is_there_at_once_and_keeps_the_local_address_of_the_dialog() -> None:
@@ -138,6 +159,14 @@ def test_what_did_not_answer_is_remembered_for_a_while_and_longer_if_it_happens_
     assert not away.holds(target, 210.0)
     away.add(target, 1000.0, 1e9)
     assert not away.holds(target, 2000.0)
+
+
+def test_why_nothing_was_to_be_had_there_is_known_until_it_is() -> None:
+    away, target = Unreachable(), Target("tls", *PEER)
+    away.add(target, 0.0, why="certificate has expired")
+    assert (away.why(target), away.why(Target("tcp", *PEER))) == ("certificate has expired", "")
+    away.remove(target)
+    assert away.why(target) == ""
 
 
 def test_what_is_remembered_of_unreachable_targets_is_bounded() -> None:

@@ -87,6 +87,20 @@ def test_the_legs_of_a_conversation_stand_on_one_ladder() -> None:
     assert ladders.ended("b") is ladder
 
 
+def test_calls_that_are_refused_push_out_no_call_that_was_up() -> None:
+    ladders = Ladders(calls=3)
+    ladders.trace(UDP, False, request(call_id="real"), 0.0)
+    ladders.opened("real")
+    ladders.ended("real")
+    for number in range(5):
+        ladders.trace(UDP, False, request(call_id=f"scan{number}"), 1.0)
+    assert [call_id for call_id in ("real", "scan2", "scan3", "scan4") if ladders.get(call_id)] == [
+        "real",
+        "scan3",
+        "scan4",
+    ]
+
+
 SUITE = "a=crypto:1 AES_CM_128_HMAC_SHA1_80"
 INFO = "INFO sip:a SIP/2.0\r\n\r\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -283,6 +284,17 @@ def test_a_cancel_that_crosses_the_200_has_no_effect() -> None:
     assert wire.reply(request("CANCEL")).status == 200
     assert wire.events() == []
     assert call.state is CallState.ANSWERED
+
+
+@pytest.mark.parametrize("other", [{"call_id": "another"}, {"cseq": 7}])
+def test_a_guessed_branch_is_not_enough_to_cancel(other: dict[str, Any]) -> None:
+    wire = Wire()
+    call = wire.incoming()
+    assert wire.reply(request("CANCEL", **other)).status == 481
+    assert call.state is CallState.INVITED
+    ok, terminated = wire.receive(request("CANCEL"))
+    assert isinstance(terminated, Response)
+    assert terminated.status == 487
 
 
 def test_a_cancel_of_nothing_gets_481() -> None:

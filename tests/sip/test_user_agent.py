@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sipbridge.sip.core import Identity
 from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import InviteReceived
 from sipbridge.sip.flow import Flow, FlowNeeded
+from sipbridge.sip.own_addresses import Identity
 from sipbridge.sip.screening import ALLOW
 from tests.sip.wire import ANSWER, OFFER, UDP, Wire, answer_to, in_dialog, request
 
@@ -18,6 +18,37 @@ RFC4475 = Path(__file__).parent.parent / "data" / "rfc4475"
 
 
 # --- requests outside any call ----------------------------------------------------------------------------------------
+
+
+def test_what_would_have_to_be_remembered_is_refused_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sipbridge.sip.transaction_layer.MAX_SERVED", 2)
+    wire = Wire()
+    _, tag = wire.answered()
+    assert wire.reply(in_dialog("INFO", tag, cseq=2)).status == 200
+    refused = wire.reply(request(call_id="other", branch="z9hG4bKother"))
+    assert (refused.status, refused.headers.get("Retry-After")) == (503, "32")
+    assert wire.reply(in_dialog("OPTIONS", tag, cseq=3)).status == 503
+    assert wire.user_agent.transactions == 2
+    assert wire.user_agent.counters["transactions_full"] == 2
+    assert wire.reply(in_dialog("BYE", tag, cseq=4)).status == 200, "who hangs up makes room"
+    wire.advance(wire.now + 40)
+    assert wire.reply(request(call_id="other", branch="z9hG4bKagain")).status == 100
+
+
+def test_who_may_not_call_leaves_nothing_behind() -> None:
+    wire = Wire()
+    asked: list[tuple[Flow, str | None]] = []
+
+    def nobody(flow: Flow, username: str | None) -> bool:
+        asked.append((flow, username))
+        return False
+
+    wire.user_agent.may_call = nobody
+    assert [wire.reply(request()).status for _ in range(2)] == [403, 403]
+    assert asked == [(UDP, None)] * 2
+    assert wire.events() == []
+    assert wire.user_agent.idle
+    assert wire.reply(request("OPTIONS")).status == 200
 
 
 def test_options_tells_what_we_can() -> None:
