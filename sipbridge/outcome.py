@@ -95,7 +95,7 @@ def ended_by(event: CallEnded, *, outbound: bool, transferred: bool) -> tuple[En
             # Many PBXs end our leg themselves, before or instead of the last NOTIFY.
             return Ended.TRANSFERRED, event.reason
         case EndCause.REMOTE_BYE:
-            return Ended.CALLEE_HUNG_UP if outbound else Ended.CALLER_HUNG_UP, event.reason
+            return hung_up(event.reason_header, outbound=outbound), event.reason_header or event.reason
         case EndCause.CANCELLED:
             return given_up(event.reason_header), event.reason
         case cause:
@@ -111,6 +111,13 @@ def unanswered(error: CallNotAnsweredError) -> Ended:
     if ended is Ended.SIGNALLING_FAILED and status >= 500 or status == 410:
         return Ended.UNREACHABLE
     return ended
+
+
+def hung_up(reason_header: str | None, *, outbound: bool) -> Ended:
+    """Why the far end has ended a call that was up: by its BYE's Reason header field, for something may have broken."""
+    if reason.outcome_of_bye(reason.parse_reasons(reason_header)) is FarEnd.FAILED:
+        return Ended.SIGNALLING_FAILED
+    return Ended.CALLEE_HUNG_UP if outbound else Ended.CALLER_HUNG_UP
 
 
 def given_up(reason_header: str | None) -> Ended:

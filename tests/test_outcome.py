@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sipbridge.errors import CallNotAnsweredError
-from sipbridge.outcome import Ended, given_up, unanswered
+from sipbridge.outcome import Ended, given_up, hung_up, unanswered
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,18 @@ def test_a_call_that_nobody_answered(status: int, cause: int | None, rang: bool,
 )
 def test_a_call_that_was_taken_back(header: str | None, ended: Ended) -> None:
     assert given_up(header) is ended
+
+
+@pytest.mark.parametrize(
+    ("header", "ended"),
+    [
+        (None, Ended.CALLEE_HUNG_UP),
+        ('Q.850;cause=16;text="Normal call clearing"', Ended.CALLEE_HUNG_UP),
+        ("SIP;cause=200, Q.850;cause=31", Ended.CALLEE_HUNG_UP),
+        ("Q.850;cause=102", Ended.SIGNALLING_FAILED),
+        ('Q.850;cause=41;text="Temporary failure"', Ended.SIGNALLING_FAILED),
+        ("nonsense", Ended.CALLEE_HUNG_UP),
+    ],
+)
+def test_a_call_that_was_up(header: str | None, ended: Ended) -> None:
+    assert hung_up(header, outbound=True) is ended
