@@ -25,11 +25,11 @@ from sipbridge.config import Config
 from sipbridge.errors import ConfigError, SipbridgeError
 from sipbridge.logins import RegisterAt
 from sipbridge.registrations import account_of
-from sipbridge.sip.core import Identity
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.events import Registered, RegistrationFailed, SipEvent, Unregistered
 from sipbridge.sip.flow import Transport
 from sipbridge.sip.headers import Uri
+from sipbridge.sip.own_addresses import Identity
 from sipbridge.sip.ping import PingResult
 from sipbridge.sip.registration import Registration
 from sipbridge.sip.sockets import parse_listen

@@ -29,12 +29,12 @@ from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
 from sipbridge.registrations import Registrations
 from sipbridge.sip.admission import LOOPBACK, Admission
-from sipbridge.sip.core import Identity
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import IdentityEvent, InviteReceived, SipEvent
 from sipbridge.sip.flow import FlowNeeded
 from sipbridge.sip.ladder import Ladders
+from sipbridge.sip.own_addresses import Identity
 from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent

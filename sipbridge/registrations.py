@@ -18,7 +18,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from ipaddress import ip_network
 from urllib.parse import quote
 
 import structlog
@@ -47,6 +46,7 @@ from sipbridge.sip.registrar import Binding
 from sipbridge.sip.registration import Account, Registration, RegistrationState
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.trunk_config import Trunk
+from sipbridge.trunks import is_from
 
 log = structlog.get_logger(__name__)
 
@@ -184,7 +184,7 @@ class Registrations:
         """None: no such user here. Both tables are asked in any case, so that nothing shows which one knows a name."""
         account, trunk = self._accounts.get(needed.username), self._users.get(needed.username)
         login: Login | None = account
-        if trunk is not None and (not trunk.sources or _is_from(trunk, needed.flow.remote[0])):
+        if trunk is not None and (not trunk.sources or is_from(trunk, needed.flow.remote[0])):
             login = trunk.auth
         if login is None:
             return None
@@ -195,7 +195,7 @@ class Registrations:
             return None
 
     def _find_trunk(self, address: str) -> Trunk | None:
-        return next((trunk for trunk in self._config.trunks if _is_from(trunk, address)), None)
+        return next((trunk for trunk in self._config.trunks if is_from(trunk, address)), None)
 
     def _name(self, registration: Registration) -> str | None:
         return next((name for name, known in self.at.items() if known is registration), None)
@@ -219,11 +219,6 @@ def account_of(section: RegisterAt) -> Account:
         contact_user=user,
         expires_s=section.expires,
     )
-
-
-def _is_from(trunk: Trunk, address: str) -> bool:
-    source = source_address(address)
-    return any(source in ip_network(network) for network in trunk.sources)
 
 
 def _reveal(secret: Secret, place: str) -> str | None:

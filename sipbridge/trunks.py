@@ -1,4 +1,4 @@
-"""Trunks: what may be called over one, whether it answers, and how much it may be used. Pure, in virtual time.
+"""Trunks: who comes by one, what may be called over it, does it answer, how much may it be used. Pure, in virtual time.
 
 A transfer, a redirection and an outbound call are one risk: somebody makes us place a call that costs money. Therefore
 a far end's wish is measured by the trunk's list of targets, and what is called is built here from the checked number
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sipbridge.errors import CallNotPlacedError, ConfigError, SipParseError
+from sipbridge.sip.admission import source_address
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.trunk_config import Outbound, Trunk
@@ -36,6 +37,12 @@ wildcard does not reach them, whichever way they are dialled."""
 _DIALLED = (("+", ""), ("00", ""), ("011", ""), ("1", "1"), ("", "1"))
 """What a number may begin with, and what is in its place after the plus sign; North America's own forms at the end."""
 _NORTH_AMERICAN = 10  # digits after the 1
+
+
+def is_from(trunk: Trunk, address: str) -> bool:
+    """Whether what comes from this address comes by the trunk."""
+    source = source_address(address)
+    return any(source in ipaddress.ip_network(network) for network in trunk.sources)
 
 
 # --- what may be called -----------------------------------------------------------------------------------------------

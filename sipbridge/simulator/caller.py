@@ -32,11 +32,11 @@ from sipbridge.simulator.caller_report import CallReport, TimelineEntry
 from sipbridge.simulator.caller_script import HangUp, Press, Say, Script, steps_for
 from sipbridge.simulator.caller_speech import speak
 from sipbridge.simulator.caller_stopwatch import Stopwatch
-from sipbridge.sip.core import Identity
 from sipbridge.sip.events import Answered, CallEnded, EndCause, Progress, ReinviteReceived, SipEvent
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import Uri
 from sipbridge.sip.ladder import Ladders, draw
+from sipbridge.sip.own_addresses import Identity
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent

@@ -21,7 +21,7 @@ from sipbridge.sip.digest_server import Claim, DigestServer, Ha1, Verdict
 from sipbridge.sip.events import Authenticated, AuthenticationFailed, CredentialsNeeded
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.message import Request
-from sipbridge.sip.screening import Refusal
+from sipbridge.sip.replies import Reply
 from sipbridge.sip.transaction_layer import Key, server_key
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 Policy: TypeAlias = Callable[[Request, Flow], bool]
 """Does this request need credentials? False: its source is proof enough."""
-Reply: TypeAlias = Callable[[Request, Refusal, Flow, float], None]
+Answer: TypeAlias = Callable[[Request, Reply, Flow, float], None]
 Serve: TypeAlias = Callable[[Request, Flow, str | None, float], None]
 """With the name that was proven; None where nobody asked for one."""
 
-_BUSY = Refusal(500, (("Retry-After", "5"),))
+_BUSY = Reply(500, (("Retry-After", "5"),))
 """We cannot find out now who that is. Not 503: a proxy would take the whole node for full."""
 
 
@@ -52,7 +52,7 @@ class Authentication:
         server: DigestServer,
         policy: Policy,
         *,
-        reply: Reply,
+        reply: Answer,
         serve: Serve,
         in_dialog: bool = False,
         max_pending: int = 256,
@@ -110,7 +110,7 @@ class Authentication:
             return False
         pending = self._take(self._pending[key].needed.request)
         assert pending is not None
-        self._reply(pending.needed.request, Refusal(487), pending.needed.flow, now)
+        self._reply(pending.needed.request, Reply(487), pending.needed.flow, now)
         return True
 
     # time
@@ -145,10 +145,10 @@ class Authentication:
             self._core.emit(Authenticated(flow, username))
             self._serve(request, flow, username, now)
         elif verdict is Verdict.MALFORMED:
-            self._reply(request, Refusal(400, reason="Bad Request: malformed credentials"), flow, now)
+            self._reply(request, Reply(400, reason="Bad Request: malformed credentials"), flow, now)
         else:
             if verdict is Verdict.WRONG:
                 self._core.emit(AuthenticationFailed(flow, username))
             challenges = self._server.challenge(now, source=flow.remote[0], stale=verdict is Verdict.STALE)
             headers = tuple(("WWW-Authenticate", challenge) for challenge in challenges)
-            self._reply(request, Refusal(401, headers), flow, now)
+            self._reply(request, Reply(401, headers), flow, now)

@@ -281,7 +281,7 @@ class ClientRequest:
     # private: attempts
 
     def _address(self, flow: Flow) -> None:
-        self._core.address_request(self.request, flow)
+        self._core.own.address_request(self.request, flow)
         if self._prepare is not None:
             self._prepare(self.request, flow)
         self._addressed = flow

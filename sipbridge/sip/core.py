@@ -1,4 +1,4 @@
-"""What the user agent and its calls share: output, events, time-keeping, the tables, and our own addresses.
+"""What the user agent and its calls share: output, events, time-keeping and the tables.
 
 Everything that comes out of the core, be it bytes, an event or a new deadline, passes `transmit`, `emit` or `schedule`
 here, and each of them calls `wake`: after a command on a call nobody can forget to flush.
@@ -6,24 +6,24 @@ here, and each of them calls `wake`: after a command on a call nobody can forget
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
 from sipbridge.sip.ack import SentAcks
 from sipbridge.sip.client_request import MAX_DATAGRAM, ClientRequest, Prepare
-from sipbridge.sip.dialog import Dialog, DialogId, request_uri, wants_sips
+from sipbridge.sip.dialog import Dialog, DialogId, request_uri
 from sipbridge.sip.digest import Credentials, DigestClient
 from sipbridge.sip.dns_cache import DnsCache
 from sipbridge.sip.events import SipEvent
-from sipbridge.sip.flow import Address, Flow, FlowTable, Target, is_address, response_target
-from sipbridge.sip.headers import MAGIC_COOKIE, NameAddr, Uri, Via, format_host
+from sipbridge.sip.flow import Flow, FlowTable, Target, is_address, response_target
+from sipbridge.sip.headers import NameAddr, Uri, Via
 from sipbridge.sip.hops import FallbackHops, Hop, Hops, ListedHops
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.nat import is_hidden
+from sipbridge.sip.own_addresses import Identity, OwnAddresses
 from sipbridge.sip.refer import TransferPolicy
 from sipbridge.sip.resolution import Resolver
 from sipbridge.sip.session_timer import SessionTimers
@@ -36,26 +36,6 @@ if TYPE_CHECKING:
     from sipbridge.sip.registration import Registration
 
 
-_WITH_CONTACT = frozenset({"INVITE", "UPDATE", "REFER", "SUBSCRIBE", "NOTIFY"})
-_UNSPECIFIED = ("0.0.0.0", "::")
-_MAX_SEEN_AS = 1024
-"""Peers that told us of a NAT between them and us."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """How we present ourselves."""
-
-    product: str = "sipbridge/0.1"
-    """User-Agent and Server."""
-    user: str | None = "sipbridge"
-    """The user part of our Contact."""
-    public_address: str | None = None
-    """Host for Via and Contact instead of the listener's, behind NAT; not told to peers on a loopback address."""
-    wildcard_address: Callable[[Flow], str] | None = None
-    """The host to name where the listener is bound to all addresses; the transport knows. None: the loopback one."""
-
-
 class Core:
     """See the module's docstring. `new_token` gives unguessable text that is fit for tags, branches and Call-IDs."""
 
@@ -63,7 +43,6 @@ class Core:
         self, new_token: Callable[[], str], identity: Identity, timers: Timers, session_timers: SessionTimers
     ) -> None:
         self.new_token = new_token
-        self.identity = identity
         self.timers = timers
         self.session_timers = session_timers
         self.transfer_policy = TransferPolicy()
@@ -71,6 +50,7 @@ class Core:
         self.wake: Callable[[], None] | None = None
         self.schedule = Schedule(self._wake)
         self.flows = FlowTable(self.emit)
+        self.own = OwnAddresses(self.flows, identity, new_token)
         self.dns = DnsCache(self.emit, self.schedule, self.counters)
         self.resolver = Resolver(self.dns, self.flows, new_token)
         self.transactions = TransactionLayer(timers, self.transmit, self.schedule, self.counters)
@@ -87,7 +67,6 @@ class Core:
         self.registrations: set[Registration] = set()
         """Those of ours elsewhere that have not ended."""
         self._secret = new_token().encode()
-        self._seen_as: dict[tuple[Address, str], Address] = {}
 
     # the ways out
 
@@ -122,7 +101,7 @@ class Core:
 
     def send_request(self, request: Request, flow: Flow, user: RequestUser, now: float) -> ClientTransaction:
         """Send a request by a flow, in a transaction of its own, and no more than that."""
-        self.address_request(request, flow)
+        self.own.address_request(request, flow)
         return self.transactions.request(request, flow, user, now)
 
     def send_in_dialog(
@@ -184,11 +163,11 @@ class Core:
             if flow is None:
                 self.counters["ack_undeliverable"] += 1
                 return
-            self.address_request(ack, flow)
+            self.own.address_request(ack, flow)
             self.find_for_length(flow, len(ack.serialize()), send, now)
 
         def send(flow: Flow, now: float) -> None:
-            self.address_request(ack, flow)
+            self.own.address_request(ack, flow)
             data = ack.serialize()
             self.transmit(flow, data, None, now)
             sent(flow, data)
@@ -266,14 +245,7 @@ class Core:
         """A request of ours was answered: its next hop is alive, and has told us how it sees us (RFC 3581 §4)."""
         if isinstance(hop, Target):
             self.flows.unreachable.remove(hop)
-        via = response.via
-        if flow.reliable or via.received is None or via.rport is None or not is_address(via.received):
-            return
-        key, seen_as = (flow.local, flow.remote[0]), (via.received, via.rport)
-        if seen_as == flow.local or seen_as == self.address(flow):
-            self._seen_as.pop(key, None)
-        elif key in self._seen_as or len(self._seen_as) < _MAX_SEEN_AS:
-            self._seen_as[key] = seen_as
+        self.own.learn(flow, response.via)
 
     def respond(self, transaction: ServerTransaction, response: Response, now: float) -> None:
         self.sign(response)
@@ -281,7 +253,7 @@ class Core:
 
     def sign(self, response: Response) -> None:
         if response.status >= 180:
-            response.headers.set("Server", self.identity.product)
+            response.headers.set("Server", self.own.identity.product)
 
     def draw(self) -> float:
         """A number in [0, 1) that nobody can guess."""
@@ -292,48 +264,6 @@ class Core:
         return blake2s(
             "\0".join(parts).encode("utf-8", "surrogateescape"), key=self._secret[:32], digest_size=8
         ).hexdigest()
-
-    # our own addresses
-
-    def address(self, flow: Flow) -> Address:
-        """The host and port by which the peer on this flow can reach us: that of the listener, not of a connection."""
-        host, port = self.flows.listener(flow.transport, flow.local) or flow.local
-        identity = self.identity
-        public = identity.public_address
-        if public is not None and not ipaddress.ip_address(flow.remote[0]).is_loopback and _same_family(public, flow):
-            return public, port
-        if host in _UNSPECIFIED:
-            host = identity.wildcard_address(flow) if identity.wildcard_address is not None else "127.0.0.1"
-        return host, port
-
-    def contact(self, flow: Flow, *, sips: bool = False) -> str:
-        """In-dialog requests are to come back by the same transport, and through our NAT if the peer told of one;
-        `sips`: the peer is to secure all of the way (§8.1.1.8, §12.1.1)."""
-        user = f"{self.identity.user}@" if self.identity.user else ""
-        address = self.address(flow)
-        if self.identity.public_address is None:
-            address = self._seen_as.get((flow.local, flow.remote[0]), address)
-        # RFC 7118 §5.2: `ws` stands for both in a URI.
-        transport = "ws" if flow.transport == "wss" else flow.transport
-        scheme = "sips" if sips and flow.secure else "sip"
-        implied = transport == "udp" or (scheme == "sips" and transport == "tls")
-        parameter = "" if implied else f";transport={transport}"
-        return f"<{scheme}:{user}{format_host(*address)}{parameter}>"
-
-    def address_request(self, request: Request, flow: Flow) -> None:
-        """Via with a new branch, and Contact, which depend on the flow. A CANCEL keeps the Via of its INVITE (§9.1)."""
-        headers = request.headers
-        if request.method in _WITH_CONTACT:
-            headers.set("Contact", self.contact(flow, sips=wants_sips(request, request.routes)))
-        headers.set("User-Agent", self.identity.product)
-        if request.method == "CANCEL":
-            return
-        branch = f"{MAGIC_COOKIE}{self.new_token()}"
-        via = f"SIP/2.0/{flow.transport.upper()} {format_host(*self.address(flow))};rport;branch={branch}"
-        if "Via" in headers:
-            headers.set("Via", via)
-        else:
-            headers.prepend("Via", via)
 
     # calls
 
@@ -353,11 +283,6 @@ class Core:
     def find_dialog(self, request: Request) -> tuple[Dialog, Invite] | None:
         """The dialog that a request was sent in (§12.2.2), and the call it is of."""
         return self.dialogs.get(DialogId(request.call_id, request.to.tag or "", request.from_.tag or ""))
-
-
-def _same_family(host: str, flow: Flow) -> bool:
-    """An address of the other family is of no use to that peer; a name may have both."""
-    return not is_address(host) or (":" in host) == (":" in flow.remote[0])
 
 
 def _follow_route(request: Request) -> Uri | None:

@@ -12,7 +12,7 @@ from typing import Final
 from sipbridge.errors import SipParseError
 from sipbridge.sip.body import is_optional
 from sipbridge.sip.message import Request
-from sipbridge.sip.screening import Refusal
+from sipbridge.sip.replies import Reply
 
 DTMF_RELAY: Final = "application/dtmf-relay"
 DTMF: Final = "application/dtmf"
@@ -57,17 +57,17 @@ def parse_keys(content_type: str, body: bytes) -> KeyPress | None:
     return KeyPress(signal, int(digits) if known else None)
 
 
-def receive_info(request: Request) -> tuple[Refusal, bool, KeyPress | None]:
+def receive_info(request: Request) -> tuple[Reply, bool, KeyPress | None]:
     """The answer to an INFO in a call, whether it tells of a key, and of which."""
     kind = request.content_type
     if "Info-Package" in request.headers:
         # RFC 6086 §4.2.2: we have said that we want none, and say so again.
-        return Refusal(469, (("Recv-Info", ""),)), False, None
+        return Reply(469, (("Recv-Info", ""),)), False, None
     if kind in (DTMF_RELAY, DTMF):
         try:
-            return Refusal(200), True, parse_keys(kind, request.body)
+            return Reply(200), True, parse_keys(kind, request.body)
         except SipParseError as error:
-            return Refusal(400, reason=f"Bad Request: {error}"), False, None
+            return Reply(400, reason=f"Bad Request: {error}"), False, None
     if request.body and not is_optional(request):
-        return Refusal(415, (("Accept", ACCEPT),)), False, None
-    return Refusal(200), False, None
+        return Reply(415, (("Accept", ACCEPT),)), False, None
+    return Reply(200), False, None

@@ -365,7 +365,7 @@ class Invite:
             headers = (*headers, *self.session_timer.accept(request, now))
             self._ours.refreshed()
             self._core.schedule.update(self)
-        contact = self._core.contact(self.flow, sips=answer_wants_sips(request))
+        contact = self._core.own.contact(self.flow, sips=answer_wants_sips(request))
         return success(request, sdp, to_tag=dialog.id.local_tag, contact=contact, headers=headers)
 
     def _send_answer(self, transaction: ServerTransaction, sdp: bytes, now: float, headers: Fields = ()) -> None:

@@ -14,7 +14,7 @@ from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import ReinviteReceived
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.message import Request
-from sipbridge.sip.screening import Refusal
+from sipbridge.sip.replies import Reply
 from sipbridge.sip.session_timer import is_too_brief
 from sipbridge.sip.transaction import ServerTransaction
 
@@ -81,28 +81,28 @@ class PeerOffers:
             pending.dialog.exchange.withdraw()
         self._call.respond(pending.transaction, status, now, reason=reason)
 
-    def retry_later(self, request: Request) -> Refusal:
+    def retry_later(self, request: Request) -> Reply:
         """500: the peer's last offer waits. The time is to be random (§14.2), and differs by the request."""
         seconds = int(self._core.stateless_tag(str(request.via), request.call_id), 16) % 11
-        return Refusal(500, (("Retry-After", str(seconds)),))
+        return Reply(500, (("Retry-After", str(seconds)),))
 
-    def _refusal(self, request: Request, dialog: Dialog, offer: bytes | None) -> Refusal | None:
+    def _refusal(self, request: Request, dialog: Dialog, offer: bytes | None) -> Reply | None:
         settings = self._core.session_timers
         if is_too_brief(request, settings):
-            return Refusal(422, (("Min-SE", str(settings.min_s)),))
+            return Reply(422, (("Min-SE", str(settings.min_s)),))
         if request.method == "INVITE":
             return self._reinvite_refusal(request, dialog)
         return self._update_refusal(request, dialog, offer)
 
-    def _reinvite_refusal(self, request: Request, dialog: Dialog) -> Refusal | None:
+    def _reinvite_refusal(self, request: Request, dialog: Dialog) -> Reply | None:
         if self.pending is not None:
             return self.retry_later(request)
         if not self._call.is_settled or dialog.exchange.turn is not Turn.NOBODY:
             # Glare (§14.2), or a re-INVITE that overtook the ACK before it (RFC 5407 §3.1.4).
-            return Refusal(491)
+            return Reply(491)
         return None
 
-    def _update_refusal(self, request: Request, dialog: Dialog, offer: bytes | None) -> Refusal | None:
+    def _update_refusal(self, request: Request, dialog: Dialog, offer: bytes | None) -> Reply | None:
         pending = self.pending
         if pending is not None and (offer is not None or pending.request.method == "UPDATE"):
             return self.retry_later(request)
@@ -112,5 +112,5 @@ class PeerOffers:
         if exchange.turn is Turn.OURS:
             return self.retry_later(request)
         if exchange.turn is Turn.THEIRS or not exchange.is_established or self._call.is_reinviting:
-            return Refusal(491)
+            return Reply(491)
         return None

@@ -17,7 +17,7 @@ from sipbridge.errors import SipParseError
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.headers import NameAddr
 from sipbridge.sip.message import Request
-from sipbridge.sip.screening import Refusal
+from sipbridge.sip.replies import Reply
 
 EXTENSIONS = frozenset({"path"})
 """What a REGISTER may require."""
@@ -100,12 +100,12 @@ class Registrar:
         """Somebody is registered by this connection, and perhaps reached by no other."""
         return any(binding.flow == flow for bindings in self._bindings.values() for binding in bindings)
 
-    def register(self, request: Request, username: str | None, flow: Flow, now: float) -> Refusal:
+    def register(self, request: Request, username: str | None, flow: Flow, now: float) -> Reply:
         """Carry out a REGISTER of a user who has authenticated; the answer, be it 200 or a refusal."""
         try:
             return self._register(request, username, flow, now)
         except SipParseError as error:
-            return Refusal(error.sip_status)
+            return Reply(error.sip_status)
 
     # time
 
@@ -121,49 +121,49 @@ class Registrar:
 
     # private
 
-    def _register(self, request: Request, username: str | None, flow: Flow, now: float) -> Refusal:
+    def _register(self, request: Request, username: str | None, flow: Flow, now: float) -> Reply:
         unsupported = [tag for tag in request.require if tag.lower() not in EXTENSIONS]
         if unsupported:
-            return Refusal(420, (("Unsupported", ", ".join(unsupported)),))
+            return Reply(420, (("Unsupported", ", ".join(unsupported)),))
         if request.uri.partition(":")[0].lower() not in _SCHEMES:
-            return Refusal(416)
+            return Reply(416)
         user = request.to.uri
         if username is None or user.scheme not in _SCHEMES or user.username != username:
-            return Refusal(403)  # §10.3 step 4: nobody registers somebody else
+            return Reply(403)  # §10.3 step 4: nobody registers somebody else
         path = tuple(request.headers.get_list("Path"))
         if len(path) > _MAX_PATH or any(len(value) > _MAX_CONTACT for value in path):
-            return Refusal(400)
+            return Reply(400)
         for value in path:
             NameAddr.parse(value)  # raises
         current = [binding for binding in self._bindings.get(username, ()) if binding.expires_at > now]
         bindings = self._updated(current, request, path, flow, now)
-        if isinstance(bindings, Refusal):
+        if isinstance(bindings, Reply):
             return bindings
         if bindings != list(self._bindings.get(username, ())):
             self._store(username, bindings)
         headers = [("Contact", _contact(binding, now)) for binding in bindings]
         if path and "path" in {tag.lower() for tag in (*request.supported, *request.require)}:
             headers += [("Path", value) for value in path]
-        return Refusal(200, tuple(headers))
+        return Reply(200, tuple(headers))
 
     def _updated(
         self, bindings: list[Binding], request: Request, path: tuple[str, ...], flow: Flow, now: float
-    ) -> list[Binding] | Refusal:
+    ) -> list[Binding] | Reply:
         """§10.3 steps 6 and 7: the bindings as the request wants them."""
         contacts = request.contacts
         expires = request.headers.get("Expires")
         if any(contact.is_wildcard for contact in contacts):
             if len(contacts) != 1 or expires != "0":
-                return Refusal(400)
+                return Reply(400)
             return _OUT_OF_ORDER if any(_is_newer(binding, request) for binding in bindings) else []
         if len(contacts) > self._settings.max_bindings:
-            return Refusal(400, reason="Too many Contacts")
+            return Reply(400, reason="Too many Contacts")
         for contact in contacts:
             seconds = self._seconds(contact.params.get("expires", expires))
             if seconds is None:
-                return Refusal(423, (("Min-Expires", str(self._settings.min_seconds)),))
+                return Reply(423, (("Min-Expires", str(self._settings.min_seconds)),))
             if contact.uri.scheme not in _SCHEMES or len(str(contact)) > _MAX_CONTACT:
-                return Refusal(400, reason="Bad Contact")
+                return Reply(400, reason="Bad Contact")
             kept = replace(contact, params={k: v for k, v in contact.params.items() if k != "expires"})
             new = Binding(kept, now + seconds, now, request.call_id, request.cseq.number, path, flow)
             same = [old for old in bindings if _is_same(old, new)]
@@ -196,7 +196,7 @@ class Registrar:
         return min((binding.expires_at for binding in self._bindings.get(username, ())), default=None)
 
 
-_OUT_OF_ORDER = Refusal(500, reason="Requests Out Of Order")
+_OUT_OF_ORDER = Reply(500, reason="Requests Out Of Order")
 
 
 def _is_newer(binding: Binding, request: Request) -> bool:

@@ -318,7 +318,7 @@ class Registration:
         self._asked = uri
 
     def _contact(self, flow: Flow) -> Uri:
-        return replace(NameAddr.parse(self._core.contact(flow)).uri, user=self.account.contact_user)
+        return replace(NameAddr.parse(self._core.own.contact(flow)).uri, user=self.account.contact_user)
 
     def _granted_by(self, response: Response) -> int:
         """How long our own Contact holds (§10.2.4): others may be registered for the same user. A registrar that has
@@ -360,7 +360,9 @@ class Registration:
         asked = delta_seconds(response.headers.get("Flow-Timer"))
         if asked:
             self._ping_interval = max(0.8 * asked, 5.0)
-        elif self.contact is not None and (self.contact.host, self.contact.port or 5060) != self._core.address(flow):
+        elif self.contact is not None and (self.contact.host, self.contact.port or 5060) != self._core.own.address(
+            flow
+        ):
             self._ping_interval = 25.0
         if self._ping_interval:
             self._flow_ping_at = now + self._ping_interval

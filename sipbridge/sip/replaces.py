@@ -16,12 +16,13 @@ from sipbridge.errors import SipParseError
 from sipbridge.sip.dialog import Dialog, DialogId
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.message import Request
-from sipbridge.sip.screening import Refusal
+from sipbridge.sip.replies import Reply
 
 if TYPE_CHECKING:
     from sipbridge.sip.core import Core
     from sipbridge.sip.invite import Invite
 
+OPTION = "replaces"
 MAX_LENGTH = 1024
 
 _call_id = re.compile(r"[^\x00-\x20\x7f;,]++")
@@ -70,36 +71,36 @@ class Replaces:
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         """Of an INVITE that is to replace a call: a callee that does not know how must not take it for a new one."""
-        return ("Replaces", str(self)), ("Require", "replaces")
+        return ("Replaces", str(self)), ("Require", OPTION)
 
     def __str__(self) -> str:
         early = ";early-only" if self.early_only else ""
         return f"{self.call_id};to-tag={self.to_tag};from-tag={self.from_tag}{early}"
 
 
-def replaced_call(request: Request, flow: Flow, core: Core) -> Invite | Refusal | None:
+def replaced_call(request: Request, flow: Flow, core: Core) -> Invite | Reply | None:
     """The call that an INVITE outside any dialog wants to replace; None: it is an ordinary one."""
     if "Replaces" not in request.headers:
         return None
     policy = core.transfer_policy.replace
     if policy is None:
         # To take it for a new call would be worse than to refuse it: somebody waits to be connected with somebody.
-        return Refusal(403)
+        return Reply(403)
     try:
         wanted = Replaces.of(request)
     except SipParseError as error:
-        return Refusal(400, reason=f"Bad Request: {error}")
+        return Reply(400, reason=f"Bad Request: {error}")
     found = None if wanted is None else _find(wanted, core)
     if wanted is None or found is None:
-        return Refusal(481)
+        return Reply(481)
     dialog, call = found
     if call.is_over:
-        return Refusal(603)
+        return Reply(603)
     if not dialog.confirmed and not call.made_call_id:
-        return Refusal(481)  # §3: nobody but the caller may have a ringing call replaced
+        return Reply(481)  # §3: nobody but the caller may have a ringing call replaced
     if dialog.confirmed and wanted.early_only:
-        return Refusal(486)
-    return call if policy(call, request, flow) else Refusal(403)
+        return Reply(486)
+    return call if policy(call, request, flow) else Reply(403)
 
 
 def _find(wanted: Replaces, core: Core) -> tuple[Dialog, Invite] | None:

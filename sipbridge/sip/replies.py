@@ -1,4 +1,4 @@
-"""Answers without a transaction (RFC 3261 §8.2.7): a repetition of the request is answered in the same words.
+"""What requests are answered with, and answers without a transaction (RFC 3261 §8.2.7), the same each time.
 
 Refusals, challenges, OPTIONS: what strangers ask leaves nothing behind.
 """
@@ -6,16 +6,27 @@ Refusals, challenges, OPTIONS: what strangers ask leaves nothing behind.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sipbridge.errors import SipParseError
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.message import Request, Response, refusal
 from sipbridge.sip.nat import stamp
-from sipbridge.sip.screening import Refusal
 
 if TYPE_CHECKING:
     from sipbridge.sip.core import Core
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a request is answered with."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    reason: str | None = None
+    fault: str | None = None
+    """Of a 400: what was wrong, one of `faults.py`."""
 
 
 class Replies:
@@ -41,14 +52,14 @@ class Replies:
         self._core.counters["dropped_malformed"] += 1
         self._core.counters[f"malformed_{error.fault}"] += 1
 
-    def reply(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
+    def reply(self, request: Request, reply: Reply, flow: Flow, now: float) -> None:
         """Answer without a transaction (§8.2.7)."""
-        if refusal.status >= 300:
-            self._core.counters[f"refused_{refusal.status}"] += 1
-        if refusal.fault is not None:
-            self._core.counters[f"malformed_{refusal.fault}"] += 1
+        if reply.status >= 300:
+            self._core.counters[f"refused_{reply.status}"] += 1
+        if reply.fault is not None:
+            self._core.counters[f"malformed_{reply.fault}"] += 1
         tag = self.tag(request)
-        self.send(request.response(refusal.status, refusal.reason, to_tag=tag, headers=refusal.headers), flow, now)
+        self.send(request.response(reply.status, reply.reason, to_tag=tag, headers=reply.headers), flow, now)
 
     def send(self, response: Response, flow: Flow, now: float) -> None:
         self._core.sign(response)

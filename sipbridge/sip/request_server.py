@@ -19,8 +19,8 @@ from sipbridge.sip.message import Request
 from sipbridge.sip.nat import stamp
 from sipbridge.sip.registrar import Registrar
 from sipbridge.sip.replaces import replaced_call
-from sipbridge.sip.replies import Replies
-from sipbridge.sip.screening import OPTIONS_HEADERS, Refusal, screen
+from sipbridge.sip.replies import Replies, Reply
+from sipbridge.sip.screening import OPTIONS_HEADERS, screen
 from sipbridge.sip.session_timer import is_too_brief
 from sipbridge.sip.uas import IncomingInvite
 from sipbridge.sip.unsolicited import outside
@@ -57,7 +57,7 @@ class RequestServer:
         """A request from somebody who may make it; `username` if he has proven who he is."""
         if self._core.transactions.is_full and request.method not in ("BYE", "CANCEL"):
             self._core.counters["transactions_full"] += 1
-            self._replies.reply(request, Refusal(503, (("Retry-After", _FULL_S),)), flow, now)
+            self._replies.reply(request, Reply(503, (("Retry-After", _FULL_S),)), flow, now)
             return
         if request.method == "REGISTER" and self.registrar is not None:
             self._register(self.registrar, request, flow, username, now)
@@ -76,7 +76,7 @@ class RequestServer:
         """In a transaction: a repetition gets the same answer, and its credentials are not taken for a replay."""
         core = self._core
         if core.transactions.is_merged(request):
-            self._replies.reply(request, Refusal(482), flow, now)
+            self._replies.reply(request, Reply(482), flow, now)
             return
         transaction = core.transactions.serve(request, flow, NOBODY, now)
         answer = registrar.register(request, username, flow, now)
@@ -99,7 +99,7 @@ class RequestServer:
         if found is None and self.authentication is not None and self.authentication.cancel(cancel, now):
             found = (None, None)
         if found is None:
-            self._replies.reply(cancel, Refusal(481), flow, now)
+            self._replies.reply(cancel, Reply(481), flow, now)
             return
         tag, call = found
         self._replies.send(cancel.response(200, to_tag=tag or self._replies.tag(cancel)), flow, now)
@@ -110,7 +110,7 @@ class RequestServer:
         core = self._core
         found = core.find_dialog(request)
         if found is None:
-            self._replies.reply(request, Refusal(481), flow, now)
+            self._replies.reply(request, Reply(481), flow, now)
             return
         dialog, call = found
         transaction = core.transactions.serve(request, flow, call, now)
@@ -119,18 +119,18 @@ class RequestServer:
     def _receive_out_of_dialog(self, request: Request, flow: Flow, username: str | None, now: float) -> None:
         core = self._core
         if core.transactions.is_merged(request):
-            self._replies.reply(request, Refusal(482), flow, now)
+            self._replies.reply(request, Reply(482), flow, now)
         elif (answer := outside(request)) is not None:
             self._replies.reply(request, answer, flow, now)
         elif request.method == "INVITE" and not self.may_call(flow, username):
-            self._replies.reply(request, Refusal(403), flow, now)
+            self._replies.reply(request, Reply(403), flow, now)
         elif self.unavailable is not None:
-            self._replies.reply(request, Refusal(503, (("Retry-After", str(self.unavailable)),)), flow, now)
+            self._replies.reply(request, Reply(503, (("Retry-After", str(self.unavailable)),)), flow, now)
         elif request.method == "OPTIONS":
-            self._replies.reply(request, Refusal(200, OPTIONS_HEADERS), flow, now)
+            self._replies.reply(request, Reply(200, OPTIONS_HEADERS), flow, now)
         elif is_too_brief(request, core.session_timers):
-            self._replies.reply(request, Refusal(422, (("Min-SE", str(core.session_timers.min_s)),)), flow, now)
-        elif isinstance(replaced := replaced_call(request, flow, core), Refusal):
+            self._replies.reply(request, Reply(422, (("Min-SE", str(core.session_timers.min_s)),)), flow, now)
+        elif isinstance(replaced := replaced_call(request, flow, core), Reply):
             self._replies.reply(request, replaced, flow, now)
         else:
             call = IncomingInvite(core, request, flow)

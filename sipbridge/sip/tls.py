@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 import structlog
 
 from sipbridge.errors import TlsError, TlsFileError
+from sipbridge.sip.flow import is_address
 
 log = structlog.get_logger(__name__)
 
@@ -203,5 +204,10 @@ def _canonical(name: str) -> str:
 
 
 def _covers(pattern: str, name: str) -> bool:
-    """`*.example.com` for `a.example.com`, and for nothing deeper or higher."""
-    return pattern.startswith("*.") and pattern.count(".") > 1 and name.partition(".")[2] == pattern[2:]
+    """`*.example.com` for `a.example.com`, and for nothing deeper or higher, nor for an address."""
+    return (
+        not is_address(name)
+        and pattern.startswith("*.")
+        and pattern.count(".") > 1
+        and name.partition(".")[2] == pattern[2:]
+    )

@@ -93,7 +93,7 @@ class Transfers:
         if asked is None or self._call.flow is None:
             return ReferNotifier(self._core, self._call, None, "", now, on_over=self._notifier_over)
         self._core.schedule.update(self)
-        headers = [("Contact", self._core.contact(self._call.flow))]
+        headers = [("Contact", self._core.own.contact(self._call.flow))]
         if not asked.referral.subscribes:
             headers.append(("Refer-Sub", "false"))
         self._call.respond(asked.transaction, 202, now, headers=tuple(headers))
@@ -175,7 +175,7 @@ class Transfers:
             return
         asked = delta_seconds(request.headers.get("Expires"))
         granted = notifier.reports.renewed(60 if asked is None else asked, now)
-        headers = (("Contact", self._core.contact(self._call.flow)), ("Expires", str(granted)))
+        headers = (("Contact", self._core.own.contact(self._call.flow)), ("Expires", str(granted)))
         self._call.respond(transaction, 200, now, headers=headers)
         notifier.tell(now)
 

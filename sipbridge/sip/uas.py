@@ -211,7 +211,7 @@ class IncomingInvite(Invite):
         assert self.flow is not None
         status, body, reliable = self._progress
         response = self.request.response(status, to_tag=self.local_tag)
-        response.headers.add("Contact", self._core.contact(self.flow, sips=answer_wants_sips(self.request)))
+        response.headers.add("Contact", self._core.own.contact(self.flow, sips=answer_wants_sips(self.request)))
         if self._may_carry_session(reliable=reliable):
             describe_session(response, body)
         if not reliable:

@@ -10,7 +10,7 @@ from typing import Final
 
 from sipbridge.sip.message import Request
 from sipbridge.sip.refer import EVENT, event_of
-from sipbridge.sip.screening import Refusal
+from sipbridge.sip.replies import Reply
 
 ALLOW_EVENTS: Final = EVENT
 
@@ -32,17 +32,17 @@ _SUBSCRIBABLE: Final = frozenset(
 """Packages that everybody knows: their NOTIFY belongs to a subscription, and we have none."""
 
 
-def unsolicited(notify: Request, *, in_dialog: bool) -> Refusal:
+def unsolicited(notify: Request, *, in_dialog: bool) -> Reply:
     """The answer to a NOTIFY of no subscription of ours."""
     package, _ = event_of(notify)
     if package in _ANYWHERE or (in_dialog and package in _IN_CALLS):
-        return Refusal(200)
+        return Reply(200)
     if package in _SUBSCRIBABLE or package in _IN_CALLS:
-        return Refusal(481)
-    return Refusal(489, (("Allow-Events", ALLOW_EVENTS),))
+        return Reply(481)
+    return Reply(489, (("Allow-Events", ALLOW_EVENTS),))
 
 
-def outside(request: Request) -> Refusal | None:
+def outside(request: Request) -> Reply | None:
     """The answer to a request outside any dialog; None: it may begin one, or needs none."""
     match request.method:
         case "INVITE" | "OPTIONS":
@@ -50,10 +50,10 @@ def outside(request: Request) -> Refusal | None:
         case "NOTIFY":
             return unsolicited(request, in_dialog=False)
         case "REFER":
-            return Refusal(403)  # RFC 3515 allows it; to place calls at the word of somebody who is in none, no
+            return Reply(403)  # RFC 3515 allows it; to place calls at the word of somebody who is in none, no
         case "SUBSCRIBE" if event_of(request)[0] == EVENT:
-            return Refusal(403)  # RFC 3515 §2.4.4: only a REFER makes such a subscription
+            return Reply(403)  # RFC 3515 §2.4.4: only a REFER makes such a subscription
         case "SUBSCRIBE":
-            return Refusal(489, (("Allow-Events", ALLOW_EVENTS),))
+            return Reply(489, (("Allow-Events", ALLOW_EVENTS),))
         case _:
-            return Refusal(481)  # BYE, INFO, PRACK, UPDATE: of no dialog
+            return Reply(481)  # BYE, INFO, PRACK, UPDATE: of no dialog

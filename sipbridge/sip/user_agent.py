@@ -20,7 +20,7 @@ from sipbridge.errors import LocalProtocolError, SipParseError
 from sipbridge.sip.authentication import Authentication, Policy
 from sipbridge.sip.body import describe_session
 from sipbridge.sip.client_request import ClientRequest
-from sipbridge.sip.core import Core, Identity
+from sipbridge.sip.core import Core
 from sipbridge.sip.dialog import MAX_FORWARDS, request_uri
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.digest_server import DigestServer, Ha1
@@ -29,6 +29,7 @@ from sipbridge.sip.events import BindingsChanged, CredentialsNeeded, SipEvent
 from sipbridge.sip.flow import Address, Flow, Target, Transport
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.message import Headers, Request, Response, parse_message
+from sipbridge.sip.own_addresses import Identity
 from sipbridge.sip.ping import Ping, PingResult
 from sipbridge.sip.refer import TransferPolicy
 from sipbridge.sip.registrar import Registrar, RegistrarSettings
@@ -319,7 +320,7 @@ class UserAgent:
 
     @property
     def identity(self) -> Identity:
-        return self._core.identity
+        return self._core.own.identity
 
     @property
     def wake(self) -> Callable[[], None] | None:
@@ -334,8 +335,8 @@ class UserAgent:
     ) -> None:
         """Tell of a socket that receives. `wildcard_address` tells which host to name where it is bound to all."""
         self._core.flows.listen(transport, local)
-        if wildcard_address is not None and self._core.identity.wildcard_address is None:
-            self._core.identity = replace(self._core.identity, wildcard_address=wildcard_address)
+        if wildcard_address is not None and self._core.own.identity.wildcard_address is None:
+            self._core.own.identity = replace(self._core.own.identity, wildcard_address=wildcard_address)
 
     # responses
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
+
+import pytest
 
 from sipbridge.sip.admission import Admission
 from sipbridge.sip.connection import StreamLimits
@@ -21,6 +24,18 @@ from tests.sip.wire import request
 ALICE = "<sip:alice@example.com>"
 LISTEN = ("udp://127.0.0.1:0", "tcp://127.0.0.1:0")
 E = TypeVar("E", bound=SipEvent)
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
 
 
 class Endpoint:

@@ -20,6 +20,7 @@ from sipbridge.sip.events import Answered, CallEnded, EndCause, InviteReceived, 
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
+from tests.loopback.endpoints import needs_ipv6
 from tests.loopback.name_server import NameServer
 from tests.sip.wire import ANSWER, OFFER
 
@@ -305,16 +306,7 @@ def test_while_name_servers_are_silent_the_loop_goes_on() -> None:
 # --- IPv6 -------------------------------------------------------------------------------------------------------------
 
 
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
+@needs_ipv6
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_a_call_over_ipv6(transport: str) -> None:
     async def scenario(stack: AsyncExitStack) -> None:
@@ -334,7 +326,7 @@ def test_a_call_over_ipv6(transport: str) -> None:
     run(scenario)
 
 
-@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
+@needs_ipv6
 def test_a_name_with_both_kinds_of_addresses_is_called_at_those_that_we_have() -> None:
     async def scenario(stack: AsyncExitStack) -> None:
         server = await NameServer.start(stack)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import wave
 from pathlib import Path
 
@@ -11,20 +10,12 @@ import pytest
 from sipbridge.simulator.caller import CallOptions, place_call
 from sipbridge.simulator.caller_report import parse_expectations
 from sipbridge.simulator.script import Script, Utterance
+from tests.loopback.endpoints import needs_ipv6
 from tests.loopback.house import house
 from tests.loopback.sound import loudest, peak_hz, samples_of
 
 
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
+@needs_ipv6
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_a_conversation(transport: str, tmp_path: Path) -> None:
     listen = "{sip: {listen: ['udp://[::1]:0', 'tcp://[::1]:0']}, media: {address: '::1'}}"

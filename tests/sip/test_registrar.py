@@ -12,7 +12,7 @@ from sipbridge.sip.events import Authenticated, BindingsChanged, CredentialsNeed
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.registrar import Binding, Registrar, RegistrarSettings
-from sipbridge.sip.screening import Refusal
+from sipbridge.sip.replies import Reply
 from tests.sip import wire
 from tests.sip.messages import parse_request
 from tests.sip.wire import TCP, UDP, Wire, counting_tokens
@@ -42,14 +42,14 @@ class Desk:
         self.changes: list[tuple[str, int]] = []
         self.registrar = Registrar(settings, lambda user, bindings: self.changes.append((user, len(bindings))))
 
-    def __call__(self, request: Request, now: float = 0.0, *, user: str | None = "alice") -> Refusal:
+    def __call__(self, request: Request, now: float = 0.0, *, user: str | None = "alice") -> Reply:
         return self.registrar.register(request, user, UDP, now)
 
     def found(self, now: float = 0.0, user: str = "alice") -> list[str]:
         return [str(binding.contact.uri) for binding in self.registrar.find(user, now)]
 
 
-def contacts_of(answer: Refusal) -> list[str]:
+def contacts_of(answer: Reply) -> list[str]:
     return [value for name, value in answer.headers if name == "Contact"]
 
 

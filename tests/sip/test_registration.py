@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from sipbridge.sip.core import Identity
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.digest_server import DigestServer
 from sipbridge.sip.dns_cache import Srv
@@ -21,6 +20,7 @@ from sipbridge.sip.events import (
 from sipbridge.sip.flow import Flow, FlowNeeded
 from sipbridge.sip.headers import NameAddr, Uri
 from sipbridge.sip.message import Request
+from sipbridge.sip.own_addresses import Identity
 from sipbridge.sip.registration import TABLE, Account, Input, Registration, RegistrationState
 from tests.sip.messages import parse_request
 from tests.sip.network import Endpoint, Network, Weather

@@ -66,6 +66,7 @@ def test_names_that_it_does_not_prove(found: dict[str, Any], name: str) -> None:
         ("*.example.com", "example.com", False),
         ("*.com", "example.com", False),
         ("s*.example.com", "sip.example.com", False),
+        ("*.0.2.1", "192.0.2.1", False),
     ],
 )
 def test_wildcards_only_where_they_are_asked_for(pattern: str, name: str, covered: bool) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sipbridge.sip.core import Identity
 from sipbridge.sip.dns_cache import DnsNeeded
 from sipbridge.sip.events import InviteReceived
 from sipbridge.sip.flow import Flow, FlowNeeded
+from sipbridge.sip.own_addresses import Identity
 from sipbridge.sip.screening import ALLOW
 from tests.sip.wire import ANSWER, OFFER, UDP, Wire, answer_to, in_dialog, request
 

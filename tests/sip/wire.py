@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sipbridge.sip.core import Identity
 from sipbridge.sip.dns_cache import DnsNeeded, Record
 from sipbridge.sip.events import InviteReceived, SipEvent
 from sipbridge.sip.flow import Address, Flow
 from sipbridge.sip.message import Request, Response, parse_message
+from sipbridge.sip.own_addresses import Identity
 from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.uas import IncomingInvite

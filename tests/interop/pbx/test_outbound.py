@@ -17,7 +17,7 @@ from tests.interop.sound import frame_levels_db, tone_seconds
 pytestmark = pytest.mark.interop
 
 
-@pytest.mark.parametrize("caller", [None, "alaw", "reliable"])
+@pytest.mark.parametrize("caller", [None, "reliable", pytest.param("alaw", marks=pytest.mark.slow)])
 def test_who_is_called_hears_the_agent_and_is_heard(asterisk: Asterisk, dialler: Node, caller: str | None) -> None:
     report = dialler.dial("listen", from_=caller).report()
     heard = asterisk.heard()

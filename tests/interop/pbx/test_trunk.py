@@ -13,7 +13,9 @@ from tests.interop.sound import frame_levels_db, loud_seconds, tone_seconds
 pytestmark = pytest.mark.interop
 
 
-@pytest.mark.parametrize(("endpoint", "codec"), [("sipbridge", "PCMU"), ("alaw", "PCMA")])
+@pytest.mark.parametrize(
+    ("endpoint", "codec"), [("sipbridge", "PCMU"), pytest.param("alaw", "PCMA", marks=pytest.mark.slow)]
+)
 def test_a_caller_hears_the_greeting_and_then_itself(
     asterisk: Asterisk, trunk: GatewayProcess, endpoint: str, codec: str
 ) -> None:
