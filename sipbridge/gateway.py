@@ -145,9 +145,11 @@ class Gateway:
             await self.calls.all_over.wait()
 
     async def drain(self, seconds: float) -> None:
-        """Take no new calls (503, so that a proxy tries the next node) and wait until those that are up have ended, but
-        no longer than `seconds`."""
+        """Take no new calls (503, so that a proxy tries the next node; where we are registered we take that back) and
+        wait until those that are up have ended, but no longer than `seconds`."""
+        log.info("draining", calls=len(self.calls), seconds=seconds)
         self.user_agent.unavailable = RETRY_AFTER_S
+        self.registrations.withdraw()
         try:
             async with asyncio.timeout(seconds):
                 await self.calls.all_over.wait()

@@ -93,11 +93,15 @@ class Registrations:
             else:
                 self.at[trunk.name] = self._user_agent.register(account, now)
 
-    async def stop(self) -> None:
-        """De-register everywhere; wait for the answers, but not for ever."""
+    def withdraw(self) -> None:
+        """De-register everywhere, so that PBXs send their calls elsewhere; those that are up go on."""
         now = self._clock()
         for registration in self.at.values():
             registration.stop(now)
+
+    async def stop(self) -> None:
+        """De-register everywhere; wait for the answers, but not for ever."""
+        self.withdraw()
         self._note_end()
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):

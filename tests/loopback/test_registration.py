@@ -215,6 +215,23 @@ async def test_the_gateway_registers_through_everything_and_says_good_bye() -> N
     registrar.close()
 
 
+async def test_a_gateway_that_drains_is_not_registered_any_more() -> None:
+    registrar, clock = await Registrar.open(), Clock()
+    gateway = gateway_at(registrar.port, clock)
+    moods = Moods(registrar, gateway, clock)
+    async with asyncio.timeout(5), gateway:
+        request, addr = await registrar.request()
+        registrar.answer(request, addr, 200)
+        await moods.reaches(RegistrationState.REGISTERED)
+        await gateway.drain(1)
+        last, addr = await registrar.request()
+        assert last["Expires"] == "0"
+        registrar.answer(last, addr, 200)
+    assert registrar.seen[-1] is last
+    assert gateway.registrations.at["pbx"].state is RegistrationState.ENDED
+    registrar.close()
+
+
 async def test_a_registrar_that_has_gone_away_does_not_hold_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registrations, "GOODBYE_SECONDS", 0.2)
     registrar, clock = await Registrar.open(), Clock()
