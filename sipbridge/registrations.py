@@ -129,7 +129,19 @@ class Registrations:
 
     def trunk_of(self, event: InviteReceived) -> str | None:
         """The name of the trunk that a call comes by; "" for one of a registered account, and for loopback while no
-        trunk is configured; None for a stranger's."""
+        trunk is configured; None for a stranger's. Of several trunks to one PBX it is the one registered as whom was
+        dialled, else the first."""
+        if event.username is None:
+            dialled, source = event.request.request_uri.username, event.flow.remote[0]
+            for trunk in self._config.trunks:
+                at = trunk.register_at
+                if (
+                    at is not None
+                    and dialled == (at.user or at.username)
+                    and trunk.auth is None
+                    and is_from(trunk, source)
+                ):
+                    return trunk.name
         return self._trunk(event.flow, event.username)
 
     def _trunk(self, flow: Flow, username: str | None) -> str | None:

@@ -78,6 +78,33 @@ def test_by_which_trunk_a_call_comes(config: str, source: str, username: str | N
     assert office(config).account_of(event) == (username if username == "phone" else None)
 
 
+ONE_PBX_TWICE = """trunks:
+  - {name: pbx, sources: [192.0.2.0/24]}
+  - {name: line, sources: [192.0.2.0/24], register: {server: "sip:192.0.2.9", username: u, user: "7000", password: p}}
+  - {name: other, sources: [192.0.2.0/24], register: {server: "sip:192.0.2.9", username: "7001", password: p}}
+  - {name: proven, sources: [192.0.2.0/24], auth: {username: a, password: p},
+     register: {server: "sip:192.0.2.9", username: "7002", password: p}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("dialled", "source", "trunk"),
+    [
+        ("7000", "192.0.2.9", "line"),
+        ("7001", "192.0.2.9", "other"),
+        ("agent", "192.0.2.9", "pbx"),
+        ("7002", "192.0.2.9", "pbx"),  # nothing has been proven
+        ("7000", "203.0.113.9", None),
+    ],
+)
+def test_a_call_comes_by_the_registration_that_it_is_addressed_to(dialled: str, source: str, trunk: str | None) -> None:
+    peer = wire.Wire()
+    request = parse_request(wire.request(uri=f"sip:{dialled}@192.0.2.1"))
+    call = IncomingInvite(peer.user_agent._core, request, flow(source))
+    event = InviteReceived(call, request, None, flow(source), None)
+    assert office(ONE_PBX_TWICE).trunk_of(event) == trunk
+
+
 @pytest.mark.parametrize(
     ("config", "source", "username", "password"),
     [
@@ -94,7 +121,7 @@ def test_whose_password_is_it(config: str, source: str, username: str, password:
     assert office(config)._password(needed) == password
 
 
-@pytest.mark.parametrize(("more", "offered"), [("", ["SHA-256", "MD5"]), (", digest_algorithms: [MD5]", ["MD5"])])
+@pytest.mark.parametrize(("more", "offered"), [("", ["MD5", "SHA-256"]), (", digest_algorithms: [MD5]", ["MD5"])])
 def test_what_is_offered(more: str, offered: list[str]) -> None:
     known = office(ACCOUNTS.replace("}\n", f"{more}}}\n"))
     known.start()
