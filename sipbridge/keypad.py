@@ -29,12 +29,16 @@ class Keypad:
             return False
         self._last = (digit, way, now)
         self._keys = (self._keys + digit)[-_MOST:]
-        self.close()
+        self._wait_no_longer()
         self._timer = asyncio.get_running_loop().call_later(_TOGETHER_S, self._flush)
         return True
 
     def close(self) -> None:
-        """Send nothing more."""
+        """Send nothing more, and let go of whom it would be sent to."""
+        self._wait_no_longer()
+        self._send = _unheard
+
+    def _wait_no_longer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -42,3 +46,6 @@ class Keypad:
     def _flush(self) -> None:
         keys, self._keys = self._keys, ""
         self._send(keys)
+
+
+def _unheard(keys: str) -> None: ...

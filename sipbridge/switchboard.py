@@ -315,6 +315,7 @@ class Switchboard:
             for call in line.calls:
                 del self._by_call[call]
             del self._lines[session]
+            line.session = None  # its leg knows the line: without this nothing of the call is freed before a collection
             ladder = self._ladders.ended(session.call_id)
             if ladder is not None and self._keep_ladder is not None:
                 self._keep_ladder(ladder)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import structlog
-from jinja2 import StrictUndefined, TemplateError, meta
+from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sipbridge.agent import AgentOptions, ToolDeclaration, TurnDetection
@@ -156,11 +157,17 @@ class Tenant:
 _TEMPLATES = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 
 
+@lru_cache(maxsize=512)
+def _compiled(text: str) -> Template:
+    """Compiling takes longer than everything else that setting up a call does, and leaves a circle of objects."""
+    return _TEMPLATES.from_string(text)
+
+
 def _render(text: str, fields: CallFields) -> str:
     if "{" not in text:
         return text
     try:
-        return _TEMPLATES.from_string(text).render(call=fields.templated(), header=_AnyCase(fields.headers))
+        return _compiled(text).render(call=fields.templated(), header=_AnyCase(fields.headers))
     except TemplateError as error:
         # A value that this call lacks and that has no default: say less rather than refuse the caller.
         log.warning("template not filled in", error=str(error), call_id=fields.call_id)

@@ -70,10 +70,6 @@ class OpenAIDialect:
         self._replies = Replies(options.output_format.bytes_per_ms)
         self._outbox: list[Outgoing] = []
         self._reader = ReplyReader(self._replies, self._events, self.counters, options.output_format)
-        self._handlers: dict[str, Callable[[Json, float], None]] = {
-            **{name: getattr(self, method) for name, method in _SESSION_EVENTS.items()},
-            **{name: getattr(self._reader, method) for name, method in _REPLY_EVENTS.items()},
-        }
         self._state: Literal["connecting", "updating", "open", "closed"] = "connecting"
         self._session_id = ""
         self._last_id = 0
@@ -134,6 +130,15 @@ class OpenAIDialect:
     def next_event(self) -> AgentEvent | None:
         return self._events.popleft() if self._events else None
 
+    def _handler(self, kind: str) -> Callable[[Json, float], None]:
+        """Looked up each time: kept, bound methods would make each call's dialect a circle for the collector."""
+        handler: Callable[[Json, float], None] = self._on_other
+        if kind in _SESSION_EVENTS:
+            handler = getattr(self, _SESSION_EVENTS[kind])
+        elif kind in _REPLY_EVENTS:
+            handler = getattr(self._reader, _REPLY_EVENTS[kind])
+        return handler
+
     def receive(self, channel: str, message: str | bytes, now: float) -> None:
         """Whatever is no JSON object of the shape we expect is counted, logged once and passed over."""
         if self._state == "closed":
@@ -142,7 +147,7 @@ class OpenAIDialect:
             event = from_json(message)
             kind = wire.EVENT_ALIASES.get(event["type"], event["type"])
             if self._state == "open" or kind in _SETUP_EVENTS:
-                self._handlers.get(kind, self._on_other)(event, now)
+                self._handler(kind)(event, now)
                 self._settle(now)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             self.counters["malformed"] += 1

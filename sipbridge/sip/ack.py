@@ -12,6 +12,7 @@ from sipbridge.sip.body import describe_session
 from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.message import Request, Response
+from sipbridge.sip.part import CallPart
 from sipbridge.sip.reliable import RAck, rseq_of
 
 if TYPE_CHECKING:
@@ -72,12 +73,11 @@ class SentAcks:
         return True
 
 
-class SentPracks:
+class SentPracks(CallPart):
     """Those of one call that wait for their response."""
 
     def __init__(self, core: Core, call: Invite) -> None:
-        self._core = core
-        self._call = call
+        super().__init__(core, call)
         self._waiting: list[tuple[Request, Dialog]] = []
 
     @property

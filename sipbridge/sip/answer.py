@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sipbridge.sip.body import describe_session
 from sipbridge.sip.message import Request, Response
+from sipbridge.sip.part import CallPart
 from sipbridge.sip.screening import ACCEPT, ALLOW, SUPPORTED
 from sipbridge.sip.timers import Timers
 from sipbridge.sip.transaction import ServerTransaction
@@ -61,12 +62,11 @@ class PendingAnswer:
         return self.response
 
 
-class GivenAnswer:
+class GivenAnswer(CallPart):
     """The answer of one call that waits for its ACK; there is never more than one."""
 
     def __init__(self, core: Core, call: Invite) -> None:
-        self._core = core
-        self._call = call
+        super().__init__(core, call)
         self._pending: PendingAnswer | None = None
 
     @property

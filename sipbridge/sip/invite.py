@@ -252,13 +252,17 @@ class Invite:
         accepts = request.method == "INVITE" and 200 <= response.status < 300
         if accepts and self.acks.repeat(response, now, beside=self.flow):
             return
-        if self._ours.receive_response(request, response, now) or response.status < 200:
+        if request.method == "REFER":
+            self._transfers.receive_response(request, response, now)
+        elif self._ours.receive_response(request, response, now) or response.status < 200:
             self._core.schedule.update(self)
         else:
             self._request_over(request, now)
 
     def request_failed(self, request: Request, status: int, now: float) -> None:
-        if self._ours.request_failed(request, status, now):
+        if request.method == "REFER":
+            self._transfers.request_failed(request, status, now)
+        elif self._ours.request_failed(request, status, now):
             self._core.schedule.update(self)
         else:
             self._request_over(request, now)

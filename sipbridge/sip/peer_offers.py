@@ -14,6 +14,7 @@ from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import ReinviteReceived
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.message import Request
+from sipbridge.sip.part import CallPart
 from sipbridge.sip.replies import Reply
 from sipbridge.sip.session_timer import is_too_brief
 from sipbridge.sip.transaction import ServerTransaction
@@ -33,12 +34,11 @@ class Pending:
     offer: bytes | None
 
 
-class PeerOffers:
+class PeerOffers(CallPart):
     """Those of one call."""
 
     def __init__(self, core: Core, call: Invite) -> None:
-        self._core = core
-        self._call = call
+        super().__init__(core, call)
         self.pending: Pending | None = None
 
     def receive(self, request: Request, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:

@@ -16,6 +16,7 @@ from sipbridge.sip.dialog import Dialog
 from sipbridge.sip.events import SessionAnswered, SessionRefused
 from sipbridge.sip.exchange import Turn
 from sipbridge.sip.message import Request, Response
+from sipbridge.sip.part import CallPart
 from sipbridge.sip.reliable import Arrival, ProvisionalOrder, rseq_of
 from sipbridge.sip.screening import ALLOW, SUPPORTED
 from sipbridge.sip.usage import GONE
@@ -51,12 +52,11 @@ class _Change:
     order: ProvisionalOrder = field(default_factory=ProvisionalOrder)
 
 
-class Renegotiation:
+class Renegotiation(CallPart):
     """Those of one call."""
 
     def __init__(self, core: Core, call: Invite) -> None:
-        self._core = core
-        self._call = call
+        super().__init__(core, call)
         self._wanted: _Change | None = None
         """What the owner of the call asked for, or a try to be repeated; not sent yet."""
         self._refresh_wanted = False

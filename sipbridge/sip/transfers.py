@@ -15,6 +15,7 @@ from sipbridge.sip.events import ReferAccepted, ReferFailed, ReferProgress, Refe
 from sipbridge.sip.headers import delta_seconds
 from sipbridge.sip.message import Request, Response
 from sipbridge.sip.notifier import ReferNotifier
+from sipbridge.sip.part import CallPart
 from sipbridge.sip.refer import EVENT, Referral, event_of, refer_to, refuses_subscription
 from sipbridge.sip.replaces import Replaces
 from sipbridge.sip.subscription import Notification, ReferSubscription
@@ -42,12 +43,11 @@ class _Asked:
     deadline: float
 
 
-class Transfers:
+class Transfers(CallPart):
     """Those of one call."""
 
     def __init__(self, core: Core, call: Invite) -> None:
-        self._core = core
-        self._call = call
+        super().__init__(core, call)
         self._subscriptions: list[ReferSubscription] = []
         self._notifiers: list[ReferNotifier] = []
         self._asked: _Asked | None = None
@@ -84,7 +84,7 @@ class Transfers:
             request.headers.add("Refer-Sub", "false")
         request.headers.add("Allow-Events", ALLOW_EVENTS)
         self._subscriptions.append(ReferSubscription(request))
-        self._core.send_in_dialog(dialog, request, self, now, beside=self._call.flow)
+        self._core.send_in_dialog(dialog, request, self._call, now, beside=self._call.flow)
 
     def accept(self, now: float) -> ReferNotifier:
         """202, and a first NOTIFY at once. (RFC 6665 would have 200, which says the same; RFC 3515 and all that was

@@ -301,6 +301,10 @@ class OutgoingInvite(Invite):
         self._end(cause, status, reason, now, said)
         self._forget()
 
+    def _forget(self) -> None:
+        super()._forget()
+        self._sending = None  # it knows us, too
+
     def _keep_only(self, dialog: Dialog) -> None:
         """One callee has answered: the early dialogs with others are none of ours any more (§13.2.2.4)."""
         for other in self.dialogs:
