@@ -36,7 +36,7 @@ def phone(tmp_path: Path) -> Iterator[NewPhone]:
         yield new
 
 
-@pytest.mark.parametrize("codec", ["PCMU", "PCMA"])
+@pytest.mark.parametrize("codec", ["PCMU", pytest.param("PCMA", marks=pytest.mark.slow)])
 def test_the_caller_hears_the_greeting_and_then_itself(gateway: GatewayProcess, phone: NewPhone, codec: str) -> None:
     # Two seconds into the greeting the caller speaks, so the greeting is cut and the words come back.
     caller = phone(np.concatenate((silence(2), tone(CALLER_HERTZ, 1))), codec=codec)
