@@ -198,7 +198,7 @@ def is_excused(outcome: TrafficOutcome) -> bool:
     connection is not sent again (Timer G does not run over TCP): the caller hears it ring until Timer C."""
     lost = outcome.caller is EndCause.TIMEOUT and outcome.callee is EndCause.DECLINED
     known = outcome.callee in (None, EndCause.CANCELLED, EndCause.REMOTE_BYE, EndCause.DECLINED)
-    return (outcome.tcp or outcome.named) and (lost or (outcome.caller is EndCause.FLOW_FAILED and known))
+    return outcome.tcp and (lost or (outcome.caller is EndCause.FLOW_FAILED and known))
 
 
 def run_traffic(weather: str, calls: int, *, tcp: float = 0.2, breaks: float = 0.0) -> Traffic:
