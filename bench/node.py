@@ -13,9 +13,10 @@ import time
 from bench import machine
 from sipbridge import logs
 from sipbridge.cli import keep_start_up, run
-from sipbridge.config import Config, TenantConfig
+from sipbridge.config import Config
 from sipbridge.gateway import Gateway
 from sipbridge.outcome import CallReport
+from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant, TenantDirectory
 
 USERS = {"pcm": False, "g711": True}

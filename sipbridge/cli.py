@@ -294,7 +294,8 @@ def ladder(
 @config_app.command("schema")
 def config_schema(tenant: Annotated[bool, typer.Option(help="Of a tenant's file.")] = False) -> None:
     """Print the JSON Schema, for editors."""
-    from sipbridge.config import Config, TenantConfig
+    from sipbridge.config import Config
+    from sipbridge.tenant_config import TenantConfig
 
     print(json.dumps((TenantConfig if tenant else Config).model_json_schema(), indent=2))
 

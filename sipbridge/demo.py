@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from sipbridge.config import Config, TenantConfig
+from sipbridge.config import Config
 from sipbridge.gateway import Gateway
 from sipbridge.prompts import CALLER_WAV, DEFAULT_GREETING
 from sipbridge.simulator.caller import CallOptions, place_call
 from sipbridge.simulator.caller_report import CallReport, parse_expectations
+from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant, TenantDirectory
 
 PORT = 5060

@@ -20,12 +20,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sipbridge.agent import AgentOptions, ToolDeclaration, TurnDetection
 from sipbridge.audio import AudioFormat
-from sipbridge.config import AgentConfig, Config, Match, TenantConfig, load_tenant, not_in_use, secrets_of
+from sipbridge.config import Config, not_in_use, secrets_of
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.providers import capabilities_of
 from sipbridge.sip.headers import readable
 from sipbridge.sip.identity import CallerIdentity, Party
 from sipbridge.sip.message import Request
+from sipbridge.tenant_config import AgentConfig, Match, TenantConfig, load_tenant
 
 log = structlog.get_logger(__name__)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sipbridge.config import AgentConfig, Config, TenantConfig, load_config, load_tenant, not_in_use, secrets_of
+from sipbridge.config import Config, load_config, not_in_use, secrets_of
 from sipbridge.configfile import Section, parse
 from sipbridge.errors import ConfigError
 from sipbridge.logins import Secret
+from sipbridge.tenant_config import AgentConfig, TenantConfig, load_tenant
 from sipbridge.tenants import warnings
 from tests.sip.certificates import Authority, with_clients
 

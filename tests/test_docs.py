@@ -11,9 +11,10 @@ import pytest
 import typer.main
 
 from sipbridge.cli import app
-from sipbridge.config import Config, TenantConfig, load_config
+from sipbridge.config import Config, load_config
 from sipbridge.configfile import parse
 from sipbridge.sip.faults import Fault, StreamFault
+from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, TenantDirectory, warnings
 
 ROOT = Path(__file__).parents[1]

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from sipbridge.agent import Capabilities
-from sipbridge.config import Config, TenantConfig
+from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
 from sipbridge.providers import register
+from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, Tenant, TenantDirectory, temperature, warnings
 
 

@@ -12,11 +12,11 @@ from sipbridge.agent import AgentEvent, AgentOptions, Capabilities, SessionClose
 from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat, Played
 from sipbridge.call import CallSession
 from sipbridge.codecs import PCMU, Codec
-from sipbridge.config import TenantConfig
 from sipbridge.configfile import parse
 from sipbridge.leg import SipLeg
 from sipbridge.outcome import CallReport
 from sipbridge.providers import register
+from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, Tenant
 from tests import virtual
 

@@ -12,10 +12,11 @@ from typing import Any, Self
 
 import yaml
 
-from sipbridge.config import Config, TenantConfig
+from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.gateway import Gateway
 from sipbridge.outcome import CallReport, Ended
+from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant, TenantDirectory
 from tests.interop.gateway import free_on_both, merge, offline
 

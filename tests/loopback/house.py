@@ -18,13 +18,14 @@ from typing import Literal
 
 import yaml
 
-from sipbridge.config import Config, TenantConfig
+from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.gateway import Gateway
 from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport
 from sipbridge.simulator.model import ModelServer, SessionRecord
 from sipbridge.simulator.script import Script
+from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant, TenantDirectory
 from tests.loopback.phone import Phone
 from tests.loopback.waiting import Watched

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from sipbridge.config import Config, TenantConfig
+from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.gateway import Gateway
 from sipbridge.ladder_files import list_ladders, read_ladder
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.simulator.script import Script, Utterance
+from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant, TenantDirectory
 from tests.loopback.house import house, within
 from tests.loopback.phone import Phone

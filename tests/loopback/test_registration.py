@@ -10,11 +10,12 @@ from typing import Self
 import pytest
 
 from sipbridge import registrations
-from sipbridge.config import Config, TenantConfig
+from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.gateway import Gateway
 from sipbridge.outcome import Ended
 from sipbridge.sip.registration import RegistrationState
+from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant, TenantDirectory
 from tests.loopback.house import Clock, house
 from tests.loopback.phone import Message, Phone

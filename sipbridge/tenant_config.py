@@ -1,0 +1,124 @@
+"""The configuration's shape: pydantic models of a tenant's file, `tenants/ID.yaml`; see `config` for what is common."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from sipbridge.config import PLANNED
+from sipbridge.configfile import Patterns, Section, load
+from sipbridge.logins import Secret
+
+
+class Match(Section):
+    """All of those given must hold."""
+
+    to: Patterns = ("*",)
+    caller: Patterns = Field(default=(), alias="from")
+    trunk: str | None = None
+    header: dict[str, str] = {}
+
+
+class TurnDetectionConfig(Section):
+    type: Literal["server_vad", "semantic_vad", "local_vad", "none"] = "server_vad"
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    prefix_ms: int | None = Field(default=None, ge=0)
+    silence_ms: int | None = Field(default=None, ge=0)
+    eagerness: Literal["low", "medium", "high", "auto"] | None = None
+
+
+class Transcripts(Section):
+    interim: bool = False
+
+
+class AgentConfig(Section):
+    provider: str = Field(min_length=1)
+    api_key: Secret | None = None
+    url: str | None = None
+    model: str | None = None
+    voice: str | None = None
+    temperature: float | None = None
+    instructions: str = ""
+    greeting: str | None = None
+    farewell: str | None = None
+    language: str | None = None
+    turn_detection: TurnDetectionConfig = TurnDetectionConfig()
+    transcripts: Transcripts = Transcripts()
+    native_audio: bool = True
+    """Let the phone's own codec through to a model that takes it, instead of going over PCM."""
+    extra: dict[str, Any] = {}
+
+    @field_validator("url")
+    @classmethod
+    def _websocket_url(cls, url: str | None) -> str | None:
+        if url is not None and not re.match(r"wss?://[^/?#\s]+[^?#\s]*$", url):
+            raise ValueError("a full WebSocket URL without query is expected: wss://HOST[:PORT]/PATH")
+        return url
+
+
+class Deadlines(Section):
+    connect_seconds: float = Field(default=3, gt=0)
+    first_audio_seconds: Annotated[float, PLANNED] = Field(default=5, gt=0)
+    reply_seconds: float = Field(default=10, gt=0)
+    tool_seconds: float = Field(default=10, gt=0)
+
+
+class BargeIn(Section):
+    enabled: bool = True
+    source: Literal["agent"] = "agent"
+    debounce_ms: Annotated[int, PLANNED] = Field(default=0, ge=0)
+    protect_greeting_ms: int = Field(default=0, ge=0)
+    fade_ms: Annotated[int, PLANNED] = Field(default=10, ge=0, le=10)
+    recover_false_alarms: Annotated[bool, PLANNED] = False
+
+
+class HangUpConfig(Section):
+    pass
+
+
+class TransferCallConfig(Section):
+    targets: dict[str, str] = Field(min_length=1)
+    confirm: Annotated[bool, PLANNED] = False
+
+    @field_validator("targets")
+    @classmethod
+    def _sip_or_tel(cls, targets: dict[str, str]) -> dict[str, str]:
+        for name, target in targets.items():
+            if not re.fullmatch(r"(sips?:[^\s<>?]+|tel:\+?[0-9().-]+(;[^\s<>?]*)?)", target):
+                raise ValueError(f"target {name!r}: expected sip:USER@HOST or tel:NUMBER, not {target!r}")
+        return targets
+
+
+class ToolsConfig(Section):
+    hang_up: HangUpConfig | None = None
+    transfer_call: TransferCallConfig | None = None
+    http: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+    python: Annotated[tuple[str, ...], PLANNED] = ()
+    mcp: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+
+
+class TenantConfig(Section):
+    """One tenant's file; its name is the tenant's id."""
+
+    match: Match = Match()
+    outbound_trunk: str | None = None
+    agent: AgentConfig
+    agents: Annotated[dict[str, Any], PLANNED] = {}
+    fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+    answer: Annotated[Literal["when_ready", "ring_then_answer", "immediately"], PLANNED] = "when_ready"
+    rings: Annotated[int, PLANNED] = Field(default=2, ge=1)
+    deadlines: Deadlines = Deadlines()
+    barge_in: BargeIn = BargeIn()
+    tools: ToolsConfig = ToolsConfig()
+    phrases: Annotated[dict[str, Any], PLANNED] = {}
+    limits: Annotated[dict[str, Any], PLANNED] = {}
+    recording: Annotated[dict[str, Any], PLANNED] = {}
+    storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
+
+
+def load_tenant(path: Path) -> TenantConfig:
+    """Read one tenant's file. Raises `ConfigError`."""
+    return load(path, TenantConfig)
