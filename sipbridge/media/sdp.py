@@ -9,11 +9,11 @@ to answer.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from sipbridge.codecs import Codec, select
+from sipbridge.codecs import Codec, Parameters, select
 from sipbridge.errors import SdpError
 from sipbridge.media.formats import (
     assign_payload_types,
@@ -77,6 +77,10 @@ class Negotiated:
     until packets come from there (a host name, the wrong family, no address), or never while we are held."""
     remote_rtcp: Host | None
     direction: Direction
+    parameters_send: Parameters = field(default_factory=dict)
+    """What the other side's a=fmtp says of the audio that it wants; ours said `Codec.format_parameters`."""
+    comfort_noise_payload_type: int | None = None
+    """Of what we receive (RFC 3389); None: none was agreed on. We send none."""
     remote_name: Host | None = None
     """The host name given in place of an address, for whoever wants to resolve it."""
 
