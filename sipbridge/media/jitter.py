@@ -70,7 +70,7 @@ class JitterBuffer:
         if clock_rate is not None:
             self._clock_rate = clock_rate
             self._max_gap = clock_rate * _MAX_GAP_SECONDS
-            self._packet_ticks = clock_rate // 50
+            self.packet_ticks = clock_rate // 50  # how long the last audio packet was
         self._started = False
         self._next = 0  # extended sequence number: does not wrap
         self._timestamp = 0  # where the next packet's audio should begin
@@ -123,7 +123,7 @@ class JitterBuffer:
 
     @property
     def _max_wait(self) -> float:
-        wait = _WAIT_PACKETS * self._packet_ticks / self._clock_rate
+        wait = _WAIT_PACKETS * self.packet_ticks / self._clock_rate
         return max(_MIN_WAIT_SECONDS, min(wait, _MAX_WAIT_SECONDS)) - _TOLERANCE
 
     def _start(self, sequence_number: int, timestamp: int) -> None:
@@ -167,5 +167,5 @@ class JitterBuffer:
                 self._ready.append(Gap(gap, self._missing))
         self._ready.append(payload)
         self._timestamp = (timestamp + ticks) & 0xFFFFFFFF
-        self._packet_ticks = ticks
+        self.packet_ticks = ticks
         self._missing = 0

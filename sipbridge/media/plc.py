@@ -24,9 +24,9 @@ _LONGEST_PITCH_MS = 15.0  # 66 Hz
 _WINDOW_MS = 10.0  # what of the sound is compared with what was before it
 _SEARCH_RATE = 8000
 _FULL_MS = 20.0  # a repetition is believable for so long, ...
-_REACH_MS = 80.0  # ... and silent after so long
+REACH_MS = 80  # ... and silent after so long
 _SMOOTHING_MS = 2.0
-OVERLAP_MS = 4
+_OVERLAP_MS = 4  # of what is made with the first good packet that it knew nothing of
 _HISTORY_MS = 40
 _HISTORY_CHUNKS = 4
 
@@ -53,12 +53,12 @@ class Concealer:
         most."""
         before = self._samples(b"".join(self.recent), last=True)
         after = self._samples(following, last=False)
-        return self._octets(conceal(before, after, samples, self._rate, age=age, reach=reach))
+        return self.octets(conceal(before, after, samples, self._rate, age=age, reach=reach))
 
     def join(self, chunk: bytes, *, age: int) -> bytes:
         """`chunk`, which follows sound made here that knew nothing of it: faded in over its first milliseconds while
         that goes on."""
-        size = OVERLAP_MS * self._rate // 1000
+        size = _OVERLAP_MS * self._rate // 1000
         octets = size if self._decode is not None else 2 * size
         if len(chunk) < octets:
             return chunk
@@ -66,7 +66,7 @@ class Concealer:
         going = conceal(before, before[:0], size, self._rate, age=age)
         coming = self._samples(chunk[:octets], last=False)
         rising = np.arange(1, size + 1) / (size + 1)
-        return self._octets(going * (1 - rising) + coming * rising) + chunk[octets:]
+        return self.octets(going * (1 - rising) + coming * rising) + chunk[octets:]
 
     def _samples(self, data: bytes, *, last: bool) -> Samples:
         octets = self._history if self._decode is not None else 2 * self._history
@@ -75,7 +75,8 @@ class Concealer:
             data = self._decode(data)
         return np.frombuffer(data, "<i2").astype(np.float64)
 
-    def _octets(self, samples: Samples) -> bytes:
+    def octets(self, samples: Samples) -> bytes:
+        """Samples as they go into the stream."""
         pcm = np.clip(np.rint(samples), -32768, 32767).astype("<i2").tobytes()
         return pcm if self._encode is None else self._encode(pcm)
 
@@ -86,7 +87,7 @@ def conceal(
     """Sound for the `samples` between `before` and `after`. Either may be empty or too short to say anything; where
     both are, this is silence."""
     if reach is None:
-        reach = int(_REACH_MS * rate / 1000)
+        reach = int(REACH_MS * rate / 1000)
     rising = np.arange(1, samples + 1) / (samples + 1)
     past = _continue(before, samples, rate) * _fade(samples, age, reach, rate)
     if not len(after):
