@@ -157,6 +157,10 @@ class MediaEngine:
         seat.leg.update(params, self._now())
         seat.period = _period(params)
 
+    def confirm(self, handle: Handle) -> None:
+        """Where `MediaParams.confirmed` was False: packets may be sent from now on."""
+        self._seats[handle].leg.confirm()
+
     def close(self, handle: Handle) -> MediaStats | None:
         """End a leg and give back its port; its final figures, or None where it is closed already. No event follows."""
         seat = self._seats.pop(handle, None)
