@@ -1,9 +1,9 @@
 """RTCP packets (RFC 3550 §6): what is in them, and the rules for several in one datagram.
 
-`parse` takes a whole datagram and gives typed packets; `serialize` is its inverse. Sender and receiver reports, SDES and
-BYE are read; whatever else there is (APP, feedback of RFC 4585, XR, types not known) is kept as `OtherPacket`, so that a
-datagram is not refused for something that nobody has to understand. When reports are sent, and what they mean, is
-`rtcp_session.py`.
+`parse` takes a whole datagram and gives typed packets; `serialize` is its inverse. Sender and receiver reports, SDES
+and BYE are read; whatever else there is (APP, feedback of RFC 4585, XR, types not known) is kept as `OtherPacket`, so
+that a datagram is not refused for something that nobody has to understand. When reports are sent, and what they mean,
+is `rtcp_session.py`.
 """
 
 from __future__ import annotations
