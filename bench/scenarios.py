@@ -84,7 +84,7 @@ def steady(stage: Stage) -> Results:
         call.next_payload = lambda: payload
         call.talk(len(sessions) * _FRAME // stage.calls)
         sessions.append(session)
-        Talker(stage.loop, session, delta)
+        Talker(stage.loop, session, delta, stage.random.randrange(Talker.DELTA))
 
     stage.tell("idle")
     calls = stage.set_up(stage.calls, 50, prepare)
@@ -268,7 +268,7 @@ def strays(stage: Stage) -> Results:
         call.next_payload = lambda: payload
         call.talk(len(sessions) * _FRAME // stage.calls)
         sessions.append(session)
-        Talker(stage.loop, session, delta)
+        Talker(stage.loop, session, delta, stage.random.randrange(Talker.DELTA))
 
     warm = stage.set_up(stage.calls, 50, prepare)
     stage.loop.run_for(1)
