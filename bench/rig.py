@@ -94,8 +94,9 @@ def run(
     tls: bool = False,
     uplink_ms: int = 20,
     at_point: AtPoint = lambda point, ask: None,
+    **more: Any,
 ) -> dict[str, Any]:
-    """One run on a fresh gateway; what the scenario found."""
+    """One run on a fresh gateway; what the scenario found. `more` is for the scenario."""
     gateway_core, our_core = machine.cores()
     options = {"scenario": scenario, "user": user, "calls": calls, "seconds": seconds, "seed": seed}
     certificate, trusted = _certificate() if tls else (None, None)
@@ -103,7 +104,7 @@ def run(
         "core": our_core,
         "spin": spin and our_core != gateway_core,
         "certificate": str(certificate or ""),
-        "uplink_ms": uplink_ms,
+        **more,
     }
     far_end = _Process("bench.far_end", options, None)
     try:
