@@ -54,9 +54,9 @@ class Uplink:
     def _configure(self, params: MediaParams) -> None:
         codec = params.codec
         self._params = params
-        self._wire = codec.audio_format or codec.pcm_format
+        self._wire = codec.wire_format(params.uplink)
         self._bytes_per_second = self._wire.bytes_per_ms * 1000
-        self._decode = None if codec.audio_format is not None else codec.new_decoder().decode
+        self._decode = None if codec.audio_format is not None else codec.new_decoder(self._wire.rate).decode
         self._ticks_per_byte = codec.clock_rate / self._bytes_per_second
         self.converter = Converter(self._wire, params.uplink)
         self._estimator = rtp.JitterEstimator(codec.clock_rate)
