@@ -88,6 +88,10 @@ class MediaStats:
     unwanted: int
     """RTP that came while we receive none (hold)."""
     rtcp_received: int
+    """RTCP datagrams, from anyone."""
+    rtcp_ignored: int
+    """Of those: from whoever is not believed, or not to be read."""
+    rtcp_sent: int
     source_changes: int
     send_errors: int
     underruns: int

@@ -25,9 +25,11 @@ from sipbridge.media.filler import Filler
 from sipbridge.media.jitter import Chunk, Gap, JitterBuffer
 from sipbridge.media.latch import Address, Latch, Verdict
 from sipbridge.media.params import MediaParams
+from sipbridge.media.rtcp_session import Reception
 
 _SILENT_NOISE = b"\x7f"  # a description of nothing: no background at all
 
+_MAX_CONTROL = 8  # RTCP datagrams kept per packet time; of more only the number is
 _MAX_FILL_SECONDS = 1.0
 _NO_FILL_AHEAD_SECONDS = 0.2
 _MAX_AHEAD_SECONDS = 1.0
@@ -44,6 +46,10 @@ class Uplink:
         self.jitter = JitterBuffer(params.codec.clock_rate)
         self.keys: list[str] = []
         """Presses not yet taken; the owner empties it."""
+        self.control: list[tuple[bytes, Address, float]] = []
+        """RTCP that came to the RTP port, with its source and time; likewise."""
+        self.reception: Reception | None = None
+        """The source that is believed, as reports speak of it."""
         self.heard_at = now
         """When a packet was believed last, or one was first due."""
         self.first_audio_at: float | None = None
@@ -99,6 +105,8 @@ class Uplink:
             self.filler.use(self._wire)
         if not self._receives:
             self.filler.forget()
+        if self.reception is not None:
+            self.reception.estimator = self._estimator
         self.heard_at = now
 
     # --- from the socket ----------------------------------------------------------------------------------------------
@@ -108,12 +116,12 @@ class Uplink:
         try:
             payload_type, marker, sequence_number, timestamp, ssrc, start, end = rtp.parse_header(data)
         except RtpError:
-            self._count_broken(data)
+            self._count_broken(data, source, now)
             return False
         is_audio = payload_type == self._audio_type
         if not is_audio and payload_type != self._event_type and payload_type != self._noise_type:
             if rtp.is_rtcp(data):
-                self.rtcp += 1
+                self._keep_rtcp(data, source, now)
             else:
                 self.wrong_payload += 1
             return False
@@ -125,6 +133,7 @@ class Uplink:
         changed = verdict is Verdict.NEW_SOURCE
         if changed:
             self._restart(now)
+        self._track(sequence_number)
         if not self._receives:
             self.unwanted += 1
             return changed
@@ -148,12 +157,17 @@ class Uplink:
             self._play(chunks, now)
         return changed
 
-    def _count_broken(self, data: bytes) -> None:
+    def _keep_rtcp(self, data: bytes, source: Address, now: float) -> None:
+        self.rtcp += 1
+        if len(self.control) < _MAX_CONTROL:
+            self.control.append((data, source, now))
+
+    def _count_broken(self, data: bytes, source: Address, now: float) -> None:
         match rtp.classify(data):
             case rtp.Kind.RTP:
                 self.malformed += 1
             case rtp.Kind.RTCP:
-                self.rtcp += 1
+                self._keep_rtcp(data, source, now)
             case _:
                 self.non_rtp += 1
 
@@ -168,7 +182,13 @@ class Uplink:
         self._renew_decoder()
         self._key_receiver.reset()
         self._estimator.restart()
+        self._begin_reception()
         self._clock_filled = 0.0
+
+    def _begin_reception(self) -> None:
+        tracker = rtp.SequenceTracker()
+        self._track = tracker.update
+        self.reception = Reception(self.latch.ssrc, tracker, self._estimator)
 
     # --- stream time --------------------------------------------------------------------------------------------------
 
