@@ -175,7 +175,7 @@ class MediaEngine:
 
     def confirm(self, handle: Handle) -> None:
         """Where `MediaParams.confirmed` was False: packets may be sent from now on."""
-        self._seats[handle].leg.confirm()
+        self._seats[handle].leg.latch.confirm()
 
     def close(self, handle: Handle, reason: str = "") -> MediaStats | None:
         """End a leg and give back its port; its final figures, or None where it is closed already. No event follows.

@@ -33,27 +33,16 @@ class Leg:
         self.late_max = 0.0
         """The longest, in seconds, that a packet was behind its time."""
         self.stalled_ms = 0
-        self.held = not params.confirmed
-        """Nothing may be sent yet: see `confirm`."""
-        self._sends = params.sends and not self.held
+        self._sends = params.sends
         self._timeout_seconds = timeout_seconds
         self._timed_out_at: float | None = None  # heard_at of the silence that was reported
 
     def update(self, params: MediaParams, now: float) -> None:
         self.params = params
-        self._sends = params.sends and not self.held
+        self._sends = params.sends
         self.uplink.update(params, now)
         self.downlink.update(params)
         self.rtcp.update(params)
-
-    def confirm(self) -> None:
-        """The other side has shown that it is where it says it is; what waited to be heard goes out from now on.
-
-        Until then nothing is sent: over UDP a forged INVITE names any address it likes, and whoever lives there would
-        get our packets. An ACK proves that our answer arrived, a packet that is believed does so, too.
-        """
-        self.held = False
-        self._sends = self.params.sends
 
     def receive(self, data: bytes, source: Address, now: float, events: list[MediaEvent]) -> None:
         """A datagram from anyone, with what it means appended to `events`; its audio waits in
@@ -61,8 +50,6 @@ class Leg:
         uplink = self.uplink
         if uplink.receive(data, source, now):
             events.append(SourceChanged(self.handle, source))
-            if self.held:
-                self.confirm()
         if uplink.keys:
             events.extend(KeyPressed(self.handle, key) for key in uplink.keys)
             uplink.keys.clear()

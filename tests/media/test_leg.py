@@ -572,7 +572,7 @@ class TestUnconfirmed:
 
     def test_what_waited_is_heard_from_its_beginning(self) -> None:
         bench = self.bench()
-        bench.leg.confirm()
+        bench.leg.latch.confirm()
         bench.tick(5)
         assert bench.payloads() == [VOICE] * 5
         assert bench.sent[0].marker
@@ -597,7 +597,7 @@ class TestUnconfirmed:
         bench.leg.update(PARAMS, bench.now)
         bench.tick(3)
         assert bench.sent == []
-        bench.leg.confirm()
+        bench.leg.latch.confirm()
         bench.leg.update(replace(PARAMS, confirmed=False), bench.now)
         bench.tick(3)
         assert len(bench.sent) == 3
