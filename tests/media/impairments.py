@@ -47,7 +47,9 @@ class Network:
         for number in range(count):
             delay = min(abs(chance.gauss(0, self.jitter)), 3 * self.jitter) if self.jitter else 0.0
             sent = number * ptime
-            if chance.random() < self.reordered:
+            if number <= 5:
+                delay = 0.0  # where a stream begins is not what is tested
+            if chance.random() < self.reordered and number > 5:
                 delay += 1.5 * ptime
             again = chance.random() < self.duplicated
             if lost[number]:
