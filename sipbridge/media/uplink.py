@@ -37,6 +37,7 @@ _MAX_AHEAD_SECONDS = 1.0
 # model loses nothing by it, because the whole time is made up for at once and voice detection counts stream time.
 _SILENT_AFTER_SECONDS = 0.12
 _LOOK_AHEAD_SECONDS = 0.04  # what of the sound after a loss helps to fill it
+_EARLY_SECONDS = 0.04  # more than that a packet is not early, but the network has changed
 _CLOCK_LAG_SECONDS = 0.04  # how far behind real time the clock's silence stays: what was sent may still be on its way
 
 
@@ -72,6 +73,7 @@ class Uplink:
         self._bytes_per_second = self._wire.bytes_per_ms * 1000
         self._renew_decoder()
         self._duration = codec.duration
+        self._clock_rate = codec.clock_rate
         self.converter = Converter(self._wire, params.uplink)
         self._estimator = rtp.JitterEstimator(codec.clock_rate)
         self._receives = params.receives
@@ -141,9 +143,13 @@ class Uplink:
         self.octets += end - start
         payload = data[start:end]
         if is_audio:
-            self._estimator.update(timestamp, now)
+            estimator = self._estimator
+            estimator.update(timestamp, now)
             ticks = self._duration(payload)
-            self.jitter.add(sequence_number, timestamp, payload if ticks else b"", ticks, now)
+            # What came early is waited with as if it had come when it was due: else its forerunner would be given up
+            # before its own time.
+            due = now + min(estimator.early / self._clock_rate, _EARLY_SECONDS) if estimator.early > 0.0 else now
+            self.jitter.add(sequence_number, timestamp, payload if ticks else b"", ticks, due)
         elif payload_type == self._event_type:
             key = self._key_receiver.feed(payload, timestamp, marker)
             if key is not None:
