@@ -29,10 +29,8 @@ def codecs_of(media: MediaDescription) -> list[tuple[int, Codec]]:
 
 
 def _codec_for(encoding: Encoding) -> Codec | None:
-    codec = lookup(encoding.name)
-    if codec is None or (codec.clock_rate, codec.channels) != (encoding.clock_rate, encoding.channels):
-        return None
-    return codec
+    codec = lookup(encoding.name, encoding.clock_rate)
+    return codec if codec is not None and codec.channels == encoding.channels else None
 
 
 def choose(media: MediaDescription, wanted: Iterable[Codec]) -> tuple[int, Codec] | None:
@@ -84,7 +82,7 @@ def assign_payload_types(
             codec_types[codec] = take(codec.static_payload_type)
     for codec in codecs:
         if codec.clock_rate not in event_types:
-            event_types[codec.clock_rate] = take(_EVENT_PAYLOAD_TYPE)
+            event_types[codec.clock_rate] = take(_EVENT_PAYLOAD_TYPE if codec.clock_rate == 8000 else None)
     rates = dict.fromkeys(codec.clock_rate for codec in codecs)
     return [(codec_types[codec], codec) for codec in codecs], [(event_types[rate], rate) for rate in rates]
 
