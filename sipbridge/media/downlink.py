@@ -85,7 +85,8 @@ class Downlink:
 
     def send_key(self, key: str) -> bool:
         """Press a key after those that wait. False where the other side takes none; ValueError where it is no key."""
-        packets = key_packets(key, ptime_ms=self._params.ptime_ms, clock_rate=self._params.codec.clock_rate)
+        clock_rate = self._params.event_clock_rate or self._params.codec.clock_rate
+        packets = key_packets(key, ptime_ms=self._params.ptime_ms, clock_rate=clock_rate)
         if self._params.event_payload_type_send is None:
             return False
         self._keys.extend(packets)
