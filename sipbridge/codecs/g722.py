@@ -13,7 +13,6 @@ from typing import Any
 from sipbridge.codecs.codec import Codec, Decoder, Encoder, Memoryless, Parameters
 
 _RATE = 16000
-_SETTLED = 25
 
 
 @cache
@@ -31,8 +30,6 @@ def load() -> ModuleType | None:
 
 class G722Encoder:
     def __init__(self) -> None:
-        self._silence = self._last = b""
-        self._silent = 0  # packets of silence in a row
         self._open(320)
 
     def _open(self, samples: int) -> None:
@@ -40,7 +37,6 @@ class G722Encoder:
         av = load()
         assert av is not None
         self._samples = samples
-        self._silence = bytes(2 * samples)
         self._context: Any = av.CodecContext.create("g722", "w")
         self._context.sample_rate = _RATE
         self._context.layout = "mono"
@@ -57,16 +53,9 @@ class G722Encoder:
     def encode(self, pcm: bytes, /) -> bytes:
         if len(pcm) != 2 * self._samples:
             self._open(len(pcm) // 2)
-        if pcm == self._silence:
-            self._silent += 1
-            if self._silent > _SETTLED:
-                return self._last  # both ends are at rest: the same again keeps them there, and costs nothing
-        else:
-            self._silent = 0
         self._plane.update(pcm)
         packets = self._context.encode(self._frame)
-        self._last = bytes(packets[0]) if len(packets) == 1 else b"".join(map(bytes, packets))
-        return self._last
+        return bytes(packets[0]) if len(packets) == 1 else b"".join(map(bytes, packets))
 
 
 class G722Decoder(Memoryless):
