@@ -318,7 +318,8 @@ class MediaEngine:
         if packet is None or target is None:
             return
         try:
-            seat.rtp.sendto(packet, target)
+            if packet:
+                seat.rtp.sendto(packet, target)
         except OSError:
             leg.send_errors += 1  # a full buffer, no route, ICMP: the packet is lost, as it would be on the way
         leg.sent(events)

@@ -33,6 +33,8 @@ class MediaParams:
     event_payload_type_send: int | None = None
     """telephone-event; None: keys can not be sent."""
     event_payload_type_receive: int | None = None
+    event_clock_rate: int | None = None
+    """Of telephone events; None: the codec's."""
     parameters_send: Parameters = field(default_factory=dict)
     """What the other side said of the audio that it wants (a=fmtp): for the encoder."""
     comfort_noise_payload_type: int | None = None
@@ -69,6 +71,7 @@ class MediaParams:
             payload_type_receive=negotiated.payload_type_receive,
             event_payload_type_send=negotiated.event_payload_type_send,
             event_payload_type_receive=negotiated.event_payload_type_receive,
+            event_clock_rate=negotiated.event_clock_rate,
             parameters_send=negotiated.parameters_send,
             comfort_noise_payload_type=negotiated.comfort_noise_payload_type,
             ptime_ms=negotiated.ptime_ms,
