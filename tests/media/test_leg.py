@@ -371,8 +371,9 @@ class TestDownlink:
         bench = Bench()
         bench.tick(2)
         bench.leg.downlink.push(VOICE * 2, "r", "i")
+        bench.leg.downlink.finish("i")
         bench.tick(3)
-        bench.leg.downlink.push(VOICE, "r", "i")
+        bench.leg.downlink.push(VOICE, "r", "j")
         bench.tick()
         assert [packet.marker for packet in bench.sent] == [False, False, True, False, False, True]
 
