@@ -241,10 +241,14 @@ class TestUplinkBlocks:
                 bench.say(voice)
             else:
                 bench.timestamp += len(voice)
-            for part in (bench.leg.uplink.take(), bench.leg.advance(bench.now, bench.events), bench.leg.uplink.take()):
+            for part in (bench.leg.uplink.take(), self.later(bench)):
                 if part:
                     lengths.append(len(part) / 8)
         return lengths
+
+    def later(self, bench: Bench) -> bytes:
+        bench.leg.advance(bench.now, bench.events)
+        return bench.leg.uplink.take()
 
     @pytest.mark.parametrize("block_ms", [10, 20, 40, 60, 80, 100])
     def test_whole_blocks_while_sound_comes(self, block_ms: int) -> None:
