@@ -66,8 +66,8 @@ class Uplink:
         self._audio_at = now
         self._clock_filled = 0.0  # seconds of the clock's silence that no timestamp has confirmed yet
         self._decoder: Decoder | None = None
+        self.filler = Filler(params.codec.wire_format(params.uplink))
         self._configure(params)
-        self.filler = Filler(self._wire)
 
     def _configure(self, params: MediaParams) -> None:
         codec = params.codec
@@ -81,7 +81,9 @@ class Uplink:
         self._estimator = rtp.JitterEstimator(codec.clock_rate)
         self._receives = params.receives
         self._audio_type = params.payload_type_receive
-        self._noise_type = comfort_noise.PAYLOAD_TYPE
+        self._noise_type = params.comfort_noise_payload_type
+        if self._noise_type is None and codec.clock_rate == 8000:
+            self._noise_type = comfort_noise.PAYLOAD_TYPE  # some send it without a word in their SDP
         self._event_type = params.event_payload_type_receive
         self._key_receiver.ticks_per_unit = codec.clock_rate / (params.event_clock_rate or codec.clock_rate)
         self._packet_seconds = params.ptime_ms / 1000
@@ -92,6 +94,7 @@ class Uplink:
         codec = self._params.codec
         # Octets that are audio are decoded by the converter, if at all.
         self._decoder = None if codec.audio_format is not None else codec.new_decoder(self._wire.rate)
+        self.filler.own = self._decoder if codec.conceals else None
 
     def update(self, params: MediaParams, now: float) -> None:
         """After a new offer and answer; take what there is before. The stream goes on; its source may be learned
@@ -107,6 +110,7 @@ class Uplink:
             self._estimator = estimator
             if self._wire == wire:
                 self._decoder = decoder
+                self.filler.own = decoder if params.codec.conceals else None
             if params.uplink == old.uplink:
                 self.converter = converter
         if self._wire != wire:
