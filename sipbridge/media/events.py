@@ -77,7 +77,7 @@ class MediaStats:
     malformed: int
     """Looked like RTP, but was none."""
     non_rtp: int
-    """STUN, DTLS, RTCP on the RTP port, and whatever else came."""
+    """STUN, DTLS and whatever else came that looks like neither RTP nor RTCP."""
     unwanted: int
     """RTP that came while we receive none (hold)."""
     rtcp_received: int
