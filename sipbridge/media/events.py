@@ -63,11 +63,17 @@ class MediaStats:
     packets_sent: int
     bytes_sent: int
     lost: int
+    """Packets given up on; those that came after that are `late`, too."""
     late: int
     duplicate: int
     reordered: int
+    bursts: int
+    """How many rows of lost packets there were."""
     jitter_ms: float
     """Interarrival jitter (RFC 3550 §6.4.1). Arrivals are seen once per tick, which adds up to 2 ms."""
+    jitter_mean_ms: float
+    """From second to second; likewise the maximum."""
+    jitter_max_ms: float
     filled_ms: int
     """Put in place of audio: for lost packets, and where the sender left some out or fell silent. Silence, but for the
     next three."""
@@ -92,6 +98,24 @@ class MediaStats:
     rtcp_ignored: int
     """Of those: from whoever is not believed, or not to be read."""
     rtcp_sent: int
+    rtcp_byes: int
+    """How often the far end has ended a stream of its own."""
+    rtcp_implausible: int
+    """What the far end reported of us and cannot be; and reports of our own that came back."""
+    rtt_ms: float | None
+    """The round trip, by RTCP; None until it was measured, as all that follows."""
+    remote_lost: int | None
+    """Of our packets, as the far end counts."""
+    remote_jitter_ms: float | None
+    remote_jitter_max_ms: float | None
+    mos: float | None
+    """MOS-CQE of what we hear (`quality.py`), of the last five seconds."""
+    mos_worst: float | None
+    mos_average: float | None
+    remote_mos: float | None
+    """Of what the far end hears, by its last report."""
+    remote_mos_worst: float | None
+    remote_mos_average: float | None
     source_changes: int
     send_errors: int
     underruns: int

@@ -29,7 +29,7 @@ class Leg:
         self.downlink = Downlink(params, sequencer)
         self.latch = self.uplink.latch
         self.send_errors = 0
-        self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer)
+        self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer, now)
         self.late_max = 0.0
         """The longest, in seconds, that a packet was behind its time."""
         self.stalled_ms = 0
@@ -91,7 +91,8 @@ class Leg:
         self.downlink.skip(ms)
 
     def stats(self) -> MediaStats:
-        up, down = self.uplink, self.downlink
+        up, down, control = self.uplink, self.downlink, self.rtcp
+        scores, remote, session = control.scores, control.meter.remote, control.session
         return MediaStats(
             packets_received=up.packets,
             bytes_received=up.octets,
@@ -101,7 +102,10 @@ class Leg:
             late=up.jitter.late,
             duplicate=up.jitter.duplicate,
             reordered=up.jitter.reordered,
+            bursts=up.bursts,
             jitter_ms=up.jitter_ms,
+            jitter_mean_ms=control.meter.jitter_mean_ms,
+            jitter_max_ms=max(control.meter.jitter_max_ms, up.jitter_ms),
             filled_ms=round(up.filled_seconds * 1000),
             concealed_ms=round(up.filler.concealed_ms),
             comfort_noise_ms=round(up.filler.noise_ms),
@@ -112,9 +116,21 @@ class Leg:
             malformed=up.malformed,
             non_rtp=up.non_rtp,
             unwanted=up.unwanted,
-            rtcp_received=self.rtcp.received,
-            rtcp_sent=self.rtcp.sent,
-            rtcp_ignored=self.rtcp.ignored,
+            rtcp_received=control.received,
+            rtcp_ignored=control.ignored,
+            rtcp_sent=control.sent,
+            rtcp_byes=session.byes if session else 0,
+            rtcp_implausible=session.implausible if session else 0,
+            rtt_ms=control.round_trip_ms,
+            remote_lost=session.remote_lost if session else None,
+            remote_jitter_ms=session.remote_jitter_ms if session else None,
+            remote_jitter_max_ms=session.remote_jitter_max_ms if session else None,
+            mos=scores.now,
+            mos_worst=scores.worst,
+            mos_average=scores.average,
+            remote_mos=remote.now,
+            remote_mos_worst=remote.worst,
+            remote_mos_average=remote.average,
             source_changes=up.source_changes,
             send_errors=self.send_errors,
             underruns=down.pacer.underruns,

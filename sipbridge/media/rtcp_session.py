@@ -74,6 +74,8 @@ class RtcpSession:
         self.implausible = 0
         """Blocks about us whose round trip or jitter cannot be, and packets with our own SSRC."""
         self.byes = 0
+        self.blocks = 0
+        """About our stream, believed."""
         self.remote_lost: int | None = None
         """Of our packets, as the far end counts; None until it has said so."""
         self.remote_fraction = 0.0
@@ -201,6 +203,7 @@ class RtcpSession:
                 self._reported_of_us(block, now)
 
     def _reported_of_us(self, block: ReportBlock, now: float) -> None:
+        self.blocks += 1
         self.remote_lost = block.lost
         self.remote_fraction = block.fraction_lost / 256
         jitter = block.jitter / self.clock_rate

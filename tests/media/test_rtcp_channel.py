@@ -224,6 +224,38 @@ class TestReports:
         assert len(bench.sent[0][0][0].reports) == 1  # type: ignore[union-attr]
 
 
+class TestFigures:
+    def test_what_a_leg_knows_of_its_sound(self) -> None:
+        bench = Bench()
+        for second in range(10):
+            bench.tick(0.5, say=PHONE)
+            bench.number += 2 if second < 5 else 0
+            bench.tick(0.5, say=PHONE)
+        report = next(packets[0] for packets, _ in bench.sent if isinstance(packets[0], SenderReport))
+        about_us = ReportBlock(OURS, 13, 9, 0, 240, report.ntp >> 16 & 0xFFFFFFFF, 0)
+        bench.tell(PHONE_RTCP, ReceiverReport(THEIRS, (about_us,)))
+        stats = bench.leg.stats()
+        assert (stats.lost, stats.bursts, stats.remote_lost, stats.remote_jitter_ms) == (10, 5, 9, 30)
+        assert stats.rtt_ms is None  # that report is too old for a round trip
+        assert stats.rtcp_implausible == 1
+        assert stats.mos is not None
+        assert stats.mos_worst is not None
+        assert stats.mos_worst < 4.2 < 4.39 < stats.mos
+        assert stats.remote_mos is not None
+        assert stats.remote_mos < 4.0
+
+    def test_a_round_trip(self) -> None:
+        bench = Bench()
+        while not bench.sent:
+            bench.tick(say=PHONE)
+        report = bench.sent[0][0][0]
+        assert isinstance(report, SenderReport)
+        bench.tick(0.2)
+        about_us = ReportBlock(OURS, 0, 0, 0, 0, report.ntp >> 16 & 0xFFFFFFFF, 65536 // 10)
+        bench.tell(PHONE_RTCP, ReceiverReport(THEIRS, (about_us,)))
+        assert bench.leg.stats().rtt_ms == pytest.approx(100, abs=0.1)
+
+
 class TestSignsOfLife:
     def test_a_peer_that_says_that_it_sends_nothing_may_be_silent(self) -> None:
         bench = Bench(timeout=10)
