@@ -1,10 +1,12 @@
-# Everything sets itself up: `make run` and `make test` need git, make, a C compiler and python3 (>= 3.11) with venv.
+# Everything sets itself up: `make run` and `make test` need git, make and python3 (>= 3.11) with venv.
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all quick quick-3.13 cores-3.13 lint types format bench setup setup-test lab clean
 
 PYTHON_BIN := .venv/bin
 # Where a second Python is found, the tests that need no peer run on it too (see scripts/python.sh).
 SECOND := .venv-3.13
+# PESQ comes as C source: without a compiler and Python's headers the tests of speech quality are skipped (in CI they fail).
+TEST_EXTRAS = test$(shell scripts/can-build.sh && echo ,quality)
 # Tests find espeak-ng where `make lab` put it.
 SIPBRIDGE_LAB ?= $(CURDIR)/.lab
 export SIPBRIDGE_LAB
@@ -26,11 +28,11 @@ quick: setup-test ## the tests that need no real peer
 	$(PYTHON_BIN)/pytest -q -m "not slow and not interop"
 
 quick-3.13: setup-test
-	@scripts/quick-3.13.sh $(SECOND)
+	@TEST_EXTRAS=$(TEST_EXTRAS) scripts/quick-3.13.sh $(SECOND)
 
 # What a second Python may judge differently is in the cores; the tests in real time take as long again.
 cores-3.13: setup-test
-	@scripts/quick-3.13.sh $(SECOND) --ignore tests/loopback --ignore tests/simulator --ignore tests/fuzz
+	@TEST_EXTRAS=$(TEST_EXTRAS) scripts/quick-3.13.sh $(SECOND) --ignore tests/loopback --ignore tests/simulator --ignore tests/fuzz
 
 lint: setup-test ## ruff, both linter and formatter
 	$(PYTHON_BIN)/ruff check .
@@ -50,10 +52,10 @@ setup:
 	@scripts/setup.sh .venv fast
 
 setup-test:
-	@scripts/setup.sh .venv fast,test
+	@scripts/setup.sh .venv fast,$(TEST_EXTRAS)
 
 # A machine without apt can still run the tests: those with real peers are skipped, with the reason. Not in CI.
-lab: ## install the real peers (SIPp, baresip, Kamailio, Asterisk, espeak-ng) into .lab/
+lab: ## install the real peers (SIPp, baresip, Kamailio, Asterisk, espeak-ng) and tshark into .lab/
 	@scripts/lab.sh || { test "$$CI" != true && echo "lab: going on without; tests that need these peers are skipped"; }
 
 clean: ## delete what the set-up made

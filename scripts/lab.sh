@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install the real peers that tests/interop talks to (SIPp, baresip, Kamailio, Asterisk, and espeak-ng) into a folder of
-# the project's own.
+# Install the real peers that tests/interop talks to (SIPp, baresip, Kamailio, Asterisk), espeak-ng and tshark into a
+# folder of the project's own.
 #
 #   scripts/lab.sh            install what is missing; at once when nothing is
 #   scripts/lab.sh --remove   delete the folder
@@ -15,18 +15,20 @@
 # all the same, but not in CI, where a missing peer is a failure.
 set -euo pipefail
 
-VERSION=2 # raise when what is done below changes
-PACKAGES=(sip-tester baresip-core espeak-ng kamailio kamailio-tls-modules)
-PROGRAMS=(sipp baresip espeak-ng kamailio)
+VERSION=3 # raise when what is done below changes
+PACKAGES=(sip-tester baresip-core espeak-ng kamailio kamailio-tls-modules tshark)
+PROGRAMS=(sipp baresip espeak-ng kamailio tshark)
 ASTERISK_SUITES=(sid testing stable)
 ASTERISK_OLDEST=20
 # What packages ask for, and what is used of them here does not: three quarters of the download.
 WITHOUT=(adduser base-passwd debconf dirmngr dpkg 'gnupg.*' 'gpg.*' 'init-system.*' login.defs 'passwd' 'perl.*' 'pinentry.*'
     'python3.*' pci.ids readline-common tar tzdata usrmerge 'asterisk-config' 'asterisk-core-sounds-.*'
     openssl-provider-legacy 'libc-gconv.*' 'lib.*-perl' 'libx11-data'
-    'lib(codec2|db5|directfb|drm|elf|gl[0-9x]|glapi|gles|glvnd|glib2|gmime|gnutls|gmp|gpgme|hogweed|ical3|icu|jack|llvm|lua)[-.0-9].*'
-    'lib(mariadb|neon|nettle|odbc|p11-kit|pam|pcre2|perl|portaudio|pq|python3|radcli|semanage|sensors|sepol)[-.0-9].*'
+    'lib(codec2|db5|directfb|drm|elf|gl[0-9x]|glapi|gles|glvnd|gmime|gpgme|ical3|jack|llvm)[-.0-9].*'
+    'lib(mariadb|neon|odbc|pam|perl|portaudio|pq|python3|radcli|semanage|sensors|sepol)[-.0-9].*'
     'lib(snmp|sybdb|unbound|vpx|xcb-.*|z3-)[-.0-9a-z]*')
+# What tshark needs and Asterisk does not.
+ASTERISK_WITHOUT=('lib(glib2|gmp|gnutls|hogweed|icu|lua|nettle|p11-kit|pcre2)[-.0-9].*')
 
 cd "$(dirname "$0")/.."
 . scripts/private-apt.sh
@@ -83,10 +85,11 @@ twice() { # COMMAND...: networks have hiccups
 }
 
 packages() { # APT'S FOLDER, NAME...: what installing these would fetch, less what is not used
-    local folder=$1
+    local folder=$1 without=("${WITHOUT[@]}")
     shift
+    if [[ $* == asterisk ]]; then without+=("${ASTERISK_WITHOUT[@]}"); fi
     apt-get -c "$folder/apt.conf" --simulate install "$@" 2>>"$log" | awk '$1 == "Inst" { print $2 }' |
-        grep -vxE "$(IFS='|' && echo "${WITHOUT[*]}")"
+        grep -vxE "$(IFS='|' && echo "${without[*]}")"
 }
 
 fetch() { # APT'S FOLDER, NAME...
@@ -121,7 +124,7 @@ END
     chmod 755 "$new/bin/$(basename "$program")"
 }
 
-echo "lab: fetching ${PACKAGES[*]} and what they need (once, about 50 MB)"
+echo "lab: fetching ${PACKAGES[*]} and what they need (once, about 75 MB)"
 private_apt "$new/apt"
 if ! { twice apt-get -c "$new/apt/apt.conf" update && fetch "$new/apt" "${PACKAGES[@]}"; }; then
     tail -n 15 "$log" >&2
@@ -166,7 +169,7 @@ else
 fi
 rm -rf -- "$new"/apt "$new"/apt-*
 
-for program in sipp baresip espeak-ng; do wrap "usr/bin/$program" root; done
+for program in sipp baresip espeak-ng tshark; do wrap "usr/bin/$program" root; done
 wrap usr/sbin/kamailio root -L "'$lab/root/usr/lib/TRIPLET/kamailio/modules'"
 
 rm -rf -- "$lab"
@@ -182,6 +185,7 @@ runs sipp -v 'SIPp v'
 runs baresip -h 'Usage'
 runs espeak-ng --version 'eSpeak'
 runs kamailio -v 'version: kamailio'
+runs tshark -v 'TShark '
 [[ $stamp == "$incomplete" ]] || runs asterisk -V 'Asterisk '
 printf '%s' "$stamp" >"$lab/stamp"
 [[ $stamp == "$incomplete" ]] || PROGRAMS+=(asterisk)

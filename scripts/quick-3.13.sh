@@ -14,6 +14,6 @@ if ! scripts/python.sh 3.13 >/dev/null; then
     echo "quick-3.13: no Python 3.13 here, skipped"
     exit 0
 fi
-scripts/setup.sh "$folder" test 3.13
+scripts/setup.sh "$folder" "${TEST_EXTRAS:-test}" 3.13
 echo "quick-3.13: tests without peers on $("$folder/bin/python" --version)"
 "$folder/bin/python" -m pytest -q -p no:cacheprovider -m "not slow and not interop" "$@"

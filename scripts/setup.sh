@@ -27,7 +27,6 @@ if [[ -e $folder ]] && ! { [[ -f $folder/.path && $(<"$folder/.path") == "$PWD" 
 fi
 [[ -f $(stamp "$extras") && $(<"$(stamp "$extras")") == "$wanted" ]] && exit 0
 
-command -v cc >/dev/null || command -v gcc >/dev/null || echo "setup: note: $compiler_hint" >&2
 if [[ ! -e $folder ]]; then
     python=$(scripts/python.sh $exact) || fail "no usable Python, see above."
     echo "setup: $("$python" --version) in $folder"

@@ -13,7 +13,19 @@ with warnings.catch_warnings():
     import audioop
 
 
-class MuLaw:
+class Memoryless:
+    """A decoder that knows nothing of the packets before: what is missing has to be concealed by others."""
+
+    __slots__ = ()
+
+    def conceal(self, samples: int, /) -> bytes:
+        return b""
+
+    def recover(self, next_payload: bytes, samples: int, /) -> bytes:
+        return b""
+
+
+class MuLaw(Memoryless):
     """Encoder and decoder in one: there is nothing to remember between packets."""
 
     __slots__ = ()
@@ -25,7 +37,7 @@ class MuLaw:
         return audioop.ulaw2lin(payload, 2)
 
 
-class ALaw:
+class ALaw(Memoryless):
     __slots__ = ()
 
     def encode(self, pcm: bytes, /) -> bytes:

@@ -19,7 +19,7 @@ from sipbridge.media.rtp import Sequencer
 
 class Downlink:
     def __init__(self, params: MediaParams, sequencer: Sequencer) -> None:
-        self.pacer = Pacer(params.codec.audio_format or params.codec.pcm_format, fade_ms=params.fade_ms)
+        self.pacer = Pacer(params.codec.wire_format(params.downlink), fade_ms=params.fade_ms)
         self.packets = self.octets = self.flushes = self.flushed_ms = 0
         self.first_audio_at: float | None = None
         self.last_audio_at: float | None = None
@@ -35,7 +35,8 @@ class Downlink:
         ring = self.pacer.audio_format
         self._params = params
         self._converter = Converter(params.downlink, ring)
-        self._encode = None if codec.audio_format is not None else codec.new_encoder().encode
+        has_octets = codec.audio_format is not None
+        self._encode = None if has_octets else codec.new_encoder(params.parameters_send, ring.rate).encode
         self._payload_type = params.payload_type_send
         self._ticks = codec.ticks(params.ptime_ms)
         self._frame_bytes = ring.bytes_per_ms * params.ptime_ms
@@ -44,13 +45,15 @@ class Downlink:
     def update(self, params: MediaParams) -> None:
         """After a new offer and answer: what waits to be heard is kept, in the new codec's format."""
         old = self._params
-        ring = params.codec.audio_format or params.codec.pcm_format
+        ring = params.codec.wire_format(params.downlink)
         if ring != self.pacer.audio_format:
             self.pacer.convert(ring, Converter(self.pacer.audio_format, ring).process)
-        converter = self._converter
+        converter, encode = self._converter, self._encode
         self._configure(params)
         if (params.downlink, params.codec) == (old.downlink, old.codec):
             self._converter = converter
+            if params.parameters_send == old.parameters_send:
+                self._encode = encode  # it remembers what was sent last: another one would click
         else:
             self._tail = False
         if params.event_payload_type_send is None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat
-from sipbridge.codecs import Codec
+from sipbridge.codecs import Codec, Parameters
 from sipbridge.media.sdp import Direction, Negotiated
 
 
@@ -33,6 +33,10 @@ class MediaParams:
     event_payload_type_send: int | None = None
     """telephone-event; None: keys can not be sent."""
     event_payload_type_receive: int | None = None
+    parameters_send: Parameters = field(default_factory=dict)
+    """What the other side said of the audio that it wants (a=fmtp): for the encoder."""
+    comfort_noise_payload_type: int | None = None
+    """Of RFC 3389, in what is received; None: none was agreed on, though some send 13 all the same."""
     ptime_ms: int = 20
     """Of what we send; 10 to 60, in steps of 5. What we receive may have any."""
     direction: Direction = "sendrecv"
@@ -41,6 +45,10 @@ class MediaParams:
     """What `Audio` carries. Where it is the codec's own format the payload passes untouched."""
     downlink: AudioFormat = PCM_24K
     """What `push` is given; likewise."""
+    remote_rtcp: tuple[str, int] | None = None
+    """Where SDP says that RTCP goes."""
+    rtcp_mux: bool = False
+    """RTCP shares the RTP port, in both directions (RFC 5761)."""
     latch: bool = True
     """Learn the source from the packets (symmetric RTP). Without it only `remote` is believed."""
     fade_ms: int = 10
@@ -52,10 +60,13 @@ class MediaParams:
         return cls(
             codec=negotiated.codec,
             remote=negotiated.remote,
+            remote_rtcp=negotiated.remote_rtcp,
             payload_type_send=negotiated.payload_type_send,
             payload_type_receive=negotiated.payload_type_receive,
             event_payload_type_send=negotiated.event_payload_type_send,
             event_payload_type_receive=negotiated.event_payload_type_receive,
+            parameters_send=negotiated.parameters_send,
+            comfort_noise_payload_type=negotiated.comfort_noise_payload_type,
             ptime_ms=negotiated.ptime_ms,
             direction=negotiated.direction,
             uplink=uplink,

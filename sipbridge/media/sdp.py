@@ -9,17 +9,22 @@ to answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from sipbridge.codecs import Codec, lookup, lookup_payload_type, select
+from sipbridge.codecs import Codec, Parameters, select
 from sipbridge.errors import SdpError
+from sipbridge.media.formats import (
+    assign_payload_types,
+    choose,
+    codecs_of,
+    describe_formats,
+    event_payload_type,
+    packet_time,
+)
 from sipbridge.media.session_description import (
-    Attribute,
     Direction,
-    Encoding,
     MediaDescription,
     Origin,
     SessionDescription,
@@ -31,11 +36,6 @@ __all__ = ["Direction", "LocalAudio", "Negotiated", "SessionDescription", "accep
 Host = tuple[str, int]
 
 _PROTOCOL = "RTP/AVP"
-_EVENT_NAME = "telephone-event"
-_KEY_EVENTS = "0-16"
-_FIRST_DYNAMIC = 96
-_EVENT_PAYLOAD_TYPE = 101  # not fixed by any RFC, but what nearly everybody uses
-_MIN_PTIME, _MAX_PTIME, _PTIME_STEP = 10, 60, 10
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 
 
@@ -77,6 +77,10 @@ class Negotiated:
     until packets come from there (a host name, the wrong family, no address), or never while we are held."""
     remote_rtcp: Host | None
     direction: Direction
+    parameters_send: Parameters = field(default_factory=dict)
+    """What the other side's a=fmtp says of the audio that it wants; ours said `Codec.format_parameters`."""
+    comfort_noise_payload_type: int | None = None
+    """Of what we receive (RFC 3389); None: none was agreed on. We send none."""
     remote_name: Host | None = None
     """The host name given in place of an address, for whoever wants to resolve it."""
 
@@ -98,14 +102,18 @@ def answer(offer: bytes, local: LocalAudio, *, version: int = 0, previous: Negot
     """
     theirs = SessionDescription.parse(offer)
     wanted = select(local.codecs)
-    chosen = [(index, pair) for index, line in enumerate(theirs.media) if (pair := _choose(line, wanted)) is not None]
+    chosen = [
+        (index, pair)
+        for index, line in enumerate(theirs.media)
+        if _is_live_audio(line) and (pair := choose(line, wanted)) is not None
+    ]
     if not chosen:
         raise SdpError("no audio in the offer that could be accepted")
     index, (payload_type, codec) = chosen[0]
     media = theirs.media[index]
-    event_type = _event_type(media, codec.clock_rate) if local.telephone_event else None
+    event_type = event_payload_type(media, codec.clock_rate) if local.telephone_event else None
     direction = _our_direction(theirs, media, local.direction)
-    ptime = _packet_time(media, local.ptime)
+    ptime = packet_time(media, local.ptime)
     lines = [line.refused() for line in theirs.media]
     events = [] if event_type is None else [(event_type, codec.clock_rate)]
     lines[index] = _audio_line(local.port, [(payload_type, codec)], events, ptime, direction)
@@ -136,7 +144,7 @@ def offer(local: LocalAudio, *, version: int = 0, previous: Negotiated | None = 
     codecs = select(local.codecs)
     if not codecs:
         raise SdpError("none of our codecs is available")
-    formats, events = _assign_payload_types(codecs, previous)
+    formats, events = assign_payload_types(codecs, *_types_in_use(previous))
     if not local.telephone_event:
         events = []
     audio = _audio_line(local.port, formats, events, local.ptime, local.direction)
@@ -159,12 +167,12 @@ def accept(answer: bytes, local: LocalAudio, *, offered: bytes | None = None) ->
     if len(theirs.media) != len(ours.media):
         raise SdpError(f"the answer has {len(theirs.media)} m= lines, the offer {len(ours.media)}")
     own, media = next((own, media) for own, media in zip(ours.media, theirs.media, strict=True) if own.port)
-    own_types = {codec: payload_type for payload_type, codec in reversed(_codecs_of(own))}
-    answered = [(payload_type, codec) for payload_type, codec in _codecs_of(media) if codec in own_types]
+    own_types = {codec: payload_type for payload_type, codec in reversed(codecs_of(own))}
+    answered = [(payload_type, codec) for payload_type, codec in codecs_of(media) if codec in own_types]
     if not _is_live_audio(media) or not answered:
         raise SdpError("the answer takes none of the offered audio")
     payload_type, codec = answered[0]
-    event_send, event_receive = _event_type(media, codec.clock_rate), _event_type(own, codec.clock_rate)
+    event_send, event_receive = event_payload_type(media, codec.clock_rate), event_payload_type(own, codec.clock_rate)
     if event_send is None or event_receive is None:
         event_send = event_receive = None
     remote = _remote(theirs, media, local.address)
@@ -176,7 +184,7 @@ def accept(answer: bytes, local: LocalAudio, *, offered: bytes | None = None) ->
         payload_type_receive=own_types[codec],
         event_payload_type_send=event_send,
         event_payload_type_receive=event_receive,
-        ptime_ms=_packet_time(media, local.ptime),
+        ptime_ms=packet_time(media, local.ptime),
         remote=remote.rtp,
         remote_rtcp=remote.rtcp,
         remote_name=remote.name,
@@ -190,51 +198,6 @@ def accept(answer: bytes, local: LocalAudio, *, offered: bytes | None = None) ->
 def _is_live_audio(media: MediaDescription) -> bool:
     """SRTP comes as another protocol (RTP/SAVP) and is refused: it could not be kept secret, nor decoded."""
     return media.kind == "audio" and media.port > 0 and media.protocol.upper() == _PROTOCOL
-
-
-def _codecs_of(media: MediaDescription) -> list[tuple[int, Codec]]:
-    """The payload types that we can speak, in their order; static ones need no rtpmap (RFC 3264 §5.1)."""
-    encodings = media.encodings()
-    found = []
-    for payload_type in media.payload_types():
-        encoding = encodings.get(payload_type)
-        codec = lookup_payload_type(payload_type) if encoding is None else _codec_for(encoding)
-        if codec is not None:
-            found.append((payload_type, codec))
-    return found
-
-
-def _codec_for(encoding: Encoding) -> Codec | None:
-    codec = lookup(encoding.name)
-    if codec is None or (codec.clock_rate, codec.channels) != (encoding.clock_rate, encoding.channels):
-        return None
-    return codec
-
-
-def _choose(media: MediaDescription, wanted: Iterable[Codec]) -> tuple[int, Codec] | None:
-    """Our most preferred codec among theirs, under the number that they gave it."""
-    if not _is_live_audio(media):
-        return None
-    theirs = _codecs_of(media)
-    return next(((payload_type, ours) for ours in wanted for payload_type, codec in theirs if codec is ours), None)
-
-
-def _event_type(media: MediaDescription, clock_rate: int) -> int | None:
-    """The payload type of telephone events at the codec's clock rate, as RFC 4733 §2.1 wants them."""
-    encodings = media.encodings()
-    for payload_type in media.payload_types():
-        encoding = encodings.get(payload_type)
-        if encoding is not None and encoding.name.lower() == _EVENT_NAME and encoding.clock_rate == clock_rate:
-            return payload_type
-    return None
-
-
-def _packet_time(media: MediaDescription, default: int) -> int:
-    """The ptime to send with: what they asked for, in steps that the engine can send, not above their maxptime."""
-    limit = number(media.attribute("maxptime"), 1000)
-    wish = number((media.attribute("ptime") or "").partition(".")[0], 1000) or default
-    ptime = min(wish, limit or _MAX_PTIME, _MAX_PTIME)
-    return max(ptime // _PTIME_STEP * _PTIME_STEP, _MIN_PTIME)
 
 
 def _our_direction(theirs: SessionDescription, media: MediaDescription, wanted: Direction) -> Direction:
@@ -293,35 +256,13 @@ def _can_send_to(host: str, local_address: str) -> bool:
 # Writing ours.
 
 
-def _assign_payload_types(
-    codecs: tuple[Codec, ...], previous: Negotiated | None
-) -> tuple[list[tuple[int, Codec]], list[tuple[int, int]]]:
-    """Numbers for an offer: (payload type, codec) and, for each clock rate, (payload type, clock rate) of the events.
-
-    Within a session a number never gets another meaning (RFC 3264 §8.3.2), so those in use are kept.
-    """
-    codec_types: dict[Codec, int] = {}
-    event_types: dict[int, int] = {}
-    if previous is not None:
-        codec_types[previous.codec] = previous.payload_type_receive
-        if previous.event_payload_type_receive is not None:
-            event_types[previous.codec.clock_rate] = previous.event_payload_type_receive
-    taken = {*codec_types.values(), *event_types.values()}
-
-    def take(wish: int | None) -> int:
-        free = (value for value in range(_FIRST_DYNAMIC, 128) if value not in taken and value != _EVENT_PAYLOAD_TYPE)
-        payload_type = wish if wish is not None and wish not in taken else next(free)
-        taken.add(payload_type)
-        return payload_type
-
-    for codec in codecs:
-        if codec not in codec_types:
-            codec_types[codec] = take(codec.static_payload_type)
-    for codec in codecs:
-        if codec.clock_rate not in event_types:
-            event_types[codec.clock_rate] = take(_EVENT_PAYLOAD_TYPE)
-    rates = dict.fromkeys(codec.clock_rate for codec in codecs)
-    return [(codec_types[codec], codec) for codec in codecs], [(event_types[rate], rate) for rate in rates]
+def _types_in_use(previous: Negotiated | None) -> tuple[dict[Codec, int], dict[int, int]]:
+    """The numbers of codecs, and of the events for each clock rate."""
+    if previous is None:
+        return {}, {}
+    event_type = previous.event_payload_type_receive
+    event_types = {} if event_type is None else {previous.codec.clock_rate: event_type}
+    return {previous.codec: previous.payload_type_receive}, event_types
 
 
 def _audio_line(
@@ -331,12 +272,8 @@ def _audio_line(
     ptime: int,
     direction: Direction,
 ) -> MediaDescription:
-    encodings = [Encoding(value, codec.name, codec.clock_rate, codec.channels) for value, codec in formats]
-    encodings += [Encoding(value, _EVENT_NAME, clock_rate) for value, clock_rate in events]
-    attributes: list[Attribute] = [("rtpmap", str(encoding)) for encoding in encodings]
-    attributes += [("fmtp", f"{value} {_KEY_EVENTS}") for value, _ in events]
+    types, attributes = describe_formats(formats, events)
     attributes += [("ptime", str(ptime)), (direction, None)]
-    types = tuple(str(encoding.payload_type) for encoding in encodings)
     return MediaDescription("audio", port, _PROTOCOL, types, attributes=tuple(attributes))
 
 
