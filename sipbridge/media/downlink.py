@@ -15,6 +15,7 @@ from sipbridge.media.dtmf import KeyPacket, key_packets
 from sipbridge.media.pacer import Pacer
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtp import Sequencer
+from sipbridge.media.tap import Tap
 
 
 class Downlink:
@@ -23,6 +24,7 @@ class Downlink:
         self.packets = self.octets = self.flushes = self.flushed_ms = 0
         self.first_audio_at: float | None = None
         self.last_audio_at: float | None = None
+        self.tap: Tap | None = None
         self._sequencer = sequencer
         self._keys: deque[KeyPacket | None] = deque()
         self._key_timestamp = 0
@@ -95,11 +97,15 @@ class Downlink:
 
     def next_packet(self, now: float) -> bytes:
         if self._keys:
+            if self.tap is not None:
+                self.tap.sent(None, self.pacer.audio_format, now)
             return self._next_key_packet()
         pacer = self.pacer
         if self._tail and pacer.buffered <= self._frame_bytes and pacer.ending:
             self._push_tail()
         frame = pacer.next_frame(self._frame_bytes)
+        if self.tap is not None:
+            self.tap.sent(frame, pacer.audio_format, now)
         marker = False
         if frame is None:
             frame = self._silence

@@ -9,6 +9,7 @@ from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_channel import RtcpChannel
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import Sequencer
+from sipbridge.media.tap import Tap
 from sipbridge.media.uplink import Uplink
 
 
@@ -28,6 +29,7 @@ class Leg:
         self.uplink = Uplink(params, now)
         self.downlink = Downlink(params, sequencer)
         self.latch = self.uplink.latch
+        self.tap: Tap | None = None
         self.send_errors = 0
         self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer)
         self.late_max = 0.0
