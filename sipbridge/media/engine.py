@@ -174,6 +174,10 @@ class MediaEngine:
         seat.leg.update(params, self._now())
         seat.period = _period(params)
 
+    def confirm(self, handle: Handle) -> None:
+        """Where `MediaParams.confirmed` was False: packets may be sent from now on."""
+        self._seats[handle].leg.latch.confirm()
+
     def close(self, handle: Handle, reason: str = "") -> MediaStats | None:
         """End a leg and give back its port; its final figures, or None where it is closed already. No event follows.
         `reason` goes to the far end with RTCP's BYE."""
@@ -320,7 +324,8 @@ class MediaEngine:
         if packet is None or target is None:
             return
         try:
-            seat.rtp.sendto(packet, target)
+            if packet:
+                seat.rtp.sendto(packet, target)
         except OSError:
             leg.send_errors += 1  # a full buffer, no route, ICMP: the packet is lost, as it would be on the way
         leg.sent(events)

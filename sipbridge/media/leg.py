@@ -58,7 +58,8 @@ class Leg:
 
     def next_packet(self, now: float) -> bytes | None:
         """What to send to `latch.target` at this packet time; None while the direction allows nothing, or nobody is
-        known to send it to. Speech waits then: it counts as played only where it is sent."""
+        known to send it to. Speech waits then: it counts as played only where it is sent. b"": nothing at
+        this packet time (DTX)."""
         if self._sends and self.latch.target is not None:
             return self.downlink.next_packet(now)
         self.downlink.skip(self.params.ptime_ms)

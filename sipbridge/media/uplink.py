@@ -42,7 +42,7 @@ _CLOCK_LAG_SECONDS = 0.04  # how far behind real time the clock's silence stays:
 
 class Uplink:
     def __init__(self, params: MediaParams, now: float) -> None:
-        self.latch = Latch(params.remote, enabled=params.latch)
+        self.latch = Latch(params.remote, enabled=params.latch, confirmed=params.confirmed)
         self.jitter = JitterBuffer(params.codec.clock_rate)
         self.keys: list[str] = []
         """Presses not yet taken; the owner empties it."""
@@ -78,6 +78,7 @@ class Uplink:
         self._audio_type = params.payload_type_receive
         self._noise_type = comfort_noise.PAYLOAD_TYPE
         self._event_type = params.event_payload_type_receive
+        self._key_receiver.ticks_per_unit = codec.clock_rate / (params.event_clock_rate or codec.clock_rate)
         self._packet_seconds = params.ptime_ms / 1000
 
     def _renew_decoder(self) -> None:
