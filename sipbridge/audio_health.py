@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sipbridge.audio import AudioFormat
 from sipbridge.media.events import Flush, MediaStats
 
 _PACKETS_PER_MEASUREMENT = 64  # of audio towards the model, between two measurements of how long it took

@@ -5,12 +5,22 @@ from __future__ import annotations
 from sipbridge.audio import Played
 from sipbridge.media.convert import Converter
 from sipbridge.media.downlink import Downlink
-from sipbridge.media.events import Audio, Drained, Handle, KeyPressed, MediaEvent, MediaStats, MediaTimeout, SourceChanged
+from sipbridge.media.events import (
+    Audio,
+    Drained,
+    Handle,
+    KeyPressed,
+    MediaEvent,
+    MediaStats,
+    MediaTimeout,
+    SourceChanged,
+)
 from sipbridge.media.latch import Address
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_channel import RtcpChannel
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import Sequencer
+from sipbridge.media.tap import Tap
 from sipbridge.media.timing import Timing
 from sipbridge.media.uplink import Uplink
 
@@ -34,6 +44,7 @@ class Leg:
         self.uplink = Uplink(params, now)
         self.downlink = Downlink(params, sequencer)
         self.latch = self.uplink.latch
+        self.tap: Tap | None = None
         self.send_errors = 0
         self.rephased = 0
         self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer, now)
