@@ -7,6 +7,7 @@ lists and numbers; what they mean is said in `measurements`.
 from __future__ import annotations
 
 import random
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import astuple
@@ -135,9 +136,13 @@ def ramp(stage: Stage) -> Results:
     stage.loop.run_for(0.5)
     stage.tell("idle")
     calls: list[Call] = []
-    steps = []
+    steps: list[Results] = []
     for count in stage.options["steps"]:
-        calls += stage.set_up(count - len(calls), 50, prepare)
+        try:
+            calls += stage.set_up(count - len(calls), 50, prepare)
+        except RuntimeError as error:  # that many it does not take
+            print(f"{count} calls: {error}", file=sys.stderr)
+            return {"steps": steps}
         stage.loop.run_for(1.5)
         steps.append(_look(stage, calls, sessions))
     stage.tear_down(calls)
