@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,12 +26,36 @@ from tests.interop.sound import Samples, read_wav
 Event = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Coding:
+    """A codec as baresip names it, its module, and the rate of the sound: it has nothing to resample with, so its WAVs
+    are of that rate. Opus has two channels, as RFC 7587 demands of its name."""
+
+    name: str
+    module: str
+    rate: int
+    channels: int = 1
+
+
+CODINGS = {
+    "PCMU": Coding("PCMU/8000/1", "g711", 8000),
+    "PCMA": Coding("PCMA/8000/1", "g711", 8000),
+    "G722": Coding("G722/16000/1", "g722", 16000),
+    "opus": Coding("opus/48000/2", "opus", 48000, 2),
+}
+
+
+_ENCRYPTION = ("srtp", "dtls_srtp")
+
+
 class Baresip:
     """One baresip on an address of its own (127.0.0.x). Use as a context manager.
 
-    `says` is an 8 kHz WAV; `codec` the only one offered ("PCMU" or "PCMA"); with `answers` it takes calls at once;
-    with `tls` it speaks TLS: the file of whom it trusts, and the file with its own certificate and key. For TLS it
-    listens one port higher. With `registers` it is an account (user, password, HOST:PORT) of that server.
+    `says` is a WAV of the codec's rate; `codec` the only one offered, of those in CODINGS; with `answers` it takes
+    calls at once. `encryption` is "srtp" (SDES, may be refused), "srtp-mand" (must not) or "dtls_srtp"; `mux`: one
+    port for RTP and RTCP. With `tls` it speaks TLS: the file of whom it trusts, and that with its own certificate and
+    key; it then listens one port higher. With `registers` it is an account (user, password, HOST:PORT) of that server.
+    `settings` are further lines of its configuration.
     """
 
     def __init__(
@@ -44,12 +69,17 @@ class Baresip:
         port: int | None = None,
         tls: tuple[Path, Path] | None = None,
         registers: tuple[str, str, str] | None = None,
+        encryption: str | None = None,
+        mux: bool = False,
+        settings: Sequence[str] = (),
     ) -> None:
         self.address = address
+        self.coding = CODINGS[codec]
         self.port = port or free_port(address)
         self.uri = f"sip:baresip@{address}:{self.port}"
         self._folder = folder
         self._tls = tls
+        self._settings = (f"rtcp_mux {'yes' if mux else 'no'}", *settings)
         self._recordings = folder / "recordings"
         self._recordings.mkdir(parents=True)
         control = free_port(address, socket.SOCK_STREAM)
@@ -61,8 +91,9 @@ class Baresip:
         if registers is not None:
             user, password, server = registers
             account = f"<sip:{user}@{server}>;auth_user={user};auth_pass={password};regint=60"
-        account += f";audio_codecs={codec}/8000/1{mode}\n"
-        (folder / "accounts").write_text(account)
+        account += f";audio_codecs={self.coding.name}{mode}"
+        account += f";mediaenc={encryption}" if encryption else ""
+        (folder / "accounts").write_text(account + "\n")
         (folder / "contacts").write_text("")
         self.program = Program([program, "-f", str(folder)])
         self.events: list[Event] = []
@@ -82,18 +113,17 @@ class Baresip:
             f"audio_source aufile,{says}",
             "audio_player aubridge,loudspeaker",
             "audio_alert aubridge,bell",
-            "ausrc_srate 8000",
-            "auplay_srate 8000",
-            "ausrc_channels 1",
-            "auplay_channels 1",
+            *(f"{way}_srate {self.coding.rate}" for way in ("ausrc", "auplay")),
+            *(f"{way}_channels {self.coding.channels}" for way in ("ausrc", "auplay")),
             "rtp_ports 20000-20998",
             "rtp_timeout 60",
             f"module_path {modules}",
-            *(f"module {name}.so" for name in ("g711", "aufile", "aubridge", "sndfile")),
-            *(f"module_app {name}.so" for name in ("account", "menu", "ctrl_tcp")),
+            *(f"module {name}.so" for name in (self.coding.module, "aufile", "aubridge", "sndfile", *_ENCRYPTION)),
+            *(f"module_app {name}.so" for name in ("account", "menu", "ctrl_tcp", "rtcpsummary")),
             f"ctrl_tcp_listen {self.address}:{control}",
             f"snd_path {self._recordings}",
             *((f"sip_cafile {self._tls[0]}", f"sip_certificate {self._tls[1]}") if self._tls else ()),
+            *self._settings,
         )
         return "\n".join((*lines, ""))
 
@@ -152,11 +182,11 @@ class Baresip:
 
     def heard(self) -> Samples:
         """What came from the far end in the last call, decoded. Whole when the call is over."""
-        return read_wav(self._latest("dec"))
+        return read_wav(self._latest("dec"), self.coding.rate)
 
     def said(self) -> Samples:
         """What was sent to the far end in the last call."""
-        return read_wav(self._latest("enc"))
+        return read_wav(self._latest("enc"), self.coding.rate)
 
     def _latest(self, direction: str) -> Path:
         files = sorted(self._recordings.glob(f"*{direction}.wav"), key=lambda file: file.stat().st_mtime_ns)

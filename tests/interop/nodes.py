@@ -1,12 +1,14 @@
-"""A gateway in a thread of the test's own process, for what has no command: calls that it places."""
+"""A gateway in a thread of the test's own process, for what has no command: calls that it places, and what its model
+hears."""
 
 from __future__ import annotations
 
 import asyncio
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,15 +17,19 @@ import yaml
 from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.gateway import Gateway
+from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport, Ended
+from sipbridge.simulator.model import ModelServer, SessionRecord
+from sipbridge.simulator.script import Script
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant, TenantDirectory
 from tests.interop.gateway import free_on_both, merge, offline
 
 
 class Node:
-    """Use as a context manager. Its only tenant is the embedded model, for every number. Several may share a queue of
-    `reports`, where it is all the same which of them has a call."""
+    """Use as a context manager. Its only tenant is the embedded model, for every number; with `script` a simulated one
+    behind a WebSocket, which tells what it hears. Several may share a queue of `reports`, where it is all the same
+    which of them has a call."""
 
     def __init__(
         self,
@@ -33,6 +39,8 @@ class Node:
         address: str = "127.0.0.1",
         port: int | None = None,
         reports: queue.SimpleQueue[CallReport] | None = None,
+        script: Script | None = None,
+        agent: Mapping[str, Any] | None = None,
     ) -> None:
         self.target = f"{address}:{port or free_on_both(address)}"
         usual = {
@@ -40,12 +48,17 @@ class Node:
             "media": {"address": address, "ports": "30400-30599"},
         }
         self._config = parse(yaml.safe_dump(merge(usual, config)), Config, "sipbridge.yaml")
-        tenant = parse(yaml.safe_dump(offline("*", desk)), TenantConfig, "agent.yaml")
-        self._tenants = TenantDirectory([Tenant("agent", tenant)])
+        self._tenant = offline("*", desk)
+        if script is not None:
+            self._tenant["agent"] = {"provider": "openai", "api_key": "none"}
+        self._tenant["agent"] |= agent or {}
+        self._script = script
+        self._stack = AsyncExitStack()
         self._reports: queue.SimpleQueue[CallReport] = reports or queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gateway")
         self._gateway: Gateway
+        self._model: ModelServer
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -90,14 +103,37 @@ class Node:
         while not self._reports.empty():
             self._reports.get()
 
+    def hearing(self, enough: Callable[[SessionRecord], bool], timeout: float = 20) -> SessionRecord:
+        """What the model of the latest call hears, as soon as it is `enough` (asked again whenever more has come)."""
+        return self._run(asyncio.wait_for(self._hearing(enough), timeout), timeout + 5)  # type: ignore[no-any-return]
+
+    def media(self) -> MediaStats:
+        """The figures of the one leg that is up."""
+
+        async def stats() -> MediaStats:
+            engine = self._gateway._engine
+            return engine.stats(next(iter(engine._seats)))
+
+        return self._run(stats())  # type: ignore[no-any-return]
+
+    async def _hearing(self, enough: Callable[[SessionRecord], bool]) -> SessionRecord:
+        session = await self._model.session(max(0, len(self._model.sessions) - 1))
+        await session.wait_until(lambda: enough(session))
+        return session
+
     async def _open(self) -> Gateway:
-        return await Gateway(self._config, self._tenants, on_report=self._reports.put).__aenter__()
+        if self._script is not None:
+            self._model = await self._stack.enter_async_context(ModelServer(self._script))
+            self._tenant["agent"]["url"] = self._model.url
+        tenant = parse(yaml.safe_dump(self._tenant), TenantConfig, "agent.yaml")
+        gateway = Gateway(self._config, TenantDirectory([Tenant("agent", tenant)]), on_report=self._reports.put)
+        return await self._stack.enter_async_context(gateway)
 
     async def _close(self) -> None:
-        await self._gateway.__aexit__(None, None, None)
+        await self._stack.aclose()
 
-    def _run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+    def _run(self, work: Any, timeout: float = 20) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 
     def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

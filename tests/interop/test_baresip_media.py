@@ -1,0 +1,154 @@
+"""baresip's sound and ours, both ways at once: a tone in each direction, found in both recordings.
+
+What baresip heard is in its recording, what our model heard in the simulated model's.
+"""
+
+from __future__ import annotations
+
+import audioop
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sipbridge.outcome import CallReport, Ended
+from sipbridge.simulator.model import SessionRecord
+from sipbridge.simulator.script import Script, Utterance
+from tests.interop.baresip import CODINGS, Baresip, wait_for_sound
+from tests.interop.nodes import Node
+from tests.interop.sound import Samples, silence, tone, tone_level_db, tone_seconds, write_wav
+
+pytestmark = pytest.mark.interop
+
+GATEWAY, PHONE = "127.0.0.14", "127.0.0.3"
+GREETS = {"greeting": "Hello."}
+DEAF = 1e9
+"""So loud must speech be for a model that is not to answer."""
+SAID_DB = -12 - 3.01
+"""RMS of what baresip says, a tone whose peak is at -12 dB; of the simulated model's, whose peak is 0.3."""
+MODEL_DB = 20 * np.log10(0.3) - 3.01
+
+
+@dataclass(frozen=True)
+class Line:
+    codec: str
+    encryption: str | None = None
+    calls: bool = True
+    """Whether baresip calls us, or we call it."""
+    wide: bool = False
+    """Tones that a telephone of 8 kHz could not carry."""
+
+    @property
+    def name(self) -> str:
+        return "-".join(
+            (self.codec, self.encryption or "plain", "in" if self.calls else "out", *(["wide"] if self.wide else []))
+        )
+
+    @property
+    def says_hertz(self) -> float:
+        return 6000.0 if self.wide else 700.0
+
+    @property
+    def hears_hertz(self) -> float:
+        return 5000.0 if self.wide else 1100.0
+
+    @property
+    def rate(self) -> int:
+        return CODINGS[self.codec].rate
+
+
+QUICK = [Line("PCMU"), Line("PCMA", calls=False)]
+SLOW = [Line("PCMU", calls=False), Line("PCMA")]
+
+
+def matrix() -> list[object]:
+    quick = [pytest.param(line, id=line.name) for line in QUICK]
+    return [*quick, *(pytest.param(line, id=line.name, marks=pytest.mark.slow) for line in SLOW)]
+
+
+class Talk:
+    """A call that is up, with a tone each way."""
+
+    def __init__(self, line: Line, phone: Baresip, node: Node) -> None:
+        self.line, self.phone, self.node = line, phone, node
+
+    def heard_by_both(self, seconds: float = 1.0) -> None:
+        """Wait until both have heard the other's tone for so long, at its level."""
+        line = self.line
+        heard = wait_for_sound(
+            self.phone, lambda heard: tone_seconds(heard, line.hears_hertz, rate=line.rate) >= seconds
+        )
+        session = self.node.hearing(lambda session: ModelsEar(session).tone_seconds(line.says_hertz) >= seconds)
+        tolerance = 1.0 if line.codec == "opus" else 0.3  # a codec that keeps the sound, not the wave
+        assert tone_level_db(heard, line.hears_hertz, rate=line.rate) == pytest.approx(MODEL_DB, abs=tolerance)
+        assert ModelsEar(session).tone_level_db(line.says_hertz) == pytest.approx(SAID_DB, abs=tolerance)
+
+    def end(self) -> CallReport:
+        self.phone.hang_up()
+        self.phone.wait_event("CALL_CLOSED")
+        return self.node.next_report()
+
+
+class ModelsEar:
+    """What the simulated model has been sent."""
+
+    def __init__(self, session: SessionRecord) -> None:
+        wire = session.messages("session.update")[0]["session"]["audio"]["input"]["format"]["type"]
+        data = bytes(session.audio)
+        if wire != "audio/pcm":
+            data = {"audio/pcmu": audioop.ulaw2lin, "audio/pcma": audioop.alaw2lin}[wire](data, 2)
+        self.rate = 24000 if wire == "audio/pcm" else 8000
+        self.samples: Samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float64) / 32768
+
+    def tone_seconds(self, hertz: float) -> float:
+        return tone_seconds(self.samples, hertz, rate=self.rate)
+
+    def tone_level_db(self, hertz: float) -> float:
+        return tone_level_db(self.samples, hertz, rate=self.rate)
+
+
+@contextmanager
+def talking(folder: Path, line: Line, **how: Any) -> Iterator[Talk]:
+    """baresip and a model talk over such a line. `how`: more for baresip."""
+    coding = CODINGS[line.codec]
+    says = np.concatenate((silence(0.5, coding.rate), tone(line.says_hertz, 30, rate=coding.rate)))
+    wav = write_wav(folder / "says.wav", says, coding.rate, coding.channels)
+    # baresip's sockets are bound to no address, so its RTP leaves from 127.0.0.1, and so do answers to a handshake.
+    address = "127.0.0.1" if line.encryption == "dtls_srtp" else PHONE
+    phone = Baresip(
+        folder / "phone",
+        address=address,
+        says=wav,
+        codec=line.codec,
+        encryption=line.encryption,
+        answers=not line.calls,
+        **how,
+    )
+    way = {"proxy": f"sip:{address}:{phone.port}", "ping_seconds": 0}
+    trunk = {"name": "pbx", "sources": [address, "127.0.0.1"], "outbound": way}
+    script = Script(utterances=(Utterance(seconds=20, tone_hz=line.hears_hertz),), vad_rms=DEAF)
+    with phone, Node({"trunks": [trunk]}, desk="tel:+15550100", address=GATEWAY, script=script, agent=GREETS) as node:
+        if line.calls:
+            phone.dial(f"sip:agent@{node.target}")
+        else:
+            node.dial("baresip")
+        phone.wait_event("CALL_ESTABLISHED")
+        yield Talk(line, phone, node)
+
+
+@pytest.mark.parametrize("line", matrix())
+def test_a_tone_each_way(tmp_path: Path, line: Line) -> None:
+    with talking(tmp_path, line) as talk:
+        talk.heard_by_both()
+        media = talk.node.media()
+        assert (media.lost, media.late, media.duplicate, media.reordered) == (0, 0, 0, 0)
+        assert (media.malformed, media.wrong_payload) == (0, 0)
+        assert media.wrong_source <= 4, "the fifth packet of an address that SDP does not name is believed"
+        assert media.filled_ms <= 500, "no more than it took baresip to begin"
+        report = talk.end()
+    assert report.codec == line.codec
+    assert report.ended is (Ended.CALLER_HUNG_UP if line.calls else Ended.CALLEE_HUNG_UP)
