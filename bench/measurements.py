@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import median
+from typing import Any
 
 from bench import filters, parsing, rig
 from bench.numbers import Spread, median_spread
@@ -34,9 +35,16 @@ def pacing(size: Size) -> list[Row]:
 
 
 def interruption(size: Size) -> list[Row]:
+    few = _interruption(size, size.few, ahead_ms=3000)
+    # As much as is heard, so that the models of so many do not send several times what they would.
+    many = _interruption(size, size.crowd, ahead_ms=1200, spin=True, tls=True)
+    return [*few, *many]
+
+
+def _interruption(size: Size, calls: int, **how: Any) -> list[Row]:
     old, lateness, ways, samples, wrong, fade = [], [], [], 0, 0.0, 0.0
     for seed in range(size.runs):
-        result = rig.run("flush", user="pcm", calls=size.few, seconds=size.seconds, seed=seed)
+        result = rig.run("flush", user="pcm", calls=calls, seconds=size.seconds, seed=seed, **how)
         old.append(Spread.of_ns(result["late"]))
         lateness.append(Spread.of_ns(result["lateness"]))
         ways.append(Spread.of_ns(result["trips"]).p50 / 2)
@@ -48,12 +56,14 @@ def interruption(size: Size) -> list[Row]:
     last, way = median_spread(old), median(ways)
     return [
         Row(
-            f"speech-started -> last old packet, {samples} times",
+            f"speech-started -> last old packet, {calls} calls, {samples} times",
             "<= 20 ms",
             f"{ms(last)}, {way:.2f} of them on the way; fading for {fade:.0f} ms at most; {late(lateness)}",
             last.p99 <= 20,
         ),
-        Row("what the model is told was heard, against what was", "", f"wrong by {wrong:.0f} ms at most"),
+        Row(
+            f"what the model is told was heard, against what was, {calls} calls", "", f"wrong by {wrong:.0f} ms at most"
+        ),
     ]
 
 
@@ -83,7 +93,31 @@ def latency(size: Size) -> list[Row]:
                 back.p50 <= 15 and back.p99 <= 30,
             ),
         ]
-    return rows
+    return rows + [
+        row
+        for calls in (size.few, size.many * 2)
+        for row in (_round_trip(size, calls, replies=False), _round_trip(size, calls, replies=True))
+    ]
+
+
+def _round_trip(size: Size, calls: int, *, replies: bool) -> Row:
+    trips, lateness = [], []
+    for seed in range(size.runs):
+        result = rig.run(
+            "echo", user="pcm", calls=calls, seconds=size.seconds, seed=seed, spin=True, tls=True, replies=replies
+        )
+        if result["unmatched"] > 2 * calls:
+            raise RuntimeError(f"{result['unmatched']} marks were lost")
+        trips.append(Spread.of_ns(result["trips"]))
+        lateness.append(Spread.of_ns(result["lateness"]))
+    trip = median_spread(trips)
+    said = "each mark a reply" if replies else "one reply without end"
+    return Row(
+        f"RTP in -> echoing provider (TLS, 20 ms uplink, {said}) -> RTP out, {calls} calls",
+        "p50 <= 25, p99 <= 45 ms",
+        f"{ms(trip)}; {late(lateness)}",
+        trip.p50 <= 25 and trip.p99 <= 45,
+    )
 
 
 class _Processor:

@@ -11,6 +11,7 @@ class Size:
     seconds: float = 10
     few: int = 20
     many: int = 50
+    crowd: int = 200
     thousand: int = 1000
     timer_seconds: float = 33.0
     """Until the last SIP transaction of a call is forgotten (RFC 3261: 64 * T1 = 32 s)."""
@@ -26,6 +27,7 @@ SMALL = Size(
     seconds=2,
     few=3,
     many=3,
+    crowd=3,
     thousand=20,
     timer_seconds=0,
     flood_seconds=2,
