@@ -50,6 +50,8 @@ class MediaChoices:
     """By preference."""
     public_address: str | None = None
     """Named in the SDP instead of the address that the port is bound to."""
+    uplink_ms: int = 20
+    """How much of the far end's sound is handed on at once."""
 
 
 class OpenStream(Protocol):
@@ -207,7 +209,8 @@ class SipLeg:
         if unchanged:
             return  # a refresh (RFC 4028): the sound has nothing to learn from it
         uplink, downlink = self._formats
-        params = MediaParams.agreed(negotiated, uplink=uplink, downlink=downlink)
+        block_ms = self._choices.uplink_ms
+        params = MediaParams.agreed(negotiated, uplink=uplink, downlink=downlink, uplink_block_ms=block_ms)
         if self.stream is None and self._predecessor is not None:
             self._port, self.stream = self._predecessor._surrender()
             self._predecessor = None
