@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from bench import machine
@@ -16,6 +17,7 @@ from bench.loop import Loop
 from bench.phones import Phones
 from bench.provider import Provider
 from bench.scenarios import SCENARIOS, Stage
+from bench.secrecy import server_context
 
 
 def _say(message: dict[str, Any]) -> None:
@@ -31,7 +33,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     machine.pin(options["core"])
     loop = Loop(spin=options["spin"])
-    provider = Provider(loop)
+    provider = Provider(loop, server_context(Path(options["certificate"])) if options["certificate"] else None)
     _say({"provider": provider.url})
     host, port = json.loads(sys.stdin.readline())
     gc.freeze()

@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 now = time.time_ns
 MS = 1_000_000
@@ -63,10 +64,13 @@ class Loop:
 
     def _turn(self) -> None:
         self._wait()
+        timers = self._timers
         for descriptor, _ in self._epoll.poll(0):
             reader = self._readers.get(descriptor)
             if reader is not None:
                 reader()
+            if timers and timers[0][0] <= now():  # hundreds of sockets at once must not make a timer wait
+                self._fire()
         self._fire()
 
     def _wait(self) -> None:
@@ -87,11 +91,11 @@ def stamp_arrivals(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
 
-def receive_stamped(sock: socket.socket, size: int = 2048) -> tuple[bytes, int]:
-    """Data and when it arrived. Of a stream, the arrival is that of the last part."""
-    data, ancillary, _, _ = sock.recvmsg(size, _ANCILLARY)
+def receive_stamped(sock: socket.socket, size: int = 2048) -> tuple[bytes, int, Any]:
+    """Data, when it arrived and from where. Of a stream, the arrival is that of the last part."""
+    data, ancillary, _, source = sock.recvmsg(size, _ANCILLARY)
     for level, kind, value in ancillary:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
             seconds, nanoseconds = _TIMESPEC.unpack(value)
-            return data, seconds * SECOND + nanoseconds
-    return data, now()
+            return data, seconds * SECOND + nanoseconds, source
+    return data, now(), source

@@ -36,7 +36,7 @@ def _tenants(provider_url: str) -> TenantDirectory:
     return TenantDirectory(tenants)
 
 
-async def _serve(provider_url: str) -> None:
+async def _serve(provider_url: str, uplink_ms: int) -> None:
     ended = 0
 
     def count(report: CallReport) -> None:
@@ -46,6 +46,7 @@ async def _serve(provider_url: str) -> None:
     config = Config.model_validate(
         {
             "sip": {"listen": ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]},
+            "media": {} if uplink_ms == 20 else {"uplink_ms": uplink_ms},
             "limits": {"max_calls": 2000},
             "trunks": [{"name": "phones", "sources": ["127.0.0.1/32"]}],
         }
@@ -82,7 +83,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     machine.pin(options["core"])
     logs.set_up("info")
-    work = _serve(options["provider"])
+    work = _serve(options["provider"], options["uplink_ms"])
     if options["uvloop"]:
         run(work)
     else:

@@ -21,6 +21,13 @@ def gaps(moments: Sequence[int]) -> list[int]:
     return [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
 
 
+def delays(moments: Sequence[int], numbers: Sequence[int], period: int) -> list[int]:
+    """How long after the schedule each of them was that the earliest sets: number n is due n periods after number 0."""
+    offsets = [moment - number * period for moment, number in zip(moments, numbers, strict=True)]
+    earliest = min(offsets, default=0)
+    return [offset - earliest for offset in offsets]
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     count: int

@@ -1,6 +1,8 @@
-"""Telephones, as light as they can be made: each call is a few lines of SIP and one connected RTP socket.
+"""Telephones, as light as they can be made: each call is a few lines of SIP, and all their sound goes over one socket.
 
-They are no test of SIP: answers are believed, and what was lost is not sent again (on loopback nothing is).
+To the gateway they are as many phones behind one address: it has a port of its own for each call, by which the streams
+are told apart here. They are no test of SIP: answers are believed, and what was lost is not sent again (on loopback
+nothing is).
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import re
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 
 from bench.loop import MS, Loop, now, receive_stamped, stamp_arrivals
 from bench.sounds import MU_LAW_SILENCE
@@ -35,10 +38,10 @@ class Call:
         self.on_packet: Callable[[bytes, int], None] | None = None
         """Given each RTP packet and the moment it arrived."""
         self.next_payload: Callable[[], bytes] = lambda: MU_LAW_SILENCE * SAMPLES
-        self.sent_at: list[int] = []
-        """When each RTP packet was sent, where `Phones.keep_moments`."""
         self.arrived_at: list[int] = []
-        """When each one came, likewise."""
+        """When each RTP packet came, where `Phones.keep_moments`."""
+        self.numbers: list[int] = []
+        """Their sequence numbers, counted on past 65535."""
         self.packets = 0
         self.first_sequence = 0
         self.last_sequence = 0
@@ -49,10 +52,7 @@ class Call:
         self._name = name
         self._target = f"sip:{user}@{phones.gateway[0]}:{phones.gateway[1]}"
         self._to = f"<{self._target}>"
-        self._rtp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._rtp.setblocking(False)
-        self._rtp.bind(("127.0.0.1", 0))
-        stamp_arrivals(self._rtp)
+        self._far_rtp: Address = ("", 0)
         self._ssrc = len(phones.calls) + 1
         self._talking = False
         invite = self._request("INVITE", 1, self._offer())
@@ -83,7 +83,7 @@ class Call:
             "s=-",
             "c=IN IP4 127.0.0.1",
             "t=0 0",
-            f"m=audio {self._rtp.getsockname()[1]} RTP/AVP 0 101",
+            f"m=audio {self._phones.rtp_port} RTP/AVP 0 101",
             "a=rtpmap:0 PCMU/8000",
             "a=rtpmap:101 telephone-event/8000",
             "a=ptime:20",
@@ -117,8 +117,8 @@ class Call:
         assert media is not None
         self._target = contact[1]
         self._phones.send(self._request("ACK", 1))
-        self._rtp.connect(("127.0.0.1", int(media[1])))
-        self._phones.loop.add_reader(self._rtp, self._readable)
+        self._far_rtp = ("127.0.0.1", int(media[1]))
+        self._phones.listeners[self._far_rtp[1]] = self
         self._talking = True
         self.on_answer(self)
 
@@ -135,16 +135,15 @@ class Call:
             return
         self.ended_at = moment
         self._talking = False
-        if self.answered_at:
-            self._phones.loop.remove_reader(self._rtp)
-        self._rtp.close()
+        if self._phones.listeners.get(self._far_rtp[1]) is self:
+            del self._phones.listeners[self._far_rtp[1]]
         self.on_end(self)
 
     # --- sound --------------------------------------------------------------------------------------------------------
 
     def talk(self, phase: int) -> None:
         """Send a packet every 20 ms from now on, `phase` nanoseconds into the 20 ms of the clock."""
-        first = now() // _FRAME * _FRAME + phase
+        first = now() // _FRAME * _FRAME + phase % _FRAME
         self._phones.loop.at(first + _FRAME, self._send)
 
     def _send(self, due: int) -> None:
@@ -156,22 +155,18 @@ class Call:
         packet = header + self.next_payload()
         moment = now()
         try:
-            self._rtp.send(packet)
+            self._phones.rtp.sendto(packet, self._far_rtp)
         except OSError:
             self._phones.send_errors += 1
         if self._phones.keep_moments:
-            self.sent_at.append(moment)
             self._phones.lateness.append(moment - due)
         self._phones.loop.at(due + _FRAME, self._send)
 
-    def _readable(self) -> None:
-        try:
-            packet, moment = receive_stamped(self._rtp)
-        except OSError:
-            return
+    def receive(self, packet: bytes, moment: int) -> None:
         self._count(int.from_bytes(packet[2:4], "big"))
         if self._phones.keep_moments:
             self.arrived_at.append(moment)
+            self.numbers.append(self.last_sequence)
         if self.on_packet is not None:
             self.on_packet(packet, moment)
 
@@ -184,7 +179,7 @@ class Call:
 
 
 class Phones:
-    """All calls' signalling, on one socket."""
+    """All calls: their signalling on one socket, their sound on another."""
 
     def __init__(self, loop: Loop, gateway: Address) -> None:
         self.loop = loop
@@ -194,6 +189,11 @@ class Phones:
         """How late each RTP packet was sent: the generator's own error."""
         self.send_errors = 0
         self.calls: dict[str, Call] = {}
+        self.listeners: dict[int, Call] = {}
+        """By the port that the gateway has for them."""
+        self.rtp, self._rtcp = _rtp_sockets()
+        self.rtp_port: int = self.rtp.getsockname()[1]
+        loop.add_reader(self.rtp, self._rtp_readable)
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._sock.setblocking(False)
@@ -212,9 +212,18 @@ class Phones:
     def send(self, message: str) -> None:
         self._sock.send(message.encode())
 
+    def _rtp_readable(self) -> None:
+        try:
+            packet, moment, source = receive_stamped(self.rtp)
+        except OSError:
+            return
+        call = self.listeners.get(source[1])
+        if call is not None:
+            call.receive(packet, moment)
+
     def _readable(self) -> None:
         try:
-            data, moment = receive_stamped(self._sock, 8192)
+            data, moment, _ = receive_stamped(self._sock, 8192)
         except OSError:
             return
         text = data.decode()
@@ -228,6 +237,24 @@ class Phones:
             kept = [line for line in head if line.startswith(("Via:", "From:", "To:", "Call-ID:", "CSeq:"))]
             self.send("\r\n".join(["SIP/2.0 200 OK", *kept, "Content-Length: 0", "", ""]))
             call.ended_by_gateway(text)
+
+
+def _rtp_sockets() -> tuple[socket.socket, socket.socket]:
+    """RTP on an even port, and RTCP on the next, which nobody reads: there only so that nothing comes back from it."""
+    while True:
+        rtp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        rtp.setblocking(False)
+        rtp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        rtp.bind(("127.0.0.1", 0))
+        port: int = rtp.getsockname()[1]
+        rtcp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with suppress(OSError):
+            if port % 2 == 0:
+                rtcp.bind(("127.0.0.1", port + 1))
+                stamp_arrivals(rtp)
+                return rtp, rtcp
+        rtp.close()
+        rtcp.close()
 
 
 def _field(text: str, name: str) -> str:

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from base64 import b64decode, b64encode, encodebytes
 from collections.abc import Callable
 from hashlib import sha1
 from typing import Any
 
 from bench.loop import MS, Loop, now, receive_stamped, stamp_arrivals
+from bench.secrecy import Layer
 
 _ACCEPT_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _APPEND = b'{"type":"input_audio_buffer.append","audio":"'
 _APPEND_TAIL = b'"}'
+_TELLING = slice(28, 32)
+"""Of an append's first bytes, those that no other message has there: unmasking all of it, only to count it, would cost
+more than the rest of its way here."""
+_APPEND_SIZE = len(_APPEND) + len(_APPEND_TAIL)
+_TOLD = int.from_bytes(_APPEND[_TELLING])
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 
 
@@ -58,9 +65,10 @@ def unmasked(data: bytes, mask: bytes) -> bytes:
 class Session:
     """One connection, so one call. `call_id` is what its instructions say, because the bench's tenants say that."""
 
-    def __init__(self, provider: Provider, sock: socket.socket) -> None:
+    def __init__(self, provider: Provider, sock: socket.socket, layer: Layer | None) -> None:
         self.call_id = ""
         self.audio_messages = 0
+        self.audio_bytes = 0
         self.told: list[tuple[int, dict[str, Any]]] = []
         """(when, what) of all that was no audio."""
         self.on_audio: Callable[[bytes, int], None] | None = None
@@ -70,22 +78,38 @@ class Session:
         self.closed = False
         self._provider = provider
         self._sock = sock
+        self._layer = layer
         self._buffer = b""
+        self._unsent = b""
         self._upgraded = False
 
     def send(self, data: bytes) -> int:
         """One frame or several, at once; when that began."""
         moment = now()
-        if not self.closed:
-            # Blocking: on loopback the gateway empties it within a millisecond or is past saving.
-            self._sock.setblocking(True)
-            try:
-                self._sock.sendall(data)
-            except OSError:
-                self.close()
-            else:
-                self._sock.setblocking(False)
+        self._put(self._layer.sealed(data) if self._layer is not None else data)
         return moment
+
+    def _put(self, data: bytes) -> None:
+        if self.closed:
+            return
+        if self._unsent:
+            self._unsent += data
+            return
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        if sent < len(data):  # the gateway is behind; the others shall not wait for that
+            self._unsent = data[sent:]
+            self._provider.stalls += 1
+            self._provider.loop.after(MS, self._go_on)
+
+    def _go_on(self, due: int) -> None:
+        data, self._unsent = self._unsent, b""
+        self._put(data)
 
     def ping(self) -> None:
         self.send(_framed(_PING, now().to_bytes(8)))
@@ -100,7 +124,7 @@ class Session:
 
     def readable(self) -> None:
         try:
-            data, moment = receive_stamped(self._sock, 65536)
+            data, moment, _ = receive_stamped(self._sock, 65536)
         except BlockingIOError:
             return
         except OSError:
@@ -108,7 +132,11 @@ class Session:
         if not data:
             self.close()
             return
-        self._buffer += data
+        if self._layer is not None:
+            data, answer = self._layer.opened(data)
+            if answer:
+                self._put(answer)
+        self._buffer = self._buffer + data if self._buffer else data
         if not self._upgraded:
             self._upgrade()
         else:
@@ -146,10 +174,11 @@ class Session:
 
     def _receive(self, opcode: int, mask: bytes, masked: bytes, moment: int) -> None:
         if opcode == _TEXT:
-            if unmasked(masked[: len(_APPEND)], mask) != _APPEND:
+            if int.from_bytes(masked[_TELLING]) ^ int.from_bytes(mask) != _TOLD:
                 self._told(json.loads(unmasked(masked, mask)), moment)
                 return
             self.audio_messages += 1
+            self.audio_bytes += (len(masked) - _APPEND_SIZE) * 3 // 4
             if self.on_audio is not None:
                 message = unmasked(masked, mask)
                 self.on_audio(b64decode(message[len(_APPEND) : -len(_APPEND_TAIL)]), moment)
@@ -177,16 +206,21 @@ class Session:
 class Provider:
     """Listens on loopback, at `url`."""
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
+    def __init__(self, loop: Loop, context: ssl.SSLContext | None = None) -> None:
+        """With a context: by TLS."""
+        self.loop = loop
+        self._context = context
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self._listener.setblocking(False)
         loop.add_reader(self._listener, self._accept)
-        self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}/v1/realtime"
+        scheme = "ws" if context is None else "wss"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}/v1/realtime"
         self.sessions: dict[str, Session] = {}
         """By the call they are for."""
         self.connections = 0
         """How many there ever were."""
+        self.stalls = 0
+        """How often a connection took less than was sent."""
 
     def _accept(self) -> None:
         try:
@@ -197,11 +231,12 @@ class Provider:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stamp_arrivals(sock)
-        self._loop.add_reader(sock, Session(self, sock).readable)
+        layer = None if self._context is None else Layer(self._context)
+        self.loop.add_reader(sock, Session(self, sock, layer).readable)
 
     def forget(self, session: Session, sock: socket.socket) -> None:
         self.sessions.pop(session.call_id, None)
-        self._loop.remove_reader(sock)
+        self.loop.remove_reader(sock)
         sock.close()
 
 
@@ -210,11 +245,15 @@ class Talker:
 
     DELTA = 100 * MS
 
-    def __init__(self, loop: Loop, session: Session, delta: bytes) -> None:
+    def __init__(self, loop: Loop, session: Session, delta: bytes, wait: int = 0) -> None:
+        """Begins after `wait` nanoseconds: those of hundreds of calls must not all speak at the same moment."""
         self._loop, self._session, self._delta = loop, session, delta
-        session.begin_reply("reply")
-        session.send(delta * 2)
-        loop.after(self.DELTA, self._speak)
+        loop.after(wait, self._begin)
+
+    def _begin(self, due: int) -> None:
+        self._session.begin_reply("reply")
+        self._session.send(self._delta * 2)
+        self._loop.at(due + self.DELTA, self._speak)
 
     def _speak(self, due: int) -> None:
         if not self._session.closed:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import IO, Any
 
-from bench import machine
+from bench import machine, secrecy
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +33,13 @@ class Figures:
 class _Process:
     """A module of the bench that speaks in lines of JSON."""
 
-    def __init__(self, module: str, options: dict[str, Any], errors: IO[bytes] | int | None) -> None:
+    def __init__(
+        self, module: str, options: dict[str, Any], errors: IO[bytes] | int | None, trusted: Path | None = None
+    ) -> None:
+        """`trusted`: the authority whose certificates it believes."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(options)],
+            env=os.environ | ({} if trusted is None else {"SSL_CERT_FILE": str(trusted)}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -62,6 +71,13 @@ class _Process:
         self._process.stdout.close()
 
 
+@cache
+def _certificate() -> tuple[Path, Path]:
+    directory = tempfile.TemporaryDirectory(prefix="bench")
+    atexit.register(directory.cleanup)
+    return secrecy.make_certificate(Path(directory.name))
+
+
 AtPoint = Callable[[str, Callable[[str], Figures]], None]
 """Called at each point that a scenario reaches, with a function that asks the gateway for its figures."""
 
@@ -75,18 +91,27 @@ def run(
     seed: int,
     uvloop: bool = True,
     spin: bool = False,
+    tls: bool = False,
+    uplink_ms: int = 20,
     at_point: AtPoint = lambda point, ask: None,
+    **more: Any,
 ) -> dict[str, Any]:
-    """One run on a fresh gateway; what the scenario found."""
+    """One run on a fresh gateway; what the scenario found. `more` is for the scenario."""
     gateway_core, our_core = machine.cores()
     options = {"scenario": scenario, "user": user, "calls": calls, "seconds": seconds, "seed": seed}
-    options |= {"core": our_core, "spin": spin and our_core != gateway_core}
+    certificate, trusted = _certificate() if tls else (None, None)
+    options |= {
+        "core": our_core,
+        "spin": spin and our_core != gateway_core,
+        "certificate": str(certificate or ""),
+        **more,
+    }
     far_end = _Process("bench.far_end", options, None)
     try:
         provider = far_end.hear()["provider"]
-        node_options = {"provider": provider, "uvloop": uvloop, "core": gateway_core}
+        node_options = {"provider": provider, "uvloop": uvloop, "core": gateway_core, "uplink_ms": uplink_ms}
         # The log is written, as it is in use, but nobody reads it.
-        node = _Process("bench.node", node_options, subprocess.DEVNULL)
+        node = _Process("bench.node", node_options, subprocess.DEVNULL, trusted)
         try:
 
             def ask(question: str) -> Figures:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import astuple
 from typing import Any
 
 from bench import sounds
 from bench.loop import MS, Loop, now
-from bench.numbers import gaps
+from bench.numbers import Spread, delays, gaps
 from bench.phones import SAMPLES, Call, Phones
 from bench.provider import Provider, Session, Talker, audio_frame, frame
 from bench.strangers import Strangers
@@ -24,6 +25,10 @@ Tell = Callable[[str], None]
 
 _FRAME = 20 * MS
 _RATES = {"pcm": 24000, "g711": 8000}
+_OCTETS = {"pcm": 48000, "g711": 8000}
+"""Of a second of sound, as the model gets it."""
+_GOLDEN = 0.618034
+"""Whatever the number of calls, their packets are spread over the 20 ms."""
 
 
 def speech(user: str, hertz: float, milliseconds: int) -> bytes:
@@ -40,6 +45,7 @@ class Stage:
         self.phones = phones
         self.provider = provider
         self.tell = tell
+        self.options = options
         self.user: str = options["user"]
         self.calls: int = options["calls"]
         self.seconds: float = options["seconds"]
@@ -84,7 +90,7 @@ def steady(stage: Stage) -> Results:
         call.next_payload = lambda: payload
         call.talk(len(sessions) * _FRAME // stage.calls)
         sessions.append(session)
-        Talker(stage.loop, session, delta)
+        Talker(stage.loop, session, delta, stage.random.randrange(Talker.DELTA))
 
     stage.tell("idle")
     calls = stage.set_up(stage.calls, 50, prepare)
@@ -107,6 +113,65 @@ def steady(stage: Stage) -> Results:
     stage.phones.keep_moments = False
     stage.tear_down(calls)
     return results
+
+
+def ramp(stage: Stage) -> Results:
+    """More and more calls, sound both ways all the time, looked at for `seconds` at each of `steps`."""
+    delta = audio_frame("reply", "item", speech(stage.user, sounds.SPEECH_HZ, 100))
+    payload = sounds.mu_law(sounds.tone(sounds.SPEECH_HZ, 20, 8000))
+    sessions: list[Session] = []
+
+    def prepare(call: Call, session: Session) -> None:
+        call.next_payload = lambda: payload
+        call.talk(int(len(sessions) * _GOLDEN * _FRAME))
+        sessions.append(session)
+        Talker(stage.loop, session, delta, stage.random.randrange(Talker.DELTA))
+
+    # What is loaded and laid out once, with the first calls, is no call's memory.
+    warm = stage.set_up(4, 50, prepare)
+    stage.loop.run_for(1)
+    stage.tear_down(warm)
+    sessions.clear()
+    stage.loop.run_for(0.5)
+    stage.tell("idle")
+    calls: list[Call] = []
+    steps = []
+    for count in stage.options["steps"]:
+        calls += stage.set_up(count - len(calls), 50, prepare)
+        stage.loop.run_for(1.5)
+        steps.append(_look(stage, calls, sessions))
+    stage.tear_down(calls)
+    return {"steps": steps}
+
+
+def _look(stage: Stage, calls: list[Call], sessions: list[Session]) -> Results:
+    """What `seconds` of the sound that there is look like."""
+    phones = stage.phones
+    stage.tell(f"begin {len(calls)}")
+    stage.loop.run_for(0.2)  # whoever asked the gateway for its figures has held us up
+    phones.lateness.clear()
+    for call in calls:
+        call.arrived_at.clear()
+        call.numbers.clear()
+    phones.keep_moments = True
+    heard, began = sum(session.audio_bytes for session in sessions), now()
+    stage.loop.run_for(stage.seconds)
+    lasted, heard = (now() - began) / 1e9, sum(session.audio_bytes for session in sessions) - heard
+    phones.keep_moments = False
+    stage.tell(f"end {len(calls)}")
+    return {
+        "calls": len(calls),
+        "gap_errors": spread(abs(gap - _FRAME) for call in calls for gap in gaps(call.arrived_at)),
+        "delays": spread(delay for call in calls for delay in delays(call.arrived_at, call.numbers, _FRAME)),
+        "lateness": spread(phones.lateness),
+        "packets_per_second": sum(len(call.arrived_at) for call in calls) / lasted / len(calls),
+        "audio_up": heard / lasted / len(calls) / _OCTETS[stage.user],
+    }
+
+
+def spread(values: Iterable[int]) -> list[float]:
+    """As JSON: the figures of a Spread."""
+    return list(astuple(Spread.of_ns(values)))
 
 
 def latency(stage: Stage) -> Results:
@@ -268,7 +333,7 @@ def strays(stage: Stage) -> Results:
         call.next_payload = lambda: payload
         call.talk(len(sessions) * _FRAME // stage.calls)
         sessions.append(session)
-        Talker(stage.loop, session, delta)
+        Talker(stage.loop, session, delta, stage.random.randrange(Talker.DELTA))
 
     warm = stage.set_up(stage.calls, 50, prepare)
     stage.loop.run_for(1)
@@ -347,6 +412,7 @@ def _short_calls(stage: Stage, count: int, copies: int, delta: bytes, rate: floa
 
 SCENARIOS: dict[str, Callable[[Stage], Results]] = {
     "steady": steady,
+    "ramp": ramp,
     "latency": latency,
     "flush": flush,
     "churn": churn,

@@ -15,6 +15,7 @@ What belongs to one leg (order, latching, codec, pacing) is in `leg` and below i
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
 import selectors
 import time
@@ -40,6 +41,7 @@ from sipbridge.media.events import (
 from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
+from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.sockets import MediaSockets, drain, receive
 
@@ -98,11 +100,14 @@ class MediaEngine:
         *,
         clock: Callable[[], float] = time.monotonic,
         random_bits: Callable[[int], int] = secrets.randbits,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`random_bits(n)` makes SSRCs and the first numbers of each stream (RFC 3550 §5.1: not to be guessed)."""
+        """`random_bits(n)` makes SSRCs and the first numbers of each stream (RFC 3550 §5.1: not to be guessed).
+        `wall_clock` is asked once per leg, for what sender reports say of the time."""
         self._settings = settings
         self._now = clock
         self._random_bits = random_bits
+        self._wall_clock = wall_clock
         self._pool = PortPool(settings.ports, rest_seconds=settings.port_rest_seconds)
         self._reserved: dict[LocalPort, MediaSockets] = {}
         self._seats: dict[Handle, _Seat] = {}
@@ -143,7 +148,8 @@ class MediaEngine:
         # The sequence number starts in its lower half: see Sequencer.
         sequencer = Sequencer(self._random_bits(32), self._random_bits(15), self._random_bits(32))
         timeout = self._settings.media_timeout_seconds
-        leg = Leg(handle, params, sequencer, self._now(), timeout_seconds=timeout)
+        rtcp = self._rtcp_session(sequencer.ssrc, params)
+        leg = Leg(handle, params, sequencer, self._now(), timeout_seconds=timeout, rtcp=rtcp)
         seat = self._seats[handle] = _Seat(leg, local_port, sockets)
         seat.phase = self._rota.enter(seat, self.clock.tick)
         self._selector.register(sockets.rtp, selectors.EVENT_READ, seat)
@@ -151,18 +157,30 @@ class MediaEngine:
         self._leg_started.set()
         return handle
 
+    def _rtcp_session(self, ssrc: int, params: MediaParams) -> RtcpSession:
+        return RtcpSession(
+            ssrc,
+            base64.b64encode(self._random_bits(96).to_bytes(12, "big")),  # RFC 7022 §5
+            self._now(),
+            clock_rate=params.codec.clock_rate,
+            wall_time=self._wall_clock(),
+            chance=lambda: self._random_bits(32) / 0x100000000,
+        )
+
     def update(self, handle: Handle, params: MediaParams) -> None:
         """After a new offer and answer (hold, resume, another codec or address). Speech that waits is kept."""
         seat = self._seats[handle]
         seat.leg.update(params, self._now())
         seat.period = _period(params)
 
-    def close(self, handle: Handle) -> MediaStats | None:
-        """End a leg and give back its port; its final figures, or None where it is closed already. No event follows."""
+    def close(self, handle: Handle, reason: str = "") -> MediaStats | None:
+        """End a leg and give back its port; its final figures, or None where it is closed already. No event follows.
+        `reason` goes to the far end with RTCP's BYE."""
         seat = self._seats.pop(handle, None)
         if seat is None:
             return None
         seat.open = False
+        self._send_rtcp(seat, seat.leg.rtcp.bye(self._now(), reason))
         self._rota.leave(seat.phase)
         self._selector.unregister(seat.sockets.rtp)
         self._selector.unregister(seat.sockets.rtcp)
@@ -285,6 +303,8 @@ class MediaEngine:
             self._send(seat, now, late, events)
             self._rota.put(seat, tick + seat.period)
             self._advancing.append(seat)
+            if now >= seat.leg.rtcp.due_at:
+                self._send_rtcp(seat, seat.leg.rtcp.report(now))
 
     def _send(self, seat: _Seat, now: float, late: float, events: list[MediaEvent]) -> None:
         leg = seat.leg
@@ -299,6 +319,16 @@ class MediaEngine:
             leg.send_errors += 1  # a full buffer, no route, ICMP: the packet is lost, as it would be on the way
         leg.sent(events)
 
+    def _send_rtcp(self, seat: _Seat, data: bytes | None) -> None:
+        rtcp = seat.leg.rtcp
+        target = rtcp.target
+        if data is None or target is None:
+            return
+        try:
+            (seat.rtp if rtcp.muxed else seat.sockets.rtcp).sendto(data, target)
+        except OSError:
+            seat.leg.send_errors += 1
+
     def collect(self) -> list[MediaEvent]:
         """What happened on all legs since the last call: reads the sockets."""
         events, tick = self._events, self.clock.tick
@@ -307,7 +337,7 @@ class MediaEngine:
         for key, _ in self._selector.select(0):
             seat: _Seat = key.data
             if key.fileobj is not seat.rtp:
-                self._drain_rtcp(seat)
+                self._drain_rtcp(seat, now)
                 continue
             # One packet is what there nearly always is; asking for a second costs more than the next tick's finding it.
             # Where the tick before has found one as well, there is a queue.
@@ -343,8 +373,9 @@ class MediaEngine:
                 return
             seat.leg.receive(datagram[0], datagram[1], now, events)
 
-    def _drain_rtcp(self, seat: _Seat) -> None:
+    def _drain_rtcp(self, seat: _Seat, now: float) -> None:
         for _ in range(_MAX_DATAGRAMS_PER_TICK):
-            if receive(seat.sockets.rtcp) is None:
+            datagram = receive(seat.sockets.rtcp)
+            if datagram is None:
                 return
-            seat.leg.rtcp_received += 1
+            seat.leg.rtcp.receive(*datagram, now)

@@ -69,7 +69,14 @@ class MediaStats:
     jitter_ms: float
     """Interarrival jitter (RFC 3550 §6.4.1). Arrivals are seen once per tick, which adds up to 2 ms."""
     filled_ms: int
-    """Silence put in place of audio: for lost packets, and where the sender left some out or fell silent."""
+    """Put in place of audio: for lost packets, and where the sender left some out or fell silent. Silence, but for the
+    next three."""
+    concealed_ms: int
+    """Lost, and continued from what was heard around it, or by the codec."""
+    comfort_noise_ms: int
+    """Left out, and filled with noise as the sender described it (RFC 3389)."""
+    fec_ms: int
+    """Lost, and found in a later packet (in-band FEC)."""
     skipped_ms: int
     """Audio left out because it came much faster than time passes."""
     wrong_source: int
@@ -81,6 +88,10 @@ class MediaStats:
     unwanted: int
     """RTP that came while we receive none (hold)."""
     rtcp_received: int
+    """RTCP datagrams, from anyone."""
+    rtcp_ignored: int
+    """Of those: from whoever is not believed, or not to be read."""
+    rtcp_sent: int
     source_changes: int
     send_errors: int
     underruns: int

@@ -62,6 +62,11 @@ class Latch:
         """The locked source."""
         return self._source
 
+    @property
+    def ssrc(self) -> int:
+        """Of the locked source."""
+        return self._ssrc
+
     def update(self, remote: Address | None, now: float) -> None:
         """A new offer or answer: for some seconds the source may be learned anew. Until one is, the old one is
         believed.

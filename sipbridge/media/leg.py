@@ -6,6 +6,8 @@ from sipbridge.media.downlink import Downlink
 from sipbridge.media.events import Drained, Handle, KeyPressed, MediaEvent, MediaStats, MediaTimeout, SourceChanged
 from sipbridge.media.latch import Address
 from sipbridge.media.params import MediaParams
+from sipbridge.media.rtcp_channel import RtcpChannel
+from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.uplink import Uplink
 
@@ -19,6 +21,7 @@ class Leg:
         now: float,
         *,
         timeout_seconds: float | None = None,
+        rtcp: RtcpSession | None = None,
     ) -> None:
         self.handle = handle
         self.params = params
@@ -26,7 +29,7 @@ class Leg:
         self.downlink = Downlink(params, sequencer)
         self.latch = self.uplink.latch
         self.send_errors = 0
-        self.rtcp_received = 0
+        self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer)
         self.late_max = 0.0
         """The longest, in seconds, that a packet was behind its time."""
         self.stalled_ms = 0
@@ -39,6 +42,7 @@ class Leg:
         self._sends = params.sends
         self.uplink.update(params, now)
         self.downlink.update(params)
+        self.rtcp.update(params)
 
     def receive(self, data: bytes, source: Address, now: float, events: list[MediaEvent]) -> None:
         """A datagram from anyone, with what it means appended to `events`; its audio waits in
@@ -67,9 +71,14 @@ class Leg:
         """Once per packet time, after what the socket holds has been received."""
         uplink = self.uplink
         uplink.advance(now)
+        if uplink.control:
+            self.rtcp.receive_muxed()
         silent = now - uplink.heard_at
         if self._timeout_seconds is None or silent < self._timeout_seconds:
             return
+        silent = now - max(uplink.heard_at, self.rtcp.alive_at)
+        if silent < self._timeout_seconds:
+            return  # it says itself that it sends nothing
         if self.params.direction != "sendrecv":
             return  # who holds us may send music or nothing at all: that silence says nothing
         if self._timed_out_at != uplink.heard_at:
@@ -94,13 +103,18 @@ class Leg:
             reordered=up.jitter.reordered,
             jitter_ms=up.jitter_ms,
             filled_ms=round(up.filled_seconds * 1000),
+            concealed_ms=round(up.filler.concealed_ms),
+            comfort_noise_ms=round(up.filler.noise_ms),
+            fec_ms=round(up.filler.recovered_ms),
             skipped_ms=round(up.skipped_seconds * 1000),
             wrong_source=up.wrong_source,
             wrong_payload=up.wrong_payload,
             malformed=up.malformed,
             non_rtp=up.non_rtp,
             unwanted=up.unwanted,
-            rtcp_received=up.rtcp + self.rtcp_received,
+            rtcp_received=self.rtcp.received,
+            rtcp_sent=self.rtcp.sent,
+            rtcp_ignored=self.rtcp.ignored,
             source_changes=up.source_changes,
             send_errors=self.send_errors,
             underruns=down.pacer.underruns,

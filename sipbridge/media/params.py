@@ -45,6 +45,10 @@ class MediaParams:
     """What `Audio` carries. Where it is the codec's own format the payload passes untouched."""
     downlink: AudioFormat = PCM_24K
     """What `push` is given; likewise."""
+    remote_rtcp: tuple[str, int] | None = None
+    """Where SDP says that RTCP goes."""
+    rtcp_mux: bool = False
+    """RTCP shares the RTP port, in both directions (RFC 5761)."""
     latch: bool = True
     """Learn the source from the packets (symmetric RTP). Without it only `remote` is believed."""
     fade_ms: int = 10
@@ -56,6 +60,7 @@ class MediaParams:
         return cls(
             codec=negotiated.codec,
             remote=negotiated.remote,
+            remote_rtcp=negotiated.remote_rtcp,
             payload_type_send=negotiated.payload_type_send,
             payload_type_receive=negotiated.payload_type_receive,
             event_payload_type_send=negotiated.event_payload_type_send,

@@ -2,7 +2,7 @@
 
 `RtpPacket` is the readable form: `parse` and `serialize` are inverse. The live path, a hundred packets a second and
 leg, uses `parse_header` and `Sequencer`, which make no object per packet. Counters for receiver reports are in
-`SequenceTracker` and `JitterEstimator`; RTCP packets themselves are not here.
+`SequenceTracker` and `JitterEstimator`; RTCP packets are in `rtcp.py`.
 """
 
 from __future__ import annotations

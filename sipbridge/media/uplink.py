@@ -1,8 +1,9 @@
 """The receiving half of a leg: datagrams in, the caller's audio out as a stream without holes, and the keys pressed.
 
-Stream time is the RTP timestamp; its holes (loss, DTX, comfort noise, telephone events) become silence. When no audio
-comes at all (hold, a dead peer) the clock goes on in its place, so that the model's voice detection sees time pass.
-Against counting the same time twice:
+Stream time is the RTP timestamp. Its holes are filled (see `filler`): where packets were lost, the sound goes on; what
+the sender left out (DTX, telephone events, hold) is comfort noise, if it described any, or silence. When no audio comes
+at all (hold, a dead peer) the clock goes on in its place, so that the model's voice detection sees time pass. Against
+counting the same time twice:
 
 * what the clock filled is taken off the gap that the next audio's timestamp shows;
 * a gap is filled with one second at most, then the stream jumps;
@@ -13,22 +14,29 @@ Against counting the same time twice:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sipbridge.codecs import Decoder
 from sipbridge.errors import RtpError
-from sipbridge.media import rtp
+from sipbridge.media import comfort_noise, rtp
 from sipbridge.media.convert import Converter
 from sipbridge.media.dtmf import KeyReceiver
-from sipbridge.media.jitter import Gap, JitterBuffer
+from sipbridge.media.filler import Filler
+from sipbridge.media.jitter import Chunk, Gap, JitterBuffer
 from sipbridge.media.latch import Address, Latch, Verdict
 from sipbridge.media.params import MediaParams
+from sipbridge.media.rtcp_session import Reception
 
-COMFORT_NOISE = 13  # RFC 3389: its static payload type
+_SILENT_NOISE = b"\x7f"  # a description of nothing: no background at all
 
+_MAX_CONTROL = 8  # RTCP datagrams kept per packet time; of more only the number is
 _MAX_FILL_SECONDS = 1.0
 _NO_FILL_AHEAD_SECONDS = 0.2
 _MAX_AHEAD_SECONDS = 1.0
 # How long audio may be missing before the clock stands in for it. Less would put holes into speech that is only late; a
 # model loses nothing by it, because the whole time is made up for at once and voice detection counts stream time.
 _SILENT_AFTER_SECONDS = 0.12
+_LOOK_AHEAD_SECONDS = 0.04  # what of the sound after a loss helps to fill it
 _CLOCK_LAG_SECONDS = 0.04  # how far behind real time the clock's silence stays: what was sent may still be on its way
 
 
@@ -38,6 +46,10 @@ class Uplink:
         self.jitter = JitterBuffer(params.codec.clock_rate)
         self.keys: list[str] = []
         """Presses not yet taken; the owner empties it."""
+        self.control: list[tuple[bytes, Address, float]] = []
+        """RTCP that came to the RTP port, with its source and time; likewise."""
+        self.reception: Reception | None = None
+        """The source that is believed, as reports speak of it."""
         self.heard_at = now
         """When a packet was believed last, or one was first due."""
         self.first_audio_at: float | None = None
@@ -49,36 +61,52 @@ class Uplink:
         self._stream_until = now  # the moment up to which there is audio
         self._audio_at = now
         self._clock_filled = 0.0  # seconds of the clock's silence that no timestamp has confirmed yet
+        self._decoder: Decoder | None = None
         self._configure(params)
+        self.filler = Filler(self._wire)
 
     def _configure(self, params: MediaParams) -> None:
         codec = params.codec
         self._params = params
         self._wire = codec.wire_format(params.uplink)
         self._bytes_per_second = self._wire.bytes_per_ms * 1000
-        self._decode = None if codec.audio_format is not None else codec.new_decoder(self._wire.rate).decode
-        self._ticks_per_byte = codec.clock_rate / self._bytes_per_second
+        self._renew_decoder()
+        self._duration = codec.duration
         self.converter = Converter(self._wire, params.uplink)
         self._estimator = rtp.JitterEstimator(codec.clock_rate)
         self._receives = params.receives
         self._audio_type = params.payload_type_receive
+        self._noise_type = comfort_noise.PAYLOAD_TYPE
         self._event_type = params.event_payload_type_receive
         self._packet_seconds = params.ptime_ms / 1000
+
+    def _renew_decoder(self) -> None:
+        codec = self._params.codec
+        # Octets that are audio are decoded by the converter, if at all.
+        self._decoder = None if codec.audio_format is not None else codec.new_decoder(self._wire.rate)
 
     def update(self, params: MediaParams, now: float) -> None:
         """After a new offer and answer; take what there is before. The stream goes on; its source may be learned
         anew."""
-        old = self._params
+        old, wire = self._params, self._wire
         self.latch.update(params.remote, now)
         self._pending.clear()
-        converter, estimator = self.converter, self._estimator
+        converter, estimator, decoder = self.converter, self._estimator, self._decoder
         self._configure(params)
         if params.codec != old.codec:
             self.jitter.restart(params.codec.clock_rate)
         else:
             self._estimator = estimator
+            if self._wire == wire:
+                self._decoder = decoder
             if params.uplink == old.uplink:
                 self.converter = converter
+        if self._wire != wire:
+            self.filler.use(self._wire)
+        if not self._receives:
+            self.filler.forget()
+        if self.reception is not None:
+            self.reception.estimator = self._estimator
         self.heard_at = now
 
     # --- from the socket ----------------------------------------------------------------------------------------------
@@ -88,12 +116,12 @@ class Uplink:
         try:
             payload_type, marker, sequence_number, timestamp, ssrc, start, end = rtp.parse_header(data)
         except RtpError:
-            self._count_broken(data)
+            self._count_broken(data, source, now)
             return False
         is_audio = payload_type == self._audio_type
-        if not is_audio and payload_type != self._event_type and payload_type != COMFORT_NOISE:
+        if not is_audio and payload_type != self._event_type and payload_type != self._noise_type:
             if rtp.is_rtcp(data):
-                self.rtcp += 1
+                self._keep_rtcp(data, source, now)
             else:
                 self.wrong_payload += 1
             return False
@@ -105,29 +133,41 @@ class Uplink:
         changed = verdict is Verdict.NEW_SOURCE
         if changed:
             self._restart(now)
+        self._track(sequence_number)
         if not self._receives:
             self.unwanted += 1
             return changed
         self.packets += 1
         self.octets += end - start
+        payload = data[start:end]
         if is_audio:
-            self._add_audio(data[start:end], sequence_number, timestamp, now)
-        else:
-            if payload_type == self._event_type:
-                key = self._key_receiver.feed(data[start:end], timestamp, marker)
-                if key is not None:
-                    self.keys.append(key)
+            self._estimator.update(timestamp, now)
+            ticks = self._duration(payload)
+            self.jitter.add(sequence_number, timestamp, payload if ticks else b"", ticks, now)
+        elif payload_type == self._event_type:
+            key = self._key_receiver.feed(payload, timestamp, marker)
+            if key is not None:
+                self.keys.append(key)
+            self.filler.rests = True
             self.jitter.add(sequence_number, timestamp, b"", 0, now)
-        for chunk in self.jitter.pop(now):
-            self._play(chunk, now)
+        else:
+            self.jitter.add(sequence_number, timestamp, payload or _SILENT_NOISE, 0, now)
+        chunks = self.jitter.pop(now)
+        if chunks:
+            self._play(chunks, now)
         return changed
 
-    def _count_broken(self, data: bytes) -> None:
+    def _keep_rtcp(self, data: bytes, source: Address, now: float) -> None:
+        self.rtcp += 1
+        if len(self.control) < _MAX_CONTROL:
+            self.control.append((data, source, now))
+
+    def _count_broken(self, data: bytes, source: Address, now: float) -> None:
         match rtp.classify(data):
             case rtp.Kind.RTP:
                 self.malformed += 1
             case rtp.Kind.RTCP:
-                self.rtcp += 1
+                self._keep_rtcp(data, source, now)
             case _:
                 self.non_rtp += 1
 
@@ -136,45 +176,62 @@ class Uplink:
         # The time since the old source is known from the clock alone.
         missing = now - _CLOCK_LAG_SECONDS - self._stream_until
         if missing > _CLOCK_LAG_SECONDS:
-            self._fill(min(missing, _MAX_FILL_SECONDS))
+            self._pass_time(missing)
         self.jitter.restart()
+        self.filler.forget()
+        self._renew_decoder()
         self._key_receiver.reset()
         self._estimator.restart()
+        self._begin_reception()
         self._clock_filled = 0.0
 
-    def _add_audio(self, payload: bytes, sequence_number: int, timestamp: int, now: float) -> None:
-        if self._decode is not None:
-            # Decoded before it is put in order: how long a packet lasts is only known then. Codecs with a memory (Opus)
-            # will want it the other way round.
-            payload = self._decode(payload)
-        self._estimator.update(timestamp, now)
-        self.jitter.add(sequence_number, timestamp, payload, int(len(payload) * self._ticks_per_byte), now)
+    def _begin_reception(self) -> None:
+        tracker = rtp.SequenceTracker()
+        self._track = tracker.update
+        self.reception = Reception(self.latch.ssrc, tracker, self._estimator)
 
     # --- stream time --------------------------------------------------------------------------------------------------
 
     def advance(self, now: float) -> None:
         """Let time pass: end waits for packets, and stand in for a sender that is silent. Call it every ptime or so,
         after what the socket holds has been received."""
-        for chunk in self.jitter.pop(now):
-            self._play(chunk, now)
-        if now - self._audio_at < _SILENT_AFTER_SECONDS + self._packet_seconds:
+        chunks = self.jitter.pop(now)
+        if chunks:
+            self._play(chunks, now)
+        if now - self._audio_at < _SILENT_AFTER_SECONDS + self._packet_seconds and not self.filler.rests:
             return
         missing = now - _CLOCK_LAG_SECONDS - self._stream_until
         if missing > self._packet_seconds:
-            seconds = self._fill(min(missing, _MAX_FILL_SECONDS))
+            self._clock_filled += self._pass_time(missing)
             self._stream_until = max(self._stream_until, now - _MAX_FILL_SECONDS)  # after a stall of our own: jump
-            self._clock_filled += seconds
 
-    def _play(self, chunk: bytes | Gap, now: float) -> None:
-        if isinstance(chunk, Gap):
-            seconds = chunk.ticks / self._params.codec.clock_rate - self._clock_filled
-            if seconds > 0 and self._stream_until - now < _NO_FILL_AHEAD_SECONDS:
-                self._fill(min(seconds, _MAX_FILL_SECONDS))
-            return
+    def _pass_time(self, missing: float) -> float:
+        samples = self._samples(missing)
+        return self._fill(self.filler.pass_time(samples), samples)
+
+    def _play(self, chunks: Sequence[Chunk], now: float) -> None:
+        """What follows in the stream. Decoded in order, so that codecs with a memory see what their encoder made."""
+        decoder = self._decoder
+        conceals = self._params.codec.conceals
+        if decoder is not None and not conceals:
+            chunks = [decoder.decode(chunk) if isinstance(chunk, bytes) else chunk for chunk in chunks]
+        for index, chunk in enumerate(chunks):
+            if isinstance(chunk, bytes):
+                self._hear(decoder.decode(chunk) if conceals and decoder is not None else chunk, now)
+            elif isinstance(chunk, Gap):
+                self._close(chunk, chunks[index + 1 :], now)
+            else:
+                self.filler.describe_noise(chunk.payload)
+
+    def _hear(self, chunk: bytes, now: float) -> None:
+        filler = self.filler
         seconds = len(chunk) / self._bytes_per_second
         if self._stream_until + seconds - now > _MAX_AHEAD_SECONDS:
             self.skipped_seconds += seconds
             return
+        if filler.age or filler.rests:
+            chunk = filler.join(chunk)
+        filler.recent.append(chunk)
         self._clock_filled = 0.0
         self._audio_at = now
         self._stream_until += seconds
@@ -182,11 +239,41 @@ class Uplink:
         if self.first_audio_at is None:
             self.first_audio_at = now
 
-    def _fill(self, seconds: float) -> float:
-        """So much silence, in whole milliseconds; returns how much it was."""
-        milliseconds = round(seconds * 1000)
-        self._pending.append(self._wire.silence * (milliseconds * self._wire.rate // 1000))
-        seconds = milliseconds / 1000
+    def _close(self, gap: Gap, following: Sequence[Chunk], now: float) -> None:
+        """The hole before the first of `following`, as far as the clock has not filled it."""
+        filler, clock_rate = self.filler, self._params.codec.clock_rate
+        if gap.lost * self.jitter.packet_ticks < gap.ticks:  # at least in part the sender paused by itself
+            filler.begin_anew()
+        seconds = gap.ticks / clock_rate - self._clock_filled
+        if seconds <= 0 or self._stream_until - now >= _NO_FILL_AHEAD_SECONDS:
+            return
+        samples = self._samples(seconds)
+        packet = self.jitter.packet_ticks * self._wire.rate // clock_rate
+        if not gap.lost:
+            filling = filler.rest(samples)
+        elif self._decoder is not None and self._params.codec.conceals:
+            (next_payload, *_) = (chunk for chunk in following if isinstance(chunk, bytes))
+            filling = filler.bridge_by(self._decoder, samples, gap.lost * packet, packet, next_payload)
+        else:
+            filling = filler.bridge(samples, gap.lost * packet, self._sound_of(following))
+        self._fill(filling, samples)
+
+    def _sound_of(self, following: Sequence[Chunk]) -> bytes:
+        """As much of it as is of use, without a hole."""
+        sound, wanted = b"", _LOOK_AHEAD_SECONDS * self._bytes_per_second
+        for chunk in following:
+            if not isinstance(chunk, bytes) or len(sound) >= wanted:
+                break
+            sound += chunk
+        return sound
+
+    def _samples(self, seconds: float) -> int:
+        """In whole milliseconds, and one second at most."""
+        return round(min(seconds, _MAX_FILL_SECONDS) * 1000) * (self._wire.rate // 1000)
+
+    def _fill(self, filling: bytes, samples: int) -> float:
+        seconds = samples / self._wire.rate
+        self._pending.append(filling)
         self.filled_seconds += seconds
         self._stream_until += seconds
         return seconds

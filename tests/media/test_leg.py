@@ -108,25 +108,41 @@ class TestUplink:
         assert frequency == pytest.approx(1000, abs=2)
         assert level == pytest.approx(8000, rel=0.03)
 
-    def test_a_lost_packet_is_silence_in_its_place(self) -> None:
+    def test_a_lost_packet_is_concealed_in_its_place_and_no_octet_around_it_changes(self) -> None:
         bench = Bench()
         bench.tick(3, say=VOICE)
         bench.number, bench.timestamp = bench.number + 1, bench.timestamp + 160
         bench.tick()
         bench.tick(3, say=VOICE)
-        assert bench.heard == VOICE * 3 + b"\xff" * 160 + VOICE * 3
-        assert bench.leg.stats().lost == 1
-        assert bench.leg.stats().filled_ms == 20
+        assert bench.heard[: 3 * 160] == bench.heard[4 * 160 :] == VOICE * 3
+        assert set(bench.heard[3 * 160 : 4 * 160]) != {0xFF}
+        stats = bench.leg.stats()
+        assert (stats.lost, stats.filled_ms, stats.concealed_ms, stats.comfort_noise_ms) == (1, 20, 20, 0)
 
-    def test_comfort_noise_and_dtx_are_silence_of_their_length(self) -> None:
+    def test_comfort_noise_is_noise_of_its_length_and_nothing_is_concealed(self) -> None:
         bench = Bench()
         bench.tick(3, say=VOICE)
-        bench.say(b"\x42", payload_type=13)
+        bench.say(b"\x32", payload_type=13)
         bench.timestamp += 30 * 160 - 1
         bench.tick(30)
         bench.tick(3, say=VOICE)
-        assert bench.heard == VOICE * 3 + b"\xff" * (30 * 160) + VOICE * 3
-        assert bench.leg.stats().lost == 0
+        assert bench.heard.startswith(VOICE * 3)
+        assert bench.heard.endswith(VOICE * 3)
+        noise = codecs.PCMU.new_decoder().decode(bench.heard[3 * 160 : -3 * 160])
+        assert len(noise) == 2 * 30 * 160
+        level = 20 * np.log10(np.frombuffer(noise, "<i2").astype(float).std() / 32768)
+        assert level == pytest.approx(-50, abs=1)
+        stats = bench.leg.stats()
+        assert (stats.lost, stats.filled_ms, stats.concealed_ms, stats.comfort_noise_ms) == (0, 600, 0, 600)
+
+    def test_what_the_sender_left_out_without_a_word_is_silence(self) -> None:
+        bench = Bench()
+        bench.tick(3, say=VOICE)
+        bench.timestamp += 5 * 160
+        bench.tick(5)
+        bench.tick(3, say=VOICE)
+        assert bench.heard == VOICE * 3 + b"\xff" * (5 * 160) + VOICE * 3
+        assert bench.leg.stats().concealed_ms == 0
 
     @pytest.mark.parametrize("missed_ms", [200, 500, 1000, 10_000])
     def test_when_packets_stop_time_goes_on(self, missed_ms: int) -> None:
@@ -148,7 +164,7 @@ class TestUplink:
         for _ in range(25):
             bench.say()
         bench.tick(say=VOICE)
-        assert bench.heard.endswith(VOICE * 26)
+        assert bench.heard.endswith(VOICE[32:] + VOICE * 25)  # the first one fades in, after the clock's silence
         assert bench.leg.stats().skipped_ms == 0
 
     def test_after_a_burst_pauses_bring_stream_time_back(self) -> None:
