@@ -146,10 +146,10 @@ class TestHoles:
         made = bench.heard[3200:]
         assert 940 <= len(made) / 8 <= 1000
         assert rms(made[:160]) > 4000
-        assert rms(made[60 * 8 : 80 * 8]) < 1500
-        assert set(made[80 * 8 :]) == {0xFF}
+        assert rms(made[80 * 8 : 100 * 8]) < 1500
+        assert set(made[100 * 8 :]) == {0xFF}
         stats = bench.leg.stats()
-        assert (stats.concealed_ms, stats.lost) == (80, 0)
+        assert (stats.concealed_ms, stats.lost) == (100, 0)
 
     def test_what_comes_late_after_all_is_faded_in_and_nothing_of_it_is_missing(self) -> None:
         bench = Bench()
