@@ -9,11 +9,12 @@ counting the same time twice:
 * a gap is filled with one second at most, then the stream jumps;
 * while the stream is more than 0.2 s ahead of the clock (a burst after a network stall that the clock has filled) gaps
   stay unfilled; more than 1 s ahead (a sender that floods) audio is left out. So stream time never passes real time by
-  more.
+  more, but for a thousandth, by which the clocks may differ.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from sipbridge.codecs import Decoder
@@ -38,6 +39,9 @@ _MAX_AHEAD_SECONDS = 1.0
 _SILENT_AFTER_SECONDS = 0.12
 _LOOK_AHEAD_SECONDS = 0.04  # what of the sound after a loss helps to fill it
 _EARLY_SECONDS = 0.04  # more than that a packet is not early, but the network has changed
+# The sender's clock is not ours: what it gains or loses is no sound too much or too little. Crystals differ by 0.0002.
+_SKEW = 0.001
+_STEADY_SECONDS = 0.06
 _CLOCK_LAG_SECONDS = 0.04  # how far behind real time the clock's silence stays: what was sent may still be on its way
 
 
@@ -218,6 +222,9 @@ class Uplink:
             if self._seen_waiting_at is None:
                 self._seen_waiting_at = now
             self._overdue = now - self._seen_waiting_at >= self._block_seconds
+        ahead = self._stream_until - now
+        if not -_STEADY_SECONDS < ahead < _STEADY_SECONDS:
+            self._stream_until -= math.copysign(_SKEW * self._packet_seconds, ahead)
         if now - self._audio_at < _SILENT_AFTER_SECONDS + self._packet_seconds and not self.filler.rests:
             return
         missing = now - _CLOCK_LAG_SECONDS - self._stream_until

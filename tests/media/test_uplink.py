@@ -221,6 +221,32 @@ class TestHoles:
         assert bench.leg.stats().source_changes == 2
 
 
+@pytest.mark.parametrize("skew", [-400e-6, 400e-6])
+def test_a_sender_whose_clock_is_not_ours_is_heard_for_hours(skew: float) -> None:
+    """Half an hour at twice what crystals differ by, so 0.7 s: nothing is left out or put in, a loss is still filled,
+    and a pause is no longer than it was."""
+    bench = Bench()
+    uplink = bench.leg.uplink
+    packets = 90_000
+    for number in range(packets):
+        now = 100 + number * 0.02 * (1 + skew)
+        uplink.receive(packet(number, number * 160).serialize(), PHONE, now)
+        uplink.advance(now)
+        if number % 1000 == 0:
+            uplink.take()
+    uplink.take()
+    stats = bench.leg.stats()
+    assert (stats.skipped_ms, stats.filled_ms, stats.lost) == (0, 0, 0)
+    for number in range(packets + 1, packets + 4):
+        uplink.receive(packet(number, number * 160).serialize(), PHONE, now + (number - packets + 1) * 0.02)
+    uplink.advance(now + 0.1)
+    assert bench.leg.stats().concealed_ms == 20
+    uplink.take()
+    for tick in range(5, 30):
+        uplink.advance(now + tick * 0.02)
+    assert len(uplink.take()) / 8 == pytest.approx(500 - 40, abs=65)
+
+
 class TestComfortNoise:
     """RFC 3389: the background of a caller who is silent."""
 
