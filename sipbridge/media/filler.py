@@ -37,7 +37,8 @@ class Filler:
         self._concealer = Concealer(wire.rate, decode, self._encode)
         self.recent = self._concealer.recent
         self.age = 0
-        """How many samples were made here since the last that was heard."""
+        """How many samples were made here since the last that was heard; 0: what is heard now follows what was heard
+        last."""
         self.rests = False
         """The sender has said that it leaves sound out: nothing is lost."""
         self._rough = False  # what was made last knew nothing of what comes next
@@ -56,7 +57,13 @@ class Filler:
         if self._noise is None:
             self._noise = ComfortNoise(_NOISE_SEED)
         self._noise.describe(payload)
-        self.rests = self._noisy = True
+        self._noisy = True
+        self.pause()
+
+    def pause(self) -> None:
+        """It leaves sound out from now on, until there is sound again."""
+        self.rests = True
+        self.age = max(self.age, 1)
 
     def join(self, chunk: bytes) -> bytes:
         """Sound again, after `age` samples made here: the chunk as it goes into the stream."""

@@ -168,7 +168,7 @@ class Uplink:
             key = self._key_receiver.feed(payload, timestamp, marker)
             if key is not None:
                 self.keys.append(key)
-            self.filler.rests = True
+            self.filler.pause()
             self.jitter.add(sequence_number, timestamp, b"", 0, now)
         else:
             self.jitter.add(sequence_number, timestamp, payload or _SILENT_NOISE, 0, now)
@@ -239,6 +239,9 @@ class Uplink:
     def _play(self, chunks: Sequence[Chunk], now: float) -> None:
         """What follows in the stream. Decoded in order, so that codecs with a memory see what their encoder made."""
         decoder = self._decoder
+        if decoder is None and len(chunks) == 1 and type(chunks[0]) is bytes:  # nearly always
+            self._hear(chunks[0], now)
+            return
         conceals = self._params.codec.conceals
         if decoder is not None and not conceals:
             chunks = [decoder.decode(chunk) if isinstance(chunk, bytes) else chunk for chunk in chunks]
@@ -256,7 +259,7 @@ class Uplink:
         if self._stream_until + seconds - now > _MAX_AHEAD_SECONDS:
             self.skipped_seconds += seconds
             return
-        if filler.age or filler.rests:
+        if filler.age:
             chunk = filler.join(chunk)
         filler.recent.append(chunk)
         self._clock_filled = 0.0
