@@ -173,6 +173,10 @@ class MediaEngine:
         seat.leg.update(params, self._now())
         seat.period = _period(params)
 
+    def confirm(self, handle: Handle) -> None:
+        """Where `MediaParams.confirmed` was False: packets may be sent from now on."""
+        self._seats[handle].leg.latch.confirm()
+
     def close(self, handle: Handle, reason: str = "") -> MediaStats | None:
         """End a leg and give back its port; its final figures, or None where it is closed already. No event follows.
         `reason` goes to the far end with RTCP's BYE."""

@@ -53,11 +53,15 @@ class MediaParams:
     """RTCP shares the RTP port, in both directions (RFC 5761)."""
     latch: bool = True
     """Learn the source from the packets (symmetric RTP). Without it only `remote` is believed."""
+    confirmed: bool = True
+    """False: send nothing before `confirm` is called, or a packet is believed. Asked when the leg begins, only."""
     fade_ms: int = 10
     """How long sound that is interrupted takes to end; at most 10, or the last packet would be late."""
 
     @classmethod
-    def agreed(cls, negotiated: Negotiated, *, uplink: AudioFormat, downlink: AudioFormat) -> MediaParams:
+    def agreed(
+        cls, negotiated: Negotiated, *, uplink: AudioFormat, downlink: AudioFormat, confirmed: bool = True
+    ) -> MediaParams:
         """What offer and answer came to; the formats are those of whoever the leg talks to."""
         return cls(
             codec=negotiated.codec,
@@ -74,6 +78,7 @@ class MediaParams:
             direction=negotiated.direction,
             uplink=uplink,
             downlink=downlink,
+            confirmed=confirmed,
         )
 
     @property

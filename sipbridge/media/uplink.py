@@ -42,7 +42,7 @@ _CLOCK_LAG_SECONDS = 0.04  # how far behind real time the clock's silence stays:
 
 class Uplink:
     def __init__(self, params: MediaParams, now: float) -> None:
-        self.latch = Latch(params.remote, enabled=params.latch)
+        self.latch = Latch(params.remote, enabled=params.latch, confirmed=params.confirmed)
         self.jitter = JitterBuffer(params.codec.clock_rate)
         self.keys: list[str] = []
         """Presses not yet taken; the owner empties it."""
