@@ -76,7 +76,7 @@ class Uplink:
         self._estimator = rtp.JitterEstimator(codec.clock_rate)
         self._receives = params.receives
         self._audio_type = params.payload_type_receive
-        self._noise_type = comfort_noise.PAYLOAD_TYPE
+        self._noise_type = params.comfort_noise_payload_type or comfort_noise.PAYLOAD_TYPE
         self._event_type = params.event_payload_type_receive
         self._key_receiver.ticks_per_unit = codec.clock_rate / (params.event_clock_rate or codec.clock_rate)
         self._packet_seconds = params.ptime_ms / 1000
