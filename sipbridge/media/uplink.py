@@ -65,7 +65,9 @@ class Uplink:
         self._audio_at = now
         self._clock_filled = 0.0  # seconds of the clock's silence that no timestamp has confirmed yet
         self._decoder: Decoder | None = None
+        self._broken = 0  # packets that no decoder has seen, and those that earlier ones could not read
         self._configure(params)
+        self._renew_decoder()
         self.filler = Filler(self._wire)
 
     def _configure(self, params: MediaParams) -> None:
@@ -73,7 +75,6 @@ class Uplink:
         self._params = params
         self._wire = codec.wire_format(params.uplink)
         self._bytes_per_second = self._wire.bytes_per_ms * 1000
-        self._renew_decoder()
         self._duration = codec.duration
         self.converter = Converter(self._wire, params.uplink)
         self._estimator = rtp.JitterEstimator(codec.clock_rate)
@@ -87,6 +88,7 @@ class Uplink:
         self._block_bytes = params.uplink_block_ms * self._wire.bytes_per_ms
 
     def _renew_decoder(self) -> None:
+        self._broken = self.undecodable
         codec = self._params.codec
         # Octets that are audio are decoded by the converter, if at all.
         self._decoder = None if codec.audio_format is not None else codec.new_decoder(self._wire.rate)
@@ -97,16 +99,16 @@ class Uplink:
         old, wire = self._params, self._wire
         self.latch.update(params.remote, now)
         self._take_all()
-        converter, estimator, decoder = self.converter, self._estimator, self._decoder
+        converter, estimator = self.converter, self._estimator
         self._configure(params)
         if params.codec != old.codec:
             self.jitter.restart(params.codec.clock_rate)
         else:
             self._estimator = estimator
-            if self._wire == wire:
-                self._decoder = decoder
             if params.uplink == old.uplink:
                 self.converter = converter
+        if (params.codec, self._wire) != (old.codec, wire):
+            self._renew_decoder()
         if self._wire != wire:
             self.filler.use(self._wire)
         if not self._receives:
@@ -149,6 +151,8 @@ class Uplink:
         if is_audio:
             self._estimator.update(timestamp, now)
             ticks = self._duration(payload)
+            if not ticks:
+                self._broken += 1
             self.jitter.add(sequence_number, timestamp, payload if ticks else b"", ticks, now)
         elif payload_type == self._event_type:
             key = self._key_receiver.feed(payload, timestamp, marker)
@@ -313,6 +317,11 @@ class Uplink:
     def bursts(self) -> int:
         """How many rows of lost packets there were."""
         return self.jitter.bursts
+
+    @property
+    def undecodable(self) -> int:
+        """Packets of audio that the codec could not read."""
+        return self._broken + (0 if self._decoder is None else self._decoder.broken)
 
     @property
     def jitter_ms(self) -> float:

@@ -278,6 +278,21 @@ def test_what_the_sender_left_out_is_time_all_the_same() -> None:
     assert not any(bench.heard[32 * 600 : 32 * 890])
 
 
+def test_what_cannot_be_decoded_is_silence_and_counted() -> None:
+    payloads = payloads_of(OPUS, samples(tone(500, 400, 16000)), 16000)
+    bench = Bench(params(OPUS))
+    broken = (b"\x4b\x41", b"", b"\x0b\x00")  # padding cut off; nothing at all; no frames
+    for number, payload in enumerate((*payloads[:5], *broken, *payloads[8:])):
+        bench.now += 0.02
+        bench.receive(RtpPacket(96, number, 960 * number, 1, payload))
+        bench.take()
+    assert len(bench.heard) == 640 * 20
+    assert bench.leg.stats().undecodable == 3
+    for codec in (OPUS, G722, PCMU):
+        bench.leg.update(params(codec), bench.now)
+        assert bench.leg.stats().undecodable == 3
+
+
 def test_linear_samples_at_8_khz() -> None:
     found = heard(L16_8K, payloads_of(L16_8K, samples(tone(1000, 500, 8000)), 8000), PCM_16K)
     assert spectrum(found[2000:6000].tobytes(), 16000) == pytest.approx((1000, 8000), rel=0.01)
