@@ -17,10 +17,10 @@ from typing import Self
 
 import structlog
 
-from sipbridge import __version__
+from sipbridge import __version__, codecs
 from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
-from sipbridge.config import Config, SessionTimersConfig
+from sipbridge.config import Config, SessionTimersConfig, codec_lists
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media.engine import MediaEngine, MediaSettings
@@ -78,6 +78,9 @@ class Gateway:
         """Open every listener. Raises `OSError` where an address cannot be had."""
         _load_what_a_call_needs()
         config = self._config
+        wanted = dict.fromkeys(name for _, names in codec_lists(config) for name in names)
+        if lacking := await asyncio.to_thread(codecs.prepare, wanted):
+            log.warning("codecs not available on this machine", codecs=lacking)
         first, last = config.media.ports
         settings = MediaSettings(
             address=config.media.address,

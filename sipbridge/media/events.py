@@ -97,6 +97,8 @@ class MediaStats:
     """Audio left out because it came much faster than time passes."""
     wrong_source: int
     wrong_payload: int
+    undecodable: int
+    """Audio that was believed, but was nothing that the codec could read: silence of its length, if it had any."""
     malformed: int
     """Looked like RTP, but was none."""
     non_rtp: int

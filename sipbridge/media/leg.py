@@ -170,6 +170,7 @@ class Leg:
             skipped_ms=round(up.skipped_seconds * 1000),
             wrong_source=up.wrong_source,
             wrong_payload=up.wrong_payload,
+            undecodable=up.undecodable,
             malformed=up.malformed,
             non_rtp=up.non_rtp,
             unwanted=up.unwanted,
