@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections import deque
 
 from sipbridge.audio import Played
+from sipbridge.codecs import Encoder
 from sipbridge.media.convert import Converter
 from sipbridge.media.dtmf import KeyPacket, key_packets
 from sipbridge.media.pacer import Item, Pacer
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtp import Sequencer
+from sipbridge.media.tap import Tap
 
 _SLICE_MS = 100
 _MOST_WAITING_MS = 600_000
@@ -42,6 +44,7 @@ class Downlink:
         self.dropped_ms = 0.0
         self.first_audio_at: float | None = None
         self.last_audio_at: float | None = None
+        self.tap: Tap | None = None
         self._sequencer = sequencer
         self._keys: deque[KeyPacket | None] = deque()
         self._key_timestamp = 0
@@ -51,13 +54,13 @@ class Downlink:
         self._raw: deque[_Raw] = deque()
         self._configure(params)
 
-    def _configure(self, params: MediaParams) -> None:
+    def _configure(self, params: MediaParams, encoder: Encoder | None = None) -> None:
         codec = params.codec
         ring = self.pacer.audio_format
         self._params = params
         self.converter = Converter(params.downlink, ring)
-        has_octets = codec.audio_format is not None
-        self._encode = None if has_octets else codec.new_encoder(params.parameters_send, ring.rate).encode
+        self._encoder = encoder or codec.new_encoder(params.parameters_send, ring.rate)
+        self._encode = self._encoder.encode if codec.audio_format is None else None
         self._payload_type = params.payload_type_send
         self._ticks = codec.ticks(params.ptime_ms)
         self._frame_bytes = ring.bytes_per_ms * params.ptime_ms
@@ -72,12 +75,12 @@ class Downlink:
         ring = params.codec.wire_format(params.downlink)
         if ring != self.pacer.audio_format:
             self.pacer.convert(ring, Converter(self.pacer.audio_format, ring).process)
-        converter, encode = self.converter, self._encode
-        self._configure(params)
-        if (params.downlink, params.codec) == (old.downlink, old.codec):
+        converter = self.converter
+        same = (params.downlink, params.codec) == (old.downlink, old.codec)
+        # An encoder remembers what was sent last: another one would click.
+        self._configure(params, self._encoder if same and params.parameters_send == old.parameters_send else None)
+        if same:
             self.converter = converter
-            if params.parameters_send == old.parameters_send:
-                self._encode = encode  # it remembers what was sent last: another one would click
         else:
             self._tail = False
         if params.event_payload_type_send is None:
@@ -122,7 +125,8 @@ class Downlink:
 
     def send_key(self, key: str) -> bool:
         """Press a key after those that wait. False where the other side takes none; ValueError where it is no key."""
-        packets = key_packets(key, ptime_ms=self._params.ptime_ms, clock_rate=self._params.codec.clock_rate)
+        clock_rate = self._params.event_clock_rate or self._params.codec.clock_rate
+        packets = key_packets(key, ptime_ms=self._params.ptime_ms, clock_rate=clock_rate)
         if self._params.event_payload_type_send is None:
             return False
         self._keys.extend(packets)
@@ -131,12 +135,17 @@ class Downlink:
     # --- to the clock -------------------------------------------------------------------------------------------------
 
     def next_packet(self, now: float) -> bytes:
+        """b"" where the codec has nothing to say (DTX, which the far end asked for)."""
         if self._keys:
+            if self.tap is not None:
+                self.tap.sent(None, self.pacer.audio_format, now)
             return self._next_key_packet()
         pacer = self.pacer
         if pacer.buffered <= self._frame_bytes:
             self._refill()
         frame = pacer.next_frame(self._frame_bytes)
+        if self.tap is not None:
+            self.tap.sent(frame, pacer.audio_format, now)
         marker = False
         if frame is None:
             frame = self._silence
@@ -147,8 +156,15 @@ class Downlink:
                 self.first_audio_at = now
             self.last_audio_at = now
             self.talking = pacer.sounding
+        return self._packet(frame, marker)
+
+    def _packet(self, frame: bytes, marker: bool) -> bytes:
         if self._encode is not None:
             frame = self._encode(frame)
+            if not frame:
+                self.talking = False  # the next packet begins a talkspurt (RFC 3551 §4.1)
+                self._sequencer.skip(self._ticks)
+                return b""
         self.packets += 1
         self.octets += len(frame)
         return self._sequencer.packet(self._payload_type, frame, self._ticks, marker)
@@ -199,17 +215,19 @@ class Downlink:
     def _next_key_packet(self) -> bytes:
         entry = self._keys.popleft()
         self.talking = False
-        self.packets += 1
         event_type = self._params.event_payload_type_send
         if entry is None or event_type is None:
-            payload = self._silence if self._encode is None else self._encode(self._silence)
-            self.octets += len(payload)
-            return self._sequencer.packet(self._payload_type, payload, self._ticks)
+            return self._packet(self._silence, False)
+        self.packets += 1
         if entry.marker:
             self._key_timestamp = self._sequencer.timestamp
         self._sequencer.skip(self._ticks)
         self.octets += len(entry.payload)
         return self._sequencer.packet_at(self._key_timestamp, event_type, entry.payload, entry.marker)
+
+    def loss_reported(self, percent: int) -> None:
+        """By the far end (RTCP): that much of what we send does not arrive."""
+        self._encoder.expect_loss(percent)
 
     def skip(self, ms: int) -> None:
         """Time passes in which nothing is sent: hold, or a clock that stood still. What waits to be heard goes on

@@ -47,6 +47,7 @@ from sipbridge.media.ports import LocalPort, PortPool
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.sockets import MediaSockets, drain, receive
+from sipbridge.media.tap import Tap
 
 __all__ = [
     "Audio",
@@ -178,6 +179,10 @@ class MediaEngine:
         seat.leg.update(params, self._now())
         seat.turn.period = _period(params)
 
+    def confirm(self, handle: Handle) -> None:
+        """Where `MediaParams.confirmed` was False: packets may be sent from now on."""
+        self._seats[handle].leg.latch.confirm()
+
     def close(self, handle: Handle, reason: str = "") -> MediaStats | None:
         """End a leg and give back its port; its final figures, or None where it is closed already. No event follows.
         `reason` goes to the far end with RTCP's BYE."""
@@ -241,6 +246,11 @@ class MediaEngine:
         Raises ValueError where `digit` is no key.
         """
         return self._seats[handle].leg.downlink.send_key(digit)
+
+    def tap(self, handle: Handle, sink: Tap | None) -> None:
+        """From now on `sink` is told what the leg really sends and receives; None: nobody is."""
+        leg = self._seats[handle].leg
+        leg.tap = leg.downlink.tap = sink
 
     def stats(self, handle: Handle) -> MediaStats:
         return self._seats[handle].leg.stats()
@@ -340,7 +350,8 @@ class MediaEngine:
         if packet is None or target is None:
             return
         try:
-            seat.rtp.sendto(packet, target)
+            if packet:
+                seat.rtp.sendto(packet, target)
         except OSError:
             leg.send_errors += 1  # a full buffer, no route, ICMP: the packet is lost, as it would be on the way
         leg.sent(events)
@@ -375,16 +386,18 @@ class MediaEngine:
             seat.leg.advance(now, events)
         self._advancing, due = [], self._advancing
         self._events = []
-        self._take_audio([seat.leg for seat in dict.fromkeys(heard + due) if seat.open], events)
+        self._take_audio([seat.leg for seat in dict.fromkeys(heard + due) if seat.open], now, events)
         return events
 
-    def _take_audio(self, legs: list[Leg], events: list[MediaEvent]) -> None:
+    def _take_audio(self, legs: list[Leg], now: float, events: list[MediaEvent]) -> None:
         handles: list[Handle] = []
         converters: list[Converter] = []
         chunks: list[bytes] = []
         for leg in legs:
             chunk = leg.uplink.take()
             if chunk:
+                if leg.tap is not None:
+                    leg.tap.received(chunk, leg.uplink.converter.source, now)
                 handles.append(leg.handle)
                 converters.append(leg.uplink.converter)
                 chunks.append(chunk)

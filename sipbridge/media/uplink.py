@@ -42,7 +42,7 @@ _CLOCK_LAG_SECONDS = 0.04  # how far behind real time the clock's silence stays:
 
 class Uplink:
     def __init__(self, params: MediaParams, now: float) -> None:
-        self.latch = Latch(params.remote, enabled=params.latch)
+        self.latch = Latch(params.remote, enabled=params.latch, confirmed=params.confirmed)
         self.jitter = JitterBuffer(params.codec.clock_rate)
         self.keys: list[str] = []
         """Presses not yet taken; the owner empties it."""
@@ -81,6 +81,7 @@ class Uplink:
         self._audio_type = params.payload_type_receive
         self._noise_type = comfort_noise.PAYLOAD_TYPE
         self._event_type = params.event_payload_type_receive
+        self._key_receiver.ticks_per_unit = codec.clock_rate / (params.event_clock_rate or codec.clock_rate)
         self._packet_seconds = params.ptime_ms / 1000
         self._block_seconds = params.uplink_block_ms / 1000
         self._block_bytes = params.uplink_block_ms * self._wire.bytes_per_ms
@@ -301,6 +302,17 @@ class Uplink:
         self._pending_bytes = 0
         self._seen_waiting_at, self._overdue = None, False
         return pending[0] if len(pending) == 1 else b"".join(pending)
+
+    @property
+    def unheard(self) -> int:
+        """Packets that were lost, and not found in another one."""
+        packet_ms = self.jitter.packet_ticks * 1000 / self._params.codec.clock_rate
+        return max(self.jitter.lost - round(self.filler.recovered_ms / packet_ms), 0)
+
+    @property
+    def bursts(self) -> int:
+        """How many rows of lost packets there were."""
+        return self.jitter.bursts
 
     @property
     def jitter_ms(self) -> float:

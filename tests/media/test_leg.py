@@ -604,3 +604,47 @@ class TestTimeout:
             bench.tick()
             bench.receive(RtpPacket(0, number * 100 & 0xFFFF, 0, 5, VOICE), STRANGER)
         assert len(self.timeouts(bench)) == 1
+
+
+class TestUnconfirmed:
+    """Nothing is sent to somebody who is only known from an INVITE, whose source may be forged."""
+
+    def bench(self) -> Bench:
+        bench = Bench(replace(PARAMS, confirmed=False))
+        bench.leg.downlink.push(VOICE * 5, "r", "i")
+        bench.tick(100)
+        assert bench.sent == []
+        assert bench.leg.downlink.pacer.position() == (Played("r", "i", 0),)
+        return bench
+
+    def test_what_waited_is_heard_from_its_beginning(self) -> None:
+        bench = self.bench()
+        bench.leg.latch.confirm()
+        bench.tick(5)
+        assert bench.payloads() == [VOICE] * 5
+        assert bench.sent[0].marker
+
+    def test_a_packet_that_is_believed_is_as_good(self) -> None:
+        bench = self.bench()
+        bench.say()
+        bench.tick(2)
+        assert bench.payloads() == [VOICE] * 2
+
+    def test_packets_of_strangers_are_not(self) -> None:
+        bench = self.bench()
+        for _ in range(4):
+            bench.say(source=STRANGER)
+        bench.say(payload_type=77)
+        bench.receive(b"\x80\xc8\x00\x06" + bytes(24))
+        bench.tick(3)
+        assert bench.sent == []
+
+    def test_a_new_offer_confirms_nothing_and_takes_nothing_back(self) -> None:
+        bench = self.bench()
+        bench.leg.update(PARAMS, bench.now)
+        bench.tick(3)
+        assert bench.sent == []
+        bench.leg.latch.confirm()
+        bench.leg.update(replace(PARAMS, confirmed=False), bench.now)
+        bench.tick(3)
+        assert len(bench.sent) == 3
