@@ -28,7 +28,7 @@ from sipbridge.errors import TlsFileError
 from sipbridge.logins import Login, Secret
 from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.tls import TlsContexts, TlsSettings
-from sipbridge.trunk_config import Trunk, refuse_required_srtp
+from sipbridge.trunk_config import CodecName, Trunk, refuse_required_srtp
 
 PLANNED: Final = "planned"
 """Metadata of a key that is part of the shape and has no effect yet."""
@@ -161,8 +161,9 @@ class Sip(Section):
 class Media(Section):
     address: str = "127.0.0.1"
     ports: Ports = (16384, 32767)
-    codecs: tuple[Literal["opus", "G722", "PCMU", "PCMA"], ...] = ("opus", "G722", "PCMU", "PCMA")
+    codecs: tuple[CodecName, ...] = ("opus", "G722", "PCMU", "PCMA")
     srtp: Literal["off", "optional", "required"] = "optional"
+    uplink_ms: int = Field(default=20, ge=10, le=100)
 
     @field_validator("address")
     @classmethod

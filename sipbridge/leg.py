@@ -50,6 +50,8 @@ class MediaChoices:
     """By preference."""
     public_address: str | None = None
     """Named in the SDP instead of the address that the port is bound to."""
+    uplink_ms: int = 20
+    """How much of the far end's sound is handed on at once."""
 
 
 class OpenStream(Protocol):
@@ -161,7 +163,9 @@ class SipLeg:
                 pass
 
     def _acknowledged(self, body: bytes) -> None:
-        """The ACK matters where it carries the answer to our offer (RFC 3261 §13.2.1)."""
+        """The ACK shows that our answer arrived, and may carry the answer to our offer (RFC 3261 §13.2.1)."""
+        if self.stream is not None:
+            self.stream.confirm()
         if not self._answer_due:
             return
         self._answer_due = False
@@ -199,15 +203,21 @@ class SipLeg:
         with suppress(SdpError):
             self._use(sdp.accept(answer, self._local, offered=call.dialog.exchange.local))
 
-    def _use(self, negotiated: sdp.Negotiated) -> None:
-        """What was agreed on holds from now on."""
+    def _use(self, negotiated: sdp.Negotiated, *, confirmed: bool = True) -> None:
+        """What was agreed on holds from now on. Not `confirmed`: so far the far end is only what an INVITE says."""
         assert self._formats is not None
         unchanged = self.stream is not None and _sounds_alike(negotiated, self._negotiated)
         self._negotiated = negotiated
         if unchanged:
             return  # a refresh (RFC 4028): the sound has nothing to learn from it
         uplink, downlink = self._formats
-        params = MediaParams.agreed(negotiated, uplink=uplink, downlink=downlink)
+        params = MediaParams.agreed(
+            negotiated,
+            uplink=uplink,
+            downlink=downlink,
+            uplink_block_ms=self._choices.uplink_ms,
+            confirmed=confirmed,
+        )
         if self.stream is None and self._predecessor is not None:
             self._port, self.stream = self._predecessor._surrender()
             self._predecessor = None
@@ -302,7 +312,7 @@ class InboundLeg(SipLeg):
         """200 OK."""
         self._incoming.answer(self._body, self._clock())
         if self._negotiated is not None:
-            self._use(self._negotiated)
+            self._use(self._negotiated, confirmed=False)
 
     def reject(self, status: int, reason: str) -> None:
         """Refuse with a Reason header field's value (RFC 3326); 503 says when to come back, too."""

@@ -13,6 +13,8 @@ from sipbridge.errors import SipParseError
 from sipbridge.logins import Login, RegisterAt
 from sipbridge.sip.headers import Uri
 
+CodecName = Literal["opus", "G722", "PCMU", "PCMA", "L16"]
+
 
 def refuse_required_srtp(srtp: str) -> str:
     if srtp == "required":
@@ -50,7 +52,7 @@ class Trunk(Section):
     register_at: RegisterAt | None = Field(default=None, alias="register")
     outbound: Outbound | None = None
     srtp: Literal["off", "optional", "required"] = "optional"
-    codecs: tuple[Literal["opus", "G722", "PCMU", "PCMA"], ...] | None = Field(default=None, min_length=1)
+    codecs: tuple[CodecName, ...] | None = Field(default=None, min_length=1)
     trust_identity: bool = False
     accept_refer: bool = False
     follow_redirects: bool = False

@@ -12,9 +12,16 @@ from collections.abc import Iterable
 from sipbridge.audio import AudioFormat
 from sipbridge.codecs import g711
 from sipbridge.codecs.codec import NO_PARAMETERS, Codec, Decoder, Encoder, Parameters
+from sipbridge.codecs.g722 import G722
+from sipbridge.codecs.l16 import L16_8K, L16_16K
+from sipbridge.codecs.opus import OPUS
 
 __all__ = [
+    "G722",
+    "L16_16K",
+    "L16_8K",
     "NO_PARAMETERS",
+    "OPUS",
     "PCMA",
     "PCMU",
     "Codec",
@@ -34,25 +41,27 @@ _A_LAW = g711.ALaw()
 PCMU = Codec("PCMU", 0, 8000, 8000, lambda *_: _MU_LAW, lambda _: _MU_LAW, len, AudioFormat("pcmu", 8000))
 PCMA = Codec("PCMA", 8, 8000, 8000, lambda *_: _A_LAW, lambda _: _A_LAW, len, AudioFormat("pcma", 8000))
 
-_CODECS = (PCMU, PCMA)
-_BY_NAME = {codec.name.lower(): codec for codec in _CODECS}
+_CODECS = (OPUS, G722, PCMU, PCMA, L16_16K, L16_8K)
+_BY_NAME = {codec.name.lower(): tuple(c for c in _CODECS if c.name == codec.name) for codec in _CODECS}
 _BY_PAYLOAD_TYPE = {codec.static_payload_type: codec for codec in _CODECS if codec.static_payload_type is not None}
 
 
 def available_codecs() -> tuple[str, ...]:
     """The names of the codecs that can be spoken on this machine."""
-    return tuple(codec.name for codec in _CODECS if codec.load())
+    return tuple(dict.fromkeys(codec.name for codec in _CODECS if codec.load()))
 
 
 def prepare(names: Iterable[str]) -> tuple[str, ...]:
     """Load what these codecs need, before a call has to wait for it: takes a while, so not on an event loop. Returns
     the names of those that cannot be had."""
-    return tuple(name for name in names if (codec := lookup(name)) is None or not codec.load())
+    return tuple(name for name in names if not select((name,)))
 
 
-def lookup(name: str) -> Codec | None:
-    """The codec of that name, in any case; None if this build has none. Loads nothing."""
-    return _BY_NAME.get(name.lower())
+def lookup(name: str, clock_rate: int | None = None) -> Codec | None:
+    """The codec of that name, in any case, and of that clock rate, else the first one; None if there is none. Loads
+    nothing."""
+    known = _BY_NAME.get(name.lower(), ())
+    return next((codec for codec in known if clock_rate is None or codec.clock_rate == clock_rate), None)
 
 
 def lookup_payload_type(payload_type: int) -> Codec | None:
@@ -61,7 +70,7 @@ def lookup_payload_type(payload_type: int) -> Codec | None:
 
 
 def select(names: Iterable[str]) -> tuple[Codec, ...]:
-    """The codecs of a preference list in its order, each once; names that this machine lacks are left
+    """The codecs of a preference list in its order, each once (L16 at all its rates); what this machine lacks is left
     out."""
-    found = (lookup(name) for name in names)
-    return tuple(dict.fromkeys(codec for codec in found if codec is not None and codec.load()))
+    found = (codec for name in names for codec in _BY_NAME.get(name.lower(), ()) if codec.load())
+    return tuple(dict.fromkeys(found))

@@ -25,10 +25,17 @@ class Encoder(Protocol):
         as many as the packet time has. b"": this packet need not be sent, its time passes all the same (DTX)."""
         ...
 
+    def expect_loss(self, percent: int, /) -> None:
+        """The far end reports that it lost so many of our packets: in-band FEC has to help with that."""
+        ...
+
 
 class Decoder(Protocol):
     """Payloads are given in their order, each once, because most codecs keep state from packet to packet. Nothing
     raises, whatever the payload: it comes from a stranger."""
+
+    broken: int
+    """Payloads that could not be decoded."""
 
     def decode(self, payload: bytes, /) -> bytes:
         """PCM of one packet. A payload that cannot be decoded becomes silence, as long as `Codec.duration` says."""
@@ -42,6 +49,22 @@ class Decoder(Protocol):
         """The last `samples` before `next_payload`, out of that packet, which `decode` is given afterwards; b"" where
         it does not carry them (no in-band FEC): then `conceal`."""
         ...
+
+
+class Memoryless:
+    """A coder that knows nothing of other packets: what is missing has to be concealed by others."""
+
+    __slots__ = ()
+    broken = 0
+
+    def expect_loss(self, percent: int, /) -> None:
+        pass
+
+    def conceal(self, samples: int, /) -> bytes:
+        return b""
+
+    def recover(self, next_payload: bytes, samples: int, /) -> bytes:
+        return b""
 
 
 @dataclass(frozen=True, slots=True)

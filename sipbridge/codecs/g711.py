@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import warnings
 
+from sipbridge.codecs.codec import Memoryless
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # 3.11 and 3.12 announce that it goes; we know where it went
     import audioop
 
-
-class Memoryless:
-    """A decoder that knows nothing of the packets before: what is missing has to be concealed by others."""
-
-    __slots__ = ()
-
-    def conceal(self, samples: int, /) -> bytes:
-        return b""
-
-    def recover(self, next_payload: bytes, samples: int, /) -> bytes:
-        return b""
+__all__ = ["ALaw", "MuLaw", "audioop"]
 
 
 class MuLaw(Memoryless):

@@ -31,6 +31,9 @@ class KeyReceiver:
     def __init__(self) -> None:
         self.ignored = 0
         """Packets that are too short, or events that are no keys (flash, tones of modems)."""
+        self.ticks_per_unit = 1.0
+        """Of the stream's timestamps, in one unit of the events' durations: more than 1 where the events have a slower
+        clock than the codec (telephone-event/8000 beside Opus)."""
         self.reset()
 
     def reset(self) -> None:
@@ -73,7 +76,7 @@ class KeyReceiver:
         """
         if event != self._event or marker or (self._ended and not ends):
             return False
-        return 0 < timestamp_difference(timestamp, self._timestamp) <= self._duration
+        return 0 < timestamp_difference(timestamp, self._timestamp) <= self._duration * self.ticks_per_unit
 
 
 @dataclass(frozen=True, slots=True)

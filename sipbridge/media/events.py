@@ -99,6 +99,10 @@ class MediaStats:
     flushes: int
     flushed_ms: int
     """Speech that was thrown away unheard, by `discard`."""
+    dropped_ms: int
+    """Speech that came when ten minutes of it were waiting."""
+    rephased: int
+    """How often speech after a silence was sent before its packet's time had come."""
     late_max_ms: float
     """The latest that a packet of this leg left after its time."""
     stalled_ms: int

@@ -6,6 +6,10 @@ Another source can only take over soon after a new offer or answer, or once the 
 seconds: by being what SDP names, or again with five in a row. A locked address may change its SSRC (a PBX that connects
 its next leg does, without telling): five packets in a row without one of the old SSRC between them.
 
+Before the other side has confirmed the call nothing is sent: over UDP a forged INVITE names any address it likes, and
+whoever lives there would get our packets. An ACK shows that our answer arrived where it says it is; a packet that is
+believed does so, too.
+
 RTP attacks like AST-2017-008 live from relearning at will: hence no packet of a stranger is ever used or answered to
 while the known source speaks.
 """
@@ -44,9 +48,9 @@ class _Candidate:
 class Latch:
     """One leg's. Give it only packets that are RTP with a payload type that was negotiated."""
 
-    def __init__(self, remote: Address | None, *, enabled: bool = True) -> None:
+    def __init__(self, remote: Address | None, *, enabled: bool = True, confirmed: bool = True) -> None:
         """`remote` as SDP says; None where that is no address. Not `enabled`: nothing is learned, only that address is
-        believed and sent to."""
+        believed and sent to. Not `confirmed`: nothing is sent there before `confirm`."""
         self._enabled = enabled
         self._remote = _usable(remote)
         self._source: Address | None = None
@@ -54,8 +58,10 @@ class Latch:
         self._heard_at = 0.0
         self._open_until = 0.0
         self._candidates: dict[tuple[Address, int], _Candidate] = {}
-        self.target = self._remote
-        """Where to send: None until one is known."""
+        self.confirmed = confirmed
+        """The other side has shown that it is there."""
+        self.target = self._remote if confirmed else None
+        """Where to send: None until one is known, and confirmed."""
 
     @property
     def source(self) -> Address | None:
@@ -76,10 +82,16 @@ class Latch:
         usable = _usable(remote)
         if usable != self._remote:
             self._remote = usable
-            if usable is not None:
+            if usable is not None and self.confirmed:
                 self.target = usable
         self._open_until = now + _OPEN_SECONDS
         self._candidates.clear()
+
+    def confirm(self) -> None:
+        """The other side has got our answer."""
+        if not self.confirmed:
+            self.confirmed = True
+            self.target = self._remote
 
     def judge(self, source: Address, ssrc: int, sequence_number: int, now: float) -> Verdict:
         """What to do with a packet. Anything but WRONG_SOURCE means that it may be used."""
@@ -125,6 +137,7 @@ class Latch:
         self._heard_at = now
         self._open_until = 0.0
         self._candidates.clear()
+        self.confirm()
         if self._enabled:
             self.target = source
 

@@ -29,6 +29,7 @@ class Leg:
         self.downlink = Downlink(params, sequencer)
         self.latch = self.uplink.latch
         self.send_errors = 0
+        self.rephased = 0
         self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer)
         self.late_max = 0.0
         """The longest, in seconds, that a packet was behind its time."""
@@ -56,11 +57,16 @@ class Leg:
 
     def next_packet(self, now: float) -> bytes | None:
         """What to send to `latch.target` at this packet time; None while the direction allows nothing, or nobody is
-        known to send it to. Speech waits then: it counts as played only where it is sent."""
+        known to send it to. Speech waits then: it counts as played only where it is sent. b"": nothing at
+        this packet time (DTX)."""
         if self._sends and self.latch.target is not None:
             return self.downlink.next_packet(now)
         self.downlink.skip(self.params.ptime_ms)
         return None
+
+    @property
+    def sending(self) -> bool:
+        return self._sends and self.latch.target is not None
 
     def sent(self, events: list[MediaEvent]) -> None:
         """The packet has left: report the items that ended with it."""
@@ -120,6 +126,8 @@ class Leg:
             underruns=down.pacer.underruns,
             flushes=down.flushes,
             flushed_ms=down.flushed_ms,
+            dropped_ms=round(down.dropped_ms),
+            rephased=self.rephased,
             late_max_ms=self.late_max * 1000,
             stalled_ms=self.stalled_ms,
             first_audio_received_at=up.first_audio_at,

@@ -33,6 +33,8 @@ class MediaParams:
     event_payload_type_send: int | None = None
     """telephone-event; None: keys can not be sent."""
     event_payload_type_receive: int | None = None
+    event_clock_rate: int | None = None
+    """Of telephone events; None: the codec's."""
     parameters_send: Parameters = field(default_factory=dict)
     """What the other side said of the audio that it wants (a=fmtp): for the encoder."""
     comfort_noise_payload_type: int | None = None
@@ -43,6 +45,8 @@ class MediaParams:
     """Ours."""
     uplink: AudioFormat = PCM_16K
     """What `Audio` carries. Where it is the codec's own format the payload passes untouched."""
+    uplink_block_ms: int = 20
+    """How much of it there is at least in one `Audio`, unless the sender pauses."""
     downlink: AudioFormat = PCM_24K
     """What `push` is given; likewise."""
     remote_rtcp: tuple[str, int] | None = None
@@ -51,11 +55,21 @@ class MediaParams:
     """RTCP shares the RTP port, in both directions (RFC 5761)."""
     latch: bool = True
     """Learn the source from the packets (symmetric RTP). Without it only `remote` is believed."""
+    confirmed: bool = True
+    """False: send nothing before `confirm` is called, or a packet is believed. Asked when the leg begins, only."""
     fade_ms: int = 10
     """How long sound that is interrupted takes to end; at most 10, or the last packet would be late."""
 
     @classmethod
-    def agreed(cls, negotiated: Negotiated, *, uplink: AudioFormat, downlink: AudioFormat) -> MediaParams:
+    def agreed(
+        cls,
+        negotiated: Negotiated,
+        *,
+        uplink: AudioFormat,
+        downlink: AudioFormat,
+        uplink_block_ms: int = 20,
+        confirmed: bool = True,
+    ) -> MediaParams:
         """What offer and answer came to; the formats are those of whoever the leg talks to."""
         return cls(
             codec=negotiated.codec,
@@ -65,12 +79,15 @@ class MediaParams:
             payload_type_receive=negotiated.payload_type_receive,
             event_payload_type_send=negotiated.event_payload_type_send,
             event_payload_type_receive=negotiated.event_payload_type_receive,
+            event_clock_rate=negotiated.event_clock_rate,
             parameters_send=negotiated.parameters_send,
             comfort_noise_payload_type=negotiated.comfort_noise_payload_type,
             ptime_ms=negotiated.ptime_ms,
             direction=negotiated.direction,
             uplink=uplink,
+            uplink_block_ms=uplink_block_ms,
             downlink=downlink,
+            confirmed=confirmed,
         )
 
     @property

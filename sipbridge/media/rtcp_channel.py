@@ -87,7 +87,7 @@ class RtcpChannel:
     def target(self) -> Address | None:
         """Where our RTCP goes; None while nobody is known."""
         params, latch = self._params, self._uplink.latch
-        if params.rtcp_mux:
+        if params.rtcp_mux or not latch.confirmed:
             return latch.target
         if self._source is not None and params.latch and self._believes(self._source):
             return self._source

@@ -19,8 +19,10 @@ from sipbridge.media.formats import (
     assign_payload_types,
     choose,
     codecs_of,
+    comfort_noise,
     describe_formats,
-    event_payload_type,
+    format_parameters,
+    key_events,
     packet_time,
 )
 from sipbridge.media.keying import (
@@ -88,6 +90,8 @@ class Negotiated:
     until packets come from there (a host name, the wrong family, no address), or never while we are held."""
     remote_rtcp: Host | None
     direction: Direction
+    event_clock_rate: int = 8000
+    """Of the telephone events."""
     parameters_send: Parameters = field(default_factory=dict)
     """What the other side's a=fmtp says of the audio that it wants; ours said `Codec.format_parameters`."""
     comfort_noise_payload_type: int | None = None
@@ -118,15 +122,16 @@ def answer(offer: bytes, local: LocalAudio, *, version: int = 0, previous: Negot
     theirs = SessionDescription.parse(offer)
     index, payload_type, codec, keying, remote = _take(theirs, local, previous)
     media = theirs.media[index]
-    event_type = event_payload_type(media, codec.clock_rate) if local.telephone_event else None
+    keys = key_events(media, codec.clock_rate) if local.telephone_event else None
+    noise_type = comfort_noise(media, codec.clock_rate)
     direction = _our_direction(theirs, media, local.direction)
-    ptime = packet_time(media, local.ptime)
+    ptime = packet_time(media, local.ptime, codec)
     lines = [line.refused() for line in theirs.media]
-    events = [] if event_type is None else [(event_type, codec.clock_rate)]
+    noise = [] if noise_type is None else [(noise_type, codec.clock_rate)]
+    formats = describe_formats([(payload_type, codec)], [] if keys is None else [keys], noise)
     mux = media.has("rtcp-mux")
-    attributes = (*keying.attributes, *_MUX) if mux else keying.attributes
-    profile = media.protocol, attributes
-    lines[index] = _audio_line(local.port, profile, [(payload_type, codec)], events, ptime, direction)
+    profile = media.protocol, (*keying.attributes, *_MUX) if mux else keying.attributes
+    lines[index] = _audio_line(local.port, profile, formats, ptime, direction)
     sdp, version = _describe(local, lines, theirs.timing, version, previous)
     return Negotiated(
         sdp=sdp,
@@ -134,8 +139,11 @@ def answer(offer: bytes, local: LocalAudio, *, version: int = 0, previous: Negot
         codec=codec,
         payload_type_send=payload_type,
         payload_type_receive=payload_type,
-        event_payload_type_send=event_type,
-        event_payload_type_receive=event_type,
+        event_payload_type_send=None if keys is None else keys.payload_type,
+        event_payload_type_receive=None if keys is None else keys.payload_type,
+        event_clock_rate=codec.clock_rate if keys is None else keys.clock_rate,
+        parameters_send=format_parameters(media, payload_type),
+        comfort_noise_payload_type=noise_type,
         ptime_ms=ptime,
         remote=remote.rtp,
         remote_rtcp=_rtcp_target(remote, keying, mux),
@@ -160,10 +168,11 @@ def offer(local: LocalAudio, *, version: int = 0, previous: Negotiated | None = 
         events = []
     ours = None if previous is None else SessionDescription.parse(previous.sdp)
     held = None if previous is None else previous.security
-    profile = None if ours is None else next(line.protocol for line in ours.media if line.port)
-    protocol, attributes = offer_line(local.security, held, profile)
+    in_use = None if ours is None else next(line.protocol for line in ours.media if line.port)
+    protocol, attributes = offer_line(local.security, held, in_use)
     mux = _MUX if previous is None or previous.rtcp_mux else ()
-    audio = _audio_line(local.port, (protocol, (*attributes, *mux)), formats, events, local.ptime, local.direction)
+    profile = protocol, (*attributes, *mux)
+    audio = _audio_line(local.port, profile, describe_formats(formats, events), local.ptime, local.direction)
     if ours is None:
         return _describe(local, [audio], "0 0", version, None)[0]
     lines = [audio if line.port else line.refused() for line in ours.media]
@@ -190,9 +199,11 @@ def accept(
     if not _is_live_audio(media) or not answered:
         raise SdpError("the answer takes none of the offered audio")
     payload_type, codec = answered[0]
-    event_send, event_receive = event_payload_type(media, codec.clock_rate), event_payload_type(own, codec.clock_rate)
-    if event_send is None or event_receive is None:
-        event_send = event_receive = None
+    keys, own_keys = key_events(media, codec.clock_rate), None
+    if keys is not None:
+        own_keys = key_events(own, keys.clock_rate)
+    if keys is None or own_keys is None or own_keys.clock_rate != keys.clock_rate:
+        keys = own_keys = None
     remote = _remote(theirs, media, local.address)
     held = None if previous is None else previous.security
     keying = accept_line(own, theirs, media, remote=remote.rtp, previous=held)
@@ -205,9 +216,11 @@ def accept(
         codec=codec,
         payload_type_send=payload_type,
         payload_type_receive=own_types[codec],
-        event_payload_type_send=event_send,
-        event_payload_type_receive=event_receive,
-        ptime_ms=packet_time(media, local.ptime),
+        event_payload_type_send=None if keys is None else keys.payload_type,
+        event_payload_type_receive=None if own_keys is None else own_keys.payload_type,
+        event_clock_rate=codec.clock_rate if keys is None else keys.clock_rate,
+        parameters_send=format_parameters(media, payload_type),
+        ptime_ms=packet_time(media, local.ptime, codec),
         remote=remote.rtp,
         remote_rtcp=_rtcp_target(remote, keying, mux),
         remote_name=remote.name,
@@ -316,13 +329,13 @@ def _can_send_to(host: str, local_address: str) -> bool:
 # Writing ours.
 
 
-def _types_in_use(previous: Negotiated | None) -> tuple[dict[Codec, int], dict[int, int]]:
-    """The numbers of codecs, and of the events for each clock rate."""
+def _types_in_use(previous: Negotiated | None) -> tuple[dict[Codec, int], dict[int, int], int | None]:
+    """The numbers of codecs, of the events for each clock rate, and of comfort noise."""
     if previous is None:
-        return {}, {}
+        return {}, {}, None
     event_type = previous.event_payload_type_receive
-    event_types = {} if event_type is None else {previous.codec.clock_rate: event_type}
-    return {previous.codec: previous.payload_type_receive}, event_types
+    event_types = {} if event_type is None else {previous.event_clock_rate: event_type}
+    return {previous.codec: previous.payload_type_receive}, event_types, previous.comfort_noise_payload_type
 
 
 _MUX: tuple[Attribute, ...] = (("rtcp-mux", None),)
@@ -331,12 +344,11 @@ _MUX: tuple[Attribute, ...] = (("rtcp-mux", None),)
 def _audio_line(
     port: int,
     profile: tuple[str, tuple[Attribute, ...]],
-    formats: list[tuple[int, Codec]],
-    events: list[tuple[int, int]],
+    formats: tuple[tuple[str, ...], list[Attribute]],
     ptime: int,
     direction: Direction,
 ) -> MediaDescription:
-    types, attributes = describe_formats(formats, events)
+    types, attributes = formats
     protocol, more = profile
     attributes += [*more, ("ptime", str(ptime)), (direction, None)]
     return MediaDescription("audio", port, protocol, types, attributes=tuple(attributes))

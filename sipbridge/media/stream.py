@@ -61,6 +61,11 @@ class MediaStream:
         if self._final is None:
             self._engine.update(self.handle, params)
 
+    def confirm(self) -> None:
+        """The far end has our answer: what `MediaParams.confirmed` held back may be sent."""
+        if self._final is None:
+            self._engine.confirm(self.handle)
+
     @property
     def stats(self) -> MediaStats:
         """Now, or at the end."""

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable
 from typing import Literal
 
-from sipbridge.audio import PCM_8K
+from sipbridge.audio import AudioFormat
 from sipbridge.errors import MediaError, SdpError
 from sipbridge.media import sdp
 from sipbridge.media.engine import MediaEngine
@@ -59,9 +59,9 @@ async def place_call(options: CallOptions, on_entry: Callable[[TimelineEntry], N
     uri = parse_target(options.target)
     speech = b""
     if options.wav is not None:
-        speech = read_speech(options.wav)
+        speech = read_speech(options.wav, options.rate)
     elif options.say is not None:
-        speech = await speak(options.say)
+        speech = await speak(options.say, options.rate)
     report = CallReport(expected=options.expect)
     try:
         local = options.local_address or await address_towards(uri)
@@ -97,7 +97,7 @@ class SoftPhone:
         self._ladders = Ladders(calls=1)
         self._user_agent.trace = lambda flow, sent, data: self._ladders.trace(flow, sent, data, self._transport.now())
         self._engine = MediaEngine(MediaSettings(local, options.ports, media_timeout_seconds=None))
-        self._recording = Recording()
+        self._recording = Recording(options.rate)
         self._script = Script(
             steps_for(
                 speaks=bool(speech),
@@ -181,10 +181,14 @@ class SoftPhone:
             return
         self._negotiated = negotiated
         self._report.codec = negotiated.codec.name
-        self._handle = self._engine.start(self._port, _params(negotiated))
+        self._handle = self._engine.start(self._port, self._params(negotiated))
         self._answered_at = now
         self._script.start(now)
         self._act(now)
+
+    def _params(self, negotiated: sdp.Negotiated) -> MediaParams:
+        audio = AudioFormat("pcm16", self._options.rate)
+        return MediaParams.agreed(negotiated, uplink=audio, downlink=audio)
 
     def _renegotiate(self, event: ReinviteReceived, now: float) -> None:
         try:
@@ -195,7 +199,7 @@ class SoftPhone:
             event.call.reject_reinvite(error.sip_status, now)
             return
         self._negotiated = negotiated
-        self._engine.update(self._handle, _params(negotiated))
+        self._engine.update(self._handle, self._params(negotiated))
         event.call.accept_reinvite(negotiated.sdp, now)
         self._stopwatch.note(f"re-INVITE: {negotiated.direction}, {negotiated.codec.name}", now)
 
@@ -298,7 +302,7 @@ class SoftPhone:
         self._said += 1
         item = f"sentence-{self._said}"
         at = now - self._answered_at
-        self._stopwatch.says(at * 1000, sound_of(self._speech), over=over)
+        self._stopwatch.says(at * 1000, sound_of(self._speech, self._options.rate), over=over)
         self._recording.say(self._speech, at)
         self._engine.push(self._handle, self._speech, "caller", item)
         self._engine.finish(self._handle, item)
@@ -341,10 +345,6 @@ class _PhoneAgent(UserAgent):
         self._cleared = asyncio.Event()
         if self.calls:
             await self._cleared.wait()
-
-
-def _params(negotiated: sdp.Negotiated) -> MediaParams:
-    return MediaParams.agreed(negotiated, uplink=PCM_8K, downlink=PCM_8K)
 
 
 def _token() -> str:

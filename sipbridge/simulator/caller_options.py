@@ -10,6 +10,7 @@ from typing import Literal
 
 from sipbridge import codecs
 from sipbridge.errors import ConfigError, SipParseError, TlsFileError
+from sipbridge.simulator.caller_recording import NARROW_RATE, WIDE_RATE
 from sipbridge.simulator.caller_report import Expectation
 from sipbridge.simulator.caller_script import TURN_GAP_S
 from sipbridge.sip.flow import is_address
@@ -59,6 +60,12 @@ class CallOptions:
     """Give up where nobody has answered by then."""
     local_address: str | None = None
     ports: range = _PORTS
+
+    @property
+    def rate(self) -> int:
+        """Of what is said and heard: wide where a codec may carry it."""
+        wide = any(codec.sample_rate > NARROW_RATE for codec in codecs.select(self.codecs))
+        return WIDE_RATE if wide else NARROW_RATE
 
     def check(self) -> None:
         """Raises `ConfigError` for what would fail whoever is called."""

@@ -1,4 +1,4 @@
-"""What a simulated phone says and hears, as PCM16 at 8 kHz on one time line. Pure but for reading and writing files.
+"""What a simulated phone says and hears, as PCM16 on one time line. Pure but for reading and writing files.
 
 The time line begins when the call is answered. What is heard is laid down without gaps, so that a position in the
 recording is a moment of the call.
@@ -14,16 +14,15 @@ from sipbridge.errors import ConfigError
 from sipbridge.media.vad import SpeechEnded, SpeechStarted, Vad, VadEvent, VadSettings
 from sipbridge.prompts import convert_rate
 
-RATE = 8000
+NARROW_RATE, WIDE_RATE = 8000, 16000
 PAUSE_MS = 300
 """A shorter pause is part of one stretch of speech."""
 
-_BYTES_PER_MS = RATE // 1000 * 2
 _LARGEST_HOLE_MS = 100
 
 
-def read_speech(path: Path) -> bytes:
-    """A WAV of any rate, width and number of channels as PCM16 mono at 8 kHz. Raises `ConfigError`."""
+def read_speech(path: Path, target_rate: int = NARROW_RATE) -> bytes:
+    """A WAV of any rate, width and number of channels as PCM16 mono at `target_rate`. Raises `ConfigError`."""
     try:
         with wave.open(str(path)) as file:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
@@ -37,31 +36,33 @@ def read_speech(path: Path) -> bytes:
     pcm = audioop.lin2lin(pcm, width, 2)
     if channels == 2:
         pcm = audioop.tomono(pcm, 2, 0.5, 0.5)
-    return convert_rate(pcm, rate, RATE)
+    return convert_rate(pcm, rate, target_rate)
 
 
-def sound_of(speech: bytes) -> tuple[int, int]:
+def sound_of(speech: bytes, rate: int = NARROW_RATE) -> tuple[int, int]:
     """Where in it, in ms, the first and the last sound is; the whole of it where nothing in it is loud."""
-    events = Vad(RATE).feed(speech + bytes(1000 * _BYTES_PER_MS))
+    events = Vad(rate).feed(speech + bytes(2 * rate))
     starts = [event.at_ms for event in events if isinstance(event, SpeechStarted)]
     ends = [event.at_ms for event in events if isinstance(event, SpeechEnded)]
-    return (starts[0], ends[-1]) if starts and ends else (0, len(speech) // _BYTES_PER_MS)
+    return (starts[0], ends[-1]) if starts and ends else (0, len(speech) * 500 // rate)
 
 
 class Recording:
     """Times are seconds since the answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: int = NARROW_RATE) -> None:
+        self._rate = rate
+        self._bytes_per_ms = rate // 1000 * 2
         self._heard = bytearray()
         self._said = bytearray()
-        self._vad = Vad(RATE, VadSettings(silence_ms=PAUSE_MS))
+        self._vad = Vad(rate, VadSettings(silence_ms=PAUSE_MS))
         self._began_ms = 0
         self.heard_ms = 0
         """How long somebody spoke, all in all."""
 
     @property
     def duration_ms(self) -> int:
-        return len(self._heard) // _BYTES_PER_MS
+        return len(self._heard) // self._bytes_per_ms
 
     @property
     def speaking(self) -> bool:
@@ -76,7 +77,7 @@ class Recording:
         """
         hole_ms = round(at * 1000) - self.duration_ms
         if hole_ms > (_LARGEST_HOLE_MS if self._heard else 0):
-            pcm = bytes(hole_ms * _BYTES_PER_MS) + pcm
+            pcm = bytes(hole_ms * self._bytes_per_ms) + pcm
         self._heard += pcm
         events = self._vad.feed(pcm)
         for event in events:
@@ -93,7 +94,7 @@ class Recording:
 
     def say(self, pcm: bytes, at: float) -> None:
         """What the phone begins to say at `at`."""
-        start = max(len(self._said), round(at * 1000) * _BYTES_PER_MS)
+        start = max(len(self._said), round(at * 1000) * self._bytes_per_ms)
         self._said += bytes(start - len(self._said)) + pcm
 
     def write(self, path: Path, *, stereo: bool = False) -> None:
@@ -106,5 +107,5 @@ class Recording:
         with path.open("wb") as raw, wave.open(raw, "wb") as file:
             file.setnchannels(2 if stereo else 1)
             file.setsampwidth(2)
-            file.setframerate(RATE)
+            file.setframerate(self._rate)
             file.writeframes(heard)

@@ -174,3 +174,27 @@ def test_an_offer_without_an_address_leaves_the_target_as_it_was() -> None:
     latch = Latch(SDP)
     latch.update(None, 1.0)
     assert latch.target == SDP
+
+
+class TestUnconfirmed:
+    def test_nothing_is_sent_before_it_is_confirmed(self) -> None:
+        latch = Latch(SDP, confirmed=False)
+        assert latch.target is None
+        latch.update(NAT, 0.0)
+        assert latch.target is None
+        latch.confirm()
+        assert latch.target == NAT
+
+    @pytest.mark.parametrize("enabled", [True, False])
+    def test_a_packet_that_is_believed_confirms(self, enabled: bool) -> None:
+        feed = Feed(Latch(SDP, enabled=enabled, confirmed=False))
+        feed.send(STRANGER, 4)
+        assert feed.latch.target is None
+        feed.send(SDP)
+        assert feed.latch.target == SDP
+
+    def test_a_late_ack_does_not_undo_what_was_learned(self) -> None:
+        feed = Feed(Latch(SDP, confirmed=False))
+        feed.send(NAT, 5)
+        feed.latch.confirm()
+        assert feed.latch.target == NAT

@@ -14,7 +14,7 @@ from sipbridge.media.sdp import Direction, LocalAudio, accept, answer, offer
 from sipbridge.media.session_description import MediaDescription, SessionDescription
 from tests.media.test_session_description import LINES
 
-LOCAL = LocalAudio("192.0.2.10", 16384, ("opus", "G722", "PCMU", "PCMA"), session_id="4711")
+LOCAL = LocalAudio("192.0.2.10", 16384, ("PCMU", "PCMA"), session_id="4711")
 
 
 def sdp(*media: str, connection: str | None = "c=IN IP4 192.0.2.1", session: tuple[str, ...] = ()) -> bytes:
