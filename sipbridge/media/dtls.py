@@ -112,7 +112,7 @@ class Handshake:
         self.closed = False
         """The other side has said goodbye (close_notify)."""
         self.failure = ""
-        self.authenticated = False
+        self.proved = False
         """Set with `failure` where the peer has proved to be somebody else: trying again is of no use."""
         self.send_key: MasterKey | None = None
         self.receive_key: MasterKey | None = None
@@ -158,13 +158,13 @@ class Handshake:
         if certificate is None or not any(
             fingerprint_of(certificate, wanted.algorithm) == wanted for wanted in self._fingerprints
         ):
-            self.authenticated = True
+            self.proved = True
             self.failure = "DTLS failed: the certificate is not the one whose fingerprint was signalled"
             return
         chosen = self._connection.get_selected_srtp_profile().decode()
         suite = next((suite for suite in _PROFILES if suite.profile == chosen), None)
         if suite is None:
-            self.authenticated = True
+            self.proved = True
             self.failure = "DTLS failed: no SRTP profile in common"
             return
         self._export(suite)

@@ -130,8 +130,8 @@ def answer(offer: bytes, local: LocalAudio, *, version: int = 0, previous: Negot
     noise = [] if noise_type is None else [(noise_type, codec.clock_rate)]
     formats = describe_formats([(payload_type, codec)], [] if keys is None else [keys], noise)
     mux = media.has("rtcp-mux")
-    profile = media.protocol, (*keying.attributes, *_MUX) if mux else keying.attributes
-    lines[index] = _audio_line(local.port, profile, formats, ptime, direction)
+    attributes = (*keying.attributes, *_MUX) if mux else keying.attributes
+    lines[index] = _audio_line(local.port, (media.protocol, attributes), formats, ptime, direction)
     sdp, version = _describe(local, lines, theirs.timing, version, previous)
     return Negotiated(
         sdp=sdp,
@@ -168,11 +168,11 @@ def offer(local: LocalAudio, *, version: int = 0, previous: Negotiated | None = 
         events = []
     ours = None if previous is None else SessionDescription.parse(previous.sdp)
     held = None if previous is None else previous.security
-    in_use = None if ours is None else next(line.protocol for line in ours.media if line.port)
-    protocol, attributes = offer_line(local.security, held, in_use)
+    profile = None if ours is None else next(line.protocol for line in ours.media if line.port)
+    protocol, attributes = offer_line(local.security, held, profile)
     mux = _MUX if previous is None or previous.rtcp_mux else ()
-    profile = protocol, (*attributes, *mux)
-    audio = _audio_line(local.port, profile, describe_formats(formats, events), local.ptime, local.direction)
+    described = describe_formats(formats, events)
+    audio = _audio_line(local.port, (protocol, (*attributes, *mux)), described, local.ptime, local.direction)
     if ours is None:
         return _describe(local, [audio], "0 0", version, None)[0]
     lines = [audio if line.port else line.refused() for line in ours.media]

@@ -6,6 +6,7 @@ from sipbridge.audio import Played
 from sipbridge.media.engine import MediaEngine
 from sipbridge.media.events import Handle, MediaStats
 from sipbridge.media.params import MediaParams
+from sipbridge.media.tap import Tap
 
 
 class MediaStream:
@@ -55,6 +56,11 @@ class MediaStream:
     def send_key(self, digit: str) -> bool:
         """False where the other side takes no telephone events. Raises ValueError where `digit` is no key."""
         return self._final is None and self._engine.send_key(self.handle, digit)
+
+    def tap(self, sink: Tap | None) -> None:
+        """From now on `sink` is told what is really sent and received; None: nobody is."""
+        if self._final is None:
+            self._engine.tap(self.handle, sink)
 
     def update(self, params: MediaParams) -> None:
         """After a new offer and answer."""

@@ -304,5 +304,16 @@ class Uplink:
         return pending[0] if len(pending) == 1 else b"".join(pending)
 
     @property
+    def unheard(self) -> int:
+        """Packets that were lost, and not found in another one."""
+        packet_ms = self.jitter.packet_ticks * 1000 / self._params.codec.clock_rate
+        return max(self.jitter.lost - round(self.filler.recovered_ms / packet_ms), 0)
+
+    @property
+    def bursts(self) -> int:
+        """How many rows of lost packets there were."""
+        return self.jitter.bursts
+
+    @property
     def jitter_ms(self) -> float:
         return self._estimator.jitter_ms

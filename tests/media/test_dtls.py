@@ -126,7 +126,7 @@ def test_another_certificate_is_not_taken() -> None:
     pair.run()
     assert not pair.client.done
     assert "fingerprint" in pair.client.failure
-    assert pair.client.authenticated
+    assert pair.client.proved
     assert pair.client.send_key is None
     pair = Pair(expected_of_client=identity("somebody").fingerprint)
     pair.run()
