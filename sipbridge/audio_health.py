@@ -57,7 +57,9 @@ class LegAudio:
         expected = stats.packets_received + stats.lost
         return cls(
             **{
-                field.name: _rounded(getattr(stats, field.name)) for field in fields(cls) if field.name != "loss_percent"
+                field.name: _rounded(getattr(stats, field.name))
+                for field in fields(cls)
+                if field.name != "loss_percent"
             },
             loss_percent=round(100 * stats.lost / expected, 2) if expected else 0.0,
         )

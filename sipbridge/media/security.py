@@ -12,10 +12,9 @@ alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_address
 
 from sipbridge.media.dtls import HANDSHAKE_SECONDS, DtlsIdentity, Handshake
-from sipbridge.media.keying import DtlsParams, SdesParams, SecurityParams
+from sipbridge.media.keying import DtlsParams, SdesParams, SecurityParams, is_inside
 from sipbridge.media.srtp import MasterKey, SrtpReceiver, SrtpSender
 
 Address = tuple[str, int]
@@ -42,8 +41,8 @@ class Security:
         self.protect_rtcp: Process = _nothing
         self.unprotect: Process = self._too_early
         self.unprotect_rtcp: Process = self._too_early
-        self.renewed = 0
-        """How often our key has changed: each time the stream begins anew."""
+        self.renewed = False
+        """Our key is another: the stream is to begin anew (see `SrtpSender`). Whoever does that unsets it."""
         self.dtls_ignored = 0
         """DTLS datagrams of those who have no part in it, or too many."""
         self._early = 0
@@ -88,7 +87,7 @@ class Security:
         if self._sender is None or self._sender.key != send:
             sender = self._sender = SrtpSender(send)
             self.protect, self.protect_rtcp = sender.protect, sender.protect_rtcp
-            self.renewed += 1
+            self.renewed = True
 
     def _too_early(self, packet: bytes) -> bytes | None:
         self._early += 1
@@ -224,5 +223,5 @@ def _is_hello(datagram: bytes) -> bool:
 
 
 def _is_elsewhere(named: Address, source: Address) -> bool:
-    """SDP names an address of a private network, and the datagram came from the outside."""
-    return ip_address(named[0]).is_private and not ip_address(source[0]).is_private
+    """SDP names an address of somebody's own network, and the datagram came from the outside."""
+    return is_inside(named[0]) and not is_inside(source[0])
