@@ -30,7 +30,7 @@ PROFILES = _PLAIN | _SECURE | _DTLS
 _MAX_FINGERPRINTS = 8
 _STRENGTH = {"sha-1": 20, "sha-224": 28, "sha-256": 32, "sha-384": 48, "sha-512": 64}
 """Octets. RFC 8122 §5 knows md5 and md2, too, which must not be used."""
-_INSIDE = (
+_INSIDE: tuple[IPv4Network | IPv6Network, ...] = (
     *map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")),
     *map(IPv6Network, ("fc00::/7", "fe80::/10")),
 )
