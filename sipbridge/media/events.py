@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 Handle: TypeAlias = int
@@ -50,6 +50,16 @@ class MediaTimeout:
 
 
 MediaEvent: TypeAlias = Audio | KeyPressed | Drained | SourceChanged | MediaTimeout
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """One `discard`."""
+
+    flushed_ms: int
+    """Speech that was thrown away unheard."""
+    took_ms: float
+    """Until the last packet with old sound in it, the fade, had left; 0: there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +133,16 @@ class MediaStats:
     flushes: int
     flushed_ms: int
     """Speech that was thrown away unheard, by `discard`."""
+    flush_log: tuple[Flush, ...]
+    """One by one, the latest 128; likewise the next two."""
+    uplink_ms: tuple[float, ...]
+    """Once a second: how long a block of audio took from the reading of its first packet to being taken."""
+    downlink_ms: tuple[float, ...]
+    """For each talkspurt: how long its speech took from being pushed to its first packet."""
+    dropped_ms: int
+    """Speech that came when ten minutes of it were waiting."""
+    rephased: int
+    """How often speech after a silence was sent before its packet's time had come."""
     late_max_ms: float
     """The latest that a packet of this leg left after its time."""
     stalled_ms: int
@@ -133,3 +153,13 @@ class MediaStats:
     remote: tuple[str, int] | None
     """Where packets go."""
     codec: str
+    resampler: str
+    """What is done to the sample rate on the way up and down."""
+
+    def since(self, earlier: MediaStats) -> MediaStats:
+        """What has been counted after `earlier`. What is no count stays as it is."""
+        counts = {name: getattr(self, name) - getattr(earlier, name) for name in _COUNTS}
+        return replace(self, **counts)
+
+
+_COUNTS = tuple(field.name for field in fields(MediaStats) if field.type == "int")

@@ -53,6 +53,12 @@ class RtcpChannel:
         if self.session is not None:
             self.session.clock_rate = params.codec.clock_rate
 
+    def begin_anew(self) -> None:
+        """Another party is at the far end: what was measured of the one before is not theirs."""
+        self.meter = QualityMeter()
+        if self.session is not None:
+            self.session.forget()
+
     # --- in -----------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, source: Address, now: float, *, muxed: bool = False) -> None:
@@ -68,6 +74,7 @@ class RtcpChannel:
             self._source = source
         if session.blocks > blocks:
             self.meter.reported(session.remote_fraction, self._params.codec.name, self.delay_out_ms)
+            self._downlink.loss_reported(round(100 * session.remote_fraction))
 
     def receive_muxed(self) -> None:
         """What came to the RTP port and was left with the uplink."""
