@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict
 from typing import Any, assert_never
 
 import structlog
@@ -21,6 +20,8 @@ import structlog
 from sipbridge import agent as model
 from sipbridge.agent import Agent, AgentEvent, NewAgent, ToolCall
 from sipbridge.audio import AudioFormat
+from sipbridge.audio_health import AudioHealth
+from sipbridge.call_record import CallRecord
 from sipbridge.errors import AgentStartError, CallNotAnsweredError, SipbridgeError
 from sipbridge.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.keypad import Keypad
@@ -81,12 +82,8 @@ class CallSession:
         self._tool_calls_answered: set[str] = set()
         self._floor_moved = asyncio.Event()
         self._over = asyncio.Event()
-        self._outcome: tuple[Ended, str] | None = None
         self._keypad = Keypad(self._keys_pressed)
-        self._began = self._ended_at = clock()
-        self._answered_at: float | None = None
-        self._barge_ins = 0
-        self._status: int | None = None
+        self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
         self._outbound = leg.outbound
         self._report: asyncio.Future[CallReport] = asyncio.get_running_loop().create_future()
 
@@ -108,8 +105,11 @@ class CallSession:
         finally:
             self.end(Ended.SHUTDOWN)
             await self._shut()
-        report = self._write_report()
-        self._log.info("call ended", **{**asdict(report), "ended": report.ended.value})
+        codec = self._leg.codec
+        report = self._record.report(
+            codec=codec.name if codec else None, audio=self.audio_health(), turn=self._turn, agent=self._agent
+        )
+        self._log.info("call ended", **report.to_log())
         self._report.set_result(report)
         return report
 
@@ -120,7 +120,11 @@ class CallSession:
     @property
     def answered(self) -> bool:
         """They can talk, or could."""
-        return self._answered_at is not None
+        return self._record.answered_at is not None
+
+    def audio_health(self) -> AudioHealth:
+        """How it sounds, as far as it has come."""
+        return self._record.audio_health(self._legs.figures)
 
     async def report(self) -> CallReport:
         """How it went, once it is over."""
@@ -128,9 +132,7 @@ class CallSession:
 
     def end(self, ended: Ended, detail: str = "", *, status: int | None = None) -> None:
         """End the call now. The first reason given stands."""
-        if self._outcome is None:
-            self._outcome, self._status = (ended, detail), status
-            self._ended_at = self._clock()
+        if self._record.end(ended, detail, status):
             self._over.set()
 
     async def _live(self) -> None:
@@ -174,7 +176,7 @@ class CallSession:
         except CallNotAnsweredError as error:
             self.end(unanswered(error), str(error), status=error.sip_status)
             return None
-        self._answered_at = self._clock()
+        self._record.answered()
         return agent
 
     def _refuse(self, status: int, ended: Ended, detail: str, code: str) -> None:
@@ -185,7 +187,7 @@ class CallSession:
         """The longest that a call may last, and a word before it is cut."""
         await asyncio.sleep(self._max_seconds)
         farewell = self._tenant.config.agent.farewell
-        agent = None if self._answered_at is None or self._agent_lost else self._agent
+        agent = self._agent if self.answered and not self._agent_lost else None
         if farewell is not None and agent is not None:
             replies = self._turn.replies
             agent.say(farewell)
@@ -197,9 +199,9 @@ class CallSession:
         self.end(Ended.TOO_LONG, f"{self._max_seconds:g} s")
 
     async def _shut(self) -> None:
-        assert self._outcome is not None
+        assert self._record.outcome is not None
         self._keypad.close()
-        self._legs.close(reason_header(self._outcome[0]))
+        self._legs.close(reason_header(self._record.outcome[0]))
         if self._agent is not None:
             await self._agent.close()
 
@@ -275,7 +277,7 @@ class CallSession:
 
     def _flush(self) -> None:
         """No old audio after the fade, and the model's memory ends where the caller's does."""
-        self._barge_ins += 1
+        self._record.barge_ins += 1
         played = self._leg.stream.discard() if self._leg.stream else ()
         if self._agent is not None and not self._agent_lost:
             self._agent.cancel(played)
@@ -284,12 +286,13 @@ class CallSession:
     # --- the caller's sound and keys: uplink ------------------------------------------------------
 
     def media_event(self, event: MediaEvent) -> None:
-        if self._answered_at is None and not self._leg.hears_early:
+        if self._record.answered_at is None and not self._leg.hears_early:
             return  # ringing tones and announcements: nobody is there yet
         match event:
             case Audio(pcm=pcm):
                 if self._agent is not None and not self._agent_lost:
                     self._agent.push_audio(pcm)
+                    self._record.audio_delivered()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._floor_moved.set()
@@ -340,7 +343,7 @@ class CallSession:
     @property
     def can_move(self) -> bool:
         """It is up, and on one leg."""
-        return self.answered and self._outcome is None and not self._legs.moving
+        return self.answered and self._record.outcome is None and not self._legs.moving
 
     def replaced(self, leg: InboundLeg) -> None:
         """Another telephone takes the far end's place (RFC 3891)."""
@@ -425,25 +428,3 @@ class CallSession:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    def _write_report(self) -> CallReport:
-        assert self._outcome is not None
-        ended, detail = self._outcome
-        answered, codec, agent = self._answered_at, self._leg.codec, self._agent
-        return CallReport(
-            call_id=self._fields.call_id,
-            tenant=self._tenant.id,
-            direction="outbound" if self._outbound else "inbound",
-            trunk=self._fields.trunk,
-            ended=ended,
-            detail=detail,
-            status=self._status,
-            codec=codec.name if codec else None,
-            setup_ms=None if answered is None else round((answered - self._began) * 1000),
-            seconds=round(self._ended_at - self._began, 3),
-            replies=self._turn.replies,
-            barge_ins=self._barge_ins,
-            # Where the provider knows itself that a reply is cut, its late audio never gets here.
-            late_bytes_dropped=self._turn.dropped_bytes + (agent.counters["late_audio_bytes"] if agent else 0),
-            uplink_dropped_ms=agent.uplink_dropped_ms if agent else 0.0,
-        )

@@ -18,6 +18,7 @@ from sipbridge.media.dtmf import KeyPacket, key_packets
 from sipbridge.media.pacer import Item, Pacer
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtp import Sequencer
+from sipbridge.media.tap import Tap
 
 _SLICE_MS = 100
 _MOST_WAITING_MS = 600_000
@@ -43,6 +44,7 @@ class Downlink:
         self.dropped_ms = 0.0
         self.first_audio_at: float | None = None
         self.last_audio_at: float | None = None
+        self.tap: Tap | None = None
         self._sequencer = sequencer
         self._keys: deque[KeyPacket | None] = deque()
         self._key_timestamp = 0
@@ -135,11 +137,15 @@ class Downlink:
     def next_packet(self, now: float) -> bytes:
         """b"" where the codec has nothing to say (DTX, which the far end asked for)."""
         if self._keys:
+            if self.tap is not None:
+                self.tap.sent(None, self.pacer.audio_format, now)
             return self._next_key_packet()
         pacer = self.pacer
         if pacer.buffered <= self._frame_bytes:
             self._refill()
         frame = pacer.next_frame(self._frame_bytes)
+        if self.tap is not None:
+            self.tap.sent(frame, pacer.audio_format, now)
         marker = False
         if frame is None:
             frame = self._silence

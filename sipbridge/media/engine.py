@@ -47,6 +47,7 @@ from sipbridge.media.ports import LocalPort, PortPool
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.sockets import MediaSockets, drain, receive
+from sipbridge.media.tap import Tap
 
 __all__ = [
     "Audio",
@@ -246,6 +247,11 @@ class MediaEngine:
         """
         return self._seats[handle].leg.downlink.send_key(digit)
 
+    def tap(self, handle: Handle, sink: Tap | None) -> None:
+        """From now on `sink` is told what the leg really sends and receives; None: nobody is."""
+        leg = self._seats[handle].leg
+        leg.tap = leg.downlink.tap = sink
+
     def stats(self, handle: Handle) -> MediaStats:
         return self._seats[handle].leg.stats()
 
@@ -388,16 +394,18 @@ class MediaEngine:
             seat.leg.advance(now, events)
         self._advancing, due = [], self._advancing
         self._events = []
-        self._take_audio([seat.leg for seat in dict.fromkeys(heard + due) if seat.open], events)
+        self._take_audio([seat.leg for seat in dict.fromkeys(heard + due) if seat.open], now, events)
         return events
 
-    def _take_audio(self, legs: list[Leg], events: list[MediaEvent]) -> None:
+    def _take_audio(self, legs: list[Leg], now: float, events: list[MediaEvent]) -> None:
         handles: list[Handle] = []
         converters: list[Converter] = []
         chunks: list[bytes] = []
         for leg in legs:
             chunk = leg.uplink.take()
             if chunk:
+                if leg.tap is not None:
+                    leg.tap.received(chunk, leg.uplink.converter.source, now)
                 handles.append(leg.handle)
                 converters.append(leg.uplink.converter)
                 chunks.append(chunk)

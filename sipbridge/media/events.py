@@ -155,6 +155,8 @@ class MediaStats:
     codec: str
     resampler: str
     """What is done to the sample rate on the way up and down."""
+    security: str
+    """How RTP is encrypted: "none", or by which keys and which suite."""
 
     def since(self, earlier: MediaStats) -> MediaStats:
         """What has been counted after `earlier`. What is no count stays as it is."""

@@ -20,6 +20,7 @@ from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_channel import RtcpChannel
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import Sequencer
+from sipbridge.media.tap import Tap
 from sipbridge.media.timing import Timing
 from sipbridge.media.uplink import Uplink
 
@@ -40,6 +41,7 @@ class Leg:
         self.uplink = Uplink(params, now)
         self.downlink = Downlink(params, sequencer)
         self.latch = self.uplink.latch
+        self.tap: Tap | None = None
         self.send_errors = 0
         self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer, now)
         self.rephased = 0
@@ -200,6 +202,7 @@ class Leg:
             remote=self.latch.target,
             codec=self.params.codec.name,
             resampler=_resampler(up.converter, down.converter),
+            security="none",
         )
 
 

@@ -3,9 +3,10 @@ clock (another leg's, a recording's).
 
 The two clocks differ (a telephone's by up to some hundred ppm), and packets come early or late. Both are measured
 together, as *lateness*: at each write, how far the stream is behind the reader's clock; at each read, how far the
-reader is. The distance between the reader's and the latest of the last seconds is what the buffer holds beyond need, or
-lacks. While it stays within a tolerance samples are copied, so two clocks that agree pass every sample untouched; else one
-sample more or fewer is consumed over a run of hundreds (`warp`): nothing clicks, and nothing adds up over hours.
+reader is. The distance between the reader's and the latest of the last seconds is what the buffer holds beyond need,
+or lacks. While it stays within a tolerance samples are copied, so two clocks that agree pass every sample untouched;
+else one sample more or fewer is consumed over a run of hundreds (`warp`): nothing clicks, and nothing adds up over
+hours.
 
 Where the buffer runs dry the sound fades out, and what comes later is played later: the delay has grown by what was
 missing, and shrinks again when the last seconds did not need it. A delay beyond `most_seconds` is cut, in one splice.
@@ -28,7 +29,8 @@ _TOLERANCE_SECONDS = 0.002
 # Beyond the latest block seen, and what the interpolator needs: one that is a little later must not run dry.
 _MARGIN_SECONDS = 0.0015
 # How fast an error is made up for: in proportion to it, so that clocks that differ come to rest where the rate is
-# theirs and stays so. The gain is low enough for measurements that are seconds old; where the delay is too short they are not.
+# theirs and stays so. The gain is low enough for measurements that are seconds old; where the delay is too short they
+# are not.
 _SLOWEST, _FASTEST = 200e-6, 5000e-6
 _GAIN_LONG, _GAIN_SHORT = 0.15, 1.0
 _FADE_SECONDS = 0.005

@@ -6,6 +6,7 @@ from sipbridge.audio import Played
 from sipbridge.media.engine import MediaEngine
 from sipbridge.media.events import Handle, MediaStats
 from sipbridge.media.params import MediaParams
+from sipbridge.media.tap import Tap
 
 
 class MediaStream:
@@ -56,6 +57,11 @@ class MediaStream:
         """False where the other side takes no telephone events. Raises ValueError where `digit` is no key."""
         return self._final is None and self._engine.send_key(self.handle, digit)
 
+    def tap(self, sink: Tap | None) -> None:
+        """From now on `sink` is told what is really sent and received; None: nobody is."""
+        if self._final is None:
+            self._engine.tap(self.handle, sink)
+
     def update(self, params: MediaParams) -> None:
         """After a new offer and answer."""
         if self._final is None:
@@ -71,10 +77,14 @@ class MediaStream:
         """Now, or at the end."""
         return self._final if self._final is not None else self._engine.stats(self.handle)
 
-    def close(self) -> MediaStats:
-        """End the leg; its final figures. May be called again."""
+    def part(self) -> MediaStats:
+        """The figures of the party that has been there so far; from now on it is another."""
+        return self._final if self._final is not None else self._engine.part(self.handle)
+
+    def close(self, reason: str = "") -> MediaStats:
+        """End the leg, with a word for the far end; its final figures. May be called again."""
         if self._final is None:
             final = self._engine.stats(self.handle)
-            self._engine.close(self.handle)
+            self._engine.close(self.handle, reason)
             self._final = final
         return self._final

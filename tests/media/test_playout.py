@@ -98,12 +98,13 @@ class TestSkew:
 
     @pytest.mark.parametrize("ppm", [200, -200])
     @pytest.mark.parametrize("fixed", [None, 0.25])
-    def test_the_delay_is_bounded_for_an_hour(self, ppm: float, fixed: float | None) -> None:
-        """Without making up for it 0.72 s would have come together."""
+    @pytest.mark.parametrize("seconds", [600, pytest.param(3600, marks=pytest.mark.slow)])
+    def test_the_delay_is_bounded(self, ppm: float, fixed: float | None, seconds: int) -> None:
+        """Without making up for it 0.72 s would have come together in an hour."""
         bench = Bench(ppm, jitter=0.005, fixed=fixed, block_ms=60, read_ms=60 if fixed is None else 240)
         bench.run(60)
         bench.depths.clear()
-        bench.run(3540)
+        bench.run(seconds - 60)
         mean = (fixed or 0.0) * 8000
         spread = 0.08 * 8000
         assert max(bench.depths) - min(bench.depths) < spread
@@ -111,7 +112,7 @@ class TestSkew:
         assert max(bench.depths) < mean + 0.09 * 8000
         assert bench.playout.underruns == 0
         moved = bench.playout.squeezed - bench.playout.stretched
-        assert moved == pytest.approx(ppm * 1e-6 * 3600 * 8000, rel=0.02)
+        assert moved == pytest.approx(ppm * 1e-6 * seconds * 8000, rel=0.1)
 
     def test_clocks_that_agree_pass_every_sample_untouched(self) -> None:
         bench = Bench(jitter=0.0)

@@ -1,0 +1,18 @@
+"""What may listen to a leg: a recording, somebody who listens in."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sipbridge.audio import AudioFormat
+
+
+class Tap(Protocol):
+    """Called in the engine's own time, for every packet: it hands over and does nothing else."""
+
+    def sent(self, sound: bytes | None, audio_format: AudioFormat, now: float) -> None:
+        """A packet of sound leaves, as it is before it is encoded (fades and mixing done); None where what leaves is
+        silence or a key. Not called while nothing is sent at all (hold)."""
+
+    def received(self, sound: bytes, audio_format: AudioFormat, now: float) -> None:
+        """What the far end says, as the agent gets it, but before it is converted: in order and without holes."""

@@ -1,0 +1,247 @@
+"""Recordings of calls: handed over by the loop, made and written by one thread for all calls.
+
+    DIRECTORY/TENANT/CALL.part.wav      while the call is up, playable all the time; also what a killed process leaves
+    DIRECTORY/TENANT/CALL.wav           it is over, and all of it is here
+
+CALL is what of the Call-ID is plain, and a hash of the whole; a Call-ID that comes again gets a number behind it.
+
+On the loop a packet costs an append. The thread looks after what came four times a second, so a kill costs half a
+second of sound. Where a file cannot be made or written (no space, no directory, no permission) that recording stops,
+with one line in the log and one count; what was written stays, under its unfinished name; the call notices nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import blake2s
+from pathlib import Path
+from typing import TypeAlias
+
+import structlog
+
+from sipbridge.audio import AudioFormat
+from sipbridge.media.recorder import Recorder
+from sipbridge.sound_files import SoundFile, SoundFormat, create
+
+log = structlog.get_logger(__name__)
+
+_INTERVAL_S = 0.2
+# Packets of both directions that may wait for the thread: fifteen seconds of them, should the disk stand still.
+_MOST_WAITING = 1500
+_PACKETS_AT_ONCE = 100
+_MOST_SAME_NAMES = 1000
+
+_Packet: TypeAlias = tuple[float, bool, bytes | None, AudioFormat]
+"""When, whether we sent it, its sound."""
+CreateFile: TypeAlias = Callable[[Path, int, SoundFormat], SoundFile]
+
+
+class Recording:
+    """One call's, a `Tap` of its leg. On the loop."""
+
+    def __init__(self, call_id: str, directory: Path, rate: int, sound_format: SoundFormat, began: float) -> None:
+        self.call_id = call_id
+        self.directory = directory
+        self.rate = rate
+        self.sound_format: SoundFormat = sound_format
+        self.began = began
+        self.waiting: deque[_Packet] = deque()
+        self.dropped = 0
+        """Packets that the thread did not take in time."""
+        self.paused = False
+        self.over = False
+        """Nothing is taken any more: it has ended, or it could not go on."""
+        self.ended_at: float | None = None
+        self._silent = False
+
+    def sent(self, sound: bytes | None, audio_format: AudioFormat, now: float) -> None:
+        if sound is None or self.paused:
+            if self._silent:
+                return  # the clock makes silence by itself
+            self._silent, sound = True, None
+        else:
+            self._silent = False
+        self._append((now, True, sound, audio_format))
+
+    def received(self, sound: bytes, audio_format: AudioFormat, now: float) -> None:
+        if self.paused:
+            sound = audio_format.silence * (len(sound) // audio_format.bytes_per_sample)
+        self._append((now, False, sound, audio_format))
+
+    def _append(self, packet: _Packet) -> None:
+        if self.over:
+            return
+        if len(self.waiting) >= _MOST_WAITING:
+            self.dropped += 1
+            return
+        self.waiting.append(packet)
+
+    def pause(self) -> None:
+        """Silence on both sides from here on, while time passes."""
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def finish(self, now: float) -> None:
+        """The call is over. Idempotent."""
+        if self.ended_at is None:
+            self.over = True
+            self.ended_at = now
+
+
+class Recordings:
+    """Of one gateway. `clock` is the media engine's."""
+
+    def __init__(self, directory: Path, clock: Callable[[], float], *, create_file: CreateFile = create) -> None:
+        self.counters: Counter[str] = Counter()
+        """`started`, `finished`, `failed`, and `dropped`: packets that the disk was too slow for."""
+        self._directory = directory
+        self._clock = clock
+        self._create = create_file
+        self._new: deque[Recording] = deque()
+        self._woken = threading.Event()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def begin(self, call_id: str, tenant: str, *, rate: int, sound_format: SoundFormat = "wav") -> Recording:
+        """Record from now on what the recording is told as a `Tap`, until its `finish`."""
+        recording = Recording(call_id, self._directory / _plain(tenant), rate, sound_format, self._clock())
+        self._new.append(recording)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="recordings", daemon=True)
+            self._thread.start()
+        self._woken.set()
+        return recording
+
+    async def close(self) -> None:
+        """Write what waits; recordings that have not ended end here."""
+        self._closing = True
+        self._woken.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    # --- in the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        reels: list[_Reel] = []
+        while True:
+            # Nothing to write: asleep until something is to be.
+            self._woken.wait(_INTERVAL_S if reels else None)
+            self._woken.clear()
+            closing = self._closing
+            while self._new:
+                reels.append(_Reel(self._new.popleft(), self._create, self.counters))
+            now = self._clock()
+            for reel in reels:
+                if closing:
+                    reel.recording.finish(now)
+                reel.serve(now)
+            reels = [reel for reel in reels if not reel.over]
+            if closing and not reels and not self._new:
+                return
+
+
+class _Reel:
+    """A recording's other end, in the thread."""
+
+    def __init__(self, recording: Recording, create_file: CreateFile, counters: Counter[str]) -> None:
+        self.recording = recording
+        self.over = False
+        self._create = create_file
+        self._counters = counters
+        self._recorder = Recorder(recording.rate, recording.began)
+        self._file: SoundFile | None = None
+        self._path = self._final = Path()
+
+    def serve(self, now: float) -> None:
+        try:
+            ended_at = self.recording.ended_at
+            if self._file is None:
+                self._open()
+            self._listen()
+            if ended_at is None:
+                self._write(self._recorder.take(now))
+            else:
+                self._write(self._recorder.finish(ended_at))
+                self._finish()
+        except Exception as error:
+            # The boundary of one recording: the others go on, and so does the call.
+            self._fail(error)
+
+    def _listen(self) -> None:
+        waiting, recorder = self.recording.waiting, self._recorder
+        for number in range(len(waiting)):
+            now, ours, sound, audio_format = waiting.popleft()
+            if number % _PACKETS_AT_ONCE == _PACKETS_AT_ONCE - 1:  # the disk, or this thread, stood still
+                self._write(recorder.take(now))
+            if ours:
+                recorder.sent(sound, audio_format, now)
+            elif sound:
+                recorder.received(sound, audio_format, now)
+
+    def _open(self) -> None:
+        recording = self.recording
+        recording.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for number in range(1, _MOST_SAME_NAMES):
+            name = file_name(recording.call_id) + (f".{number}" if number > 1 else "")
+            self._final = recording.directory / f"{name}.{recording.sound_format}"
+            self._path = recording.directory / f"{name}.part.{recording.sound_format}"
+            if self._final.exists():
+                continue
+            with suppress(FileExistsError):
+                self._file = self._create(self._path, recording.rate, recording.sound_format)
+                self._counters["started"] += 1
+                return
+        raise FileExistsError(f"{self._path}: there are too many of this name")
+
+    def _write(self, pcm: bytes) -> None:
+        if pcm and self._file is not None:
+            self._file.write(pcm)
+
+    def _finish(self) -> None:
+        assert self._file is not None
+        file, self._file = self._file, None
+        file.close()
+        self._path.rename(self._final)
+        self._end()
+        self._counters["finished"] += 1
+        log.info(
+            "recording finished",
+            call_id=self.recording.call_id,
+            path=str(self._final),
+            seconds=round(self._recorder.seconds, 1),
+            dropped=self.recording.dropped,
+        )
+
+    def _fail(self, error: Exception) -> None:
+        self._counters["failed"] += 1
+        path = str(self._path) if self._path.name else str(self.recording.directory)
+        details = {"call_id": self.recording.call_id, "path": path, "seconds": round(self._recorder.seconds, 1)}
+        if isinstance(error, OSError):
+            log.error("recording stopped", error=error.strerror or str(error), **details)
+        else:
+            log.exception("recording stopped", **details)
+        if self._file is not None:
+            with suppress(OSError):  # it has said what was wrong
+                self._file.close()
+        self._end()
+
+    def _end(self) -> None:
+        self.over = self.recording.over = True
+        self.recording.waiting.clear()
+        self._counters["dropped"] += self.recording.dropped
+
+
+def file_name(call_id: str) -> str:
+    """What a call's recording is called, without its suffix. A Call-ID is a stranger's text."""
+    return f"{_plain(call_id)[:60]}.{blake2s(call_id.encode('utf-8', 'surrogateescape'), digest_size=6).hexdigest()}"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)
