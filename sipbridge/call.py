@@ -19,18 +19,16 @@ import structlog
 
 from sipbridge import agent as model
 from sipbridge.agent import Agent, AgentEvent, NewAgent, ToolCall
-from sipbridge.audio import AudioFormat
 from sipbridge.audio_health import AudioHealth
 from sipbridge.call_record import CallRecord
 from sipbridge.errors import AgentStartError, CallNotAnsweredError, SipbridgeError
+from sipbridge.floor import Floor
 from sipbridge.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.keypad import Keypad
 from sipbridge.leg import InboundLeg, SipLeg
-from sipbridge.media.convert import Converter
 from sipbridge.media.events import Audio, Drained, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
-from sipbridge.prompts import load_prompt
 from sipbridge.providers import capabilities_of
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
@@ -41,7 +39,6 @@ log = structlog.get_logger(__name__)
 
 _AFTER_GOODBYE_S = 0.2
 """Between the last packet of a goodbye and BYE: the far end's playout buffer still holds that packet."""
-_LONGEST_FAREWELL_S = 30.0
 
 
 class CallSession:
@@ -69,6 +66,7 @@ class CallSession:
         self._deadlines = config.deadlines
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
         self._turn = Turn(barge_in=config.barge_in.enabled, protect_greeting_ms=config.barge_in.protect_greeting_ms)
+        self._floor = Floor(self._turn, clock, self._log)
         self._toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
         capabilities = capabilities_of(config.agent.provider)
         self._native_formats = capabilities.native_formats if config.agent.native_audio else frozenset()
@@ -80,7 +78,6 @@ class CallSession:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tool_tasks: dict[str, asyncio.Task[None]] = {}
         self._tool_calls_answered: set[str] = set()
-        self._floor_moved = asyncio.Event()
         self._over = asyncio.Event()
         self._keypad = Keypad(self._keys_pressed)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
@@ -191,11 +188,11 @@ class CallSession:
         if farewell is not None and agent is not None:
             replies = self._turn.replies
             agent.say(farewell)
-            await self._until(lambda: self._turn.replies > replies, self._deadlines.reply_seconds)
+            await self._floor.until_reply(replies, self._deadlines.reply_seconds)
         else:
-            self._say_prompt("goodbye")
+            self._floor.say_prompt(self._leg.stream, "goodbye", self._downlink)
         self._turn.close_floor()
-        await self._until_silent()
+        await self._floor.until_silent()
         self.end(Ended.TOO_LONG, f"{self._max_seconds:g} s")
 
     async def _shut(self) -> None:
@@ -213,18 +210,18 @@ class CallSession:
             if isinstance(event, model.SessionClosed):
                 closed = event.reason
             self._agent_event(agent, event)
-            self._floor_moved.set()
+            self._floor.moved()
         # The model is gone and the caller is still there: a sentence and BYE, not dead air.
         self._agent_lost = True
         self._finish(self._turn.model_lost())
         if self._turn.closing:
             # Nothing went wrong for the caller: what the goodbye is waiting for ends the call.
             if self._turn.silent:
-                self._say_prompt("goodbye")
+                self._floor.say_prompt(self._leg.stream, "goodbye", self._downlink)
             return
         self._turn.close_floor()
-        self._say_prompt("unavailable")
-        await self._until_silent()
+        self._floor.say_prompt(self._leg.stream, "unavailable", self._downlink)
+        await self._floor.until_silent()
         self.end(Ended.PROVIDER_FAILED, closed)
 
     def _agent_event(self, agent: Agent, event: AgentEvent) -> None:
@@ -281,7 +278,7 @@ class CallSession:
         played = self._leg.stream.discard() if self._leg.stream else ()
         if self._agent is not None and not self._agent_lost:
             self._agent.cancel(played)
-        self._floor_moved.set()
+        self._floor.moved()
 
     # --- the caller's sound and keys: uplink ------------------------------------------------------
 
@@ -295,7 +292,7 @@ class CallSession:
                     self._record.audio_delivered()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
-                self._floor_moved.set()
+                self._floor.moved()
             case KeyPressed(digit=digit):
                 self._key_pressed(digit, "rtp")
             case MediaTimeout(seconds=seconds):
@@ -391,36 +388,8 @@ class CallSession:
             replies = self._turn.replies
             self._tool_calls_answered.add(request.call_id)
             self._agent.send_tool_result(request.call_id, prompt)
-            await self._until(lambda: self._turn.replies > replies, self._deadlines.reply_seconds)
-        await self._until_silent()
-
-    # --- waiting and saying -----------------------------------------------------------------------
-
-    async def _until_silent(self) -> None:
-        await self._until(lambda: self._turn.silent, _LONGEST_FAREWELL_S)
-
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Return when the condition holds, or when it has not for so long."""
-        try:
-            async with asyncio.timeout(seconds):
-                while not condition():
-                    self._floor_moved.clear()
-                    await self._floor_moved.wait()
-        except TimeoutError:
-            self._log.warning("gave up waiting", seconds=seconds)
-
-    def _say_prompt(self, name: str) -> None:
-        """A sentence that ships with sipbridge, for when no agent can speak."""
-        stream = self._leg.stream
-        if stream is None:
-            return
-        rate = self._downlink.rate
-        data = Converter(AudioFormat("pcm16", rate), self._downlink).process(load_prompt(name, rate))
-        reply_id = item_id = f"prompt-{name}"
-        if self._turn.may_play(reply_id, item_id, len(data), self._clock()):
-            self._turn.reply_ended(reply_id)
-            stream.play(data, reply_id, item_id)
-            stream.finish(item_id)
+            await self._floor.until_reply(replies, self._deadlines.reply_seconds)
+        await self._floor.until_silent()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._group is not None
