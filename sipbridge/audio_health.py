@@ -80,7 +80,7 @@ class AudioHealth:
         legs = [leg.stats for leg in self.legs]
         line = {
             "resampler": legs[-1].resampler,
-            "security": legs[-1].security,
+            "encryption": legs[-1].encryption or "none",
             "mos": _least(leg.mos_average for leg in legs),
             "mos_worst": _least(leg.mos_worst for leg in legs),
             "far_mos_worst": _least(leg.remote_mos_worst for leg in legs),

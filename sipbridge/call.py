@@ -26,7 +26,7 @@ from sipbridge.floor import Floor
 from sipbridge.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.keypad import Keypad
 from sipbridge.leg import InboundLeg, SipLeg
-from sipbridge.media.events import Audio, Drained, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
+from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.providers import capabilities_of
@@ -298,6 +298,8 @@ class CallSession:
             case MediaTimeout(seconds=seconds):
                 if not self._legs.moving:
                     self.end(Ended.MEDIA_TIMEOUT, f"no audio from the far end for {seconds:g} s")
+            case EncryptionFailed(reason=reason):
+                self.end(Ended.ENCRYPTION_FAILED, reason)
             case SourceChanged():
                 self._log.debug("media source learned")
             case _:

@@ -32,7 +32,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._calls = Gauge("sipbridge_calls", "Calls that are up or being set up.", registry=self.registry)
         self._ended = self._counter("calls_ended", "Calls that are over.", ("ended", "direction"))
-        self._legs = self._counter("audio_legs", "Legs of calls that are over.", ("codec", "security"))
+        self._legs = self._counter("audio_legs", "Legs of calls that are over.", ("codec", "encryption"))
         self._packets = self._counter("rtp_packets", "RTP packets of calls that are over.", ("way",))
         self._mos = self._histogram("mos", "Average MOS-CQE of a leg.", _MOS, ("side",))
         self._mos_worst = self._histogram("mos_worst", "Worst MOS-CQE of a leg.", _MOS, ("side",))
@@ -80,7 +80,7 @@ class Metrics:
 
     def _observe_leg(self, leg: LegAudio) -> None:
         stats = leg.stats
-        self._legs.labels(stats.codec, stats.security).inc()
+        self._legs.labels(stats.codec, stats.encryption or "none").inc()
         self._packets.labels("received").inc(stats.packets_received)
         self._packets.labels("sent").inc(stats.packets_sent)
         caller, far_end = _SIDES

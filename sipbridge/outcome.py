@@ -41,6 +41,8 @@ class Ended(enum.Enum):
     """The model could not be made ready, so the call was not answered."""
     PROVIDER_FAILED = "provider_failed"
     MEDIA_TIMEOUT = "media_timeout"
+    ENCRYPTION_FAILED = "encryption_failed"
+    """Agreed on, and no keys came of it."""
     SIGNALLING_FAILED = "signalling_failed"
     TOO_LONG = "too_long"
     SHUTDOWN = "shutdown"
@@ -141,7 +143,13 @@ def given_up(reason_header: str | None) -> Ended:
     return Ended.ANSWERED_ELSEWHERE if outcome is FarEnd.ANSWERED_ELSEWHERE else Ended.CALLER_CANCELLED
 
 
-_Q850 = {Ended.REFUSED: 88, Ended.MEDIA_TIMEOUT: 102, Ended.AGENT_NOT_READY: 41, Ended.PROVIDER_FAILED: 41}
+_Q850 = {
+    Ended.REFUSED: 88,
+    Ended.MEDIA_TIMEOUT: 102,
+    Ended.ENCRYPTION_FAILED: 102,
+    Ended.AGENT_NOT_READY: 41,
+    Ended.PROVIDER_FAILED: 41,
+}
 """Causes of ITU-T Q.850: incompatible destination, recovery on timer expiry, temporary failure; else 16, normal."""
 
 

@@ -26,7 +26,7 @@ def test_a_call_that_is_over() -> None:
     found = read(metrics)
     assert found[("sipbridge_calls", ())] == 3
     assert found[("sipbridge_calls_ended_total", (("direction", "inbound"), ("ended", "caller_hung_up")))] == 2
-    assert found[("sipbridge_audio_legs_total", (("codec", "PCMU"), ("security", "none")))] == 2
+    assert found[("sipbridge_audio_legs_total", (("codec", "PCMU"), ("encryption", "none")))] == 2
     assert found[("sipbridge_rtp_packets_total", (("way", "received"),))] == 2 * 990
     assert found[("sipbridge_audio_mos_count", (("side", "caller"),))] == 2
     assert found[("sipbridge_audio_mos_sum", (("side", "caller"),))] == 2 * 4.1

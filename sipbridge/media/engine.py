@@ -31,9 +31,11 @@ from sipbridge.audio import Played
 from sipbridge.media.alarm import open_alarm
 from sipbridge.media.clock import TICK_SECONDS, Rota, TickClock, Turn
 from sipbridge.media.convert import Converter, convert_together
+from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.events import (
     Audio,
     Drained,
+    EncryptionFailed,
     Handle,
     KeyPressed,
     MediaEvent,
@@ -52,6 +54,7 @@ from sipbridge.media.tap import Tap
 __all__ = [
     "Audio",
     "Drained",
+    "EncryptionFailed",
     "Handle",
     "KeyPressed",
     "LocalPort",
@@ -106,13 +109,16 @@ class MediaEngine:
         clock: Callable[[], float] = time.monotonic,
         random_bits: Callable[[int], int] = secrets.randbits,
         wall_clock: Callable[[], float] = time.time,
+        identity: DtlsIdentity | None = None,
     ) -> None:
         """`random_bits(n)` makes SSRCs and the first numbers of each stream (RFC 3550 §5.1: not to be guessed).
-        `wall_clock` is asked once per leg, for what sender reports say of the time."""
+        `wall_clock` is asked once per leg, for what sender reports say of the time. `identity` is who we are to peers
+        that want DTLS; None: there is none."""
         self._settings = settings
         self._now = clock
         self._random_bits = random_bits
         self._wall_clock = wall_clock
+        self._identity = identity
         self._pool = PortPool(settings.ports, rest_seconds=settings.port_rest_seconds)
         self._reserved: dict[LocalPort, MediaSockets] = {}
         self._seats: dict[Handle, _Seat] = {}
@@ -155,7 +161,7 @@ class MediaEngine:
         sequencer = Sequencer(self._random_bits(32), self._random_bits(15), self._random_bits(32))
         timeout = self._settings.media_timeout_seconds
         rtcp = self._rtcp_session(sequencer.ssrc, params)
-        leg = Leg(handle, params, sequencer, self._now(), timeout_seconds=timeout, rtcp=rtcp)
+        leg = Leg(handle, params, sequencer, self._now(), timeout_seconds=timeout, rtcp=rtcp, identity=self._identity)
         seat = self._seats[handle] = _Seat(leg, local_port, sockets)
         seat.turn = self._rota.enter(seat, self.clock.tick, _period(params))
         self._selector.register(sockets.rtp, selectors.EVENT_READ, seat)
@@ -190,6 +196,9 @@ class MediaEngine:
         if seat is None:
             return None
         seat.open = False
+        if seat.leg.security is not None:
+            seat.leg.security.close()
+            self._shake_hands(seat)
         self._send_rtcp(seat, seat.leg.rtcp.bye(self._now(), reason))
         self._rota.leave(seat.turn)
         self._backlog.pop(handle, None)
@@ -367,6 +376,7 @@ class MediaEngine:
     def _send_rtcp(self, seat: _Seat, data: bytes | None) -> None:
         rtcp = seat.leg.rtcp
         target = rtcp.target
+        data = None if data is None else seat.leg.protect_rtcp(data)
         if data is None or target is None:
             return
         try:
@@ -394,7 +404,11 @@ class MediaEngine:
             seat.leg.advance(now, events)
         self._advancing, due = [], self._advancing
         self._events = []
-        self._take_audio([seat.leg for seat in dict.fromkeys(heard + due) if seat.open], now, events)
+        seats = [seat for seat in dict.fromkeys(heard + due) if seat.open]
+        for seat in seats:
+            if seat.leg.security is not None:
+                self._shake_hands(seat)
+        self._take_audio([seat.leg for seat in seats], now, events)
         return events
 
     def _take_audio(self, legs: list[Leg], now: float, events: list[MediaEvent]) -> None:
@@ -425,4 +439,11 @@ class MediaEngine:
             datagram = receive(seat.sockets.rtcp)
             if datagram is None:
                 return
-            seat.leg.rtcp.receive(*datagram, now)
+            seat.leg.receive_rtcp(*datagram, now)
+
+    def _shake_hands(self, seat: _Seat) -> None:
+        for datagram, target in seat.leg.handshake():
+            try:
+                seat.rtp.sendto(datagram, target)
+            except OSError:
+                seat.leg.send_errors += 1

@@ -49,7 +49,16 @@ class MediaTimeout:
     seconds: float
 
 
-MediaEvent: TypeAlias = Audio | KeyPressed | Drained | SourceChanged | MediaTimeout
+@dataclass(frozen=True, slots=True)
+class EncryptionFailed:
+    """There will be no keys (DTLS), so nothing can be said or heard. Once per leg."""
+
+    handle: Handle
+    reason: str
+    """In our words: it may be told."""
+
+
+MediaEvent: TypeAlias = Audio | KeyPressed | Drained | SourceChanged | MediaTimeout | EncryptionFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,15 @@ class MediaStats:
     """STUN, DTLS and whatever else came that looks like neither RTP nor RTCP."""
     unwanted: int
     """RTP that came while we receive none (hold)."""
+    encryption: str
+    """The suite that we send with; empty: in the clear, or no keys yet."""
+    unauthenticated: int
+    """Where a leg is encrypted: packets that were not genuine, in the clear, or there before the keys. None of the
+    counts above has them, as those of the next two."""
+    replayed: int
+    """Genuine, and there before."""
+    dtls_ignored: int
+    """DTLS of somebody who has no part in it, or more than a handshake takes."""
     rtcp_received: int
     """RTCP datagrams, from anyone."""
     rtcp_ignored: int
@@ -155,8 +173,6 @@ class MediaStats:
     codec: str
     resampler: str
     """What is done to the sample rate on the way up and down."""
-    security: str
-    """How RTP is encrypted: "none", or by which keys and which suite."""
 
     def since(self, earlier: MediaStats) -> MediaStats:
         """What has been counted after `earlier`. What is no count stays as it is."""

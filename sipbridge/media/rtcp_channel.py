@@ -59,6 +59,11 @@ class RtcpChannel:
         if self.session is not None:
             self.session.forget()
 
+    def renew(self, ssrc: int) -> None:
+        """Our stream has another SSRC now."""
+        if self.session is not None:
+            self.session.renew(ssrc)
+
     # --- in -----------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, source: Address, now: float, *, muxed: bool = False) -> None:

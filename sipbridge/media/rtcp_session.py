@@ -79,6 +79,7 @@ class RtcpSession:
         self.silent_at: float | None = None
         """When the far end last said that it is there and sends nothing."""
         self._ssrc = ssrc
+        self._cname = cname
         self._description = SourceDescription(((ssrc, ((rtcp.CNAME, cname),)),))
         self._wall_offset = wall_time - now + _NTP_EPOCH
         self._chance = chance
@@ -102,6 +103,12 @@ class RtcpSession:
         self.remote_jitter_ms: float | None = None
         self.remote_jitter_max_ms: float | None = None
         self._round_trips: deque[float] = deque(maxlen=5)
+
+    def renew(self, ssrc: int) -> None:
+        """Our stream goes on under another SSRC: what was said of it before is about another."""
+        self._ssrc = ssrc
+        self._description = SourceDescription(((ssrc, ((rtcp.CNAME, self._cname),)),))
+        self.forget()
 
     # --- what we say --------------------------------------------------------------------------------------------------
 

@@ -186,6 +186,11 @@ class Sequencer:
         second = payload_type | _MARKER if marker else payload_type
         return _HEADER.pack(_VERSION, second, sequence_number, timestamp, self.ssrc) + payload
 
+    def renew(self) -> None:
+        """Go on as another source, numbered from the lower half again: what a new SRTP key wants. Time goes on."""
+        self.ssrc = (self.ssrc + 1) & 0xFFFFFFFF
+        self.sequence_number &= 0x7FFF
+
     def skip(self, ticks: int) -> None:
         """Stream time that passes without audio packets (hold, telephone events)."""
         self.timestamp = (self.timestamp + ticks) & 0xFFFFFFFF
