@@ -62,7 +62,7 @@ class RtcpChannel:
     def renew(self, ssrc: int) -> None:
         """Our stream has another SSRC now."""
         if self.session is not None:
-            self.session.renew(ssrc)
+            self.session.renew(ssrc, self._sent())
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
@@ -89,6 +89,8 @@ class RtcpChannel:
 
     def _believes(self, source: Address) -> bool:
         latch, params = self._uplink.latch, self._params
+        if latch.authenticated:
+            return True  # it would not have come this far
         locked = latch.source or latch.target
         if locked is not None and source[0] == locked[0]:
             return True
