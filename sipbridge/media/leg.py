@@ -234,7 +234,7 @@ class Leg:
             reordered=up.jitter.reordered,
             bursts=up.bursts,
             jitter_ms=up.jitter_ms,
-            jitter_mean_ms=control.meter.jitter_mean_ms,
+            jitter_mean_ms=up.jitter_ms if control.meter.jitter_mean_ms is None else control.meter.jitter_mean_ms,
             jitter_max_ms=max(control.meter.jitter_max_ms, up.jitter_ms),
             filled_ms=round(up.filled_seconds * 1000),
             concealed_ms=round(up.filler.concealed_ms),
