@@ -223,7 +223,7 @@ class MediaEngine:
         """Speech in `MediaParams.downlink`, as fast as it comes: there is room for minutes."""
         seat = self._seats[handle]
         downlink = seat.leg.downlink
-        downlink.push(data, reply_id, item_id)
+        seat.leg.push(data, reply_id, item_id, self._now())
         if downlink.backlog:
             self._backlog[handle] = seat
         if downlink.starts and seat.leg.sending and self._rota.hasten(seat.turn, self.clock.tick):
@@ -243,7 +243,7 @@ class MediaEngine:
 
     def discard(self, handle: Handle) -> tuple[Played, ...]:
         """Throw away all speech that waits, paused or not; what was heard of each item that is not drained."""
-        return self._seats[handle].leg.downlink.discard()
+        return self._seats[handle].leg.discard(self._now())
 
     def position(self, handle: Handle) -> tuple[Played, ...]:
         """The same, with nothing thrown away."""
@@ -264,6 +264,10 @@ class MediaEngine:
 
     def stats(self, handle: Handle) -> MediaStats:
         return self._seats[handle].leg.stats()
+
+    def part(self, handle: Handle) -> MediaStats:
+        """The figures of the party that has been on the leg so far; another is from now on."""
+        return self._seats[handle].leg.part()
 
     @property
     def legs(self) -> int:
@@ -314,10 +318,13 @@ class MediaEngine:
 
     def _deliver(self, dispatch: Callable[[MediaEvent], None]) -> None:
         for event in self.collect():
-            if event.handle not in self._seats:
+            seat = self._seats.get(event.handle)
+            if seat is None:
                 continue  # closed by the handler of an earlier event
             try:
                 dispatch(event)
+                if seat.leg.timing.due and isinstance(event, Audio):
+                    seat.leg.delivered(event, self._now())
             except Exception:
                 log.exception("media event not handled", event_type=type(event).__name__)
 
@@ -336,6 +343,7 @@ class MediaEngine:
             self._rota.again(seat.turn, silent=not seat.leg.downlink.talking)
             self._advancing.append(seat)
             if now >= seat.leg.rtcp.due_at:
+                seat.leg.timing.due = True
                 self._send_rtcp(seat, seat.leg.rtcp.report(now))
 
     def _convert_speech(self) -> None:
