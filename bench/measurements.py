@@ -12,6 +12,7 @@ from typing import Any
 
 from bench import filters, parsing, rig
 from bench.numbers import Spread, median_spread
+from bench.quality import quality
 from bench.results import Finding, Row, late, ms
 from bench.rig import Figures
 from bench.scaling import scaling
@@ -303,4 +304,5 @@ MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
     "signalling": signalling,
     "strays": strays,
     "resampling": resampling,
+    "quality": quality,
 }
