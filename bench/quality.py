@@ -39,17 +39,20 @@ class Line:
     name: str
     phone: Format
     rate: int
+    """At which the phone codes and decodes, and PESQ listens."""
+    model_rate: int
+    """At which the gateway codes what the model says: Opus takes it as it comes."""
 
     @property
     def wideband(self) -> bool:
         return self.rate > 8000
 
 
-NARROW = Line("PCMU", PCMU, 8000)
+NARROW = Line("PCMU", PCMU, 8000, 8000)
 LINES = (
     NARROW,
-    Line("G722", Format(9, "G722/8000", 160), 16000),
-    Line("opus", Format(111, "opus/48000/2", 960), 16000),
+    Line("G722", Format(9, "G722/8000", 160), 16000, 16000),
+    Line("opus", Format(111, "opus/48000/2", 960), 16000, 24000),
 )
 
 
@@ -85,11 +88,13 @@ def _clean(line: Line, spoken: list[Sound]) -> list[Row]:
     references = [resampled(sound, _MODEL_RATE, line.rate) for sound in spoken]
     cases = [_case(line, reference, sound) for reference, sound in zip(references, spoken, strict=True)]
     heard, lateness = _through_the_gateway(line, cases)
-    bare = [_score(line, reference, _bare(line, reference)) for reference in references]
-    up, down = [], []
-    for reference, ears in zip(references, heard, strict=True):
+    up, bare_up, down, bare_down = [], [], [], []
+    for sound, reference, ears in zip(spoken, references, heard, strict=True):
         up.append(_score(line, reference, _to_the_model(line, ears)))
+        bare_up.append(_score(line, reference, _bare(line, reference, line.rate)))
         down.append(_score(line, reference, _to_the_caller(line, ears)))
+        said = resampled(sound, _MODEL_RATE, line.model_rate)
+        bare_down.append(_score(line, reference, _bare(line, said, line.model_rate)))
     kind = "wideband" if line.wideband else "narrowband"
     against = f"within {_CLEAN} of the codec alone"
     return [
@@ -100,7 +105,7 @@ def _clean(line: Line, spoken: list[Sound]) -> list[Row]:
             f" {worst(scores, bare):+.2f} at worst; {late([lateness])}",
             mean(scores) >= mean(bare) - _CLEAN,
         )
-        for way, scores in (("caller -> model", up), ("model -> caller", down))
+        for way, scores, bare in (("caller -> model", up, bare_up), ("model -> caller", down, bare_down))
     ]
 
 
@@ -141,7 +146,7 @@ def _lossy(spoken: list[Sound], seeds: tuple[int, ...]) -> Row:
 
 
 def _case(line: Line, reference: Sound, sound: Sound) -> dict[str, Any]:
-    payloads = _encoded(line, reference)
+    payloads = _encoded(line, reference, line.rate)
     arrivals = [(number * _PTIME, number) for number in range(len(payloads))]
     return {
         "payloads": [b64encode(payload).decode() for payload in payloads],
@@ -150,10 +155,10 @@ def _case(line: Line, reference: Sound, sound: Sound) -> dict[str, Any]:
     }
 
 
-def _encoded(line: Line, sound: Sound) -> list[bytes]:
+def _encoded(line: Line, sound: Sound, rate: int) -> list[bytes]:
     codec = codecs.lookup(line.name)
     assert codec is not None
-    encoder, size = codec.new_encoder(sample_rate=line.rate), line.rate // 50
+    encoder, size = codec.new_encoder(sample_rate=rate), rate // 50
     whole = np.concatenate((sound, np.zeros(-len(sound) % size, np.int16)))
     return [encoder.encode(whole[start : start + size].astype("<i2").tobytes()) for start in range(0, len(whole), size)]
 
@@ -167,8 +172,8 @@ def _decoded(line: Line, payloads: list[bytes]) -> Sound:
     return np.frombuffer(b"".join(pcm), "<i2").astype(np.int16)
 
 
-def _bare(line: Line, reference: Sound) -> Sound:
-    return _decoded(line, _encoded(line, reference)) if line.wideband else through_g711(reference)
+def _bare(line: Line, sound: Sound, rate: int) -> Sound:
+    return _decoded(line, _encoded(line, sound, rate)) if line.wideband else through_g711(sound)
 
 
 def _through_the_gateway(line: Line, cases: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Spread]:
