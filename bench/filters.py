@@ -59,7 +59,7 @@ def curve(source: int, target: int, step: float = 50.0) -> list[tuple[float, flo
     points = []
     for hertz in np.arange(step, max(source, target) / 2 - step / 2, step):
         tone, place = (hertz, _folded(hertz, target)) if source > target else (_folded(hertz, source), hertz)
-        if tone and place:  # at 0 Hz there are not two sides to a tone
+        if 0 < tone < source / 2 and 0 < place < target / 2:  # at the ends a tone and its image are one
             points.append((float(hertz), _Spectrum(tone, source, target, seconds=0.1).level(place)))
     return points
 

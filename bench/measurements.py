@@ -305,7 +305,7 @@ def resampling(size: Size) -> list[Finding]:
         Row("alias and image rejection in the band, at worst", ">= 60 dB", f"{rejection:.1f} dB", rejection >= 60),
         Row("deviation in the band, at worst", "within 1 dB", f"{deviation:.2f} dB", deviation <= 1),
         Table("Each ratio", ("kHz", "band to", "deviation in it", "rejection", "delay"), lines),
-        Chart("resampler", "Frequency response of each ratio", "kHz", "dB", curves, y_range=(-120, 20)),
+        Chart("resampler", "Frequency response of each ratio", "kHz", "dB", curves, y_range=(-100, 20)),
     ]
 
 
