@@ -61,8 +61,20 @@ class Line:
         return CODINGS[self.codec].rate
 
 
-QUICK = [Line("PCMU"), Line("PCMA", calls=False)]
-SLOW = [Line("PCMU", calls=False), Line("PCMA")]
+QUICK = [
+    Line("PCMU"),
+    Line("PCMA", calls=False),
+    Line("G722", calls=False, wide=True),
+    Line("opus", wide=True),
+]
+_EVERY = [
+    Line(codec, encryption, calls, wide)
+    for codec in CODINGS
+    for encryption in (None,)
+    for calls in (True, False)
+    for wide in ((False, True) if CODINGS[codec].rate > 8000 else (False,))
+]
+SLOW = [line for line in _EVERY if line not in QUICK]
 
 
 def matrix() -> list[object]:
