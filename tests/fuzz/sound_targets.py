@@ -90,7 +90,8 @@ def stream(codec: Codec, data: bytes) -> Hashable:
     kept of it is bounded."""
     now = began = 100.0
     leg = Leg(1, _params(codec), Sequencer(_OURS, 1, 1), now)
-    wire, events, heard = codec.wire_format(PCM_16K), [], 0
+    wire, heard = codec.wire_format(PCM_16K), 0
+    events: list[MediaEvent] = []
     number, timestamp = 65_530, 2**32 - 2_000
     at = records_read = 0
     while at + 6 <= len(data) and records_read < _MAX_RECORDS:
@@ -214,7 +215,9 @@ def _payloads(codec: Codec) -> list[bytes]:
 
 _AVAILABLE = codecs.select(("PCMU", "G722", "opus", "L16"))
 SOUND_TARGETS = [
-    Target("rtcp", control, [*_CONTROL, _REPORT, bytes.fromhex("81cb000112345678")], [b"\x80\xc8", b"\x81\xca\x00\x01"]),
+    Target(
+        "rtcp", control, [*_CONTROL, _REPORT, bytes.fromhex("81cb000112345678")], [b"\x80\xc8", b"\x81\xca\x00\x01"]
+    ),
     Target(
         "rtcp_session",
         control_session,
