@@ -135,6 +135,7 @@ MEDIA_TARGETS = [
             b"a=ptime:0\r\n",
             b"a=maxptime:5\r\n",
         ],  # fmt: skip
+        inputs=1_000,
     ),
     Target(
         "sdp",
