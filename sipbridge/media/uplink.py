@@ -279,9 +279,10 @@ class Uplink:
         if gap.lost * self.jitter.packet_ticks < gap.ticks:  # at least in part the sender paused by itself
             filler.begin_anew()
         seconds = gap.ticks / clock_rate - self._clock_filled
-        if seconds <= 0 or self._stream_until - now >= _NO_FILL_AHEAD_SECONDS:
+        ahead = self._stream_until - now
+        if seconds <= 0 or ahead >= _NO_FILL_AHEAD_SECONDS:
             return
-        samples = self._samples(seconds)
+        samples = self._samples(min(seconds, _MAX_AHEAD_SECONDS - ahead))
         packet = self.jitter.packet_ticks * self._wire.rate // clock_rate
         if not gap.lost:
             filling = filler.rest(samples)
