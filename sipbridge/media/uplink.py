@@ -283,6 +283,8 @@ class Uplink:
         if seconds <= 0 or ahead >= _NO_FILL_AHEAD_SECONDS:
             return
         samples = self._samples(min(seconds, _MAX_AHEAD_SECONDS - ahead))
+        if not samples:
+            return
         packet = self.jitter.packet_ticks * self._wire.rate // clock_rate
         if not gap.lost:
             filling = filler.rest(samples)
