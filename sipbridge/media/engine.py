@@ -31,9 +31,11 @@ from sipbridge.audio import Played
 from sipbridge.media.alarm import open_alarm
 from sipbridge.media.clock import TICK_SECONDS, Rota, TickClock, Turn
 from sipbridge.media.convert import Converter, convert_together
+from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.events import (
     Audio,
     Drained,
+    EncryptionFailed,
     Handle,
     KeyPressed,
     MediaEvent,
@@ -52,6 +54,7 @@ from sipbridge.media.tap import Tap
 __all__ = [
     "Audio",
     "Drained",
+    "EncryptionFailed",
     "Handle",
     "KeyPressed",
     "LocalPort",
@@ -107,13 +110,16 @@ class MediaEngine:
         clock: Callable[[], float] = time.monotonic,
         random_bits: Callable[[int], int] = secrets.randbits,
         wall_clock: Callable[[], float] = time.time,
+        identity: DtlsIdentity | None = None,
     ) -> None:
         """`random_bits(n)` makes SSRCs and the first numbers of each stream (RFC 3550 §5.1: not to be guessed).
-        `wall_clock` is asked once per leg, for what sender reports say of the time."""
+        `wall_clock` is asked once per leg, for what sender reports say of the time. `identity` is who we are to peers
+        that want DTLS; None: there is none."""
         self._settings = settings
         self._now = clock
         self._random_bits = random_bits
         self._wall_clock = wall_clock
+        self._identity = identity
         self._pool = PortPool(settings.ports, rest_seconds=settings.port_rest_seconds)
         self._reserved: dict[LocalPort, MediaSockets] = {}
         self._seats: dict[Handle, _Seat] = {}
@@ -156,7 +162,7 @@ class MediaEngine:
         sequencer = Sequencer(self._random_bits(32), self._random_bits(15), self._random_bits(32))
         timeout = self._settings.media_timeout_seconds
         rtcp = self._rtcp_session(sequencer.ssrc, params)
-        leg = Leg(handle, params, sequencer, self._now(), timeout_seconds=timeout, rtcp=rtcp)
+        leg = Leg(handle, params, sequencer, self._now(), timeout_seconds=timeout, rtcp=rtcp, identity=self._identity)
         seat = self._seats[handle] = _Seat(leg, local_port, sockets)
         seat.turn = self._rota.enter(seat, self.clock.tick, _period(params))
         for sock in (sockets.rtp, sockets.rtcp):
@@ -191,6 +197,9 @@ class MediaEngine:
         if seat is None:
             return None
         seat.open = False
+        if seat.leg.security is not None:
+            seat.leg.security.close()
+            self._shake_hands(seat)
         self._send_rtcp(seat, seat.leg.rtcp.bye(self._now(), reason))
         self._rota.leave(seat.turn)
         self._backlog.pop(handle, None)
@@ -214,7 +223,7 @@ class MediaEngine:
         """Speech in `MediaParams.downlink`, as fast as it comes: there is room for minutes."""
         seat = self._seats[handle]
         downlink = seat.leg.downlink
-        downlink.push(data, reply_id, item_id)
+        seat.leg.push(data, reply_id, item_id, self._now())
         if downlink.backlog:
             self._backlog[handle] = seat
         if downlink.starts and seat.leg.sending and self._rota.hasten(seat.turn, self.clock.tick):
@@ -234,7 +243,7 @@ class MediaEngine:
 
     def discard(self, handle: Handle) -> tuple[Played, ...]:
         """Throw away all speech that waits, paused or not; what was heard of each item that is not drained."""
-        return self._seats[handle].leg.downlink.discard()
+        return self._seats[handle].leg.discard(self._now())
 
     def position(self, handle: Handle) -> tuple[Played, ...]:
         """The same, with nothing thrown away."""
@@ -255,6 +264,10 @@ class MediaEngine:
 
     def stats(self, handle: Handle) -> MediaStats:
         return self._seats[handle].leg.stats()
+
+    def part(self, handle: Handle) -> MediaStats:
+        """The figures of the party that has been on the leg so far; another is from now on."""
+        return self._seats[handle].leg.part()
 
     @property
     def legs(self) -> int:
@@ -305,10 +318,13 @@ class MediaEngine:
 
     def _deliver(self, dispatch: Callable[[MediaEvent], None]) -> None:
         for event in self.collect():
-            if event.handle not in self._seats:
+            seat = self._seats.get(event.handle)
+            if seat is None:
                 continue  # closed by the handler of an earlier event
             try:
                 dispatch(event)
+                if seat.leg.timing.due and isinstance(event, Audio):
+                    seat.leg.delivered(event, self._now())
             except Exception:
                 log.exception("media event not handled", event_type=type(event).__name__)
 
@@ -327,6 +343,7 @@ class MediaEngine:
             self._rota.again(seat.turn, silent=not seat.leg.downlink.talking)
             self._advancing.append(seat)
             if now >= seat.leg.rtcp.due_at:
+                seat.leg.timing.due = True
                 self._send_rtcp(seat, seat.leg.rtcp.report(now))
 
     def _convert_speech(self) -> None:
@@ -360,6 +377,7 @@ class MediaEngine:
     def _send_rtcp(self, seat: _Seat, data: bytes | None) -> None:
         rtcp = seat.leg.rtcp
         target = rtcp.target
+        data = None if data is None else seat.leg.protect_rtcp(data)
         if data is None or target is None:
             return
         try:
@@ -387,7 +405,11 @@ class MediaEngine:
             seat.leg.advance(now, events)
         self._advancing, due = [], self._advancing
         self._events = []
-        self._take_audio([seat.leg for seat in dict.fromkeys(heard + due) if seat.open], now, events)
+        seats = [seat for seat in dict.fromkeys(heard + due) if seat.open]
+        for seat in seats:
+            if seat.leg.security is not None:
+                self._shake_hands(seat)
+        self._take_audio([seat.leg for seat in seats], now, events)
         return events
 
     def _take_audio(self, legs: list[Leg], now: float, events: list[MediaEvent]) -> None:
@@ -419,4 +441,11 @@ class MediaEngine:
             datagram = receive(seat.sockets.rtcp)
             if datagram is None:
                 return
-            seat.leg.rtcp.receive(*datagram, now)
+            seat.leg.receive_rtcp(*datagram, now)
+
+    def _shake_hands(self, seat: _Seat) -> None:
+        for datagram, target in seat.leg.handshake():
+            try:
+                seat.rtp.sendto(datagram, target)
+            except OSError:
+                seat.leg.send_errors += 1
