@@ -9,6 +9,7 @@ PHASES = 4
 # A clock that is late makes up for it, two packets of each leg at most. Beyond that the time is lost: a burst would
 # only fill the jitter buffer at the other end.
 _MAX_CATCH_UP_TICKS = 8
+_CROWD = 8  # that so many are due at one tick is nothing
 
 
 class TickClock:
@@ -104,13 +105,17 @@ class Rota(Generic[_T]):
         self._put(turn, turn.fair if silent else turn.last + turn.period)
 
     def hasten(self, turn: _T, tick: int) -> bool:
-        """Let it be due right after `tick`, or as soon as it is less than one period before its fair time. False: it is
-        not due any later."""
-        due = max(tick + 1, turn.fair - turn.period + 1)
-        if turn.due is None or turn.due <= due:
+        """Let it be due right after `tick`, or as soon as it is less than one period before its fair time. Where many
+        begin at once, the ticks after that take them in, each up to half more than its share: they would all stay together
+        for as long as they speak. False: it is not due any earlier than before."""
+        if turn.due is None:
             return False
-        self._put(turn, due)
-        return True
+        most = max(_CROWD, sum(self._phases) * 3 // (PHASES * 2))
+        for due in range(max(tick + 1, turn.fair - turn.period + 1), turn.due):
+            if len(self._due.get(due, ())) < most:
+                self._put(turn, due)
+                return True
+        return False
 
     def _put(self, turn: _T, due: int) -> None:
         turn.due = due

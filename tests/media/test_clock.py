@@ -96,6 +96,24 @@ class TestHasten:
         assert 0 < max(ahead) < period
         assert len(set(ticks)) == len(ticks)
 
+    @pytest.mark.parametrize("members", [4, 20, 100, 300])
+    def test_many_that_begin_at_once_do_not_stay_together(self, members: int) -> None:
+        rota: Rota[Turn] = Rota()
+        turns = [entered(rota, 0, 4) for _ in range(members)]
+        for tick in range(1, 9):
+            for turn in rota.take(tick):
+                rota.again(turn, silent=True)
+        hastened = sum(rota.hasten(turn, 8) for turn in turns)
+        assert hastened >= members // 5
+        due = []
+        for tick in range(9, 29):
+            taken = rota.take(tick)
+            due.append(len(taken))
+            for turn in taken:
+                rota.again(turn, silent=False)
+        assert sum(due) == 5 * members
+        assert max(due) <= max(8, members * 3 // 8)
+
     def test_who_has_left_is_not_due(self) -> None:
         rota: Rota[Turn] = Rota()
         turn = entered(rota, 0, 4)
