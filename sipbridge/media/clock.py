@@ -106,8 +106,8 @@ class Rota(Generic[_T]):
 
     def hasten(self, turn: _T, tick: int) -> bool:
         """Let it be due right after `tick`, or as soon as it is less than one period before its fair time. Where many
-        begin at once, the ticks after that take them in, each up to half more than its share: they would all stay together
-        for as long as they speak. False: it is not due any earlier than before."""
+        begin at once, the ticks after that take them in, each up to half more than its share: together they would stay
+        so for as long as they speak. False: it is not due any earlier than before."""
         if turn.due is None:
             return False
         most = max(_CROWD, sum(self._phases) * 3 // (PHASES * 2))
