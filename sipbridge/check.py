@@ -22,6 +22,7 @@ from typing import Any, Literal
 from sipbridge import __version__, health
 from sipbridge.certificates import validity
 from sipbridge.config import Config
+from sipbridge.encryption import weaknesses
 from sipbridge.errors import ConfigError, SipbridgeError
 from sipbridge.logins import RegisterAt
 from sipbridge.registrations import account_of
@@ -66,6 +67,7 @@ async def check(config: Config, *, resolver: DnsResolver | None = None, answer_s
     looks += [_name(name, where, resolver) for name, where in _names(config)]
     found = list(await asyncio.gather(*looks))
     found += _certificates(config)
+    found += [Finding("warning", weak.subject, weak.text, weak.cure) for weak in weaknesses(config)]
     running = any(finding.text == _RUNNING for finding in found)
     found += await _trunks(config, resolver, answer_s, register=not running)
     return found

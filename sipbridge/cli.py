@@ -171,11 +171,13 @@ def call(
     seconds: Annotated[float | None, typer.Option(help="Hang up so long after the answer.")] = None,
     expect: Annotated[str, typer.Option(help="answered, greeting<2000, busy, 480 ...: else exit 1.")] = "",
     codec: Annotated[list[str] | None, typer.Option(help="Offer these, in this order.")] = None,
+    srtp: Annotated[str, typer.Option(help="Encrypt the sound: optional, sdes or dtls.")] = "off",
     ladder: Annotated[bool, typer.Option("--ladder", help="Print the call's SIP messages at the end.")] = False,
     ca: Annotated[Path | None, typer.Option(help="With TLS: whom to trust, instead of the usual authorities.")] = None,
 ) -> None:
     """Be a phone: dial, speak, press keys, record, and print what happened when."""
     from sipbridge.simulator.caller import CallOptions, place_call
+    from sipbridge.simulator.caller_options import parse_srtp
     from sipbridge.simulator.caller_report import parse_expectations
     from sipbridge.sip.tls import TlsSettings
 
@@ -190,6 +192,7 @@ def call(
         seconds=seconds,
         expect=parse_expectations(expect),
         codecs=tuple(codec) if codec else ("PCMU", "PCMA"),
+        srtp=parse_srtp(srtp),
         tls=TlsSettings(ca=ca),
     )
     report = run(place_call(options, print))

@@ -28,7 +28,7 @@ from sipbridge.errors import TlsFileError
 from sipbridge.logins import Login, Secret
 from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.tls import TlsContexts, TlsSettings
-from sipbridge.trunk_config import CodecName, Trunk, refuse_required_srtp
+from sipbridge.trunk_config import CodecName, Trunk
 
 PLANNED: Final = "planned"
 """Metadata of a key that is part of the shape and has no effect yet."""
@@ -171,11 +171,6 @@ class Media(Section):
         if ipaddress.ip_address(address).is_unspecified:
             raise ValueError(f"one address of this host is expected, not {address}: the SDP names it")
         return address
-
-    @field_validator("srtp")
-    @classmethod
-    def _no_srtp_yet(cls, srtp: str) -> str:
-        return refuse_required_srtp(srtp)
 
 
 class NodeLimits(Section):

@@ -16,12 +16,6 @@ from sipbridge.sip.headers import Uri
 CodecName = Literal["opus", "G722", "PCMU", "PCMA", "L16"]
 
 
-def refuse_required_srtp(srtp: str) -> str:
-    if srtp == "required":
-        raise ValueError("SRTP does not exist yet, so it cannot be required; calls would be refused")
-    return srtp
-
-
 class Outbound(Section):
     """How this side calls over a trunk."""
 
@@ -51,7 +45,8 @@ class Trunk(Section):
     auth: Login | None = None
     register_at: RegisterAt | None = Field(default=None, alias="register")
     outbound: Outbound | None = None
-    srtp: Literal["off", "optional", "required"] = "optional"
+    srtp: Literal["off", "optional", "required"] | None = None
+    """None: as `media.srtp`."""
     codecs: tuple[CodecName, ...] | None = Field(default=None, min_length=1)
     trust_identity: bool = False
     accept_refer: bool = False
@@ -81,11 +76,6 @@ class Trunk(Section):
         for source in sources:
             ipaddress.ip_network(source)  # raises ValueError, whose text says what is wrong
         return sources
-
-    @field_validator("srtp")
-    @classmethod
-    def _no_srtp_yet(cls, srtp: str) -> str:
-        return refuse_required_srtp(srtp)
 
     @model_validator(mode="after")
     def _not_for_everybody(self) -> Trunk:

@@ -43,6 +43,7 @@ from sipbridge.media.events import (
     MediaTimeout,
     SourceChanged,
 )
+from sipbridge.media.keying import Fingerprint
 from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
@@ -263,6 +264,11 @@ class MediaEngine:
 
     def stats(self, handle: Handle) -> MediaStats:
         return self._seats[handle].leg.stats()
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """Of our certificate; None where there is none."""
+        return None if self._identity is None else self._identity.fingerprint
 
     @property
     def legs(self) -> int:
