@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
+from sipbridge.audio_health import AudioHealth
 from sipbridge.errors import CallNotAnsweredError
 from sipbridge.sip import reason
 from sipbridge.sip.events import CallEnded, EndCause
@@ -71,6 +72,20 @@ class CallReport:
     """Agent speech that came after its reply had been cut."""
     uplink_dropped_ms: float
     """Caller audio that the model's transport did not take in time."""
+    audio: AudioHealth = AudioHealth()
+    """How it sounded."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Nothing but dictionaries, lists, numbers, text and None."""
+        return {**self._figures(), "audio": self.audio.to_json()}
+
+    def to_log(self) -> dict[str, Any]:
+        """For the line that ends the call: flat."""
+        return {**self._figures(), **self.audio.to_log()}
+
+    def _figures(self) -> dict[str, Any]:
+        figures = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "audio"}
+        return {**figures, "ended": self.ended.value}
 
 
 _OF_FAR_END = {

@@ -106,6 +106,8 @@ class MediaStats:
     """Audio left out because it came much faster than time passes."""
     wrong_source: int
     wrong_payload: int
+    undecodable: int
+    """Audio that was believed, but was nothing that the codec could read: silence of its length, if it had any."""
     malformed: int
     """Looked like RTP, but was none."""
     non_rtp: int
@@ -151,16 +153,16 @@ class MediaStats:
     flushes: int
     flushed_ms: int
     """Speech that was thrown away unheard, by `discard`."""
-    dropped_ms: int
-    """Speech that came when ten minutes of it were waiting."""
-    rephased: int
-    """How often speech after a silence was sent before its packet's time had come."""
     flush_log: tuple[Flush, ...]
     """One by one, the latest 128; likewise the next two."""
     uplink_ms: tuple[float, ...]
     """Once a second: how long a block of audio took from the reading of its first packet to being taken."""
     downlink_ms: tuple[float, ...]
     """For each talkspurt: how long its speech took from being pushed to its first packet."""
+    dropped_ms: int
+    """Speech that came when ten minutes of it were waiting."""
+    rephased: int
+    """How often speech after a silence was sent before its packet's time had come."""
     late_max_ms: float
     """The latest that a packet of this leg left after its time."""
     stalled_ms: int

@@ -27,9 +27,6 @@ from sipbridge.media.tap import Tap
 from sipbridge.media.timing import Timing
 from sipbridge.media.uplink import Uplink
 
-# After so many packet times without speech what comes is a talkspurt of its own, and waits for nothing before it.
-_SILENT_PACKETS = 1.5
-
 
 class Leg:
     def __init__(
@@ -50,8 +47,8 @@ class Leg:
         self.latch = self.uplink.latch
         self.tap: Tap | None = None
         self.send_errors = 0
-        self.rephased = 0
         self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer, now)
+        self.rephased = 0
         self.late_max = 0.0
         """The longest, in seconds, that a packet was behind its time."""
         self.stalled_ms = 0
@@ -152,16 +149,11 @@ class Leg:
         self.downlink.skip(self.params.ptime_ms)
         return None
 
-    @property
-    def sending(self) -> bool:
-        return self._sends and self.latch.target is not None
-
     def push(self, data: bytes, reply_id: str, item_id: str, now: float) -> None:
         """Speech for the far end."""
         down = self.downlink
-        if down.last_audio_at is None or now - down.last_audio_at > _SILENT_PACKETS * self.params.ptime_ms / 1000:
-            if data and not down.pacer.paused:
-                self.timing.speech_came(now)
+        if data and not down.talking and not down.pacer.paused:
+            self.timing.speech_came(now)
         down.push(data, reply_id, item_id)
 
     def discard(self, now: float) -> tuple[Played, ...]:
@@ -185,6 +177,10 @@ class Leg:
         self.timing = Timing()
         self.rtcp.begin_anew()
         return stats
+
+    @property
+    def sending(self) -> bool:
+        return self._sends and self.latch.target is not None
 
     def sent(self, events: list[MediaEvent]) -> None:
         """The packet has left: report the items that ended with it."""
@@ -238,7 +234,7 @@ class Leg:
             reordered=up.jitter.reordered,
             bursts=up.bursts,
             jitter_ms=up.jitter_ms,
-            jitter_mean_ms=control.meter.jitter_mean_ms,
+            jitter_mean_ms=up.jitter_ms if control.meter.jitter_mean_ms is None else control.meter.jitter_mean_ms,
             jitter_max_ms=max(control.meter.jitter_max_ms, up.jitter_ms),
             filled_ms=round(up.filled_seconds * 1000),
             concealed_ms=round(up.filler.concealed_ms),
@@ -247,6 +243,7 @@ class Leg:
             skipped_ms=round(up.skipped_seconds * 1000),
             wrong_source=up.wrong_source,
             wrong_payload=up.wrong_payload,
+            undecodable=up.undecodable,
             malformed=up.malformed,
             non_rtp=up.non_rtp,
             unwanted=up.unwanted,
@@ -274,11 +271,11 @@ class Leg:
             underruns=down.pacer.underruns,
             flushes=down.flushes,
             flushed_ms=down.flushed_ms,
-            dropped_ms=round(down.dropped_ms),
-            rephased=self.rephased,
             flush_log=tuple(self.timing.flushes),
             uplink_ms=tuple(self.timing.uplink_ms),
             downlink_ms=tuple(self.timing.speech_ms),
+            dropped_ms=round(down.dropped_ms),
+            rephased=self.rephased,
             late_max_ms=self.late_max * 1000,
             stalled_ms=self.stalled_ms,
             first_audio_received_at=up.first_audio_at,

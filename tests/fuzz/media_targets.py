@@ -13,7 +13,7 @@ from sipbridge.media.session_description import SessionDescription
 from tests.fuzz.corpus import DESCRIPTIONS
 from tests.fuzz.engine import Target
 
-LOCAL = sdp.LocalAudio(address="192.0.2.1", port=20_000, codecs=("PCMU", "PCMA"), session_id="1")
+LOCAL = sdp.LocalAudio(address="192.0.2.1", port=20_000, codecs=("opus", "G722", "PCMU", "PCMA", "L16"), session_id="1")
 _OFFERED = sdp.offer(LOCAL)
 _AGREED = sdp.answer(DESCRIPTIONS[0], LOCAL)
 
