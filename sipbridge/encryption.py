@@ -52,7 +52,7 @@ def _offers(policy: Policy, trunk: Trunk | None) -> Offers:
         case "off":
             return "plain"
         case "required":
-            return "sdes"
+            return "sdes" if trunk is None or trunk.outbound is None else trunk.outbound.srtp_keys
         case "optional":
             return "try_sdes" if trunk is not None and _calls_over_tls(trunk) else "plain"
 
@@ -62,6 +62,12 @@ def _calls_over_tls(trunk: Trunk) -> bool:
         return False
     proxy = proxy_of(trunk.outbound)
     return proxy.scheme == "sips" or (proxy.params.get("transport") or "").lower() == "tls"
+
+
+def _calls_in_the_clear(trunk: Trunk) -> bool:
+    if trunk.outbound is None or _calls_over_tls(trunk):
+        return False
+    return not _is_loopback(proxy_of(trunk.outbound).host)
 
 
 def keys_in_the_clear(flow: Flow | None) -> bool:
@@ -77,13 +83,9 @@ def weaknesses(config: Config) -> Iterator[Weakness]:
         if policy_of(config, trunk) != "required":
             continue
         subject = f"encryption {trunk.name}"
-        if (
-            trunk.outbound is not None
-            and not _calls_over_tls(trunk)
-            and not _is_loopback(proxy_of(trunk.outbound).host)
-        ):
+        if _offers("required", trunk) == "sdes" and _calls_in_the_clear(trunk):
             text = "SRTP keys of calls that we place travel in the clear: their signalling is not TLS"
-            yield Weakness(subject, text, "outbound.transport: tls")
+            yield Weakness(subject, text, "outbound.transport: tls, or outbound.srtp_keys: dtls")
         elif not listens_to_tls and not local and trunk.register_at is None:
             text = "SRTP keys of calls that come in travel in the clear: no listener has TLS"
             yield Weakness(subject, text, "add tls:// to sip.listen, or have the peer use DTLS-SRTP")

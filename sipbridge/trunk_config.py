@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from sipbridge.configfile import Patterns, Section
 from sipbridge.errors import SipParseError
@@ -14,6 +14,11 @@ from sipbridge.logins import Login, RegisterAt
 from sipbridge.sip.headers import Uri
 
 CodecName = Literal["opus", "G722", "PCMU", "PCMA", "L16"]
+
+
+OffIsAWord = BeforeValidator(lambda value: "off" if value is False else value)
+"""To YAML `off` is a truth value."""
+SrtpPolicy = Annotated[Literal["off", "optional", "required"], OffIsAWord]
 
 
 class Outbound(Section):
@@ -27,6 +32,8 @@ class Outbound(Section):
     """Number, name or URI that our calls come from."""
     ring_seconds: float = Field(default=60, gt=0, le=180)
     early_media: bool = False
+    srtp_keys: Literal["sdes", "dtls"] = "sdes"
+    """How keys are offered where SRTP is required."""
     ping_seconds: float = Field(default=30, ge=0)
     max_calls: int = Field(default=30, ge=0)
     calls_per_hour: int = Field(default=600, ge=0)
@@ -45,7 +52,7 @@ class Trunk(Section):
     auth: Login | None = None
     register_at: RegisterAt | None = Field(default=None, alias="register")
     outbound: Outbound | None = None
-    srtp: Literal["off", "optional", "required"] | None = None
+    srtp: SrtpPolicy | None = None
     """None: as `media.srtp`."""
     codecs: tuple[CodecName, ...] | None = Field(default=None, min_length=1)
     trust_identity: bool = False
