@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from sipbridge.media.dtls import Handshake
 from sipbridge.outcome import Ended
 from sipbridge.simulator.caller import CallOptions, place_call
 from sipbridge.simulator.caller_options import Srtp
@@ -118,6 +119,28 @@ async def test_who_makes_no_handshake_is_hung_up_on() -> None:
         report = await bench.report()
         assert (report.ended, report.detail) == (Ended.ENCRYPTION_FAILED, "DTLS failed: not done within 10 s")
         assert phone.audio.packets == [], "nothing was said in the clear"
+
+
+@pytest.mark.slow
+async def test_a_handshake_whose_first_words_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL says them again after a second, by a clock of its own."""
+    said, lost = Handshake.messages_to_send, 0
+
+    def lossy(handshake: Handshake) -> list[bytes]:
+        nonlocal lost
+        datagrams = said(handshake)
+        if datagrams and lost < 2:
+            lost += 1
+            return []
+        return datagrams
+
+    monkeypatch.setattr(Handshake, "messages_to_send", lossy)
+    async with house(SCRIPT, tenant=GREETING) as bench:
+        report = await place_call(
+            CallOptions(target(bench), srtp="dtls", seconds=5, expect=parse_expectations("encrypted,greeting<4500"))
+        )
+        assert report.ok, "\n".join([*map(str, report.timeline), *report.summary()])
+        assert lost == 2
 
 
 async def test_noise_into_an_encrypted_call(tmp_path: Path) -> None:
