@@ -43,6 +43,7 @@ from sipbridge.media.events import (
     MediaTimeout,
     SourceChanged,
 )
+from sipbridge.media.keying import Fingerprint
 from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
@@ -268,6 +269,11 @@ class MediaEngine:
     def part(self, handle: Handle) -> MediaStats:
         """The figures of the party that has been on the leg so far; another is from now on."""
         return self._seats[handle].leg.part()
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """Of our certificate; None where there is none."""
+        return None if self._identity is None else self._identity.fingerprint
 
     @property
     def legs(self) -> int:
