@@ -202,6 +202,7 @@ class MediaEngine:
             self._shake_hands(seat)
         self._send_rtcp(seat, seat.leg.rtcp.bye(self._now(), reason))
         self._rota.leave(seat.turn)
+        del seat.turn  # it names the seat: a circle would keep all of the leg until a collection
         self._backlog.pop(handle, None)
         self._readable.remove(seat.sockets.rtp)
         self._readable.remove(seat.sockets.rtcp)
