@@ -20,17 +20,17 @@ import structlog
 
 from sipbridge import agent as model
 from sipbridge.agent import Agent, AgentEvent, NewAgent, ToolCall
-from sipbridge.audio import AudioFormat
 from sipbridge.errors import AgentStartError, CallNotAnsweredError, SipbridgeError
 from sipbridge.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.keypad import Keypad
 from sipbridge.leg import InboundLeg, SipLeg
-from sipbridge.media.convert import Converter
 from sipbridge.media.events import Audio, Drained, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import capabilities_of
+from sipbridge.recordings import Recording, StartRecording
+from sipbridge.sentences import play_sentence
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
@@ -56,8 +56,10 @@ class CallSession:
         max_seconds: float = 3600,
         clock: Callable[[], float] = time.monotonic,
         transfer_leg: TransferLeg = refuse_transfer,
+        record: StartRecording | None = None,
     ) -> None:
-        """`transfer_leg` makes the leg that calls whom the far end asks for. It raises `CallNotPlacedError`."""
+        """`transfer_leg` makes the leg that calls whom the far end asks for; it raises `CallNotPlacedError`. `record`
+        begins a recording of the call."""
         config = tenant.config
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
@@ -67,7 +69,9 @@ class CallSession:
         self._clock = clock
         self._deadlines = config.deadlines
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
-        self._turn = Turn(barge_in=config.barge_in.enabled, protect_greeting_ms=config.barge_in.protect_greeting_ms)
+        self._turn = Turn(barge_in=config.barge_in.enabled, protect_greeting_ms=tenant.protect_greeting_ms)
+        self._record = record
+        self.recording: Recording | None = None
         self._toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
         capabilities = capabilities_of(config.agent.provider)
         self._native_formats = capabilities.native_formats if config.agent.native_audio else frozenset()
@@ -138,9 +142,13 @@ class CallSession:
         if agent is None:
             return
         await self._leg.media_open.wait()
-        greeting = self._tenant.greeting(self._fields)
-        if greeting is not None:
-            agent.say(greeting)
+        if self._record and (stream := self._leg.stream) and (codec := self._leg.codec):
+            self.recording = self._record(codec)
+            stream.tap(self.recording)
+        if (notice := self._tenant.notice(self._downlink.rate)) is not None:
+            self._say_prompt("notice", notice)  # what the caller is told of it comes before everything
+        if (words := self._tenant.first_words(self._fields)) is not None:
+            agent.say(words)
         await self._converse(agent)
 
     async def _answer(self) -> Agent | None:
@@ -406,18 +414,11 @@ class CallSession:
         except TimeoutError:
             self._log.warning("gave up waiting", seconds=seconds)
 
-    def _say_prompt(self, name: str) -> None:
-        """A sentence that ships with sipbridge, for when no agent can speak."""
-        stream = self._leg.stream
-        if stream is None:
-            return
-        rate = self._downlink.rate
-        data = Converter(AudioFormat("pcm16", rate), self._downlink).process(load_prompt(name, rate))
-        reply_id = item_id = f"prompt-{name}"
-        if self._turn.may_play(reply_id, item_id, len(data), self._clock()):
-            self._turn.reply_ended(reply_id)
-            stream.play(data, reply_id, item_id)
-            stream.finish(item_id)
+    def _say_prompt(self, name: str, pcm: bytes | None = None) -> None:
+        """A sentence that no agent speaks, given or of those that ship with sipbridge."""
+        if self._leg.stream is not None:
+            pcm = pcm or load_prompt(name, self._downlink.rate)
+            play_sentence(self._leg.stream, self._turn, f"prompt-{name}", pcm, self._downlink, self._clock())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._group is not None

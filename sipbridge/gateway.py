@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from importlib import import_module
 from types import TracebackType
@@ -27,6 +27,7 @@ from sipbridge.media.engine import MediaEngine, MediaSettings
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
+from sipbridge.recordings import Recordings
 from sipbridge.registrations import Registrations
 from sipbridge.sip.admission import LOOPBACK, Admission
 from sipbridge.sip.dns import DnsResolver
@@ -76,7 +77,7 @@ class Gateway:
 
     async def __aenter__(self) -> Self:
         """Open every listener. Raises `OSError` where an address cannot be had."""
-        _load_what_a_call_needs()
+        _load_what_a_call_needs(self._tenants.tenants)
         config = self._config
         first, last = config.media.ports
         settings = MediaSettings(
@@ -97,6 +98,10 @@ class Gateway:
             files = None if config.sip.ladders is None else LadderFiles(config.sip.ladders)
             if files is not None:
                 stack.push_async_callback(files.close)
+            directory = config.recordings.directory
+            self.recordings = None if directory is None else Recordings(directory, self._clock)
+            if self.recordings is not None:
+                stack.push_async_callback(self.recordings.close)
             self._engine = MediaEngine(settings, clock=self._clock)
             stack.callback(self._engine.shut_down)
             self.transport = await SipTransport.open(
@@ -119,6 +124,7 @@ class Gateway:
                 on_report=self._on_report,
                 ladders=self.ladders,
                 keep_ladder=None if files is None else files.keep,
+                recordings=self.recordings,
                 clock=self._clock,
             )
             policy = self.user_agent.transfer_policy
@@ -232,9 +238,12 @@ def _session_timers(settings: SessionTimersConfig) -> SessionTimers:
     return SessionTimers(settings.expires_seconds, settings.min_seconds, settings.refresher)
 
 
-def _load_what_a_call_needs() -> None:
+def _load_what_a_call_needs(tenants: Iterable[Tenant]) -> None:
     """What is read at first use: neither the first caller nor the audio of the others should wait for it."""
     import_module("sipbridge.providers.session")
     for name in ("unavailable", "goodbye"):
         for rate in (8000, 24000):
             load_prompt(name, rate)
+    for tenant in tenants:
+        for rate in (8000, 16000, 24000):
+            tenant.notice(rate)

@@ -25,11 +25,13 @@ from typing import TypeAlias
 import structlog
 
 from sipbridge.audio import AudioFormat
+from sipbridge.codecs import Codec
 from sipbridge.media.recorder import Recorder
 from sipbridge.sound_files import SoundFile, SoundFormat, create
 
 log = structlog.get_logger(__name__)
 
+_NARROWBAND, _WIDEBAND = 8000, 16000
 _INTERVAL_S = 0.2
 # Packets of both directions that may wait for the thread: fifteen seconds of them, should the disk stand still.
 _MOST_WAITING = 1500
@@ -38,6 +40,8 @@ _MOST_SAME_NAMES = 1000
 
 _Packet: TypeAlias = tuple[float, bool, bytes | None, AudioFormat]
 """When, whether we sent it, its sound."""
+StartRecording: TypeAlias = Callable[[Codec], "Recording"]
+"""Of a call whose leg speaks this codec."""
 CreateFile: TypeAlias = Callable[[Path, int, SoundFormat], SoundFile]
 
 
@@ -88,7 +92,7 @@ class Recording:
     def resume(self) -> None:
         self.paused = False
 
-    def finish(self, now: float) -> None:
+    def ended(self, now: float) -> None:
         """The call is over. Idempotent."""
         if self.ended_at is None:
             self.over = True
@@ -109,8 +113,17 @@ class Recordings:
         self._closing = False
         self._thread: threading.Thread | None = None
 
+    def of(self, call_id: str, tenant: str, sound_format: SoundFormat) -> StartRecording:
+        """For a call that may begin to be recorded. What is wideband when it begins is kept as such."""
+
+        def start(codec: Codec) -> Recording:
+            rate = _NARROWBAND if codec.sample_rate <= _NARROWBAND else _WIDEBAND
+            return self.begin(call_id, tenant, rate=rate, sound_format=sound_format)
+
+        return start
+
     def begin(self, call_id: str, tenant: str, *, rate: int, sound_format: SoundFormat = "wav") -> Recording:
-        """Record from now on what the recording is told as a `Tap`, until its `finish`."""
+        """Record from now on what the recording is told as a `Tap`, until it `ended`."""
         recording = Recording(call_id, self._directory / _plain(tenant), rate, sound_format, self._clock())
         self._new.append(recording)
         if self._thread is None:
@@ -140,7 +153,7 @@ class Recordings:
             now = self._clock()
             for reel in reels:
                 if closing:
-                    reel.recording.finish(now)
+                    reel.recording.ended(now)
                 reel.serve(now)
             reels = [reel for reel in reels if not reel.over]
             if closing and not reels and not self._new:

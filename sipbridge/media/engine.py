@@ -185,6 +185,8 @@ class MediaEngine:
         if seat is None:
             return None
         seat.open = False
+        if seat.leg.tap is not None:
+            seat.leg.tap.ended(self._now())
         self._send_rtcp(seat, seat.leg.rtcp.bye(self._now(), reason))
         self._rota.leave(seat.phase)
         self._selector.unregister(seat.sockets.rtp)
@@ -238,6 +240,8 @@ class MediaEngine:
     def tap(self, handle: Handle, sink: Tap | None) -> None:
         """From now on `sink` is told what the leg really sends and receives; None: nobody is."""
         leg = self._seats[handle].leg
+        if leg.tap is not None:
+            leg.tap.ended(self._now())
         leg.tap = leg.downlink.tap = sink
 
     def stats(self, handle: Handle) -> MediaStats:

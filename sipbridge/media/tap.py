@@ -16,3 +16,6 @@ class Tap(Protocol):
 
     def received(self, sound: bytes, audio_format: AudioFormat, now: float) -> None:
         """What the far end says, as the agent gets it, but before it is converted: in order and without holes."""
+
+    def ended(self, now: float) -> None:
+        """The leg is closed, or somebody else listens to it."""
