@@ -45,8 +45,8 @@ format: setup-test ## let ruff rewrite what it can
 	$(PYTHON_BIN)/ruff check --fix .
 	$(PYTHON_BIN)/ruff format .
 
-bench: setup-test ## the figures of bench/README.md
-	$(PYTHON_BIN)/python -m bench
+bench: setup-test ## the figures of docs/performance.md
+	$(PYTHON_BIN)/python -m bench --write
 
 setup:
 	@scripts/setup.sh .venv fast

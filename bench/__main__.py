@@ -1,13 +1,18 @@
-"""`python -m bench`: all measurements, or those that are named; prints the table that README.md holds."""
+"""`python -m bench`: all measurements, or those that are named; prints what they found, and with --write puts it into
+docs/performance.md."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from collections.abc import Sequence
+from datetime import date
 
-from bench import machine
-from bench.measurements import MEASUREMENTS, SMALL, Row, Size
+from bench import machine, report
+from bench.measurements import MEASUREMENTS
+from bench.results import Finding, Row
+from bench.size import SMALL, Size
 
 
 def main() -> int:
@@ -15,35 +20,48 @@ def main() -> int:
     parser.add_argument("measurement", nargs="*", help=f"of {', '.join(MEASUREMENTS)}; all of them without a name")
     parser.add_argument("--runs", type=int, default=3, help="the median of how many (default 3)")
     parser.add_argument("--seconds", type=float, default=10, help="how long each lasts (default 10)")
+    parser.add_argument("--steps", type=int, nargs="+", default=Size().steps, help="of scaling: how many calls")
+    parser.add_argument("--loads", nargs="+", default=(), help="of scaling: some of pcm60 pcm20 g71160 g71120")
     parser.add_argument("--small", action="store_true", help="a moment with a few calls, to see that it works")
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/performance.md")
     options = parser.parse_args()
     names = options.measurement or list(MEASUREMENTS)
     if unknown := [name for name in names if name not in MEASUREMENTS]:
         parser.error(f"there is no measurement {', '.join(unknown)}; there are {', '.join(MEASUREMENTS)}")
-    size = SMALL if options.small else Size(runs=options.runs, seconds=options.seconds)
+    size = (
+        SMALL
+        if options.small
+        else Size(runs=options.runs, seconds=options.seconds, steps=tuple(options.steps), loads=tuple(options.loads))
+    )
     gateway_core, our_core = machine.cores()
     machine.pin(our_core)
     if gateway_core == our_core:
         print("one core only: gateway and generator share it, and the figures are worth little", file=sys.stderr)
+    if options.write and options.small:
+        parser.error("--small measures nothing that could be written down")
     print(f"{machine.description()}\n")
-    print("| figure (ms: p50 / p99 / max) | target | measured | |\n|---|---|---|---|")
-    rows: list[Row] = []
+    missed = False
     for name in names:
-        rows += _measure(name, size)
-    return 1 if any(row.met is False for row in rows) else 0
+        findings = _measure(name, size)
+        missed |= any(isinstance(finding, Row) and finding.met is False for finding in findings)
+        print(f"## {name}\n\n{report.markdown(findings)}\n", flush=True)
+        if options.write:
+            command = f"`python -m bench {name}`, runs of {size.seconds:g} s, medians of {size.runs}"
+            report.write(name, findings, f"{machine.description()}; {date.today().isoformat()}; {command}.")
+    return 1 if missed else 0
 
 
-def _measure(name: str, size: Size) -> list[Row]:
+def _measure(name: str, size: Size) -> Sequence[Finding]:
     began, load = time.monotonic(), machine.load_average()
-    rows = MEASUREMENTS[name](size)
-    for row in rows:
-        verdict = {True: "met", False: "**missed**", None: ""}[row.met]
-        print(f"| {row.figure} | {row.target} | {row.measured} | {verdict} |", flush=True)
+    try:
+        findings = MEASUREMENTS[name](size)
+    except RuntimeError as error:  # the others are worth having nevertheless
+        findings = [Row(name, "a measurement", f"none: {error}", False)]
     lasted = time.monotonic() - began
     print(
         f"{name}: {lasted:.0f} s, load average {load:.1f} before, {machine.load_average():.1f} after", file=sys.stderr
     )
-    return rows
+    return findings
 
 
 if __name__ == "__main__":

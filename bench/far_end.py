@@ -16,8 +16,9 @@ from bench import machine
 from bench.loop import Loop
 from bench.phones import Phones
 from bench.provider import Provider
-from bench.scenarios import SCENARIOS, Stage
+from bench.scenarios import SCENARIOS
 from bench.secrecy import server_context
+from bench.stage import Stage
 
 
 def _say(message: dict[str, Any]) -> None:

@@ -40,6 +40,16 @@ def pin(core: int) -> None:
     os.sched_setaffinity(0, {core})
 
 
+def busy_seconds(core: int) -> float:
+    """How long this core has worked since the machine was started, for whomever, and for other machines (stolen)."""
+    for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{core}":
+            user, nice, system, _idle, _iowait, irq, softirq, steal = (int(tick) for tick in ticks[:8])
+            return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def resident_kib() -> int:
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmRSS:"):

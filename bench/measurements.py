@@ -6,74 +6,47 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from statistics import median
+from typing import Any
 
 from bench import filters, parsing, rig
 from bench.numbers import Spread, median_spread
+from bench.results import Finding, Row, late, ms
 from bench.rig import Figures
+from bench.scaling import scaling
+from bench.size import Size
 
-_TIMER_SECONDS = 33.0
-"""Until the last SIP transaction of a call is forgotten (RFC 3261: 64 * T1 = 32 s)."""
 _IDLE_SECONDS = 2.0
 _GROWTH_KIB = 2048
 _STRAYS_GROWTH_KIB = 5120
 _CALLS_PER_SECOND = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How much of everything."""
-
-    runs: int = 3
-    seconds: float = 10
-    few: int = 20
-    many: int = 50
-    thousand: int = 1000
-    timer_seconds: float = _TIMER_SECONDS
-    flood_seconds: float = 60
-
-
-SMALL = Size(runs=1, seconds=2, few=3, many=3, thousand=20, timer_seconds=0, flood_seconds=2)
-"""Whether it works at all: its figures mean nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    figure: str
-    target: str
-    measured: str
-    met: bool | None = None
-    """None: reported, with no target."""
-
-
-def _ms(spread: Spread) -> str:
-    return f"{spread.p50:.1f} / {spread.p99:.1f} / {spread.max:.1f}"
-
-
-def _late(spreads: list[Spread]) -> str:
-    """The generator's own error, to be read beside what it has measured."""
-    return f"generator late by {_ms(median_spread(spreads))}"
-
-
 def pacing(size: Size) -> list[Row]:
-    gaps, late = [], []
+    gaps, lateness = [], []
     for seed in range(size.runs):
         result = rig.run("steady", user="pcm", calls=size.few, seconds=size.seconds, seed=seed)
         gaps.append(Spread.of_ns(result["gaps"]))
-        late.append(Spread.of_ns(result["lateness"]))
+        lateness.append(Spread.of_ns(result["lateness"]))
     gap = median_spread(gaps)
-    measured = f"{_ms(gap)}; {_late(late)}"
+    measured = f"{ms(gap)}; {late(lateness)}"
     return [Row(f"gap between RTP packets sent, {size.few} calls", "p99 <= 22 ms", measured, gap.p99 <= 22)]
 
 
 def interruption(size: Size) -> list[Row]:
-    old, late, ways, samples, wrong, fade = [], [], [], 0, 0.0, 0.0
+    few = _interruption(size, size.few, ahead_ms=3000)
+    # As much as is heard, so that the models of so many do not send several times what they would.
+    many = _interruption(size, size.crowd, ahead_ms=1200, spin=True, tls=True)
+    return [*few, *many]
+
+
+def _interruption(size: Size, calls: int, **how: Any) -> list[Row]:
+    old, lateness, ways, samples, wrong, fade = [], [], [], 0, 0.0, 0.0
     for seed in range(size.runs):
-        result = rig.run("flush", user="pcm", calls=size.few, seconds=size.seconds, seed=seed)
+        result = rig.run("flush", user="pcm", calls=calls, seconds=size.seconds, seed=seed, **how)
         old.append(Spread.of_ns(result["late"]))
-        late.append(Spread.of_ns(result["lateness"]))
+        lateness.append(Spread.of_ns(result["lateness"]))
         ways.append(Spread.of_ns(result["trips"]).p50 / 2)
         samples += len(result["late"])
         fade = max(fade, *result["fades"])
@@ -83,42 +56,68 @@ def interruption(size: Size) -> list[Row]:
     last, way = median_spread(old), median(ways)
     return [
         Row(
-            f"speech-started -> last old packet, {samples} times",
+            f"speech-started -> last old packet, {calls} calls, {samples} times",
             "<= 20 ms",
-            f"{_ms(last)}, {way:.2f} of them on the way; fading for {fade:.0f} ms at most; {_late(late)}",
+            f"{ms(last)}, {way:.2f} of them on the way; fading for {fade:.0f} ms at most; {late(lateness)}",
             last.p99 <= 20,
         ),
-        Row("what the model is told was heard, against what was", "", f"wrong by {wrong:.0f} ms at most"),
+        Row(
+            f"what the model is told was heard, against what was, {calls} calls", "", f"wrong by {wrong:.0f} ms at most"
+        ),
     ]
 
 
 def latency(size: Size) -> list[Row]:
     rows = []
     for user, name in (("pcm", "PCM 24 kHz"), ("g711", "G.711 passed through")):
-        up, down, late = [], [], []
+        up, down, lateness = [], [], []
         for seed in range(size.runs):
             result = rig.run("latency", user=user, calls=size.few, seconds=size.seconds, seed=seed)
             if result["unmatched"] > 2 * size.few:  # those on their way when the run ended
                 raise RuntimeError(f"{result['unmatched']} marks were lost")
             up.append(Spread.of_ns(result["up"]))
             down.append(Spread.of_ns(result["down"]))
-            late.append(Spread.of_ns(result["lateness"]))
+            lateness.append(Spread.of_ns(result["lateness"]))
         towards, back = median_spread(up), median_spread(down)
         rows += [
             Row(
                 f"RTP in -> provider send, {name}",
                 "p50 <= 5, p99 <= 15 ms",
-                f"{_ms(towards)}; {_late(late)}",
+                f"{ms(towards)}; {late(lateness)}",
                 towards.p50 <= 5 and towards.p99 <= 15,
             ),
             Row(
                 f"provider receive -> RTP out, {name}",
                 "p50 <= 15, p99 <= 30 ms",
-                _ms(back),
+                ms(back),
                 back.p50 <= 15 and back.p99 <= 30,
             ),
         ]
-    return rows
+    return rows + [
+        row
+        for calls in (size.few, size.many * 2)
+        for row in (_round_trip(size, calls, replies=False), _round_trip(size, calls, replies=True))
+    ]
+
+
+def _round_trip(size: Size, calls: int, *, replies: bool) -> Row:
+    trips, lateness = [], []
+    for seed in range(size.runs):
+        result = rig.run(
+            "echo", user="pcm", calls=calls, seconds=size.seconds, seed=seed, spin=True, tls=True, replies=replies
+        )
+        if result["unmatched"] > 2 * calls:
+            raise RuntimeError(f"{result['unmatched']} marks were lost")
+        trips.append(Spread.of_ns(result["trips"]))
+        lateness.append(Spread.of_ns(result["lateness"]))
+    trip = median_spread(trips)
+    said = "each mark a reply" if replies else "one reply without end"
+    return Row(
+        f"RTP in -> echoing provider (TLS, 20 ms uplink, {said}) -> RTP out, {calls} calls",
+        "p50 <= 25, p99 <= 45 ms",
+        f"{ms(trip)}; {late(lateness)}",
+        trip.p50 <= 25 and trip.p99 <= 45,
+    )
 
 
 class _Processor:
@@ -178,7 +177,7 @@ def processor(size: Size) -> list[Row]:
             Row(
                 f"CPU per call, {size.many} calls, {name}",
                 f"<= {limit} % of a core",
-                f"{median(shares):.2f} % ({span}; idle {idle:.1f} % taken off); {_late([late for _, late in runs])}",
+                f"{median(shares):.2f} % ({span}; idle {idle:.1f} % taken off); {late([spread for _, spread in runs])}",
                 median(shares) <= limit,
             ),
             Row("the same without uvloop", "", f"{stock.per_call(size.many):.2f} % (one run)"),
@@ -228,7 +227,7 @@ def endurance(size: Size) -> list[Row]:
             f"{growth / 1024:+.2f} MiB ({points['first'].resident_kib / 1024:.1f} MiB after the first)",
             growth <= _GROWTH_KIB,
         ),
-        Row("INVITE -> 200, model ready, 50 calls a second", "", f"{_ms(setup)} ms"),
+        Row("INVITE -> 200, model ready, 50 calls a second", "", f"{ms(setup)} ms"),
     ]
 
 
@@ -251,7 +250,7 @@ def signalling(size: Size) -> list[Row]:
             f"{failures.total()}" + "".join(f"; {failure}" for failure in failures),
             not failures,
         ),
-        Row("INVITE -> 200 meanwhile, model ready", "p99 <= 50 ms", _ms(delay), delay.p99 <= 50),
+        Row("INVITE -> 200 meanwhile, model ready", "p99 <= 50 ms", ms(delay), delay.p99 <= 50),
         Row("CPU meanwhile, their sound included", "one core", f"{median(loads):.0f} %", max(loads) < 100),
     ]
 
@@ -262,7 +261,7 @@ def strays(size: Size) -> list[Row]:
     result = rig.run(
         "strays", user="pcm", calls=size.few, seconds=size.flood_seconds, seed=0, spin=True, at_point=watch.at
     )
-    gap, late = Spread.of_ns(result["gaps"]), Spread.of_ns(result["lateness"])
+    gap, lateness = Spread.of_ns(result["gaps"]), Spread.of_ns(result["lateness"])
     growth = watch.points["settled"].resident_kib - watch.points["idle"].resident_kib
     rate = result["strays"] / size.flood_seconds
     return [
@@ -272,7 +271,7 @@ def strays(size: Size) -> list[Row]:
             f"{result['lost_down']} of {result['sent_down']} down, {result['lost_up']} of {result['sent_up']} up",
             result["lost_down"] == result["lost_up"] == 0,
         ),
-        Row("gap between RTP packets sent meanwhile", "", f"{_ms(gap)}; {_late([late])}"),
+        Row("gap between RTP packets sent meanwhile", "", f"{ms(gap)}; {late([lateness])}"),
         Row(
             "CPU for the strays",
             "",
@@ -294,7 +293,8 @@ def resampling(size: Size) -> list[Row]:
     ]
 
 
-MEASUREMENTS: dict[str, Callable[[Size], list[Row]]] = {
+MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
+    "scaling": scaling,
     "pacing": pacing,
     "interruption": interruption,
     "latency": latency,

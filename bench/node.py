@@ -36,7 +36,7 @@ def _tenants(provider_url: str) -> TenantDirectory:
     return TenantDirectory(tenants)
 
 
-async def _serve(provider_url: str, uplink_ms: int) -> None:
+async def _serve(provider_url: str, uplink_ms: int, core: int) -> None:
     ended = 0
 
     def count(report: CallReport) -> None:
@@ -70,6 +70,7 @@ async def _serve(provider_url: str, uplink_ms: int) -> None:
                 "resident_kib": machine.resident_kib(),
                 "calls": len(gateway.calls),
                 "ended": ended,
+                "core_seconds": machine.busy_seconds(core),
             }
             print(json.dumps(figures), flush=True)
 
@@ -83,7 +84,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     machine.pin(options["core"])
     logs.set_up("info")
-    work = _serve(options["provider"], options["uplink_ms"])
+    work = _serve(options["provider"], options["uplink_ms"], options["core"])
     if options["uvloop"]:
         run(work)
     else:

@@ -28,6 +28,8 @@ class Figures:
     resident_kib: int
     calls: int
     ended: int
+    core_seconds: float
+    """What its core has worked, for itself and others."""
 
 
 class _Process:

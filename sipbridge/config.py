@@ -163,6 +163,7 @@ class Media(Section):
     ports: Ports = (16384, 32767)
     codecs: tuple[CodecName, ...] = ("opus", "G722", "PCMU", "PCMA")
     srtp: Literal["off", "optional", "required"] = "optional"
+    uplink_ms: int = Field(default=20, ge=10, le=100)
 
     @field_validator("address")
     @classmethod

@@ -12,6 +12,7 @@
     │   └── LocalProtocolError      we asked the stack for something the RFC does not allow now: our bug
     ├── MediaError
     │   ├── SdpError                an offer or answer that cannot be used (RFC 3264, 8866)
+    │   │   └── EncryptionError     nothing wrong but that it is encrypted, or is not
     │   ├── RtpError                a datagram that is no valid RTP (RFC 3550 §5.1)
     │   └── NoPortAvailableError    every RTP port of the range is in use or resting
     └── ProviderError
@@ -138,6 +139,12 @@ class SdpError(MediaError):
     def __init__(self, message: str, *, sip_status: int = 488) -> None:
         super().__init__(message)
         self.sip_status = sip_status
+
+
+class EncryptionError(SdpError):
+    """The other side wants SRTP and we do not, or the other way round. The message is ours: it may be told."""
+
+    label = "encryption"
 
 
 class RtpError(MediaError):

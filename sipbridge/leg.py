@@ -50,6 +50,8 @@ class MediaChoices:
     """By preference."""
     public_address: str | None = None
     """Named in the SDP instead of the address that the port is bound to."""
+    uplink_ms: int = 20
+    """How much of the far end's sound is handed on at once."""
 
 
 class OpenStream(Protocol):
@@ -209,7 +211,13 @@ class SipLeg:
         if unchanged:
             return  # a refresh (RFC 4028): the sound has nothing to learn from it
         uplink, downlink = self._formats
-        params = MediaParams.agreed(negotiated, uplink=uplink, downlink=downlink, confirmed=confirmed)
+        params = MediaParams.agreed(
+            negotiated,
+            uplink=uplink,
+            downlink=downlink,
+            uplink_block_ms=self._choices.uplink_ms,
+            confirmed=confirmed,
+        )
         if self.stream is None and self._predecessor is not None:
             self._port, self.stream = self._predecessor._surrender()
             self._predecessor = None

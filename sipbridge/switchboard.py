@@ -280,6 +280,7 @@ class Switchboard:
             choices=MediaChoices(
                 codecs=tuple(codec.name for codec in codecs.select(names)),
                 public_address=self._config.sip.public_address,
+                uplink_ms=self._config.media.uplink_ms,
             ),
             session_id=str(secrets.randbits(62)),
             clock=self._clock,

@@ -47,28 +47,73 @@ class TickClock:
         return late - ticks * TICK_SECONDS, given_up
 
 
+class Turn(Generic[_T]):
+    """A member's place on the rota."""
+
+    __slots__ = ("due", "fair", "last", "member", "period", "phase")
+
+    def __init__(self, member: _T, phase: int, first: int, period: int) -> None:
+        self.member = member
+        self.phase = phase
+        self.period = period
+        """In ticks; a change holds from the next packet on."""
+        self.due: int | None = first
+        """The tick of the next packet."""
+        self.fair = first
+        """Which it would be had nothing ever been hastened."""
+        self.last = first
+        """The tick at which it was taken last."""
+
+
 class Rota(Generic[_T]):
-    """Who is due at which tick. Newcomers go to the phase that fewest have, so that no burst of packets leaves at
-    once."""
+    """Who is due at which tick. Newcomers go to the phase that fewest have, so that no burst of packets leaves at once.
+
+    A packet may be sent before its time (`hasten`). Timestamps count samples, so the stream is then ahead of the clock.
+    It stays ahead for as long as there is speech, always by less than one packet; with the first pause in it, a packet
+    of silence waits for its fair time again. So nothing adds up, however often speech begins.
+    """
 
     def __init__(self) -> None:
-        self._due: dict[int, list[_T]] = {}
+        self._due: dict[int, list[Turn[_T]]] = {}
         self._phases = [0] * PHASES
 
-    def enter(self, member: _T, tick: int) -> int:
-        """First due within the next PHASES ticks after `tick`. The phase, to be handed back to `leave`."""
+    def enter(self, member: _T, tick: int, period: int) -> Turn[_T]:
+        """First due within the next PHASES ticks after `tick`. To be handed back to `leave`."""
         phase = self._phases.index(min(self._phases))
         self._phases[phase] += 1
         first = tick + 1
-        self.put(member, first + (phase - first) % PHASES)
-        return phase
+        turn = Turn(member, phase, first + (phase - first) % PHASES, period)
+        self._put(turn, turn.fair)
+        return turn
 
-    def leave(self, phase: int) -> None:
-        """Its member is still named by `take` once more."""
-        self._phases[phase] -= 1
-
-    def put(self, member: _T, tick: int) -> None:
-        self._due.setdefault(tick, []).append(member)
+    def leave(self, turn: Turn[_T]) -> None:
+        self._phases[turn.phase] -= 1
+        turn.due = None
 
     def take(self, tick: int) -> list[_T]:
-        return self._due.pop(tick, [])
+        """Whose time it is. Then say of each that stays that it goes on: `again`."""
+        members: list[_T] = []
+        for turn in self._due.pop(tick, ()):
+            if turn.due == tick:  # else it has been moved since
+                turn.due = None
+                turn.last = tick
+                members.append(turn.member)
+        return members
+
+    def again(self, turn: Turn[_T], *, silent: bool) -> None:
+        """A packet was sent in its turn, of silence or not."""
+        turn.fair += turn.period
+        self._put(turn, turn.fair if silent else turn.last + turn.period)
+
+    def hasten(self, turn: Turn[_T], tick: int) -> bool:
+        """Let it be due right after `tick`, or as soon as it is less than one period before its fair time. False: it is
+        not due any later."""
+        due = max(tick + 1, turn.fair - turn.period + 1)
+        if turn.due is None or turn.due <= due:
+            return False
+        self._put(turn, due)
+        return True
+
+    def _put(self, turn: Turn[_T], due: int) -> None:
+        turn.due = due
+        self._due.setdefault(due, []).append(turn)

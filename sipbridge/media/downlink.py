@@ -1,8 +1,10 @@
 """The sending half of a leg: the agent's speech in, one RTP packet out for every packet time, silence where there is no
 speech. Keys go out in place of audio, one after the other.
 
-Speech is brought into the ring's format when it is pushed, where it comes in long pieces: the encoded form where the
-codec has no memory (G.711), so that a packet is a header and a slice; else PCM at the codec's rate.
+The ring's format is the encoded form where the codec has no memory (G.711), so that a packet is a header and a slice;
+else PCM at the codec's rate. What a model says comes in pieces of any length, and a minute at once would hold up every
+call's sound while it is converted. So it waits as it came, and is brought into the ring's format slice by slice: by the
+owner (`backlog`), for many legs together and while there is time, or at the latest by the packet that needs it.
 """
 
 from __future__ import annotations
@@ -13,31 +15,50 @@ from sipbridge.audio import Played
 from sipbridge.codecs import Encoder
 from sipbridge.media.convert import Converter
 from sipbridge.media.dtmf import KeyPacket, key_packets
-from sipbridge.media.pacer import Pacer
+from sipbridge.media.pacer import Item, Pacer
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.tap import Tap
+
+_SLICE_MS = 100
+_MOST_WAITING_MS = 600_000
+
+
+class _Raw:
+    """Speech as it was pushed, not yet in the ring."""
+
+    __slots__ = ("data", "item", "microseconds", "position")
+
+    def __init__(self, data: bytes, item: Item, microseconds: int) -> None:
+        self.data = data
+        self.item = item
+        self.position = 0
+        self.microseconds = microseconds
+        """That were promised and not yet kept."""
 
 
 class Downlink:
     def __init__(self, params: MediaParams, sequencer: Sequencer) -> None:
         self.pacer = Pacer(params.codec.wire_format(params.downlink), fade_ms=params.fade_ms)
         self.packets = self.octets = self.flushes = self.flushed_ms = 0
+        self.dropped_ms = 0.0
         self.first_audio_at: float | None = None
         self.last_audio_at: float | None = None
         self.tap: Tap | None = None
         self._sequencer = sequencer
         self._keys: deque[KeyPacket | None] = deque()
         self._key_timestamp = 0
-        self._talking = False
+        self.talking = False
+        """The packet before ended with speech."""
         self._tail = False  # the converter's filter may hold speech that is not in the ring
+        self._raw: deque[_Raw] = deque()
         self._configure(params)
 
     def _configure(self, params: MediaParams, encoder: Encoder | None = None) -> None:
         codec = params.codec
         ring = self.pacer.audio_format
         self._params = params
-        self._converter = Converter(params.downlink, ring)
+        self.converter = Converter(params.downlink, ring)
         self._encoder = encoder or codec.new_encoder(params.parameters_send, ring.rate)
         self._encode = self._encoder.encode if codec.audio_format is None else None
         self._payload_type = params.payload_type_send
@@ -48,42 +69,58 @@ class Downlink:
     def update(self, params: MediaParams) -> None:
         """After a new offer and answer: what waits to be heard is kept, in the new codec's format."""
         old = self._params
+        if params.downlink != old.downlink:
+            while self._raw:
+                self._convert()
         ring = params.codec.wire_format(params.downlink)
         if ring != self.pacer.audio_format:
             self.pacer.convert(ring, Converter(self.pacer.audio_format, ring).process)
-        converter = self._converter
+        converter = self.converter
         same = (params.downlink, params.codec) == (old.downlink, old.codec)
         # An encoder remembers what was sent last: another one would click.
         self._configure(params, self._encoder if same and params.parameters_send == old.parameters_send else None)
         if same:
-            self._converter = converter
+            self.converter = converter
         else:
             self._tail = False
         if params.event_payload_type_send is None:
             self._keys.clear()
-        self._talking = False
+        self.talking = False
+        if self.converter.transparent:
+            while self._raw:
+                self._convert()
 
     # --- from the agent -----------------------------------------------------------------------------------------------
 
     def push(self, data: bytes, reply_id: str, item_id: str) -> None:
-        converter = self._converter
-        if not converter.transparent:
-            data = converter.process(data)
-            self._tail = converter.delay_ms > 0
-        self.pacer.push(data, reply_id, item_id)
+        """Speech of an item. What would make more than ten minutes wait is left out, and counted."""
+        pacer, size = self.pacer, len(data)
+        if size:
+            microseconds = size * 1000 // self._params.downlink.bytes_per_ms
+            if pacer.waiting_ms + microseconds / 1000 > _MOST_WAITING_MS:
+                self.dropped_ms += microseconds / 1000
+                data = b""
+            elif not self.converter.transparent:
+                self._raw.append(_Raw(data, pacer.promise(microseconds, reply_id, item_id), microseconds))
+                return
+        pacer.push(data, reply_id, item_id)
 
     def finish(self, item_id: str) -> None:
-        if self._tail and self.pacer.buffered <= self._frame_bytes:
+        if self._tail and not self._raw and self.pacer.buffered <= self._frame_bytes:
             self._push_tail()
         self.pacer.finish(item_id)
 
     def discard(self) -> tuple[Played, ...]:
-        before = self.pacer.buffered
-        played = self.pacer.discard()
-        self._converter.reset()
+        pacer = self.pacer
+        before = pacer.waiting_ms
+        while self._raw and pacer.buffered < self._frame_bytes:
+            self._convert()  # for the fade
+        played = pacer.discard()
+        self._raw.clear()
+        self.converter.reset()
         self._tail = False
         self.flushes += 1
-        self.flushed_ms += before // self.pacer.audio_format.bytes_per_ms
+        self.flushed_ms += int(before)
         return played
 
     def send_key(self, key: str) -> bool:
@@ -104,41 +141,80 @@ class Downlink:
                 self.tap.sent(None, self.pacer.audio_format, now)
             return self._next_key_packet()
         pacer = self.pacer
-        if self._tail and pacer.buffered <= self._frame_bytes and pacer.ending:
-            self._push_tail()
+        if pacer.buffered <= self._frame_bytes:
+            self._refill()
         frame = pacer.next_frame(self._frame_bytes)
         if self.tap is not None:
             self.tap.sent(frame, pacer.audio_format, now)
         marker = False
         if frame is None:
             frame = self._silence
-            self._talking = False
+            self.talking = False
         else:
-            if not self._talking:  # RFC 3551 §4.1: the first packet of a talkspurt is marked
-                self._talking = marker = True
-                if self.first_audio_at is None:
-                    self.first_audio_at = now
+            marker = not self.talking  # RFC 3551 §4.1: the first packet of a talkspurt is marked
+            if self.first_audio_at is None:
+                self.first_audio_at = now
             self.last_audio_at = now
+            self.talking = pacer.sounding
         return self._packet(frame, marker)
 
     def _packet(self, frame: bytes, marker: bool) -> bytes:
         if self._encode is not None:
             frame = self._encode(frame)
             if not frame:
-                self._talking = False  # the next packet begins a talkspurt (RFC 3551 §4.1)
+                self.talking = False  # the next packet begins a talkspurt (RFC 3551 §4.1)
                 self._sequencer.skip(self._ticks)
                 return b""
         self.packets += 1
         self.octets += len(frame)
         return self._sequencer.packet(self._payload_type, frame, self._ticks, marker)
 
+    def _refill(self) -> None:
+        """The ring is nearly empty."""
+        while self._raw and self.pacer.buffered <= self._frame_bytes:
+            self._convert()
+        if self._tail and self.pacer.ending and self.pacer.buffered <= self._frame_bytes:
+            self._push_tail()
+
     def _push_tail(self) -> None:
         self._tail = False
-        self.pacer.push_tail(self._converter.flush())
+        self.pacer.push_tail(self.converter.flush())
+
+    @property
+    def starts(self) -> bool:
+        """There was silence, and with the next packet there is speech: no reason to wait for that packet's time."""
+        return not self.talking and not self._keys and self.pacer.ready
+
+    # --- conversion ---------------------------------------------------------------------------------------------------
+
+    @property
+    def backlog(self) -> bool:
+        """`next_slice` has something."""
+        return bool(self._raw)
+
+    def next_slice(self) -> bytes:
+        """What `converter` has to be given next; then hand the result to `keep_slice`."""
+        raw = self._raw[0]
+        start = raw.position
+        raw.position = start + _SLICE_MS * self._params.downlink.bytes_per_ms
+        return raw.data[start : raw.position]
+
+    def keep_slice(self, data: bytes) -> None:
+        raw = self._raw[0]
+        self._tail = self.converter.delay_ms > 0
+        if raw.position >= len(raw.data):
+            self._raw.popleft()
+            self.pacer.keep(raw.item, data, raw.microseconds)
+        else:
+            raw.microseconds -= _SLICE_MS * 1000
+            self.pacer.keep(raw.item, data, _SLICE_MS * 1000)
+
+    def _convert(self) -> None:
+        self.keep_slice(self.converter.process(self.next_slice()))
 
     def _next_key_packet(self) -> bytes:
         entry = self._keys.popleft()
-        self._talking = False
+        self.talking = False
         event_type = self._params.event_payload_type_send
         if entry is None or event_type is None:
             return self._packet(self._silence, False)
@@ -156,5 +232,5 @@ class Downlink:
     def skip(self, ms: int) -> None:
         """Time passes in which nothing is sent: hold, or a clock that stood still. What waits to be heard goes on
         waiting."""
-        self._talking = False
+        self.talking = False
         self._sequencer.skip(self._params.codec.ticks(ms))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 Handle: TypeAlias = int
@@ -53,6 +53,16 @@ MediaEvent: TypeAlias = Audio | KeyPressed | Drained | SourceChanged | MediaTime
 
 
 @dataclass(frozen=True, slots=True)
+class Flush:
+    """One `discard`."""
+
+    flushed_ms: int
+    """Speech that was thrown away unheard."""
+    took_ms: float
+    """Until the last packet with old sound in it, the fade, had left; 0: there was none."""
+
+
+@dataclass(frozen=True, slots=True)
 class MediaStats:
     """A leg's figures at one moment. Counts are since `start`; times are on the engine's clock."""
 
@@ -63,11 +73,17 @@ class MediaStats:
     packets_sent: int
     bytes_sent: int
     lost: int
+    """Packets given up on; those that came after that are `late`, too."""
     late: int
     duplicate: int
     reordered: int
+    bursts: int
+    """How many rows of lost packets there were."""
     jitter_ms: float
     """Interarrival jitter (RFC 3550 §6.4.1). Arrivals are seen once per tick, which adds up to 2 ms."""
+    jitter_mean_ms: float
+    """From second to second; likewise the maximum."""
+    jitter_max_ms: float
     filled_ms: int
     """Put in place of audio: for lost packets, and where the sender left some out or fell silent. Silence, but for the
     next three."""
@@ -84,7 +100,7 @@ class MediaStats:
     malformed: int
     """Looked like RTP, but was none."""
     non_rtp: int
-    """STUN, DTLS, RTCP on the RTP port, and whatever else came."""
+    """STUN, DTLS and whatever else came that looks like neither RTP nor RTCP."""
     unwanted: int
     """RTP that came while we receive none (hold)."""
     rtcp_received: int
@@ -92,6 +108,24 @@ class MediaStats:
     rtcp_ignored: int
     """Of those: from whoever is not believed, or not to be read."""
     rtcp_sent: int
+    rtcp_byes: int
+    """How often the far end has ended a stream of its own."""
+    rtcp_implausible: int
+    """What the far end reported of us and cannot be; and reports of our own that came back."""
+    rtt_ms: float | None
+    """The round trip, by RTCP; None until it was measured, as all that follows."""
+    remote_lost: int | None
+    """Of our packets, as the far end counts."""
+    remote_jitter_ms: float | None
+    remote_jitter_max_ms: float | None
+    mos: float | None
+    """MOS-CQE of what we hear (`quality.py`), of the last five seconds."""
+    mos_worst: float | None
+    mos_average: float | None
+    remote_mos: float | None
+    """Of what the far end hears, by its last report."""
+    remote_mos_worst: float | None
+    remote_mos_average: float | None
     source_changes: int
     send_errors: int
     underruns: int
@@ -99,6 +133,16 @@ class MediaStats:
     flushes: int
     flushed_ms: int
     """Speech that was thrown away unheard, by `discard`."""
+    dropped_ms: int
+    """Speech that came when ten minutes of it were waiting."""
+    rephased: int
+    """How often speech after a silence was sent before its packet's time had come."""
+    flush_log: tuple[Flush, ...]
+    """One by one, the latest 128; likewise the next two."""
+    uplink_ms: tuple[float, ...]
+    """Once a second: how long a block of audio took from the reading of its first packet to being taken."""
+    downlink_ms: tuple[float, ...]
+    """For each talkspurt: how long its speech took from being pushed to its first packet."""
     late_max_ms: float
     """The latest that a packet of this leg left after its time."""
     stalled_ms: int
@@ -109,3 +153,13 @@ class MediaStats:
     remote: tuple[str, int] | None
     """Where packets go."""
     codec: str
+    resampler: str
+    """What is done to the sample rate on the way up and down."""
+
+    def since(self, earlier: MediaStats) -> MediaStats:
+        """What has been counted after `earlier`. What is no count stays as it is."""
+        counts = {name: getattr(self, name) - getattr(earlier, name) for name in _COUNTS}
+        return replace(self, **counts)
+
+
+_COUNTS = tuple(field.name for field in fields(MediaStats) if field.type == "int")

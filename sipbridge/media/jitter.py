@@ -56,6 +56,8 @@ class JitterBuffer:
     def __init__(self, clock_rate: int) -> None:
         self.lost = 0
         """Packets given up on. One that comes later than that counts as late, too."""
+        self.bursts = 0
+        """How many rows of such packets there were."""
         self.late = 0
         self.duplicate = 0
         self.reordered = 0
@@ -144,6 +146,7 @@ class JitterBuffer:
         first = min(self._held)
         lost = first - self._next
         self.lost += lost
+        self.bursts += 1 if lost else 0
         self._missing += lost
         self._delivered = (self._delivered << lost) & ((1 << _MAX_MISORDER) - 1)
         self._next = first

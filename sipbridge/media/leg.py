@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from sipbridge.audio import Played
+from sipbridge.media.convert import Converter
 from sipbridge.media.downlink import Downlink
-from sipbridge.media.events import Drained, Handle, KeyPressed, MediaEvent, MediaStats, MediaTimeout, SourceChanged
+from sipbridge.media.events import (
+    Audio,
+    Drained,
+    Handle,
+    KeyPressed,
+    MediaEvent,
+    MediaStats,
+    MediaTimeout,
+    SourceChanged,
+)
 from sipbridge.media.latch import Address
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_channel import RtcpChannel
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.tap import Tap
+from sipbridge.media.timing import Timing
 from sipbridge.media.uplink import Uplink
+
+# After so many packet times without speech what comes is a talkspurt of its own, and waits for nothing before it.
+_SILENT_PACKETS = 1.5
 
 
 class Leg:
@@ -31,10 +46,12 @@ class Leg:
         self.latch = self.uplink.latch
         self.tap: Tap | None = None
         self.send_errors = 0
-        self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer)
+        self.rephased = 0
+        self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer, now)
         self.late_max = 0.0
         """The longest, in seconds, that a packet was behind its time."""
         self.stalled_ms = 0
+        self.timing = Timing()
         self._sends = params.sends
         self._timeout_seconds = timeout_seconds
         self._timed_out_at: float | None = None  # heard_at of the silence that was reported
@@ -61,9 +78,46 @@ class Leg:
         known to send it to. Speech waits then: it counts as played only where it is sent. b"": nothing at
         this packet time (DTX)."""
         if self._sends and self.latch.target is not None:
-            return self.downlink.next_packet(now)
+            packet = self.downlink.next_packet(now)
+            if self.timing.pending:
+                self.timing.sent(now, sounding=self.downlink.last_audio_at == now)
+            return packet
         self.downlink.skip(self.params.ptime_ms)
         return None
+
+    @property
+    def sending(self) -> bool:
+        return self._sends and self.latch.target is not None
+
+    def push(self, data: bytes, reply_id: str, item_id: str, now: float) -> None:
+        """Speech for the far end."""
+        down = self.downlink
+        if down.last_audio_at is None or now - down.last_audio_at > _SILENT_PACKETS * self.params.ptime_ms / 1000:
+            if data and not down.pacer.paused:
+                self.timing.speech_came(now)
+        down.push(data, reply_id, item_id)
+
+    def discard(self, now: float) -> tuple[Played, ...]:
+        """Throw away what waits, and say what was heard."""
+        down = self.downlink
+        before = down.flushed_ms
+        played = down.discard()
+        self.timing.flushed(down.flushed_ms - before, now)
+        return played
+
+    def delivered(self, event: Audio, now: float) -> None:
+        """Audio of this leg has been taken."""
+        params = self.params
+        self.timing.delivered(now, self.uplink.heard_at, params.uplink.duration_ms(event.pcm), params.ptime_ms)
+
+    def part(self) -> MediaStats:
+        """The figures so far; from now on another party is on this leg, to whom extremes and delays before are not to
+        be ascribed."""
+        stats = self.stats()
+        self.late_max = 0.0
+        self.timing = Timing()
+        self.rtcp.begin_anew()
+        return stats
 
     def sent(self, events: list[MediaEvent]) -> None:
         """The packet has left: report the items that ended with it."""
@@ -94,7 +148,8 @@ class Leg:
         self.downlink.skip(ms)
 
     def stats(self) -> MediaStats:
-        up, down = self.uplink, self.downlink
+        up, down, control = self.uplink, self.downlink, self.rtcp
+        scores, remote, session = control.scores, control.meter.remote, control.session
         return MediaStats(
             packets_received=up.packets,
             bytes_received=up.octets,
@@ -104,7 +159,10 @@ class Leg:
             late=up.jitter.late,
             duplicate=up.jitter.duplicate,
             reordered=up.jitter.reordered,
+            bursts=up.bursts,
             jitter_ms=up.jitter_ms,
+            jitter_mean_ms=control.meter.jitter_mean_ms,
+            jitter_max_ms=max(control.meter.jitter_max_ms, up.jitter_ms),
             filled_ms=round(up.filled_seconds * 1000),
             concealed_ms=round(up.filler.concealed_ms),
             comfort_noise_ms=round(up.filler.noise_ms),
@@ -115,14 +173,31 @@ class Leg:
             malformed=up.malformed,
             non_rtp=up.non_rtp,
             unwanted=up.unwanted,
-            rtcp_received=self.rtcp.received,
-            rtcp_sent=self.rtcp.sent,
-            rtcp_ignored=self.rtcp.ignored,
+            rtcp_received=control.received,
+            rtcp_ignored=control.ignored,
+            rtcp_sent=control.sent,
+            rtcp_byes=session.byes if session else 0,
+            rtcp_implausible=session.implausible if session else 0,
+            rtt_ms=control.round_trip_ms,
+            remote_lost=session.remote_lost if session else None,
+            remote_jitter_ms=session.remote_jitter_ms if session else None,
+            remote_jitter_max_ms=session.remote_jitter_max_ms if session else None,
+            mos=scores.now,
+            mos_worst=scores.worst,
+            mos_average=scores.average,
+            remote_mos=remote.now,
+            remote_mos_worst=remote.worst,
+            remote_mos_average=remote.average,
             source_changes=up.source_changes,
             send_errors=self.send_errors,
             underruns=down.pacer.underruns,
             flushes=down.flushes,
             flushed_ms=down.flushed_ms,
+            dropped_ms=round(down.dropped_ms),
+            rephased=self.rephased,
+            flush_log=tuple(self.timing.flushes),
+            uplink_ms=tuple(self.timing.uplink_ms),
+            downlink_ms=tuple(self.timing.speech_ms),
             late_max_ms=self.late_max * 1000,
             stalled_ms=self.stalled_ms,
             first_audio_received_at=up.first_audio_at,
@@ -130,4 +205,12 @@ class Leg:
             last_audio_sent_at=down.last_audio_at,
             remote=self.latch.target,
             codec=self.params.codec.name,
+            resampler=_resampler(up.converter, down.converter),
         )
+
+
+def _resampler(up: Converter, down: Converter) -> str:
+    ways = [(up, "up"), (down, "down")]
+    if all(converter.source.rate == converter.target.rate for converter, _ in ways):
+        return "passed through" if up.transparent and down.transparent else "none"
+    return ", ".join(f"{converter.source.rate}->{converter.target.rate} {way}" for converter, way in ways)

@@ -5,7 +5,11 @@ format, until the clock asks for the next frame; each item knows how much of it 
 converts, encodes or keeps time.
 
 `pause()` and `discard()` end the sound with a fade of at most `fade_ms` in the next frame and silence after it. What
-fades out counts as played: it was heard.
+fades out counts as played: it was heard. Where the ring runs dry in the middle of an item the sound fades out, too, and
+fades in when it goes on; a `Cushion` says whether to gather a little first. The end of a finished item is the model's
+own and stays as it is.
+
+Frames are the only clock here: each stands for the time that it lasts.
 """
 
 from __future__ import annotations
@@ -14,10 +18,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
-import numpy as np
-
-from sipbridge import codecs
 from sipbridge.audio import AudioFormat, Played
+from sipbridge.media import fade
+from sipbridge.media.cushion import Cushion
 
 _REMEMBERED_ITEMS = 64
 
@@ -29,8 +32,8 @@ class _State(Enum):
     PAUSED = auto()
 
 
-class _Item:
-    __slots__ = ("finished", "item_id", "reply_id", "sent", "waiting")
+class Item:
+    __slots__ = ("finished", "item_id", "promised", "reply_id", "sent", "waiting")
 
     def __init__(self, reply_id: str, item_id: str) -> None:
         self.reply_id = reply_id
@@ -39,6 +42,8 @@ class _Item:
         """Bytes handed out that count towards what was played."""
         self.waiting = 0
         """Bytes still in the ring, those that do not count included."""
+        self.promised = 0
+        """How many microseconds of speech are still to be put there: they are being converted."""
         self.finished = False
 
 
@@ -47,7 +52,7 @@ class _Segment:
 
     __slots__ = ("counts", "data", "item", "position")
 
-    def __init__(self, data: bytes, item: _Item, counts: bool) -> None:
+    def __init__(self, data: bytes, item: Item, counts: bool) -> None:
         self.data = data
         self.item = item
         self.counts = counts
@@ -66,15 +71,22 @@ class Pacer:
         self.audio_format = audio_format
         self.underruns = 0
         """How often the ring ran empty in the middle of an item."""
+        self.cushion = Cushion()
         self._fade_bytes = fade_ms * audio_format.bytes_per_ms
         self._segments: deque[_Segment] = deque()
-        self._items: list[_Item] = []
-        self._by_id: dict[str, _Item] = {}
+        self._items: list[Item] = []
+        self._by_id: dict[str, Item] = {}
         self._buffered = 0
+        self._promised = 0
         self._state = _State.PLAYING
-        self._sounding = False  # the frame before ended with speech: stopping now would click
+        self._last = b""  # the frame before, where it ended with speech: stopping now would click
+        self._slow = False  # the next frame is no plain slice of the ring
         self._farewell = b""  # the fade that discard() left for the next frame
         self._faded: _Segment | None = None  # what pause() faded out, to be faded in by resume()
+        self._dry_ms: float | None = None  # in the middle of an item: how much silence so far
+        self._fade_in = False
+        self._hold_ms = 0.0  # how much silence to send before beginning,
+        self._gather_ms = 0.0  # unless as much more has come than this
         self._drained: list[str] = []
         self._done: deque[str] = deque(maxlen=_REMEMBERED_ITEMS)  # drained or discarded: their finish() comes too late
 
@@ -82,13 +94,50 @@ class Pacer:
 
     def push(self, data: bytes, reply_id: str, item_id: str) -> None:
         """Append speech of an item; any length, whole samples. An item may go on after it was found empty."""
-        item = self._by_id.get(item_id)
-        if item is None or item.reply_id != reply_id:
-            item = _Item(reply_id, item_id)
-            self._items.append(item)
-            self._by_id[item_id] = item
+        item = self._item(reply_id, item_id)
+        if data:
+            self._arriving(item, len(data) / self.audio_format.bytes_per_ms)
+            self._append(data, item, counts=True)
+
+    def promise(self, microseconds: int, reply_id: str, item_id: str) -> Item:
+        """The same for speech that is not in the ring's format yet. It will be put in with `keep`, piece by piece,
+        before what is pushed or promised later and before the frame that needs it."""
+        item = self._item(reply_id, item_id)
+        self._arriving(item, microseconds / 1000)
+        item.promised += microseconds
+        self._promised += microseconds
+        return item
+
+    def keep(self, item: Item, data: bytes, microseconds: int) -> None:
+        """So much of what was promised."""
+        item.promised -= microseconds
+        self._promised -= microseconds
         if data:
             self._append(data, item, counts=True)
+        else:
+            self._settle(item)
+
+    def _item(self, reply_id: str, item_id: str) -> Item:
+        item = self._by_id.get(item_id)
+        if item is None or item.reply_id != reply_id:
+            item = Item(reply_id, item_id)
+            self._items.append(item)
+            self._by_id[item_id] = item
+        return item
+
+    def _arriving(self, item: Item, ms: float) -> None:
+        """Where there was silence before: whether to begin at once, and how."""
+        waiting = self.waiting_ms
+        if not waiting and not self._last:
+            if self._dry_ms is not None and item.sent:
+                self.cushion.hole(self._dry_ms)
+                self._fade_in = self._slow = self._fade_bytes > 0
+            self._dry_ms = None
+            self._gather_ms = ms
+            self._hold_ms = float(self.cushion.ms)
+            if self._hold_ms:
+                self._slow = True
+        self.cushion.arrived(ms, waiting + ms)
 
     def push_tail(self, data: bytes) -> None:
         """Append to the last item what a filter still held of it. It is heard, but is no more than was pushed."""
@@ -106,7 +155,7 @@ class Pacer:
             self._done.append(item_id)
             self._drained.append(item_id)
 
-    def _append(self, data: bytes, item: _Item, *, counts: bool) -> None:
+    def _append(self, data: bytes, item: Item, *, counts: bool) -> None:
         item.waiting += len(data)
         self._buffered += len(data)
         self._segments.append(_Segment(data, item, counts))
@@ -116,33 +165,67 @@ class Pacer:
     def next_frame(self, size: int) -> bytes | None:
         """The next `size` bytes to be sent, padded with silence where the ring runs out; None when there is no
         sound."""
+        if self._segments and not self._slow:
+            segment = self._segments[0]
+            start = segment.position
+            end = start + size
+            if end < len(segment.data):  # nearly always: one slice of the piece that is being played
+                segment.position = end
+                segment.item.waiting -= size
+                if segment.counts:
+                    segment.item.sent += size
+                self._buffered -= size
+                self._last = segment.data[start:end]
+                return self._last
         if self._state is not _State.PLAYING or self._farewell:
-            return self._frame_while_stopping(size)
-        segments = self._segments
-        if not segments:
-            if self._sounding:
-                self._sounding = False
-                self._note_underrun()
-            return None
-        segment = segments[0]
-        start = segment.position
-        end = start + size
-        if end < len(segment.data):  # nearly always: one slice of the piece that is being played
-            segment.position = end
-            segment.item.waiting -= size
-            if segment.counts:
-                segment.item.sent += size
-            self._buffered -= size
-            self._sounding = True
-            return segment.data[start:end]
-        sound = self._take(size)
-        if len(sound) < size:
-            self._note_underrun()
+            frame = self._frame_while_stopping(size)
+        elif self._segments:
+            frame = None if self._holds(size) else self._frame_of_speech(size)
+        else:
+            frame = self._frame_without_speech(size)
+        self._slow = self._state is not _State.PLAYING or self._fade_in or self._hold_ms > 0
+        return frame
+
+    def _holds(self, size: int) -> bool:
+        if self.ready:
+            self._hold_ms = 0.0
+            return False
+        self._hold_ms -= size / self.audio_format.bytes_per_ms
+        return True
+
+    def _frame_of_speech(self, size: int) -> bytes | None:
+        heard, sound = self._last, self._take(size)
+        if self._fade_in:
+            self._fade_in = False
+            rising = sound[: self._fade_bytes]
+            sound = fade.ramp(self.audio_format, rising, 0.0, 1.0) + sound[len(rising) :]
+        if len(sound) < size and self._unfinished:
+            return self._run_out(heard, sound, size)
         return self._pad(sound, size)
 
-    def _note_underrun(self) -> None:
-        if self._items and not self._items[-1].finished:
-            self.underruns += 1
+    def _frame_without_speech(self, size: int) -> bytes | None:
+        heard, self._last = self._last, b""
+        if not self._unfinished:
+            return None
+        if heard:  # it ended with the frame before
+            return self._run_out(heard, b"", size)
+        if self._dry_ms is not None:
+            self._dry_ms += size / self.audio_format.bytes_per_ms
+        return None
+
+    @property
+    def _unfinished(self) -> bool:
+        return bool(self._items) and not self._items[-1].finished
+
+    def _run_out(self, heard: bytes, sound: bytes, size: int) -> bytes | None:
+        self.underruns += 1
+        missing = size - len(sound)
+        self._dry_ms = missing / self.audio_format.bytes_per_ms
+        if self._fade_bytes:
+            sound = fade.run_out(self.audio_format, heard, sound, missing, self._fade_bytes)
+        frame = self._pad(sound, size) if sound else None
+        self._last = b""
+        return frame
 
     def _frame_while_stopping(self, size: int) -> bytes | None:
         sound, self._farewell = self._farewell, b""
@@ -151,12 +234,13 @@ class Pacer:
         if self._state is _State.PAUSING:
             self._state = _State.PAUSED
             sound += self._fade_out(min(self._fade_bytes, size - len(sound)), keep=True)
-        self._sounding = False
-        return self._pad(sound, size) if sound else None
+        frame = self._pad(sound, size) if sound else None
+        self._last = b""
+        return frame
 
-    def _pad(self, sound: bytes, size: int) -> bytes | None:
+    def _pad(self, sound: bytes, size: int) -> bytes:
         missing = size - len(sound)
-        self._sounding = bool(sound) and missing <= 0
+        self._last = b"" if missing > 0 else sound
         if missing <= 0:
             return sound
         return sound + self.audio_format.silence * (missing // self.audio_format.bytes_per_sample)
@@ -181,14 +265,14 @@ class Pacer:
         self._buffered -= size - wanted
         return b"".join(parts)
 
-    def _settle(self, item: _Item) -> None:
-        if item.finished and not item.waiting:
+    def _settle(self, item: Item) -> None:
+        if item.finished and not item.waiting and not item.promised:
             if self._faded is not None and self._faded.item is item:
                 self._faded = None  # it ended with the fade, so it was heard: nothing to repeat
             self._forget(item)
             self._drained.append(item.item_id)
 
-    def _forget(self, item: _Item) -> None:
+    def _forget(self, item: Item) -> None:
         self._items.remove(item)
         if self._by_id.get(item.item_id) is item:
             del self._by_id[item.item_id]
@@ -207,6 +291,23 @@ class Pacer:
         return self._buffered
 
     @property
+    def waiting_ms(self) -> float:
+        """With what is promised."""
+        return self._buffered / self.audio_format.bytes_per_ms + self._promised / 1000
+
+    @property
+    def sounding(self) -> bool:
+        """The frame before ended with speech."""
+        return bool(self._last)
+
+    @property
+    def ready(self) -> bool:
+        """There is speech for the next frame, and nothing to wait for."""
+        if self._state is not _State.PLAYING or not (self._segments or self._promised):
+            return False
+        return self._hold_ms <= 0 or not self._unfinished or self.waiting_ms >= self._gather_ms + self._hold_ms
+
+    @property
     def ending(self) -> bool:
         """The last item is finished: unless another begins, the ring will run empty, and rightly so."""
         return bool(self._items) and self._items[-1].finished
@@ -220,7 +321,8 @@ class Pacer:
     def pause(self) -> None:
         """Stop sounding: the next frame fades out, then silence. What is pushed meanwhile waits behind the rest."""
         if self._state is _State.PLAYING:
-            self._state = _State.PAUSING if self._sounding else _State.PAUSED
+            self._state = _State.PAUSING if self._last else _State.PAUSED
+            self._slow = True
 
     def resume(self) -> None:
         """Go on exactly where it stopped. The part that faded out is heard once more, fading in: at most `fade_ms` is
@@ -237,16 +339,21 @@ class Pacer:
 
         If there was sound in the frame before, the next one ends it with the fade, already counted in what is returned.
         """
-        if self._sounding and self._state is not _State.PAUSED:
+        if self._last and self._state is not _State.PAUSED:
             self._farewell = self._fade_out(self._fade_bytes, keep=False)
         played = self.position()
         for item in tuple(self._items):
             self._forget(item)
         self._segments.clear()
         self._buffered = 0
+        self._promised = 0
         self._faded = None
-        self._sounding = False
+        self._last = b""
+        self._dry_ms = None
+        self._hold_ms = 0.0
+        self._fade_in = False
         self._state = _State.PLAYING
+        self._slow = True
         return played
 
     def position(self) -> tuple[Played, ...]:
@@ -258,20 +365,15 @@ class Pacer:
     def _fade_out(self, size: int, *, keep: bool) -> bytes:
         item = self._segments[0].item if self._segments else None
         drained = len(self._drained)
+        goes_on = self._unfinished
         sound = self._take(size)
-        if not sound or item is None:
-            return b""
-        if keep and len(self._drained) == drained:  # an item that ended inside the fade is over: nothing to repeat
-            self._faded = _Segment(self._ramp(sound, 0.0, 1.0), item, counts=False)
-        return self._ramp(sound, 1.0, 0.0)
-
-    def _ramp(self, sound: bytes, first: float, last: float) -> bytes:
-        codec = codecs.lookup(self.audio_format.encoding)  # None for PCM
-        pcm = codec.new_decoder().decode(sound) if codec else sound
-        samples = np.frombuffer(pcm, "<i2")
-        gain = np.linspace(first, last, len(samples), endpoint=last != 0.0)
-        pcm = np.rint(samples * gain).astype("<i2").tobytes()
-        return codec.new_encoder().encode(pcm) if codec else pcm
+        if keep and item is not None and len(self._drained) == drained:
+            # An item that ended inside the fade is over: nothing to repeat.
+            self._faded = _Segment(fade.ramp(self.audio_format, sound, 0.0, 1.0), item, counts=False)
+        missing = size - len(sound)
+        if missing and goes_on:  # what comes next is not here yet: no reason for a click
+            return fade.run_out(self.audio_format, self._last, sound, missing, size)
+        return fade.ramp(self.audio_format, sound, 1.0, 0.0) if sound else b""
 
     # --- a re-INVITE changed the codec --------------------------------------------------------------------------------
 
@@ -281,7 +383,7 @@ class Pacer:
         old, new = self.audio_format.bytes_per_ms, audio_format.bytes_per_ms
         self._fade_bytes = self._fade_bytes * new // old
         self.audio_format = audio_format
-        self._farewell = b""
+        self._farewell = self._last = b""
         self._faded = None
         for item in self._items:
             item.sent = item.sent * new // old

@@ -45,6 +45,8 @@ class MediaParams:
     """Ours."""
     uplink: AudioFormat = PCM_16K
     """What `Audio` carries. Where it is the codec's own format the payload passes untouched."""
+    uplink_block_ms: int = 20
+    """How much of it there is at least in one `Audio`, unless the sender pauses."""
     downlink: AudioFormat = PCM_24K
     """What `push` is given; likewise."""
     remote_rtcp: tuple[str, int] | None = None
@@ -60,7 +62,13 @@ class MediaParams:
 
     @classmethod
     def agreed(
-        cls, negotiated: Negotiated, *, uplink: AudioFormat, downlink: AudioFormat, confirmed: bool = True
+        cls,
+        negotiated: Negotiated,
+        *,
+        uplink: AudioFormat,
+        downlink: AudioFormat,
+        uplink_block_ms: int = 20,
+        confirmed: bool = True,
     ) -> MediaParams:
         """What offer and answer came to; the formats are those of whoever the leg talks to."""
         return cls(
@@ -77,6 +85,7 @@ class MediaParams:
             ptime_ms=negotiated.ptime_ms,
             direction=negotiated.direction,
             uplink=uplink,
+            uplink_block_ms=uplink_block_ms,
             downlink=downlink,
             confirmed=confirmed,
         )

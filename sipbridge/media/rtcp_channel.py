@@ -13,11 +13,13 @@ from math import inf
 from sipbridge.media.downlink import Downlink
 from sipbridge.media.latch import Address
 from sipbridge.media.params import MediaParams
+from sipbridge.media.quality_meter import QualityMeter, Scores
 from sipbridge.media.rtcp_session import RtcpSession, Sent
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.uplink import Uplink
 
-_NOBODY_THERE_SECONDS = 1.0  # until it is asked again whether there is somebody to report to
+_BEAT_SECONDS = 1.0
+_LEAST_BUFFER_PACKETS = 2
 
 
 class RtcpChannel:
@@ -28,10 +30,12 @@ class RtcpChannel:
         uplink: Uplink,
         downlink: Downlink,
         sequencer: Sequencer,
+        now: float,
     ) -> None:
         """Without a session RTCP is only counted."""
         self.session = session
-        self.due_at = inf if session is None else session.due_at
+        self.meter = QualityMeter()
+        self._next_beat = self.due_at = now + _BEAT_SECONDS
         """When to call `report`."""
         self.datagrams = 0
         """That came to the RTCP port, from anyone."""
@@ -49,6 +53,12 @@ class RtcpChannel:
         if self.session is not None:
             self.session.clock_rate = params.codec.clock_rate
 
+    def begin_anew(self) -> None:
+        """Another party is at the far end: what was measured of the one before is not theirs."""
+        self.meter = QualityMeter()
+        if self.session is not None:
+            self.session.forget()
+
     # --- in -----------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, source: Address, now: float, *, muxed: bool = False) -> None:
@@ -57,10 +67,14 @@ class RtcpChannel:
             self.datagrams += 1
         if self.session is None or not self._believes(source):
             return
-        malformed = self.session.malformed
-        self.session.receive(data, now)
-        if not muxed and self.session.malformed == malformed:
+        session = self.session
+        received, blocks = session.received, session.blocks
+        session.receive(data, now)
+        if session.received > received and not muxed:
             self._source = source
+        if session.blocks > blocks:
+            self.meter.reported(session.remote_fraction, self._params.codec.name, self.delay_out_ms)
+            self._downlink.loss_reported(round(100 * session.remote_fraction))
 
     def receive_muxed(self) -> None:
         """What came to the RTP port and was left with the uplink."""
@@ -97,13 +111,16 @@ class RtcpChannel:
         return (host, port + 1) if port < 65535 else None
 
     def report(self, now: float) -> bytes | None:
-        """What to send to `target`, if it is time."""
+        """Once a second measure, and return what is to be sent to `target`, if it is time for it."""
+        if now >= self._next_beat:
+            self._next_beat = max(self._next_beat + _BEAT_SECONDS, now)
+            self.meter.beat(self._uplink, self._params.codec.name, self.delay_in_ms)
+        self.due_at = self._next_beat
         session = self.session
         if session is None or self.target is None:
-            self.due_at = now + _NOBODY_THERE_SECONDS
             return None
-        data = session.report(now, self._sent(), self._uplink.reception)
-        self.due_at = session.due_at
+        data = session.report(now, self._sent(), self._uplink.reception) if now >= session.due_at else None
+        self.due_at = min(self._next_beat, session.due_at)
         return data
 
     def bye(self, now: float, reason: str = "") -> bytes | None:
@@ -116,6 +133,27 @@ class RtcpChannel:
         return Sent(self._downlink.packets, self._downlink.octets, self._sequencer.timestamp)
 
     # --- figures ------------------------------------------------------------------------------------------------------
+
+    @property
+    def round_trip_ms(self) -> float | None:
+        return None if self.session is None else self.session.round_trip_ms
+
+    @property
+    def delay_in_ms(self) -> float:
+        """From the far end's mouth to whoever we hand the audio to: half the round trip, and a packet."""
+        return (self.round_trip_ms or 0.0) / 2 + self._params.ptime_ms
+
+    @property
+    def delay_out_ms(self) -> float:
+        """From our speech to the far end's ear: likewise, and its buffer."""
+        jitter_ms = 0.0 if self.session is None else self.session.remote_jitter_ms or 0.0
+        buffer_ms = max(2 * jitter_ms, _LEAST_BUFFER_PACKETS * self._params.ptime_ms)
+        return self.delay_in_ms + buffer_ms
+
+    @property
+    def scores(self) -> Scores:
+        """Of what we hear."""
+        return self.meter.scores(self._uplink, self._params.codec.name, self.delay_in_ms)
 
     @property
     def received(self) -> int:

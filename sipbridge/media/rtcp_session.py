@@ -74,12 +74,8 @@ class RtcpSession:
         self.implausible = 0
         """Blocks about us whose round trip or jitter cannot be, and packets with our own SSRC."""
         self.byes = 0
-        self.remote_lost: int | None = None
-        """Of our packets, as the far end counts; None until it has said so."""
-        self.remote_fraction = 0.0
-        """Of the packets since its report before."""
-        self.remote_jitter_ms: float | None = None
-        self.remote_jitter_max_ms: float | None = None
+        self.blocks = 0
+        """About our stream, believed."""
         self.silent_at: float | None = None
         """When the far end last said that it is there and sends nothing."""
         self._ssrc = ssrc
@@ -95,6 +91,16 @@ class RtcpSession:
         self._peer_sr: tuple[int, int, float] | None = None  # SSRC, middle bits of its NTP time, when it came
         self._peer_packets: int | None = None
         self._reported: tuple[int, int] | None = None  # SSRC and packets at the last report about it
+        self.forget()
+
+    def forget(self) -> None:
+        """What the far end has said of us so far: somebody else is there now."""
+        self.remote_lost: int | None = None
+        """Of our packets, as the far end counts; None until it has said so."""
+        self.remote_fraction = 0.0
+        """Of the packets since its report before."""
+        self.remote_jitter_ms: float | None = None
+        self.remote_jitter_max_ms: float | None = None
         self._round_trips: deque[float] = deque(maxlen=5)
 
     # --- what we say --------------------------------------------------------------------------------------------------
@@ -201,6 +207,7 @@ class RtcpSession:
                 self._reported_of_us(block, now)
 
     def _reported_of_us(self, block: ReportBlock, now: float) -> None:
+        self.blocks += 1
         self.remote_lost = block.lost
         self.remote_fraction = block.fraction_lost / 256
         jitter = block.jitter / self.clock_rate

@@ -1,9 +1,9 @@
 """Offer and answer for one audio stream (RFC 3264, with the advice of RFC 6337).
 
 `answer` for an offer that came in, `offer` and `accept` where we speak first. All of an offer's m= lines are answered
-in their order; the first audio that we can speak is taken, the others get port 0. An answer names one codec: what is
-answered is what is sent. All three are pure; whatever a stranger wrote, the only exception is SdpError with the status
-to answer.
+in their order; the first audio that we can speak is taken, encrypted before plain, and the others get port 0. An answer
+names one codec: what is answered is what is sent. All three are pure; whatever a stranger wrote, the only exception is
+SdpError with the status to answer. What is said about encryption is `keying`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from sipbridge.codecs import Codec, Parameters, select
-from sipbridge.errors import SdpError
+from sipbridge.errors import EncryptionError, SdpError
 from sipbridge.media.formats import (
     assign_payload_types,
     choose,
@@ -24,6 +24,16 @@ from sipbridge.media.formats import (
     format_parameters,
     key_events,
     packet_time,
+)
+from sipbridge.media.keying import (
+    PROFILES,
+    DtlsParams,
+    Keying,
+    LocalSecurity,
+    SecurityParams,
+    accept_line,
+    answer_line,
+    offer_line,
 )
 from sipbridge.media.session_description import (
     Attribute,
@@ -38,7 +48,6 @@ __all__ = ["Direction", "LocalAudio", "Negotiated", "SessionDescription", "accep
 
 Host = tuple[str, int]
 
-_PROTOCOL = "RTP/AVP"
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 
 
@@ -57,14 +66,15 @@ class LocalAudio:
     telephone_event: bool = True
     direction: Direction = "sendrecv"
     """The most that we want; the other side may allow less."""
+    security: LocalSecurity = LocalSecurity()
 
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
     """What both sides agreed on, as our side sees it."""
 
-    sdp: bytes
-    """Our description: the answer to send, or the offer that was accepted."""
+    sdp: bytes = field(repr=False)
+    """Our description, with its keys: the answer to send, or the offer that was accepted."""
     version: int
     """Of our o= line."""
     codec: Codec
@@ -88,6 +98,10 @@ class Negotiated:
     """Of what we receive (RFC 3389); None: none was agreed on. We send none."""
     remote_name: Host | None = None
     """The host name given in place of an address, for whoever wants to resolve it."""
+    security: SecurityParams | None = None
+    """None: in the clear."""
+    rtcp_mux: bool = False
+    """RTCP comes and goes on the port of RTP (RFC 5761)."""
 
     @property
     def may_send(self) -> bool:
@@ -106,15 +120,7 @@ def answer(offer: bytes, local: LocalAudio, *, version: int = 0, previous: Negot
     offer cannot be read, 488 where it has nothing for us; in both cases the session stays as it was.
     """
     theirs = SessionDescription.parse(offer)
-    wanted = select(local.codecs)
-    chosen = [
-        (index, pair)
-        for index, line in enumerate(theirs.media)
-        if _is_live_audio(line) and (pair := choose(line, wanted)) is not None
-    ]
-    if not chosen:
-        raise SdpError("no audio in the offer that could be accepted")
-    index, (payload_type, codec) = chosen[0]
+    index, payload_type, codec, keying, remote = _take(theirs, local, previous)
     media = theirs.media[index]
     keys = key_events(media, codec.clock_rate) if local.telephone_event else None
     noise_type = comfort_noise(media, codec.clock_rate)
@@ -123,9 +129,10 @@ def answer(offer: bytes, local: LocalAudio, *, version: int = 0, previous: Negot
     lines = [line.refused() for line in theirs.media]
     noise = [] if noise_type is None else [(noise_type, codec.clock_rate)]
     formats = describe_formats([(payload_type, codec)], [] if keys is None else [keys], noise)
-    lines[index] = _audio_line(local.port, formats, ptime, direction)
+    mux = media.has("rtcp-mux")
+    attributes = (*keying.attributes, *_MUX) if mux else keying.attributes
+    lines[index] = _audio_line(local.port, (media.protocol, attributes), formats, ptime, direction)
     sdp, version = _describe(local, lines, theirs.timing, version, previous)
-    remote = _remote(theirs, media, local.address)
     return Negotiated(
         sdp=sdp,
         version=version,
@@ -139,9 +146,11 @@ def answer(offer: bytes, local: LocalAudio, *, version: int = 0, previous: Negot
         comfort_noise_payload_type=noise_type,
         ptime_ms=ptime,
         remote=remote.rtp,
-        remote_rtcp=remote.rtcp,
+        remote_rtcp=_rtcp_target(remote, keying, mux),
         remote_name=remote.name,
         direction=direction,
+        security=keying.security,
+        rtcp_mux=mux,
     )
 
 
@@ -157,16 +166,24 @@ def offer(local: LocalAudio, *, version: int = 0, previous: Negotiated | None = 
     formats, events = assign_payload_types(codecs, *_types_in_use(previous))
     if not local.telephone_event:
         events = []
-    audio = _audio_line(local.port, describe_formats(formats, events), local.ptime, local.direction)
-    if previous is None:
+    ours = None if previous is None else SessionDescription.parse(previous.sdp)
+    held = None if previous is None else previous.security
+    profile = None if ours is None else next(line.protocol for line in ours.media if line.port)
+    protocol, attributes = offer_line(local.security, held, profile)
+    mux = _MUX if previous is None or previous.rtcp_mux else ()
+    described = describe_formats(formats, events)
+    audio = _audio_line(local.port, (protocol, (*attributes, *mux)), described, local.ptime, local.direction)
+    if ours is None:
         return _describe(local, [audio], "0 0", version, None)[0]
-    ours = SessionDescription.parse(previous.sdp)
     lines = [audio if line.port else line.refused() for line in ours.media]
     return _describe(local, lines, ours.timing, version, previous)[0]
 
 
-def accept(answer: bytes, local: LocalAudio, *, offered: bytes | None = None) -> Negotiated:
-    """What an answer to our offer agrees to; `offered` is that offer, where it was not simply `offer(local)`.
+def accept(
+    answer: bytes, local: LocalAudio, *, offered: bytes | None = None, previous: Negotiated | None = None
+) -> Negotiated:
+    """What an answer to our offer agrees to; `offered` is that offer, where it was not simply `offer(local)`, and
+    `previous` what held before it.
 
     The codec is the answer's first that we offered. Payload types may differ by direction: each side names those that
     it wants to receive. Raises SdpError: 400 where the answer cannot be read, 488 where it does not fit the offer.
@@ -188,6 +205,11 @@ def accept(answer: bytes, local: LocalAudio, *, offered: bytes | None = None) ->
     if keys is None or own_keys is None or own_keys.clock_rate != keys.clock_rate:
         keys = own_keys = None
     remote = _remote(theirs, media, local.address)
+    held = None if previous is None else previous.security
+    keying = accept_line(own, theirs, media, remote=remote.rtp, previous=held)
+    if keying.refusal:
+        raise EncryptionError(keying.refusal)
+    mux = media.has("rtcp-mux") and own.has("rtcp-mux")
     return Negotiated(
         sdp=sdp,
         version=ours.origin.version if ours.origin else 0,
@@ -200,9 +222,11 @@ def accept(answer: bytes, local: LocalAudio, *, offered: bytes | None = None) ->
         parameters_send=format_parameters(media, payload_type),
         ptime_ms=packet_time(media, local.ptime, codec),
         remote=remote.rtp,
-        remote_rtcp=remote.rtcp,
+        remote_rtcp=_rtcp_target(remote, keying, mux),
         remote_name=remote.name,
         direction=_our_direction(theirs, media, ours.direction(own)),
+        security=keying.security,
+        rtcp_mux=mux,
     )
 
 
@@ -210,8 +234,36 @@ def accept(answer: bytes, local: LocalAudio, *, offered: bytes | None = None) ->
 
 
 def _is_live_audio(media: MediaDescription) -> bool:
-    """SRTP comes as another protocol (RTP/SAVP) and is refused: it could not be kept secret, nor decoded."""
-    return media.kind == "audio" and media.port > 0 and media.protocol.upper() == _PROTOCOL
+    return media.kind == "audio" and media.port > 0 and media.protocol.upper() in PROFILES
+
+
+class _Taken(NamedTuple):
+    line: int
+    payload_type: int
+    codec: Codec
+    keying: Keying
+    remote: _Remote
+
+
+def _take(theirs: SessionDescription, local: LocalAudio, previous: Negotiated | None) -> _Taken:
+    """The line of an offer to take. Many phones offer two, RTP/SAVP and RTP/AVP, in one order or the other: whoever can
+    be encrypted is. Raises SdpError where there is none."""
+    wanted = select(local.codecs)
+    held = None if previous is None else previous.security
+    usable: list[_Taken] = []
+    refusal = ""
+    for index, line in enumerate(theirs.media):
+        pair = choose(line, wanted) if _is_live_audio(line) else None
+        if pair is None:
+            continue
+        remote = _remote(theirs, line, local.address)
+        keying = answer_line(theirs, line, local.security, remote=remote.rtp, address=local.address, previous=held)
+        refusal = refusal or keying.refusal
+        if not keying.refusal:
+            usable.append(_Taken(index, *pair, keying, remote))
+    if not usable:
+        raise EncryptionError(refusal) if refusal else SdpError("no audio in the offer that could be accepted")
+    return next((taken for taken in usable if taken.keying.security is not None), usable[0])
 
 
 def _our_direction(theirs: SessionDescription, media: MediaDescription, wanted: Direction) -> Direction:
@@ -249,6 +301,13 @@ def _remote(theirs: SessionDescription, media: MediaDescription, local_address: 
     )
 
 
+def _rtcp_target(remote: _Remote, keying: Keying, mux: bool) -> Host | None:
+    if mux:
+        return remote.rtp
+    # On a port of its own it would want a handshake of its own (RFC 5764 §4.1.2), which nobody makes any more.
+    return None if isinstance(keying.security, DtlsParams) else remote.rtcp
+
+
 def _is_address(text: str) -> bool:
     try:
         ip_address(text)
@@ -279,12 +338,20 @@ def _types_in_use(previous: Negotiated | None) -> tuple[dict[Codec, int], dict[i
     return {previous.codec: previous.payload_type_receive}, event_types, previous.comfort_noise_payload_type
 
 
+_MUX: tuple[Attribute, ...] = (("rtcp-mux", None),)
+
+
 def _audio_line(
-    port: int, formats: tuple[tuple[str, ...], list[Attribute]], ptime: int, direction: Direction
+    port: int,
+    profile: tuple[str, tuple[Attribute, ...]],
+    formats: tuple[tuple[str, ...], list[Attribute]],
+    ptime: int,
+    direction: Direction,
 ) -> MediaDescription:
     types, attributes = formats
-    attributes += [("ptime", str(ptime)), (direction, None)]
-    return MediaDescription("audio", port, _PROTOCOL, types, attributes=tuple(attributes))
+    protocol, more = profile
+    attributes += [*more, ("ptime", str(ptime)), (direction, None)]
+    return MediaDescription("audio", port, protocol, types, attributes=tuple(attributes))
 
 
 def _describe(

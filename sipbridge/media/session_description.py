@@ -115,6 +115,10 @@ class MediaDescription:
         """The value of the first such attribute; None if there is none with a value."""
         return next(self.values(name), None)
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a property, an attribute without a value."""
+        return (name, None) in self.attributes
+
     def values(self, name: str) -> Iterator[str]:
         return (value for key, value in self.attributes if key == name and value is not None)
 

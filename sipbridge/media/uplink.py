@@ -58,6 +58,9 @@ class Uplink:
         self.filled_seconds = self.skipped_seconds = 0.0
         self._key_receiver = KeyReceiver()
         self._pending: list[bytes] = []  # in the wire's format
+        self._pending_bytes = 0
+        self._seen_waiting_at: float | None = None
+        self._overdue = False  # the rest of a block will not come soon
         self._stream_until = now  # the moment up to which there is audio
         self._audio_at = now
         self._clock_filled = 0.0  # seconds of the clock's silence that no timestamp has confirmed yet
@@ -80,6 +83,8 @@ class Uplink:
         self._event_type = params.event_payload_type_receive
         self._key_receiver.ticks_per_unit = codec.clock_rate / (params.event_clock_rate or codec.clock_rate)
         self._packet_seconds = params.ptime_ms / 1000
+        self._block_seconds = params.uplink_block_ms / 1000
+        self._block_bytes = params.uplink_block_ms * self._wire.bytes_per_ms
 
     def _renew_decoder(self) -> None:
         codec = self._params.codec
@@ -91,7 +96,7 @@ class Uplink:
         anew."""
         old, wire = self._params, self._wire
         self.latch.update(params.remote, now)
-        self._pending.clear()
+        self._take_all()
         converter, estimator, decoder = self.converter, self._estimator, self._decoder
         self._configure(params)
         if params.codec != old.codec:
@@ -199,6 +204,10 @@ class Uplink:
         chunks = self.jitter.pop(now)
         if chunks:
             self._play(chunks, now)
+        if self._pending:
+            if self._seen_waiting_at is None:
+                self._seen_waiting_at = now
+            self._overdue = now - self._seen_waiting_at >= self._block_seconds
         if now - self._audio_at < _SILENT_AFTER_SECONDS + self._packet_seconds and not self.filler.rests:
             return
         missing = now - _CLOCK_LAG_SECONDS - self._stream_until
@@ -237,6 +246,7 @@ class Uplink:
         self._audio_at = now
         self._stream_until += seconds
         self._pending.append(chunk)
+        self._pending_bytes += len(chunk)
         if self.first_audio_at is None:
             self.first_audio_at = now
 
@@ -275,17 +285,34 @@ class Uplink:
     def _fill(self, filling: bytes, samples: int) -> float:
         seconds = samples / self._wire.rate
         self._pending.append(filling)
+        self._pending_bytes += len(filling)
         self.filled_seconds += seconds
         self._stream_until += seconds
         return seconds
 
     def take(self) -> bytes:
-        """The stream since the last call, as it came from the wire: `converter` makes it what the agent hears."""
-        pending = self._pending
-        if not pending:
+        """The stream since it gave something last, as it came from the wire: `converter` makes it what the agent hears.
+        Nothing while that is less than a block and the rest is on its way."""
+        if self._pending_bytes < self._block_bytes and not (self._overdue and self._pending):
             return b""
-        self._pending = []
+        return self._take_all()
+
+    def _take_all(self) -> bytes:
+        pending, self._pending = self._pending, []
+        self._pending_bytes = 0
+        self._seen_waiting_at, self._overdue = None, False
         return pending[0] if len(pending) == 1 else b"".join(pending)
+
+    @property
+    def unheard(self) -> int:
+        """Packets that were lost, and not found in another one."""
+        packet_ms = self.jitter.packet_ticks * 1000 / self._params.codec.clock_rate
+        return max(self.jitter.lost - round(self.filler.recovered_ms / packet_ms), 0)
+
+    @property
+    def bursts(self) -> int:
+        """How many rows of lost packets there were."""
+        return self.jitter.bursts
 
     @property
     def jitter_ms(self) -> float:

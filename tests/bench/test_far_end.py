@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import ssl
 from base64 import b64encode
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +14,10 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from bench import sounds
-from bench.measurements import SMALL, pacing
+from bench.measurements import pacing
 from bench.provider import audio_frame, unmasked
+from bench.secrecy import Layer, make_certificate, server_context
+from bench.size import SMALL
 
 
 def test_a_mark_is_found_where_it_begins() -> None:
@@ -58,3 +63,21 @@ def test_a_moment_of_load() -> None:
     [row] = pacing(SMALL)
     assert row.figure.endswith("3 calls")
     assert row.met is not None
+
+
+def test_the_model_is_heard_by_tls(tmp_path: Path) -> None:
+    """Whole records, halves of them, several at once."""
+    server, trusted = make_certificate(tmp_path)
+    layer = Layer(server_context(server))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context(cafile=trusted).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    for _ in range(3):
+        with suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        incoming.write(layer.opened(outgoing.read())[1])
+    client.write(b"one")
+    client.write(b"two")
+    sealed = outgoing.read()
+    assert layer.opened(sealed[:30])[0] + layer.opened(sealed[30:])[0] == b"onetwo"
+    incoming.write(layer.sealed(b"three"))
+    assert client.read() == b"three"

@@ -127,7 +127,10 @@ class Earpiece(Watched, asyncio.DatagramProtocol):
 
     def say(self, samples: Samples) -> None:
         """As soon as what was to be said before is over."""
-        data = LAWS[self.payload_type].encode(samples)
+        self.say_octets(LAWS[self.payload_type].encode(samples))
+
+    def say_octets(self, data: bytes) -> None:
+        """The same, encoded."""
         self._to_say.extend(data[i : i + FRAME] for i in range(0, len(data) - FRAME + 1, FRAME))
 
     async def said(self, *, within: float = 5.0) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from sipbridge.media.clock import TICK_SECONDS, Rota, TickClock
@@ -42,12 +44,55 @@ def test_restart_forgets_the_time_between() -> None:
 
 def test_members_are_spread_and_a_free_place_is_taken_first() -> None:
     rota: Rota[str] = Rota()
-    phases = [rota.enter(name, tick=6) for name in "abcdefgh"]
+    turns = [rota.enter(name, 6, 4) for name in "abcdefgh"]
     due = [rota.take(tick) for tick in range(7, 11)]
     assert sorted(len(names) for names in due) == [2, 2, 2, 2]
-    assert sorted(phases) == [0, 0, 1, 1, 2, 2, 3, 3]
-    rota.leave(phases[5])
-    assert rota.enter("i", tick=10) == phases[5]
-    rota.put("a", 99)
-    assert rota.take(99) == ["a"]
-    assert rota.take(99) == []
+    assert sorted(turn.phase for turn in turns) == [0, 0, 1, 1, 2, 2, 3, 3]
+    rota.leave(turns[5])
+    assert rota.enter("i", 10, 4).phase == turns[5].phase
+    assert all(rota.take(tick) in ([], ["i"]) for tick in range(11, 30))  # nobody stays who does not say so
+
+
+class TestHasten:
+    def sent(self, period: int, speech: dict[int, int], until: int = 2000) -> list[int]:
+        """The ticks at which packets leave; speech that comes just after such a tick lasts so many packets."""
+        rota: Rota[str] = Rota()
+        turn = rota.enter("a", 0, period)
+        ticks, left = [], 0
+        for tick in range(1, until):
+            for member in rota.take(tick):
+                assert member == "a"
+                ticks.append(tick)
+                left -= 1
+                rota.again(turn, silent=left <= 0)
+            if tick in speech:
+                if left <= 0:
+                    rota.hasten(turn, tick)
+                left = speech[tick]
+        return ticks
+
+    def test_speech_is_due_at_the_next_tick_and_goes_on_from_there(self) -> None:
+        assert self.sent(4, {9: 3}, 40) == [4, 8, 10, 14, 18, 24, 28, 32, 36]
+        # 10, 14 and 18 are speech, two ticks early; the silence of 24 is where it would have been
+
+    def test_not_where_it_is_due_anyway(self) -> None:
+        assert self.sent(4, {11: 3}, 30) == [4, 8, 12, 16, 20, 24, 28]
+
+    @pytest.mark.parametrize("period", [2, 3, 4, 6, 8, 12])
+    @pytest.mark.parametrize("seed", range(5))
+    def test_however_often_speech_begins_no_time_is_gained_or_lost(self, period: int, seed: int) -> None:
+        chance = random.Random(seed)
+        ticks = self.sent(period, {tick: chance.randrange(1, 9) for tick in range(4, 2000) if not chance.randrange(15)})
+        first = ticks[0]
+        ahead = [first + n * period - tick for n, tick in enumerate(ticks)]
+        assert min(ahead) == 0
+        assert 0 < max(ahead) < period
+        assert len(set(ticks)) == len(ticks)
+
+    def test_who_has_left_is_not_due(self) -> None:
+        rota: Rota[str] = Rota()
+        turn = rota.enter("a", 0, 4)
+        assert rota.hasten(turn, 1)
+        rota.leave(turn)
+        assert not rota.hasten(turn, 1)
+        assert not any(rota.take(tick) for tick in range(20))

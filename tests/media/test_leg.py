@@ -229,6 +229,52 @@ class TestUplink:
         assert bench.heard == voice * (1200 // ptime_ms)
 
 
+class TestUplinkBlocks:
+    def blocks(self, block_ms: int, said: list[int], *, ptime_ms: int = 20, uplink: AudioFormat = PCMU) -> list[float]:
+        """The lengths in which sound is handed on; `said` is 1 for each packet time in which the caller's sender sends."""
+        bench = Bench(replace(PARAMS, uplink_block_ms=block_ms, ptime_ms=ptime_ms, uplink=uplink))
+        voice = VOICE[:8] * ptime_ms
+        lengths = []
+        for sends in said:
+            bench.now += ptime_ms / 1000
+            if sends:
+                bench.say(voice)
+            else:
+                bench.timestamp += len(voice)
+            for part in (bench.leg.uplink.take(), self.later(bench)):
+                if part:
+                    lengths.append(len(part) / 8)
+        return lengths
+
+    def later(self, bench: Bench) -> bytes:
+        bench.leg.advance(bench.now, bench.events)
+        return bench.leg.uplink.take()
+
+    @pytest.mark.parametrize("block_ms", [10, 20, 40, 60, 80, 100])
+    def test_whole_blocks_while_sound_comes(self, block_ms: int) -> None:
+        assert self.blocks(block_ms, [1] * 60) == [max(20, block_ms)] * (1200 // max(20, block_ms))
+
+    @pytest.mark.parametrize(("ptime_ms", "expected"), [(10, 60), (30, 60), (40, 80), (60, 60)])
+    def test_of_any_packets(self, ptime_ms: int, expected: int) -> None:
+        assert self.blocks(60, [1] * 24, ptime_ms=ptime_ms) == [expected] * (24 * ptime_ms // expected)
+
+    def test_when_the_sender_pauses_the_rest_does_not_wait_for_him(self) -> None:
+        lengths = self.blocks(60, [1] * 5 + [0] * 3)
+        assert lengths == [60, 40]
+
+    def test_silence_comes_in_blocks_too_and_no_time_is_lost(self) -> None:
+        lengths = self.blocks(60, [1] * 10 + [0] * 100 + [1] * 10)
+        assert sum(lengths) == pytest.approx(120 * 20, abs=60)
+        assert sum(length < 60 for length in lengths) <= 4
+
+    def test_a_new_offer_may_change_it(self) -> None:
+        bench = Bench(replace(PARAMS, uplink_block_ms=60))
+        bench.tick(6, say=VOICE)
+        bench.leg.update(replace(PARAMS, uplink_block_ms=20), bench.now)
+        bench.say()
+        assert bench.leg.uplink.take() == VOICE
+
+
 class TestSafety:
     @pytest.mark.parametrize(
         ("datagram", "counter"),
@@ -387,8 +433,9 @@ class TestDownlink:
         bench = Bench()
         bench.tick(2)
         bench.leg.downlink.push(VOICE * 2, "r", "i")
+        bench.leg.downlink.finish("i")
         bench.tick(3)
-        bench.leg.downlink.push(VOICE, "r", "i")
+        bench.leg.downlink.push(VOICE, "r", "j")
         bench.tick()
         assert [packet.marker for packet in bench.sent] == [False, False, True, False, False, True]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -39,6 +42,7 @@ def test_any_pieces_make_one_stream(piece_ms: int) -> None:
     pacer = Pacer(PCMU)
     for start in range(0, 400, piece_ms):
         pacer.push(speech(min(piece_ms, 400 - start), start), "r", "i")
+    pacer.finish("i")
     assert b"".join(frame or b"" for frame in frames(pacer, 20)) == speech(400)
     assert pacer.next_frame(FRAME) is None
 
@@ -141,12 +145,15 @@ class TestUnderrun:
         pacer = Pacer(PCMU)
         pacer.push(speech(30), "r", "i")
         sound = frames(pacer, 4)
-        assert sound[1] == speech(10, 20) + b"\xff" * 80
+        assert sound[1] is not None
+        assert sound[1][:80] == speech(10, 20)
+        assert sound[1][80:] != speech(10, 30)
         assert sound[2:] == [None, None]
         assert pacer.underruns == 1
-        pacer.push(speech(20, 30), "r", "i")
-        assert pacer.next_frame(FRAME) == speech(20, 30)
-        assert pacer.position() == (Played("r", "i", 50),)
+        pacer.push(speech(60, 30), "r", "i")
+        frame = next(filter(None, frames(pacer, 4)))
+        assert frame[80:] == speech(10, 40)
+        assert pacer.position() == (Played("r", "i", 70),)
 
     def test_an_empty_ring_is_none_while_audio_comes_in_time(self) -> None:
         pacer = Pacer(PCMU)
@@ -155,12 +162,158 @@ class TestUnderrun:
             assert pacer.next_frame(FRAME) == speech(20, start)
         assert pacer.underruns == 0
 
-    def test_the_end_of_an_item_is_none(self) -> None:
+    def test_the_end_of_an_item_is_none_and_as_it_was_made(self) -> None:
         pacer = Pacer(PCMU)
         pacer.push(speech(30), "r", "i")
         pacer.finish("i")
-        frames(pacer, 4)
+        assert frames(pacer, 4) == [speech(20), speech(10, 20) + b"\xff" * 80, None, None]
         assert pacer.underruns == 0
+
+    @pytest.mark.parametrize("audio_format", [PCMU, PCMA, PCM_8K])
+    @pytest.mark.parametrize("ms", [20, 21, 25, 30, 38, 39.875, 40])
+    def test_no_click_wherever_it_stops_and_goes_on(self, audio_format: AudioFormat, ms: float) -> None:
+        """A loud low tone: its own steps are small, a cut through it is none."""
+        codec = lookup(audio_format.encoding)
+        tone = np.rint(12000 * np.cos(2 * np.pi * 100 * np.arange(8 * 200) / 8000)).astype("<i2").tobytes()
+        sound = codec.new_encoder().encode(tone) if codec else tone
+        cut = int(ms * audio_format.bytes_per_ms)
+        size = 20 * audio_format.bytes_per_ms
+        pacer = Pacer(audio_format)
+        pacer.push(sound[:cut], "r", "i")
+        heard = [pacer.next_frame(size) for _ in range(4)]
+        pacer.push(sound[cut:], "r", "i")
+        heard += [pacer.next_frame(size) for _ in range(4)]
+        silence = audio_format.silence * 160
+        samples = pcm(b"".join(frame or silence for frame in heard), audio_format).astype(int)
+        assert np.abs(samples).max() > 11000
+        assert np.abs(np.diff(samples)).max() < 2500  # the tone's own steps are under 950, G.711 rounds by up to 512
+        fading = samples[int(8 * ms) :][:80]
+        assert np.abs(fading[-4:]).max() < 1500
+        assert np.abs(samples[int(8 * ms) + 81 : 8 * 80]).max() <= 8
+        assert pacer.underruns == 1
+
+    def test_barge_in_where_the_ring_is_just_empty_is_no_click_either(self) -> None:
+        pacer = Pacer(PCM_8K)
+        pacer.push(np.full(160, 9000, "<i2").tobytes(), "r", "i")
+        pacer.next_frame(320)
+        assert pacer.discard() == (Played("r", "i", 20),)
+        frame = pacer.next_frame(320)
+        assert frame is not None
+        level = pcm(frame, PCM_8K).astype(int)
+        assert level[0] > 8500
+        assert np.abs(np.diff(level)).max() < 200
+        assert not level[80:].any()
+
+
+class RealTime:
+    """A model that speaks as it goes: pieces that should come every `piece_ms`, and a clock of 5 ms for both."""
+
+    def __init__(self, piece_ms: int) -> None:
+        self.pacer = Pacer(PCMU)
+        self.piece_ms = piece_ms
+        self.frames: list[bytes | None] = []
+        self.now = 0
+
+    def say(self, late_ms: Sequence[int], item: str = "i") -> None:
+        """So many pieces, each late by so much; played until all is heard, and then a pause."""
+        arrivals = [self.now + n * self.piece_ms + late for n, late in enumerate(late_ms)]
+        first = self.now
+        while self.now <= arrivals[-1] or self.pacer.buffered:
+            for n, arrival in enumerate(arrivals):
+                if arrival == self.now:
+                    self.pacer.push(speech(self.piece_ms, n * self.piece_ms), "r", item)
+                    if n == len(arrivals) - 1:
+                        self.pacer.finish(item)
+            if (self.now - first) % 20 == 0:
+                self.frames.append(self.pacer.next_frame(FRAME))
+            self.now += 5
+        self.now += 100 - self.now % 20
+        self.frames += [self.pacer.next_frame(FRAME) for _ in range(4)]
+
+
+class TestCushion:
+    def test_a_burst_begins_with_its_first_piece(self) -> None:
+        pacer = Pacer(PCMU)
+        for reply in range(5):
+            pacer.push(speech(20), "r", f"i{reply}")
+            assert pacer.ready
+            pacer.push(speech(980, 20), "r", f"i{reply}")
+            pacer.finish(f"i{reply}")
+            assert all(frames(pacer, 50))
+            assert frames(pacer, 3) == [None] * 3
+        assert pacer.cushion.ms == pacer.underruns == 0
+
+    @pytest.mark.parametrize("piece_ms", [20, 40, 100])
+    def test_after_an_underrun_20_to_40_ms_are_gathered(self, piece_ms: int) -> None:
+        model = RealTime(piece_ms)
+        model.say([0] * 5 + [25] + [0] * 20)
+        assert model.pacer.underruns == 1
+        assert 20 <= model.pacer.cushion.ms <= 40
+        heard = [frame is not None for frame in model.frames[:-4]]
+        assert 1 <= heard.count(False) <= 3
+
+    def test_the_next_item_begins_with_what_has_been_learned(self) -> None:
+        model = RealTime(20)
+        model.say([0] * 5 + [35] + [0] * 20)
+        once = model.pacer.underruns
+        for n in range(10):
+            model.say([0, 15, 0, 15, 0, 15, 0], f"again {n}")
+        assert model.pacer.underruns == once == 1
+
+    def test_what_comes_after_a_hole_in_one_go_does_not_wait(self) -> None:
+        pacer = Pacer(PCMU)
+        pacer.push(speech(40), "r", "i")
+        frames(pacer, 5)
+        pacer.push(speech(20, 40), "r", "i")
+        assert not pacer.ready
+        pacer.push(speech(100, 60), "r", "i")
+        assert pacer.ready
+        assert pacer.next_frame(FRAME) is not None
+
+    def test_it_has_a_bound_and_is_given_back(self) -> None:
+        chance = random.Random(1)
+        model = RealTime(20)
+        for n in range(40):
+            model.say([chance.choice((0, 0, 0, 60)) for _ in range(20)], f"i{n}")
+        most = model.pacer.cushion.ms
+        assert 60 <= most <= 120
+        for n in range(120):
+            model.say([0] * 50, f"calm {n}")
+        assert model.pacer.cushion.ms == 0
+
+    def test_a_model_that_is_ahead_after_all_has_none(self) -> None:
+        model = RealTime(20)
+        model.say([0] * 5 + [35] + [0] * 20)
+        assert model.pacer.cushion.ms
+        model.pacer.push(speech(600), "r", "burst")
+        assert model.pacer.cushion.ms == 0
+
+    def test_a_long_silence_of_the_model_teaches_no_more_than_the_least(self) -> None:
+        pacer = Pacer(PCMU)
+        pacer.push(speech(40), "r", "i")
+        frames(pacer, 200)
+        pacer.push(speech(40, 40), "r", "i")
+        assert pacer.cushion.ms == 20
+
+    def test_the_end_of_an_item_is_no_hole(self) -> None:
+        pacer = Pacer(PCMU)
+        for n in range(5):
+            pacer.push(speech(40), "r", f"i{n}")
+            frames(pacer, 5)
+            pacer.finish(f"i{n}")  # late, as where the model says so only then
+        assert pacer.cushion.ms == 0
+
+    def test_pause_and_discard_while_it_gathers(self) -> None:
+        pacer = Pacer(PCMU)
+        pacer.push(speech(40), "r", "i")
+        frames(pacer, 4)
+        pacer.push(speech(20, 40), "r", "i")
+        assert pacer.next_frame(FRAME) is None
+        pacer.pause()
+        assert pacer.discard() == (Played("r", "i", 40),)
+        pacer.push(speech(20), "r", "j")
+        pacer.finish("j")
+        assert pacer.next_frame(FRAME) == speech(20)
 
 
 class TestPause:

@@ -310,7 +310,6 @@ def test_a_host_name_is_handed_on_by_itself() -> None:
         (["a=rtcp:5000 IN IP4 224.0.0.1"], None),
         (["a=rtcp:70000"], ("192.0.2.1", 4001)),
         (["a=rtcp:"], ("192.0.2.1", 4001)),
-        (["a=rtcp-mux"], ("192.0.2.1", 4001)),
     ],
 )
 def test_rtcp_goes_to_the_next_port_or_where_they_say(attributes: list[str], rtcp: tuple[str, int] | None) -> None:

@@ -1,0 +1,146 @@
+"""The media engine on real sockets with a clock that is told what time it is: which tick sends what."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from sipbridge import codecs
+from sipbridge.audio import PCM_24K, PCMU
+from sipbridge.media.clock import TICK_SECONDS
+from sipbridge.media.engine import Handle, MediaEngine, MediaParams, MediaSettings
+from sipbridge.media.rtp import RtpPacket
+
+SPEECH = bytes(n % 100 for n in range(160))
+
+
+class House:
+    """One engine, one phone per leg, ticks by hand."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.engine = MediaEngine(MediaSettings(ports=range(42400, 42600)), clock=lambda: self.now)
+        self.phones: dict[Handle, socket.socket] = {}
+        self.heard: dict[Handle, list[tuple[int, RtpPacket]]] = {}
+
+    def leg(self, **changes: object) -> Handle:
+        phone = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        phone.bind(("127.0.0.1", 0))
+        phone.setblocking(False)
+        params = MediaParams(codecs.PCMU, phone.getsockname(), payload_type_send=0, payload_type_receive=0)
+        handle = self.engine.start(self.engine.reserve(), replace(params, downlink=PCMU, **changes))  # type: ignore[arg-type]
+        self.phones[handle] = phone
+        self.heard[handle] = []
+        return handle
+
+    def tick(self, count: int = 1, *, late: float = 0.0) -> None:
+        for _ in range(count):
+            self.now = self.engine.clock.deadline + late
+            self.engine.tick()
+            self.engine.collect()
+            for handle, phone in self.phones.items():
+                while packet := self.receive(phone):
+                    self.heard[handle].append((self.engine.clock.tick, packet))
+
+    @staticmethod
+    def receive(phone: socket.socket) -> RtpPacket | None:
+        try:
+            return RtpPacket.parse(phone.recv(2048))
+        except BlockingIOError:
+            return None
+
+    def ticks(self, handle: Handle) -> list[int]:
+        return [tick for tick, _ in self.heard[handle]]
+
+    def close(self) -> None:
+        self.engine.shut_down()
+        for phone in self.phones.values():
+            phone.close()
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    built = House()
+    yield built
+    built.close()
+
+
+def test_speech_after_silence_is_sent_at_the_next_tick(house: House) -> None:
+    handle = house.leg()
+    house.tick(9)
+    assert house.ticks(handle) == [4, 8]
+    house.engine.push(handle, SPEECH * 3, "r", "i")
+    house.engine.finish(handle, "i")
+    house.tick(20)
+    assert house.ticks(handle) == [4, 8, 10, 14, 18, 22, 28]  # the silence of 22 ends the speech; then its own time
+    packets = [packet for _, packet in house.heard[handle]]
+    assert [packet.payload == SPEECH for packet in packets] == [False] * 2 + [True] * 3 + [False] * 2
+    assert [packet.marker for packet in packets] == [False, False, True, False, False, False, False]
+    first = packets[0].timestamp
+    assert [(packet.timestamp - first) & 0xFFFFFFFF for packet in packets] == [160 * n for n in range(7)]
+    assert house.engine.stats(handle).rephased == 1
+
+
+def test_over_an_hour_of_short_words_the_stream_stays_with_the_clock(house: House) -> None:
+    handle = house.leg()
+    house.tick(5)
+    for n in range(2000):
+        house.tick(1 + n % 13)
+        house.engine.push(handle, SPEECH, "r", f"i{n}")
+        house.engine.finish(handle, f"i{n}")
+    ticks = house.ticks(handle)
+    packets = [packet for _, packet in house.heard[handle]]
+    elapsed = [(packet.timestamp - packets[0].timestamp) & 0xFFFFFFFF for packet in packets]
+    ahead_ms = [samples / 8 - (tick - ticks[0]) * 5 for samples, tick in zip(elapsed, ticks, strict=True)]
+    assert min(ahead_ms) >= 0
+    assert max(ahead_ms) < 20
+    assert house.engine.stats(handle).rephased > 500
+
+
+def test_a_leg_on_hold_or_paused_is_not_hastened(house: House) -> None:
+    held = house.leg(direction="inactive")
+    paused = house.leg()
+    house.engine.pause(paused)
+    house.tick(9)
+    for handle in (held, paused):
+        house.engine.push(handle, SPEECH, "r", "i")
+    house.tick(20)
+    assert house.ticks(held) == []
+    ticks = house.ticks(paused)
+    assert {after - before for before, after in zip(ticks, ticks[1:], strict=False)} == {4}
+    assert house.engine.stats(held).rephased == house.engine.stats(paused).rephased == 0
+
+
+def test_a_minute_at_once_on_many_legs_is_converted_piece_by_piece(house: House) -> None:
+    """Each tick converts a bounded amount, and nobody's packet waits for another's minute."""
+    minute = bytes(range(1, 241)) * 12_000
+    handles = [house.leg() for _ in range(30)]
+    for handle in handles:
+        seat = house.engine._seats[handle]
+        house.engine.update(handle, replace(seat.leg.params, downlink=PCM_24K))
+        house.engine.push(handle, minute, "r", "i")
+    pacers = [house.engine._seats[handle].leg.downlink.pacer for handle in handles]
+    assert sum(pacer.buffered for pacer in pacers) == 0
+    before = 0
+    for _ in range(40):
+        house.tick()
+        done = sum(pacer.buffered for pacer in pacers) + sum(160 * len(heard) for heard in house.heard.values())
+        assert done - before <= 160 * 5 * 30  # all of them begin at once
+        before = done
+    assert all(len(heard) in (9, 10, 11) for heard in house.heard.values())
+    assert all(packet.payload[:100] != b"\xff" * 100 for heard in house.heard.values() for _, packet in heard[1:])
+
+
+def test_a_late_tick_leaves_the_conversion_to_the_packets(house: House) -> None:
+    handle = house.leg(ptime_ms=20)
+    seat = house.engine._seats[handle]
+    house.engine.update(handle, replace(seat.leg.params, downlink=PCM_24K))
+    house.engine.push(handle, bytes(range(1, 241)) * 400, "r", "i")
+    house.tick(3, late=3 * TICK_SECONDS / 4)
+    assert seat.leg.downlink.pacer.waiting_ms + 20 * len(house.heard[handle]) == 2000
+    assert seat.leg.downlink.backlog
+    house.tick(10)
+    assert len(house.heard[handle]) in (3, 4)

@@ -1,0 +1,97 @@
+"""A thousand packets a second from strangers into a live call: truncated, oversized, spoofed, random, and what is meant
+for other protocols. They change nothing but counters.
+
+Nothing means nothing: G.711 passes through, so what the model hears is compared octet by octet with what the phone
+said, and the other way round.
+"""
+
+from __future__ import annotations
+
+import itertools
+from base64 import b64decode
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from sipbridge.simulator.script import Script, Utterance
+from tests.loopback.earpiece import FRAME, Packet
+from tests.loopback.house import House, house
+from tests.loopback.sound import ULAW, tone
+from tests.loopback.strangers import ATTACKS, EVIL, Call, Strangers
+
+DEAF = 1e9
+ONE_MINUTE = 60.0
+
+
+def counted(bench: House) -> int:
+    """What was received and not used."""
+    media = bench.media
+    return media.wrong_source + media.wrong_payload + media.malformed + media.non_rtp + media.rtcp_received
+
+
+async def under_fire(names: Sequence[str], seconds: float) -> None:
+    script = Script(utterances=(Utterance(seconds=ONE_MINUTE, tone_hz=440),), vad_rms=DEAF, speed=0)
+    async with house(script, tenant="agent: {greeting: Hello.}") as bench:
+        phone = await bench.phone()
+        await phone.call()
+        session = await bench.session()
+        await phone.audio.hear_sound(3)
+        before, began, heard = bench.media, len(phone.audio.packets), len(session.audio)
+        call = Call(phone.audio.ssrc, phone.audio.payload_type, phone.audio)
+        said = ULAW.encode(tone(1000, seconds, db=-12) + 0.05 * np.sin(np.arange(round(seconds * 8000)) ** 1.5))
+        phone.audio.say_octets(said)
+        with Strangers() as strangers:
+            await strangers.flood(call, names, seconds=seconds + 0.1)
+            await phone.audio.said()
+            await session.wait_until(lambda: said[-FRAME:] in session.audio[heard:])
+            await phone.audio.hear(3)
+            assert strangers.answers() == []
+
+        assert said in session.audio, "the model has heard every octet, in order, and nothing in between"
+        assert EVIL[:20] not in session.audio
+        packets = phone.audio.packets[began:]
+        after = bench.media
+        assert_gapless(packets, b"".join(spoken(session.sent)), after.stalled_ms)
+        assert counted(bench) == sum(strangers.sent.values()), "each is counted, once"
+        assert (after.lost, after.late, after.duplicate, after.reordered) == (0, 0, 0, 0)
+        assert (after.filled_ms, after.skipped_ms, after.concealed_ms) == (
+            before.filled_ms,
+            before.skipped_ms,
+            before.concealed_ms,
+        )
+        assert after.source_changes == before.source_changes == 1
+        assert after.remote == phone.audio.address
+        assert (after.flushes, after.underruns) == (0, 0)
+        assert "press" not in str(session.messages()).lower(), "nobody's key was taken for the caller's"
+        await phone.hang_up()
+        report = await bench.report()
+        assert (report.replies, report.barge_ins) == (1, 0)
+
+
+def spoken(sent: Sequence[dict[str, object]]) -> list[bytes]:
+    deltas = [message["delta"] for message in sent if message["type"] == "response.output_audio.delta"]
+    return [b64decode(str(delta)) for delta in deltas]
+
+
+def assert_gapless(packets: Sequence[Packet], speech: bytes, stalled_ms: int) -> None:
+    """`stalled_ms`: for so long the machine itself stood still, in which speech waited."""
+    skipped = 0
+    for before, after in itertools.pairwise(packets):
+        assert after.sequence == (before.sequence + 1) & 0xFFFF
+        skipped += (after.timestamp - before.timestamp - FRAME) & 0xFFFF_FFFF
+    assert skipped == stalled_ms * 8
+    assert len({(packet.ssrc, packet.source, packet.payload_type) for packet in packets}) == 1
+    assert b"".join(packet.payload for packet in packets) in speech
+    duration = packets[-1].at - packets[0].at - stalled_ms / 1000
+    assert duration == pytest.approx(0.02 * (len(packets) - 1), abs=0.05)
+
+
+async def test_everything_at_once() -> None:
+    await under_fire(list(ATTACKS), 2.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ATTACKS)
+async def test_one_kind_for_long(name: str) -> None:
+    await under_fire([name], 8.0)
