@@ -134,18 +134,19 @@ class Downlink:
 
     # --- to the clock -------------------------------------------------------------------------------------------------
 
-    def next_packet(self, now: float) -> bytes:
-        """b"" where the codec has nothing to say (DTX, which the far end asked for)."""
+    def next_packet(self, now: float, late: float = 0.0) -> bytes:
+        """b"" where the codec has nothing to say (DTX, which the far end asked for). `late`: seconds since its
+        time."""
         if self._keys:
             if self.tap is not None:
-                self.tap.sent(None, self.pacer.audio_format, now)
+                self.tap.sent(None, self.pacer.audio_format, now - late)
             return self._next_key_packet()
         pacer = self.pacer
         if pacer.buffered <= self._frame_bytes:
             self._refill()
         frame = pacer.next_frame(self._frame_bytes)
         if self.tap is not None:
-            self.tap.sent(frame, pacer.audio_format, now)
+            self.tap.sent(frame, pacer.audio_format, now - late)
         marker = False
         if frame is None:
             frame = self._silence

@@ -350,7 +350,7 @@ class MediaEngine:
         leg = seat.leg
         if late > leg.late_max:
             leg.late_max = late
-        packet, target = leg.next_packet(now), leg.latch.target
+        packet, target = leg.next_packet(now, late), leg.latch.target
         if packet is None or target is None:
             return
         try:

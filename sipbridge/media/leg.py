@@ -73,12 +73,12 @@ class Leg:
             events.extend(KeyPressed(self.handle, key) for key in uplink.keys)
             uplink.keys.clear()
 
-    def next_packet(self, now: float) -> bytes | None:
+    def next_packet(self, now: float, late: float = 0.0) -> bytes | None:
         """What to send to `latch.target` at this packet time; None while the direction allows nothing, or nobody is
         known to send it to. Speech waits then: it counts as played only where it is sent. b"": nothing at
         this packet time (DTX)."""
         if self._sends and self.latch.target is not None:
-            packet = self.downlink.next_packet(now)
+            packet = self.downlink.next_packet(now, late)
             if self.timing.pending:
                 self.timing.sent(now, sounding=self.downlink.last_audio_at == now)
             return packet

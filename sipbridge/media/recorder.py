@@ -23,7 +23,7 @@ _MOST_LATE_SECONDS = 1.0  # beyond that what was received is cut: an uplink is n
 # Sound that follows sound belongs right behind it, though packets leave some ms early or late (after a late tick two at
 # once); further apart than this it was not sent in one go.
 _IN_ONE_GO_SECONDS = 0.06
-_UNEVEN_SECONDS = 0.004
+_UNEVEN_SECONDS = 0.002
 _LONGEST_TAKE_SECONDS = 5.0
 
 
@@ -68,7 +68,7 @@ class Recorder:
         self._append(pcm)
 
     def _evened(self, place: int, packet: int) -> int:
-        """Packets leave at a steady pace, but for some late ticks: silence between them is whole packets, too."""
+        """Packets are due at a steady pace: silence between them is whole packets, to the sample."""
         if self._stretch_at is not None:
             even = self._stretch_at + round((place - self._stretch_at) / packet) * packet
             if abs(even - place) <= _UNEVEN_SECONDS * self.rate:

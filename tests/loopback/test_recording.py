@@ -78,16 +78,24 @@ async def test_a_call_with_an_interruption(tmp_path: Path, sound_format: str) ->
     far, ours = read(tmp_path)
     packets = list(phone.audio.audio())
     loud = [index for index, packet in enumerate(packets) if level_db(packet.samples) > -90]
-    heard = linear(b"".join(packet.payload for packet in packets[loud[0] : loud[-1] + 1]))
-    began = position(heard, ours)
-    assert began >= 0, "what was heard, with the fade and without what was thrown away, is in the file untouched"
-    assert not ours[:began].any()
-    assert not ours[began + len(heard) // 2 :].any()
+    turn = next(index for index, number in enumerate(loud) if number - loud[0] > index)  # what follows the interruption
+    rest, began, until = ours.copy(), 0, 0
+    for stretch in (loud[:turn], loud[turn:]):
+        heard = linear(b"".join(packets[index].payload for index in stretch))
+        place = position(heard, ours)
+        assert place >= until, (
+            "what was heard, with the fade and without what was thrown away, is in the file untouched"
+        )
+        rest[place : place + len(heard) // 2] = 0
+        silence = (place - until) / 8000
+        began, until = began or place, place + len(heard) // 2
+    assert not rest.any(), "and nothing else"
+    assert silence == pytest.approx(0.02 * (loud[turn] - loud[turn - 1] - 1), abs=0.021)
     said = linear(ULAW.encode(tone(1000, 0.3)))
     place = position(said, far)
     assert place >= 0, "what was said is in the file untouched"
     told = (place + len(said) / 2 - began) / 8000
-    assert told == pytest.approx(said_at - packets[loud[0]].at, abs=0.015), "both sides are on one clock"
+    assert told == pytest.approx(said_at - packets[loud[0]].at, abs=0.04), "both sides are on one clock"
 
 
 async def test_hold_and_another_codec(tmp_path: Path) -> None:
@@ -120,7 +128,7 @@ async def test_hold_and_another_codec(tmp_path: Path) -> None:
     assert pauses.max() / 8000 == pytest.approx(resumed - held, abs=0.06), "silence while nothing was sent"
     said = LAWS[8].to_pcm(LAWS[8].encode(tone(1000, 0.3)), 2)
     assert position(said, far) >= 0
-    assert snr_db(ours[loud[0] : loud[0] + 1600].astype(float), OLD) > 30
+    assert snr_db(ours[loud[0] + 400 : loud[0] + 2000].astype(float), OLD) > 30
 
 
 async def test_a_notice_comes_first_and_cannot_be_interrupted(tmp_path: Path) -> None:
