@@ -26,6 +26,7 @@ from sipbridge.media.warp import AFTER, BEFORE, warp
 _WINDOW_SECONDS = 4.0
 _BUCKETS = 8
 _TOLERANCE_SECONDS = 0.002
+_FIXED_TOLERANCE_SECONDS = 0.004  # who is in no hurry rather takes samples as they are
 # Beyond the latest block seen, and what the interpolator needs: one that is a little later must not run dry.
 _MARGIN_SECONDS = 0.0015
 # How fast an error is made up for: in proportion to it, so that clocks that differ come to rest where the rate is
@@ -99,7 +100,7 @@ class Playout:
         self._most = int(most_seconds * rate)
         self._bound = 4 * self._most + int(self._fixed or 0)
         self._fade = int(_FADE_SECONDS * rate)
-        self._tolerance = _TOLERANCE_SECONDS * rate
+        self._tolerance = (_TOLERANCE_SECONDS if fixed_seconds is None else _FIXED_TOLERANCE_SECONDS) * rate
         self._cut = int(_CUT_SECONDS * rate)
         self._buffer = bytearray(2 * BEFORE)
         self._position = BEFORE  # in samples of the buffer: the next one to be read
