@@ -294,15 +294,20 @@ class SequenceTracker:
         return (lost << 8) // expected if expected > 0 and lost > 0 else 0
 
 
+_MEMORY = 1 - 1 / 50  # of the average transit time: about a second
+
+
 class JitterEstimator:
     """Interarrival jitter of one source (RFC 3550 §6.4.1, appendix A.8)."""
 
-    __slots__ = ("_clock_rate", "_jitter", "_transit")
+    __slots__ = ("_clock_rate", "_jitter", "_transit", "early")
 
     def __init__(self, clock_rate: int) -> None:
         self._clock_rate = clock_rate
         self._transit: int | None = None
         self._jitter = 0.0
+        self.early = 0.0
+        """By how many ticks the last packet came sooner than those before it, on average; negative: later."""
 
     def update(self, timestamp: int, arrival: float) -> None:
         """`arrival` in seconds on any steady clock. Leave out telephone events: their timestamp stands still."""
@@ -310,6 +315,8 @@ class JitterEstimator:
         if self._transit is not None:
             difference = timestamp_difference(transit, self._transit)
             self._jitter += (abs(difference) - self._jitter) / 16
+            early = (self.early - difference) * _MEMORY
+            self.early = early if -self._clock_rate < early < self._clock_rate else 0.0  # else a new beginning
         self._transit = transit
 
     def restart(self) -> None:
