@@ -192,6 +192,10 @@ class MediaEngine:
         seat.open = False
         if seat.leg.tap is not None:
             seat.leg.tap.ended(self._now())
+        for other in tuple(seat.leg.routes):
+            seat.leg.not_heard_by(self._seats[other].leg)
+        for other in seat.leg.hears:
+            self._seats[other].leg.not_heard_by(seat.leg)
         self._send_rtcp(seat, seat.leg.rtcp.bye(self._now(), reason))
         self._rota.leave(seat.turn)
         self._backlog.pop(handle, None)
@@ -255,6 +259,17 @@ class MediaEngine:
         if leg.tap is not None:
             leg.tap.ended(self._now())
         leg.tap = leg.downlink.tap = sink
+
+    def route(self, source: Handle, sink: Handle, gain: float = 1.0) -> None:
+        """What the one leg says is played to the other from now on, mixed with all else that it hears. Again: with
+        another gain. Raises ValueError where both are the same: nobody wants to hear himself."""
+        if source == sink:
+            raise ValueError("a leg does not hear itself")
+        self._seats[source].leg.heard_by(self._seats[sink].leg, gain)
+
+    def unroute(self, source: Handle, sink: Handle) -> None:
+        """No more. Also where there is no such route; the end of a leg ends all of its routes."""
+        self._seats[source].leg.not_heard_by(self._seats[sink].leg)
 
     def stats(self, handle: Handle) -> MediaStats:
         return self._seats[handle].leg.stats()
@@ -402,6 +417,8 @@ class MediaEngine:
             if chunk:
                 if leg.tap is not None:
                     leg.tap.received(chunk, leg.uplink.converter.source, now)
+                for route in leg.routes.values():
+                    route.hear(chunk, leg.uplink.converter.source, now)
                 handles.append(leg.handle)
                 converters.append(leg.uplink.converter)
                 chunks.append(chunk)

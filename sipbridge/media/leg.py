@@ -16,6 +16,7 @@ from sipbridge.media.events import (
     SourceChanged,
 )
 from sipbridge.media.latch import Address
+from sipbridge.media.mixer import Mixer, Route
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_channel import RtcpChannel
 from sipbridge.media.rtcp_session import RtcpSession
@@ -45,6 +46,8 @@ class Leg:
         self.downlink = Downlink(params, sequencer)
         self.latch = self.uplink.latch
         self.tap: Tap | None = None
+        self.routes: dict[Handle, Route] = {}
+        """By whom it is heard."""
         self.send_errors = 0
         self.rephased = 0
         self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer, now)
@@ -141,6 +144,28 @@ class Leg:
         if self._timed_out_at != uplink.heard_at:
             self._timed_out_at = uplink.heard_at
             events.append(MediaTimeout(self.handle, silent))
+
+    def heard_by(self, other: Leg, gain: float) -> None:
+        """What this leg says is played to the other one, beside whatever else that hears."""
+        if other.downlink.mixer is None:
+            other.downlink.mixer = Mixer()
+        route = self.routes.setdefault(other.handle, Route(gain))
+        route.gain = gain
+        other.downlink.mixer.routes[self.handle] = route
+
+    @property
+    def hears(self) -> tuple[Handle, ...]:
+        """Other legs that are played to this one."""
+        mixer = self.downlink.mixer
+        return () if mixer is None else tuple(mixer.routes)
+
+    def not_heard_by(self, other: Leg) -> None:
+        mixer = other.downlink.mixer
+        self.routes.pop(other.handle, None)
+        if mixer is not None:
+            mixer.routes.pop(self.handle, None)
+            if not mixer.routes:
+                other.downlink.mixer = None
 
     def stalled(self, ms: int) -> None:
         """The clock stood still for so long that the packets of that time are left out."""

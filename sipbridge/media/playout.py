@@ -27,8 +27,9 @@ _WINDOW_SECONDS = 4.0
 _BUCKETS = 8
 _TOLERANCE_SECONDS = 0.002
 _FIXED_TOLERANCE_SECONDS = 0.004  # who is in no hurry rather takes samples as they are
-# Beyond the latest block seen, and what the interpolator needs: one that is a little later must not run dry.
-_MARGIN_SECONDS = 0.0015
+# Beyond the latest block seen, and what the interpolator needs: one that is a little later must not run dry, such as
+# one that comes a tick of the engine's later because its sender's clock is slow.
+_MARGIN_SECONDS = 0.005
 # How fast an error is made up for: in proportion to it, so that clocks that differ come to rest where the rate is
 # theirs and stays so. The gain is low enough for measurements that are seconds old; where the delay is too short they
 # are not.
