@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import AbstractAsyncContextManager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from structlog.testing import capture_logs
 from sipbridge.outcome import Ended
 from sipbridge.prompts import load_prompt
 from sipbridge.simulator.script import Script, Utterance
+from tests.loopback.earpiece import Packet
 from tests.loopback.house import House, house
 from tests.loopback.phone import Phone, describe
-from tests.loopback.sound import LAWS, ULAW, level_db, peak_hz, snr_db, tone
+from tests.loopback.sound import LAWS, ULAW, clean_share, level_db, peak_hz, snr_db, tone
+from tests.loopback.test_moves import replaces
 from tests.loopback.test_renegotiation import renegotiate
 
 OLD, NEW = 440, 700
@@ -49,6 +52,12 @@ def position(part: bytes, side: Side) -> int:
         if start < 0:
             return -1
     return start // 2
+
+
+def stretches(packets: list[Packet]) -> list[list[Packet]]:
+    """Those that follow each other without a pause, be it one of the speaker's or of a machine that was busy."""
+    cuts = [index for index in range(1, len(packets)) if packets[index].timestamp != packets[index - 1].timestamp + 160]
+    return [packets[start:end] for start, end in pairwise([0, *cuts, len(packets)])]
 
 
 def likeness_db(part: bytes, side: Side) -> tuple[float, int]:
@@ -87,19 +96,14 @@ async def test_a_call_with_an_interruption(tmp_path: Path, sound_format: str) ->
     far, ours = read(tmp_path)
     packets = list(phone.audio.audio())
     loud = [index for index, packet in enumerate(packets) if level_db(packet.samples) > -90]
-    turn = next(index for index, number in enumerate(loud) if number - loud[0] > index)  # what follows the interruption
     rest, began, until = ours.copy(), 0, 0
-    for stretch in (loud[:turn], loud[turn:]):
-        heard = linear(b"".join(packets[index].payload for index in stretch))
-        place = position(heard, ours)
-        assert place >= until, (
-            "what was heard, with the fade and without what was thrown away, is in the file untouched"
-        )
-        rest[place : place + len(heard) // 2] = 0
-        silence = (place - until) / 8000
-        began, until = began or place, place + len(heard) // 2
+    for stretch in stretches([packets[index] for index in loud]):
+        heard = linear(b"".join(packet.payload for packet in stretch))
+        place = position(heard, ours[until:])
+        assert place >= 0, "what was heard, with the fade and without what was thrown away, is in the file untouched"
+        began, until = began or place, until + place + len(heard) // 2
+        rest[until - len(heard) // 2 : until] = 0
     assert not rest.any(), "and nothing else"
-    assert silence == pytest.approx(0.02 * (loud[turn] - loud[turn - 1] - 1), abs=0.021)
     said = linear(ULAW.encode(tone(1000, 0.3)))
     likeness, place = likeness_db(said, far)
     assert likeness > 35, "what was said is in the file"
@@ -195,3 +199,36 @@ async def test_who_does_not_ask_for_it_is_not_recorded(tmp_path: Path) -> None:
         await phone.hang_up()
         await bench.report()
     assert os.listdir(tmp_path) == []
+
+
+async def test_another_telephone_takes_the_call_over(tmp_path: Path) -> None:
+    """It is the same conversation, so it is the same file."""
+    script = Script((Utterance(seconds=8, tone_hz=OLD),), speed=0, vad_rms=1e9)
+    outbound = "outbound: {proxy: 'sip:127.0.0.1:9', ping_seconds: 0}"
+    trunk = f"{{name: pbx, sources: ['127.0.0.1'], accept_refer: true, refer_targets: [desk], {outbound}}}"
+    config = f"recordings: {{directory: {tmp_path}}}\ntrunks: [{trunk}]"
+    async with house(script, tenant=f"{GREETS}\nrecording: {{enabled: true}}", config=config) as bench:
+        phone = await bench.phone()
+        await phone.call()
+        await phone.audio.hear_sound(10, hz=OLD)
+        phone.audio.say(tone(600, 0.3))
+        await phone.audio.said()
+        second = await bench.phone()
+        second.invite(headers=replaces(phone))
+        answered = await second.expect(200, "INVITE")
+        second.ack(answered)
+        second.audio.connect(answered.rtp)
+        second.audio.say(tone(1500, 0.3))
+        await second.audio.said()
+        phone.audio.hush()
+        await second.audio.hear_sound(10, hz=OLD)
+        await second.hang_up()
+        await bench.report()
+    far, ours = read(tmp_path)
+    sound = far.astype(float)
+    for hz in (600, 1500):
+        angle = 2 * np.pi * hz * np.arange(len(sound)) / 8000
+        there = np.flatnonzero(np.abs(np.convolve(sound * np.exp(-1j * angle), np.ones(400) / 400, "same")) > 3000)
+        assert len(there) / 8000 == pytest.approx(0.3, abs=0.06), hz
+        assert clean_share(sound[there[0] + 400 : there[-1] - 400], hz) > 0.7, hz
+    assert np.diff(np.flatnonzero(ours)).max() < 0.2 * 8000

@@ -12,7 +12,7 @@ from sipbridge.audio import PCMU
 from sipbridge.media.engine import MediaParams
 from sipbridge.media.stream import MediaStream
 from tests.loopback.earpiece import FRAME, Earpiece
-from tests.loopback.sound import LAWS, Samples, join, level_db, snr_db, tone
+from tests.loopback.sound import LAWS, Samples, clean_share, join, level_db, tone
 from tests.loopback.test_media_engine import Rig, running
 
 
@@ -58,10 +58,7 @@ async def test_each_hears_the_other() -> None:
         for phone, hz in ((calm, 1000), (hasty, 500)):
             heard = steady(join([packet.samples for packet in phone.audio()]), 1.2)
             assert level_db(heard) == pytest.approx(-12, abs=0.5)
-            # Piece by piece and as high as it happens to be: a pace that changes by some hundred ppm is no noise.
-            pieces = [heard[start : start + 400] for start in range(0, len(heard), 400)]
-            clean = [max(snr_db(piece, hz + 0.5 * step) for step in range(-10, 11)) > 25 for piece in pieces]
-            assert clean.count(True) >= 0.8 * len(clean)
+            assert clean_share(heard, hz) >= 0.8
         first.unroute(second)
         packets = await calm.hear(4)
         assert packets[-1].payload == LAWS[0].silence
