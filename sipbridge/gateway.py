@@ -104,7 +104,11 @@ class Gateway:
             if files is not None:
                 stack.push_async_callback(files.close)
             directory = config.recordings.directory
-            self.recordings = None if directory is None else Recordings(directory, self._clock)
+            self.recordings = (
+                None
+                if directory is None
+                else Recordings(directory, self._clock, on_count=self.metrics.count_recordings)
+            )
             if self.recordings is not None:
                 stack.push_async_callback(self.recordings.close)
             self._engine = MediaEngine(settings, clock=self._clock)

@@ -184,7 +184,7 @@ class TestWhatGoesWrong:
             good.ended(clock.now)
             bad.ended(clock.now)
             await recordings.close()
-            assert recordings.counters == {"started": 1, "finished": 1, "failed": 1, "dropped": 0}
+            assert recordings.counters == {"started": 2, "finished": 1, "failed": 1, "dropped": 0}
 
         run(scenario)
         assert len(list((tmp_path / "good").iterdir())) == 1
