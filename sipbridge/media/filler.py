@@ -12,6 +12,7 @@ from sipbridge.codecs import Decoder
 from sipbridge.media.comfort_noise import ComfortNoise
 from sipbridge.media.plc import REACH_MS, Concealer
 
+_OWN_MS = 1000  # longer than any pause between two packets of a codec that leaves out silence
 _NOISE_SEED = 3389  # noise need not be unguessable, and tests like it to be the same each time
 
 
@@ -21,6 +22,8 @@ class Filler:
 
     def __init__(self, wire: AudioFormat) -> None:
         self.concealed_ms = self.noise_ms = self.recovered_ms = 0.0
+        self.own: Decoder | None = None
+        """The stream's decoder, where that conceals by itself."""
         self._noise: ComfortNoise | None = None
         self.use(wire)
 
@@ -69,20 +72,25 @@ class Filler:
 
     def pass_time(self, samples: int) -> bytes:
         """Nobody knows yet why nothing comes: what was heard goes on and fades, silence follows."""
-        if self.rests or self.age >= self._reach or not self.recent:
-            self._rough = self._rough or (not self.rests and self.age > 0)
+        if self.rests or self._own_may_go_on:
             return self.rest(samples)
+        if self.age >= self._reach or not self.recent:
+            return self._made(self.wire.silence * samples, samples)
         self._rough = True
         self.concealed_ms += min(samples, self._reach - self.age) / self._per_ms
         return self._made(self._concealer.bridge(samples, age=self.age), samples)
 
     def rest(self, samples: int) -> bytes:
         """The sender left this out."""
-        if not self._noisy or self._noise is None:
+        if self._noisy and self._noise is not None:
+            self.noise_ms += samples / self._per_ms
+            return self._made(self._concealer.octets(self._noise.render(samples)), samples)
+        if self.own is None or self.rests or not self._own_may_go_on:
             return self._made(self.wire.silence * samples, samples)
-        self.noise_ms += samples / self._per_ms
-        noise = self._noise.render(samples)
-        return self._made(self._concealer.octets(noise), samples)
+        concealed = min(max(self._reach - self.age, 0), samples)
+        self.concealed_ms += concealed / self._per_ms
+        self.noise_ms += (samples - concealed) / self._per_ms
+        return self._made(self.own.conceal(samples), samples)
 
     def begin_anew(self) -> None:
         """The sender had paused by itself: how its sound begins is how it was meant."""
@@ -100,19 +108,30 @@ class Filler:
 
     def bridge_by(self, decoder: Decoder, samples: int, lost: int, packet: int, next_payload: bytes) -> bytes:
         """The same where the codec knows better: it may even find the last packet's sound in the next payload."""
-        self._rough = False
+        if self.rests:
+            return self.rest(samples)
         lost = min(samples, lost)
-        left_out, recovered = self.rest(samples - lost), b""
-        size = self.wire.bytes_per_sample
-        if lost >= packet:
+        left_out, recovered = self.rest(samples - lost) if samples > lost else b"", b""
+        if lost > packet:  # what is continued comes before what is found
+            continued = self._conceal_by(decoder, lost - packet)
+            lost = packet
+        else:
+            continued = b""
+        if lost == packet:
             recovered = decoder.recover(next_payload, packet)
-        self.recovered_ms += len(recovered) / size / self._per_ms
-        lost -= len(recovered) // size
-        continued = decoder.conceal(min(lost, self._reach)) if lost else b""
-        self.concealed_ms += len(continued) / size / self._per_ms
-        silent = lost - len(continued) // size
-        made = continued + self.wire.silence * silent + recovered
-        return left_out + self._made(made, lost)
+            self.recovered_ms += len(recovered) / 2 / self._per_ms
+        if not recovered:
+            recovered = self._conceal_by(decoder, lost)
+        return left_out + self._made(continued + recovered, len(continued + recovered) // 2)
+
+    def _conceal_by(self, decoder: Decoder, samples: int) -> bytes:
+        self.concealed_ms += samples / self._per_ms
+        return decoder.conceal(samples)
+
+    @property
+    def _own_may_go_on(self) -> bool:
+        """The codec may continue by itself: it knows whether it was speech or the background that it heard last."""
+        return self.own is not None and bool(self.recent) and self.age < _OWN_MS * self._per_ms
 
     def _made(self, data: bytes, samples: int) -> bytes:
         self.age += samples

@@ -83,7 +83,8 @@ class JitterBuffer:
 
     def add(self, sequence_number: int, timestamp: int, payload: bytes, ticks: int, now: float) -> None:
         """A packet. `ticks` is how long its audio lasts; 0 for one that is no audio and only holds its place in the
-        sequence (telephone event, comfort noise): it comes out as an `Aside` if it has a payload."""
+        sequence (telephone event, comfort noise): it comes out as an `Aside` if it has a payload. `now` is what the
+        wait for its forerunners is counted from: its arrival, or when it was due, where it came early."""
         offset = ((sequence_number - self._next + 0x8000) & 0xFFFF) - 0x8000
         if offset == 0 and self._started and not self._held:
             self._deliver(timestamp, payload, ticks)

@@ -186,6 +186,11 @@ class Sequencer:
         second = payload_type | _MARKER if marker else payload_type
         return _HEADER.pack(_VERSION, second, sequence_number, timestamp, self.ssrc) + payload
 
+    def renew(self) -> None:
+        """Go on as another source, numbered from the lower half again: what a new SRTP key wants. Time goes on."""
+        self.ssrc = (self.ssrc + 1) & 0xFFFFFFFF
+        self.sequence_number &= 0x7FFF
+
     def skip(self, ticks: int) -> None:
         """Stream time that passes without audio packets (hold, telephone events)."""
         self.timestamp = (self.timestamp + ticks) & 0xFFFFFFFF
@@ -206,6 +211,18 @@ class SequenceTracker:
 
     MAX_DROPOUT = 3000
     MAX_MISORDER = 100
+    __slots__ = (
+        "_bad",
+        "_base",
+        "_cycles",
+        "_expected_prior",
+        "_max",
+        "_min_sequential",
+        "_probation",
+        "_received_prior",
+        "received",
+        "restarts",
+    )
 
     def __init__(self, *, min_sequential: int = 0) -> None:
         """`min_sequential` packets in sequence make a source valid (A.1 suggests 2); 0 and 1: the first one does."""
@@ -225,6 +242,10 @@ class SequenceTracker:
     def update(self, sequence_number: int) -> int | None:
         """The extended sequence number; None while on probation and for a lone jump, which is not to be used."""
         highest = self._max
+        if highest is not None and sequence_number == highest + 1 and not self._probation:  # nearly always
+            self._max = sequence_number
+            self.received += 1
+            return self._cycles + sequence_number
         if highest is None:
             self._start(sequence_number)
             self._probation = self._min_sequential
@@ -294,15 +315,20 @@ class SequenceTracker:
         return (lost << 8) // expected if expected > 0 and lost > 0 else 0
 
 
+_MEMORY = 1 - 1 / 50  # of the average transit time: about a second
+
+
 class JitterEstimator:
     """Interarrival jitter of one source (RFC 3550 §6.4.1, appendix A.8)."""
 
-    __slots__ = ("_clock_rate", "_jitter", "_transit")
+    __slots__ = ("_clock_rate", "_jitter", "_transit", "early")
 
     def __init__(self, clock_rate: int) -> None:
         self._clock_rate = clock_rate
         self._transit: int | None = None
         self._jitter = 0.0
+        self.early = 0.0
+        """By how many ticks the last packet came sooner than those before it, on average; negative: later."""
 
     def update(self, timestamp: int, arrival: float) -> None:
         """`arrival` in seconds on any steady clock. Leave out telephone events: their timestamp stands still."""
@@ -310,6 +336,8 @@ class JitterEstimator:
         if self._transit is not None:
             difference = timestamp_difference(transit, self._transit)
             self._jitter += (abs(difference) - self._jitter) / 16
+            early = (self.early - difference) * _MEMORY
+            self.early = early if -self._clock_rate < early < self._clock_rate else 0.0  # else a new beginning
         self._transit = transit
 
     def restart(self) -> None:

@@ -37,6 +37,7 @@ _MAX_AHEAD_SECONDS = 1.0
 # model loses nothing by it, because the whole time is made up for at once and voice detection counts stream time.
 _SILENT_AFTER_SECONDS = 0.12
 _LOOK_AHEAD_SECONDS = 0.04  # what of the sound after a loss helps to fill it
+_EARLY_SECONDS = 0.04  # more than that a packet is not early, but the network has changed
 _CLOCK_LAG_SECONDS = 0.04  # how far behind real time the clock's silence stays: what was sent may still be on its way
 
 
@@ -65,21 +66,25 @@ class Uplink:
         self._audio_at = now
         self._clock_filled = 0.0  # seconds of the clock's silence that no timestamp has confirmed yet
         self._decoder: Decoder | None = None
+        self._broken = 0  # packets that no decoder has seen, and those that earlier ones could not read
+        self.filler = Filler(params.codec.wire_format(params.uplink))
         self._configure(params)
-        self.filler = Filler(self._wire)
+        self._renew_decoder()
 
     def _configure(self, params: MediaParams) -> None:
         codec = params.codec
         self._params = params
         self._wire = codec.wire_format(params.uplink)
         self._bytes_per_second = self._wire.bytes_per_ms * 1000
-        self._renew_decoder()
         self._duration = codec.duration
+        self._clock_rate = codec.clock_rate
         self.converter = Converter(self._wire, params.uplink)
         self._estimator = rtp.JitterEstimator(codec.clock_rate)
         self._receives = params.receives
         self._audio_type = params.payload_type_receive
-        self._noise_type = comfort_noise.PAYLOAD_TYPE
+        self._noise_type = params.comfort_noise_payload_type
+        if self._noise_type is None and codec.clock_rate == 8000:
+            self._noise_type = comfort_noise.PAYLOAD_TYPE  # some send it without a word in their SDP
         self._event_type = params.event_payload_type_receive
         self._key_receiver.ticks_per_unit = codec.clock_rate / (params.event_clock_rate or codec.clock_rate)
         self._packet_seconds = params.ptime_ms / 1000
@@ -87,9 +92,11 @@ class Uplink:
         self._block_bytes = params.uplink_block_ms * self._wire.bytes_per_ms
 
     def _renew_decoder(self) -> None:
+        self._broken = self.undecodable
         codec = self._params.codec
         # Octets that are audio are decoded by the converter, if at all.
         self._decoder = None if codec.audio_format is not None else codec.new_decoder(self._wire.rate)
+        self.filler.own = self._decoder if codec.conceals else None
 
     def update(self, params: MediaParams, now: float) -> None:
         """After a new offer and answer; take what there is before. The stream goes on; its source may be learned
@@ -97,16 +104,16 @@ class Uplink:
         old, wire = self._params, self._wire
         self.latch.update(params.remote, now)
         self._take_all()
-        converter, estimator, decoder = self.converter, self._estimator, self._decoder
+        converter, estimator = self.converter, self._estimator
         self._configure(params)
         if params.codec != old.codec:
             self.jitter.restart(params.codec.clock_rate)
         else:
             self._estimator = estimator
-            if self._wire == wire:
-                self._decoder = decoder
             if params.uplink == old.uplink:
                 self.converter = converter
+        if (params.codec, self._wire) != (old.codec, wire):
+            self._renew_decoder()
         if self._wire != wire:
             self.filler.use(self._wire)
         if not self._receives:
@@ -147,9 +154,15 @@ class Uplink:
         self.octets += end - start
         payload = data[start:end]
         if is_audio:
-            self._estimator.update(timestamp, now)
+            estimator = self._estimator
+            estimator.update(timestamp, now)
             ticks = self._duration(payload)
-            self.jitter.add(sequence_number, timestamp, payload if ticks else b"", ticks, now)
+            # What came early is waited with as if it had come when it was due: else its forerunner would be given up
+            # before its own time.
+            due = now + min(estimator.early / self._clock_rate, _EARLY_SECONDS) if estimator.early > 0.0 else now
+            if not ticks:
+                self._broken += 1
+            self.jitter.add(sequence_number, timestamp, payload if ticks else b"", ticks, due)
         elif payload_type == self._event_type:
             key = self._key_receiver.feed(payload, timestamp, marker)
             if key is not None:
@@ -313,6 +326,11 @@ class Uplink:
     def bursts(self) -> int:
         """How many rows of lost packets there were."""
         return self.jitter.bursts
+
+    @property
+    def undecodable(self) -> int:
+        """Packets of audio that the codec could not read."""
+        return self._broken + (0 if self._decoder is None else self._decoder.broken)
 
     @property
     def jitter_ms(self) -> float:

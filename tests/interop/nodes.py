@@ -107,14 +107,28 @@ class Node:
         """What the model of the latest call hears, as soon as it is `enough` (asked again whenever more has come)."""
         return self._run(asyncio.wait_for(self._hearing(enough), timeout), timeout + 5)  # type: ignore[no-any-return]
 
-    def media(self) -> MediaStats:
-        """The figures of the one leg that is up."""
+    def media(self, wanted: Callable[[MediaStats], bool] = lambda _: True, timeout: float = 20) -> MediaStats:
+        """The figures of the one leg that is up, as soon as they are as `wanted`; looked at whenever the model hears
+        something."""
+        found: list[MediaStats] = []
 
-        async def stats() -> MediaStats:
+        def look(_: SessionRecord) -> bool:
             engine = self._gateway._engine
-            return engine.stats(next(iter(engine._seats)))
+            found.append(engine.stats(next(iter(engine._seats))))
+            return wanted(found[-1])
 
-        return self._run(stats())  # type: ignore[no-any-return]
+        self.hearing(look, timeout)
+        return found[-1]
+
+    def press(self, keys: str) -> None:
+        """Send them to the far end of the one call that is up."""
+
+        async def send() -> None:
+            engine = self._gateway._engine
+            handle = next(iter(engine._seats))
+            assert all(engine.send_key(handle, key) for key in keys)
+
+        self._run(send())
 
     async def _hearing(self, enough: Callable[[SessionRecord], bool]) -> SessionRecord:
         session = await self._model.session(max(0, len(self._model.sessions) - 1))

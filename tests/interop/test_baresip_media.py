@@ -6,6 +6,7 @@ What baresip heard is in its recording, what our model heard in the simulated mo
 from __future__ import annotations
 
 import audioop
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,8 +62,20 @@ class Line:
         return CODINGS[self.codec].rate
 
 
-QUICK = [Line("PCMU"), Line("PCMA", calls=False)]
-SLOW = [Line("PCMU", calls=False), Line("PCMA")]
+QUICK = [
+    Line("PCMU"),
+    Line("PCMA", calls=False),
+    Line("G722", calls=False, wide=True),
+    Line("opus", wide=True),
+]
+_EVERY = [
+    Line(codec, encryption, calls, wide)
+    for codec in CODINGS
+    for encryption in (None,)
+    for calls in (True, False)
+    for wide in ((False, True) if CODINGS[codec].rate > 8000 else (False,))
+]
+SLOW = [line for line in _EVERY if line not in QUICK]
 
 
 def matrix() -> list[object]:
@@ -152,3 +165,65 @@ def test_a_tone_each_way(tmp_path: Path, line: Line) -> None:
         report = talk.end()
     assert report.codec == line.codec
     assert report.ended is (Ended.CALLER_HUNG_UP if line.calls else Ended.CALLEE_HUNG_UP)
+
+
+@pytest.mark.parametrize("codec", ["PCMU", "opus"])
+def test_keys_both_ways(tmp_path: Path, codec: str) -> None:
+    """baresip announces telephone-event/8000 beside Opus, too, and then counts at Opus's clock."""
+    with talking(tmp_path, Line(codec)) as talk:
+        talk.heard_by_both(0.2)
+        talk.phone.press("5")
+        talk.phone.press("#")
+        talk.node.hearing(lambda session: "5#" in pressed(session))
+        talk.node.press("19*")
+        # An event without a key is the end of the press before.
+        keys = [talk.phone.wait_event("CALL_DTMF_START")["param"] for _ in range(3)]
+        assert keys == ["1", "9", "*"]
+        talk.end()
+
+
+def pressed(session: SessionRecord) -> str:
+    """The keys that the model was told of."""
+    items = [str(message["item"]) for message in session.messages("conversation.item.create")]
+    return re.sub(r"\s", "", "".join(re.findall(r"pressed\s+((?:[0-9*#A-D]\s*)+)\.", " ".join(items))))
+
+
+@pytest.mark.parametrize(
+    ("line", "mux"),
+    [
+        pytest.param(Line("PCMU"), False, marks=pytest.mark.slow),
+        (Line("opus"), True),
+        pytest.param(Line("PCMU"), True, marks=pytest.mark.slow),
+        pytest.param(Line("G722", calls=False), False, marks=pytest.mark.slow),
+    ],
+    ids=lambda value: value.name if isinstance(value, Line) else "mux" if value else "two ports",
+)
+def test_both_sides_count_alike(tmp_path: Path, line: Line, mux: bool) -> None:
+    """RTCP: what baresip says of the call, and what we say. Its first report comes after five seconds."""
+    with talking(tmp_path, line, mux=mux) as talk:
+        media = talk.node.media(lambda media: media.rtt_ms is not None)
+        assert media.rtt_ms is not None
+        assert 0 <= media.rtt_ms < 50
+        assert media.remote_lost == media.lost == 0
+        assert media.remote_jitter_ms is not None
+        # Told with each report of ours; times in microseconds. The first one came before there was a round trip.
+        theirs = talk.phone.wait_event("CALL_RTCP")["rtcp_stats"]
+        while not theirs["rtt"]:
+            theirs = talk.phone.wait_event("CALL_RTCP")["rtcp_stats"]
+        ours = talk.node.media()
+        assert theirs["tx"]["lost"] == theirs["rx"]["lost"] == ours.lost == 0
+        assert theirs["rtt"] < 50_000
+        # Jitter is that of a busy machine's scheduling, a few milliseconds at most, and goes on changing.
+        assert theirs["tx"]["jit"] / 1000 == pytest.approx(ours.jitter_ms, abs=3)
+        assert theirs["rx"]["jit"] / 1000 == pytest.approx(ours.remote_jitter_ms, abs=5)
+        assert ours.rtcp_sent >= 2
+        assert ours.rtcp_implausible == 0
+        # Its first packet is no report, and may come before we know where it sends from.
+        assert ours.rtcp_ignored <= 1
+        talk.end()
+    summary = talk.phone.program.wait_for(r"EX=BareSip;.*PR=(\d+);PS=(\d+);PL=(\d+),(\d+);")
+    received, sent, *lost = (int(count) for count in summary.groups())
+    assert lost == [0, 0]
+    # Some were on their way when it was told of them last, and some are sent before the call ends.
+    assert 0 <= received - ours.packets_sent <= 30
+    assert 0 <= sent - ours.packets_received <= 30

@@ -278,6 +278,20 @@ def test_jitter_approaches_the_mean_deviation() -> None:
     assert jitter.jitter_ms == pytest.approx(5.0, abs=0.2)
 
 
+def test_early_is_measured_against_the_average_and_forgotten_at_a_new_beginning() -> None:
+    jitter = JitterEstimator(8000)
+    for index in range(200):
+        jitter.update(index * 160, index * 0.02 + (0.03 if index % 2 else 0.0))
+    assert jitter.early == pytest.approx(-120, abs=10)  # the last came 15 ms later than the average
+    jitter.update(200 * 160, 4.0)
+    assert jitter.early == pytest.approx(120, abs=10)
+    jitter.update(4_000_000_000, 4.02)
+    assert jitter.early == 0
+    for index in range(400):  # a network that has become slower is the usual after a while
+        jitter.update(index * 160, 5.1 + index * 0.02)
+    assert jitter.early == pytest.approx(0, abs=1)
+
+
 def test_first_step_of_the_jitter_is_a_sixteenth() -> None:
     jitter = JitterEstimator(8000)
     jitter.update(0, 0.0)
