@@ -12,7 +12,8 @@ from typing import Any
 
 from bench import filters, parsing, rig
 from bench.numbers import Spread, median_spread
-from bench.results import Finding, Row, late, ms
+from bench.quality import quality
+from bench.results import Chart, Finding, Line, Row, Table, late, ms
 from bench.rig import Figures
 from bench.scaling import scaling
 from bench.size import Size
@@ -282,15 +283,34 @@ def strays(size: Size) -> list[Row]:
     ]
 
 
-def resampling(size: Size) -> list[Row]:
+def resampling(size: Size) -> list[Finding]:
     responses = [filters.measure(source, target) for source, target in filters.RATIOS]
     rejection = min(response.rejection_db for response in responses)
     deviation = max(response.passband_db for response in responses)
-    ratios = ", ".join(f"{source // 1000}->{target // 1000}" for source, target in filters.RATIOS)
+    lines = tuple(
+        (
+            _ratio(response.source, response.target),
+            f"{response.band_hz / 1000:.1f} kHz",
+            f"{response.passband_db:.2f} dB",
+            f"{response.rejection_db:.1f} dB",
+            f"{response.delay_ms:.1f} ms",
+        )
+        for response in responses
+    )
+    curves = tuple(
+        Line(_ratio(*pair), tuple((hertz / 1000, level) for hertz, level in filters.curve(*pair)))
+        for pair in filters.RATIOS
+    )
     return [
-        Row(f"alias and image rejection below 3.4 kHz ({ratios})", ">= 60 dB", f"{rejection:.1f} dB", rejection >= 60),
-        Row("passband to 3.4 kHz", "within 1 dB", f"within {deviation:.2f} dB", deviation <= 1),
+        Row("alias and image rejection in the band, at worst", ">= 60 dB", f"{rejection:.1f} dB", rejection >= 60),
+        Row("deviation in the band, at worst", "within 1 dB", f"{deviation:.2f} dB", deviation <= 1),
+        Table("Each ratio", ("kHz", "band to", "deviation in it", "rejection", "delay"), lines),
+        Chart("resampler", "Frequency response of each ratio", "kHz", "dB", curves, y_range=(-100, 20)),
     ]
+
+
+def _ratio(source: int, target: int) -> str:
+    return f"{source // 1000} -> {target // 1000}"
 
 
 MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
@@ -303,4 +323,5 @@ MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
     "signalling": signalling,
     "strays": strays,
     "resampling": resampling,
+    "quality": quality,
 }

@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from bench.loop import MS, Loop, now, receive_stamped, stamp_arrivals
 from bench.sounds import MU_LAW_SILENCE
@@ -22,10 +23,23 @@ _FRAME = 20 * MS
 SAMPLES = 160
 
 
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a phone offers and sends."""
+
+    payload_type: int = 0
+    rtpmap: str = "PCMU/8000"
+    ticks: int = SAMPLES
+    """Of the RTP clock, in 20 ms."""
+
+
+PCMU = Format()
+
+
 class Call:
     """One call, from `dial` to `hang_up`. Moments are in nanoseconds."""
 
-    def __init__(self, phones: Phones, name: str, user: str, copies: int) -> None:
+    def __init__(self, phones: Phones, name: str, user: str, copies: int, format_: Format) -> None:
         self.id = f"{name}@127.0.0.1"
         self.dialled_at = now()
         self.answered_at = 0
@@ -49,6 +63,7 @@ class Call:
         self.sequence = 0
         """How many RTP packets were sent."""
         self._phones = phones
+        self._format = format_
         self._name = name
         self._target = f"sip:{user}@{phones.gateway[0]}:{phones.gateway[1]}"
         self._to = f"<{self._target}>"
@@ -83,8 +98,8 @@ class Call:
             "s=-",
             "c=IN IP4 127.0.0.1",
             "t=0 0",
-            f"m=audio {self._phones.rtp_port} RTP/AVP 0 101",
-            "a=rtpmap:0 PCMU/8000",
+            f"m=audio {self._phones.rtp_port} RTP/AVP {self._format.payload_type} 101",
+            f"a=rtpmap:{self._format.payload_type} {self._format.rtpmap}",
             "a=rtpmap:101 telephone-event/8000",
             "a=ptime:20",
             "a=sendrecv",
@@ -150,9 +165,16 @@ class Call:
         if not self._talking:
             return
         self.sequence += 1
-        number = self.sequence
-        header = _HEADER.pack(0x80, 0, number & 0xFFFF, number * SAMPLES & 0xFFFFFFFF, self._ssrc)
-        packet = header + self.next_payload()
+        self.send_payload(self.sequence, self.next_payload(), due)
+        self._phones.loop.at(due + _FRAME, self._send)
+
+    def send_payload(self, number: int, payload: bytes, due: int) -> None:
+        """One packet, that was due then; its number says its place in the stream."""
+        if not self._talking:
+            return
+        format_ = self._format
+        timestamp = number * format_.ticks & 0xFFFFFFFF
+        packet = _HEADER.pack(0x80, format_.payload_type, number & 0xFFFF, timestamp, self._ssrc) + payload
         moment = now()
         try:
             self._phones.rtp.sendto(packet, self._far_rtp)
@@ -160,7 +182,6 @@ class Call:
             self._phones.send_errors += 1
         if self._phones.keep_moments:
             self._phones.lateness.append(moment - due)
-        self._phones.loop.at(due + _FRAME, self._send)
 
     def receive(self, packet: bytes, moment: int) -> None:
         self._count(int.from_bytes(packet[2:4], "big"))
@@ -203,9 +224,9 @@ class Phones:
         self.port: int = self._sock.getsockname()[1]
         loop.add_reader(self._sock, self._readable)
 
-    def dial(self, user: str, *, copies: int = 1) -> Call:
+    def dial(self, user: str, *, copies: int = 1, format_: Format = PCMU) -> Call:
         """Every copy of the INVITE is the same datagram, as a retransmission is."""
-        call = Call(self, f"{now():x}", user, copies)
+        call = Call(self, f"{now():x}", user, copies, format_)
         self.calls[call.id] = call
         return call
 

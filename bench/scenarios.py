@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 from bench import sounds
+from bench.hearing import hearing
 from bench.loop import MS, now
 from bench.numbers import delays, gaps
 from bench.phones import Call
@@ -234,6 +235,7 @@ SCENARIOS: dict[str, Callable[[Stage], Results]] = {
     "latency": latency,
     "echo": echo,
     "flush": flush,
+    "hearing": hearing,
     "churn": churn,
     "rush": rush,
     "strays": strays,

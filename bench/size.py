@@ -18,6 +18,8 @@ class Size:
     flood_seconds: float = 60
     steps: tuple[int, ...] = (1, 10, 50, 100, 200, 300, 400)
     ramp_seconds: float = 4
+    sentences: int = 4
+    seeds: int = 4
     loads: tuple[str, ...] = ()
     """Of those in `scaling`; none: all of them."""
 
@@ -33,5 +35,7 @@ SMALL = Size(
     flood_seconds=2,
     steps=(1, 3),
     ramp_seconds=1,
+    sentences=1,
+    seeds=1,
 )
 """Whether it works at all: its figures mean nothing."""

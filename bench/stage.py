@@ -10,7 +10,7 @@ from typing import Any
 from bench import sounds
 from bench.loop import MS, Loop
 from bench.numbers import Spread
-from bench.phones import Call, Phones
+from bench.phones import PCMU, Call, Format, Phones
 from bench.provider import Provider, Session
 
 Results = dict[str, Any]
@@ -47,7 +47,9 @@ class Stage:
         self.seconds: float = options["seconds"]
         self.random = random.Random(options["seed"])
 
-    def set_up(self, count: int, rate: float, prepare: Callable[[Call, Session], None]) -> list[Call]:
+    def set_up(
+        self, count: int, rate: float, prepare: Callable[[Call, Session], None], format_: Format = PCMU
+    ) -> list[Call]:
         """So many calls at that rate, each prepared when it is answered; returns when all are."""
         calls: list[Call] = []
 
@@ -55,7 +57,7 @@ class Stage:
             prepare(call, self.provider.sessions[call.id])
 
         def dial(due: int) -> None:
-            call = self.phones.dial(self.user)
+            call = self.phones.dial(self.user, format_=format_)
             call.on_answer = answered
             calls.append(call)
             if len(calls) < count:

@@ -13,23 +13,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict
 from typing import Any, assert_never
 
 import structlog
 
 from sipbridge import agent as model
 from sipbridge.agent import Agent, AgentEvent, NewAgent, ToolCall
-from sipbridge.audio import AudioFormat
+from sipbridge.audio_health import AudioHealth
+from sipbridge.call_record import CallRecord
 from sipbridge.errors import AgentStartError, CallNotAnsweredError, SipbridgeError
+from sipbridge.floor import Floor
 from sipbridge.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.keypad import Keypad
 from sipbridge.leg import InboundLeg, SipLeg
-from sipbridge.media.convert import Converter
-from sipbridge.media.events import Audio, Drained, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
+from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
-from sipbridge.prompts import load_prompt
 from sipbridge.providers import capabilities_of
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
@@ -40,7 +39,6 @@ log = structlog.get_logger(__name__)
 
 _AFTER_GOODBYE_S = 0.2
 """Between the last packet of a goodbye and BYE: the far end's playout buffer still holds that packet."""
-_LONGEST_FAREWELL_S = 30.0
 
 
 class CallSession:
@@ -68,6 +66,7 @@ class CallSession:
         self._deadlines = config.deadlines
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
         self._turn = Turn(barge_in=config.barge_in.enabled, protect_greeting_ms=config.barge_in.protect_greeting_ms)
+        self._floor = Floor(self._turn, clock, self._log)
         self._toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
         capabilities = capabilities_of(config.agent.provider)
         self._native_formats = capabilities.native_formats if config.agent.native_audio else frozenset()
@@ -79,14 +78,9 @@ class CallSession:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tool_tasks: dict[str, asyncio.Task[None]] = {}
         self._tool_calls_answered: set[str] = set()
-        self._floor_moved = asyncio.Event()
         self._over = asyncio.Event()
-        self._outcome: tuple[Ended, str] | None = None
         self._keypad = Keypad(self._keys_pressed)
-        self._began = self._ended_at = clock()
-        self._answered_at: float | None = None
-        self._barge_ins = 0
-        self._status: int | None = None
+        self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
         self._outbound = leg.outbound
         self._report: asyncio.Future[CallReport] = asyncio.get_running_loop().create_future()
 
@@ -108,8 +102,11 @@ class CallSession:
         finally:
             self.end(Ended.SHUTDOWN)
             await self._shut()
-        report = self._write_report()
-        self._log.info("call ended", **{**asdict(report), "ended": report.ended.value})
+        codec = self._leg.codec
+        report = self._record.report(
+            codec=codec.name if codec else None, audio=self.audio_health(), turn=self._turn, agent=self._agent
+        )
+        self._log.info("call ended", **report.to_log())
         self._report.set_result(report)
         return report
 
@@ -120,7 +117,11 @@ class CallSession:
     @property
     def answered(self) -> bool:
         """They can talk, or could."""
-        return self._answered_at is not None
+        return self._record.answered_at is not None
+
+    def audio_health(self) -> AudioHealth:
+        """How it sounds, as far as it has come."""
+        return self._record.audio_health(self._legs.figures)
 
     async def report(self) -> CallReport:
         """How it went, once it is over."""
@@ -128,9 +129,7 @@ class CallSession:
 
     def end(self, ended: Ended, detail: str = "", *, status: int | None = None) -> None:
         """End the call now. The first reason given stands."""
-        if self._outcome is None:
-            self._outcome, self._status = (ended, detail), status
-            self._ended_at = self._clock()
+        if self._record.end(ended, detail, status):
             self._over.set()
 
     async def _live(self) -> None:
@@ -174,7 +173,7 @@ class CallSession:
         except CallNotAnsweredError as error:
             self.end(unanswered(error), str(error), status=error.sip_status)
             return None
-        self._answered_at = self._clock()
+        self._record.answered()
         return agent
 
     def _refuse(self, status: int, ended: Ended, detail: str, code: str) -> None:
@@ -185,21 +184,21 @@ class CallSession:
         """The longest that a call may last, and a word before it is cut."""
         await asyncio.sleep(self._max_seconds)
         farewell = self._tenant.config.agent.farewell
-        agent = None if self._answered_at is None or self._agent_lost else self._agent
+        agent = self._agent if self.answered and not self._agent_lost else None
         if farewell is not None and agent is not None:
             replies = self._turn.replies
             agent.say(farewell)
-            await self._until(lambda: self._turn.replies > replies, self._deadlines.reply_seconds)
+            await self._floor.until_reply(replies, self._deadlines.reply_seconds)
         else:
-            self._say_prompt("goodbye")
+            self._floor.say_prompt(self._leg.stream, "goodbye", self._downlink)
         self._turn.close_floor()
-        await self._until_silent()
+        await self._floor.until_silent()
         self.end(Ended.TOO_LONG, f"{self._max_seconds:g} s")
 
     async def _shut(self) -> None:
-        assert self._outcome is not None
+        assert self._record.outcome is not None
         self._keypad.close()
-        self._legs.close(reason_header(self._outcome[0]))
+        self._legs.close(reason_header(self._record.outcome[0]))
         if self._agent is not None:
             await self._agent.close()
 
@@ -211,18 +210,18 @@ class CallSession:
             if isinstance(event, model.SessionClosed):
                 closed = event.reason
             self._agent_event(agent, event)
-            self._floor_moved.set()
+            self._floor.moved()
         # The model is gone and the caller is still there: a sentence and BYE, not dead air.
         self._agent_lost = True
         self._finish(self._turn.model_lost())
         if self._turn.closing:
             # Nothing went wrong for the caller: what the goodbye is waiting for ends the call.
             if self._turn.silent:
-                self._say_prompt("goodbye")
+                self._floor.say_prompt(self._leg.stream, "goodbye", self._downlink)
             return
         self._turn.close_floor()
-        self._say_prompt("unavailable")
-        await self._until_silent()
+        self._floor.say_prompt(self._leg.stream, "unavailable", self._downlink)
+        await self._floor.until_silent()
         self.end(Ended.PROVIDER_FAILED, closed)
 
     def _agent_event(self, agent: Agent, event: AgentEvent) -> None:
@@ -275,29 +274,32 @@ class CallSession:
 
     def _flush(self) -> None:
         """No old audio after the fade, and the model's memory ends where the caller's does."""
-        self._barge_ins += 1
+        self._record.barge_ins += 1
         played = self._leg.stream.discard() if self._leg.stream else ()
         if self._agent is not None and not self._agent_lost:
             self._agent.cancel(played)
-        self._floor_moved.set()
+        self._floor.moved()
 
     # --- the caller's sound and keys: uplink ------------------------------------------------------
 
     def media_event(self, event: MediaEvent) -> None:
-        if self._answered_at is None and not self._leg.hears_early:
+        if self._record.answered_at is None and not self._leg.hears_early:
             return  # ringing tones and announcements: nobody is there yet
         match event:
             case Audio(pcm=pcm):
                 if self._agent is not None and not self._agent_lost:
                     self._agent.push_audio(pcm)
+                    self._record.audio_delivered()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
-                self._floor_moved.set()
+                self._floor.moved()
             case KeyPressed(digit=digit):
                 self._key_pressed(digit, "rtp")
             case MediaTimeout(seconds=seconds):
                 if not self._legs.moving:
                     self.end(Ended.MEDIA_TIMEOUT, f"no audio from the far end for {seconds:g} s")
+            case EncryptionFailed(reason=reason):
+                self.end(Ended.ENCRYPTION_FAILED, reason)
             case SourceChanged():
                 self._log.debug("media source learned")
             case _:
@@ -340,7 +342,7 @@ class CallSession:
     @property
     def can_move(self) -> bool:
         """It is up, and on one leg."""
-        return self.answered and self._outcome is None and not self._legs.moving
+        return self.answered and self._record.outcome is None and not self._legs.moving
 
     def replaced(self, leg: InboundLeg) -> None:
         """Another telephone takes the far end's place (RFC 3891)."""
@@ -388,36 +390,8 @@ class CallSession:
             replies = self._turn.replies
             self._tool_calls_answered.add(request.call_id)
             self._agent.send_tool_result(request.call_id, prompt)
-            await self._until(lambda: self._turn.replies > replies, self._deadlines.reply_seconds)
-        await self._until_silent()
-
-    # --- waiting and saying -----------------------------------------------------------------------
-
-    async def _until_silent(self) -> None:
-        await self._until(lambda: self._turn.silent, _LONGEST_FAREWELL_S)
-
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Return when the condition holds, or when it has not for so long."""
-        try:
-            async with asyncio.timeout(seconds):
-                while not condition():
-                    self._floor_moved.clear()
-                    await self._floor_moved.wait()
-        except TimeoutError:
-            self._log.warning("gave up waiting", seconds=seconds)
-
-    def _say_prompt(self, name: str) -> None:
-        """A sentence that ships with sipbridge, for when no agent can speak."""
-        stream = self._leg.stream
-        if stream is None:
-            return
-        rate = self._downlink.rate
-        data = Converter(AudioFormat("pcm16", rate), self._downlink).process(load_prompt(name, rate))
-        reply_id = item_id = f"prompt-{name}"
-        if self._turn.may_play(reply_id, item_id, len(data), self._clock()):
-            self._turn.reply_ended(reply_id)
-            stream.play(data, reply_id, item_id)
-            stream.finish(item_id)
+            await self._floor.until_reply(replies, self._deadlines.reply_seconds)
+        await self._floor.until_silent()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._group is not None
@@ -425,25 +399,3 @@ class CallSession:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    def _write_report(self) -> CallReport:
-        assert self._outcome is not None
-        ended, detail = self._outcome
-        answered, codec, agent = self._answered_at, self._leg.codec, self._agent
-        return CallReport(
-            call_id=self._fields.call_id,
-            tenant=self._tenant.id,
-            direction="outbound" if self._outbound else "inbound",
-            trunk=self._fields.trunk,
-            ended=ended,
-            detail=detail,
-            status=self._status,
-            codec=codec.name if codec else None,
-            setup_ms=None if answered is None else round((answered - self._began) * 1000),
-            seconds=round(self._ended_at - self._began, 3),
-            replies=self._turn.replies,
-            barge_ins=self._barge_ins,
-            # Where the provider knows itself that a reply is cut, its late audio never gets here.
-            late_bytes_dropped=self._turn.dropped_bytes + (agent.counters["late_audio_bytes"] if agent else 0),
-            uplink_dropped_ms=agent.uplink_dropped_ms if agent else 0.0,
-        )

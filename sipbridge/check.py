@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sipbridge import __version__, health
+from sipbridge import __version__, codecs, health
 from sipbridge.certificates import validity
-from sipbridge.config import Config
+from sipbridge.config import Config, codec_lists
 from sipbridge.errors import ConfigError, SipbridgeError
 from sipbridge.logins import RegisterAt
 from sipbridge.registrations import account_of
@@ -65,6 +65,7 @@ async def check(config: Config, *, resolver: DnsResolver | None = None, answer_s
     looks.append(_media(config))
     looks += [_name(name, where, resolver) for name, where in _names(config)]
     found = list(await asyncio.gather(*looks))
+    found += await asyncio.to_thread(_codecs, config)
     found += _certificates(config)
     running = any(finding.text == _RUNNING for finding in found)
     found += await _trunks(config, resolver, answer_s, register=not running)
@@ -148,6 +149,26 @@ async def _media(config: Config) -> Finding:
 
 def _on_this_machine(url: str) -> bool:
     return ipaddress.ip_address(parse_listen(url)[1][0]).is_loopback
+
+
+def _codecs(config: Config) -> list[Finding]:
+    """Those that this machine has, and each that is configured in vain."""
+    found = [Finding("ok", "codecs", f"this machine has {', '.join(codecs.available_codecs())}")]
+    lists = dict(codec_lists(config))
+    for name in codecs.prepare(dict.fromkeys(name for names in lists.values() for name in names)):
+        places = " and ".join(place for place, names in lists.items() if name in names)
+        cure = f"{_CODEC_CURES.get(name, 'see README.md')}, or take it out of {places}"
+        found.append(Finding("warning", f"codec {name}", "not on this machine: neither offered nor answered", cure))
+    for place, names in lists.items():
+        if not codecs.select(names):
+            found.append(Finding("failed", place, "none of these is on this machine", "add PCMU and PCMA"))
+    return found
+
+
+_CODEC_CURES = {
+    "opus": "install libopus (Debian: apt-get install libopus0), or PyAV from its wheel",
+    "G722": "install PyAV from its wheel (pip install av)",
+}
 
 
 # --- certificates -----------------------------------------------------------------------------------------------------

@@ -170,7 +170,9 @@ def call(
     barge_in: Annotated[bool, typer.Option("--barge-in", help="Interrupt the answer.")] = False,
     seconds: Annotated[float | None, typer.Option(help="Hang up so long after the answer.")] = None,
     expect: Annotated[str, typer.Option(help="answered, greeting<2000, busy, 480 ...: else exit 1.")] = "",
-    codec: Annotated[list[str] | None, typer.Option(help="Offer these, in this order.")] = None,
+    codec: Annotated[
+        list[str] | None, typer.Option(help="Offer these, in this order: opus, G722, PCMU, PCMA, L16.")
+    ] = None,
     ladder: Annotated[bool, typer.Option("--ladder", help="Print the call's SIP messages at the end.")] = False,
     ca: Annotated[Path | None, typer.Option(help="With TLS: whom to trust, instead of the usual authorities.")] = None,
 ) -> None:

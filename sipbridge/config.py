@@ -246,6 +246,14 @@ def load_config(path: Path) -> Config:
     return load(path, Config)
 
 
+def codec_lists(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each list of codecs, with its place."""
+    yield "media.codecs", config.media.codecs
+    for number, trunk in enumerate(config.trunks):
+        if trunk.codecs is not None:
+            yield f"trunks[{number}].codecs", trunk.codecs
+
+
 def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
     """The secrets of `sipbridge.yaml`, each with its place."""
     if config.sip.nonce_secret is not None:

@@ -17,13 +17,14 @@ from typing import Self
 
 import structlog
 
-from sipbridge import __version__
+from sipbridge import __version__, codecs
 from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
-from sipbridge.config import Config, SessionTimersConfig
+from sipbridge.config import Config, SessionTimersConfig, codec_lists
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media.engine import MediaEngine, MediaSettings
+from sipbridge.metrics import Metrics
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
@@ -65,6 +66,7 @@ class Gateway:
         self._tenants = tenants
         self._new_agent = new_agent
         self._on_report = on_report
+        self.metrics = Metrics()
         self._clock = clock
         self.ladders = Ladders()
         self._trunks = {trunk.name: trunk for trunk in config.trunks}
@@ -78,6 +80,9 @@ class Gateway:
         """Open every listener. Raises `OSError` where an address cannot be had."""
         _load_what_a_call_needs()
         config = self._config
+        wanted = dict.fromkeys(name for _, names in codec_lists(config) for name in names)
+        if lacking := await asyncio.to_thread(codecs.prepare, wanted):
+            log.warning("codecs not available on this machine", codecs=lacking)
         first, last = config.media.ports
         settings = MediaSettings(
             address=config.media.address,
@@ -116,11 +121,12 @@ class Gateway:
                 self._engine,
                 spawn=group.create_task,
                 new_agent=self._new_agent,
-                on_report=self._on_report,
+                on_report=self._over,
                 ladders=self.ladders,
                 keep_ladder=None if files is None else files.keep,
                 clock=self._clock,
             )
+            self.metrics.count_calls(lambda: len(self.calls))
             policy = self.user_agent.transfer_policy
             policy.refer = self.calls.may_refer
             policy.replace = lambda call, *_: self.calls.may_replace(call)
@@ -183,6 +189,10 @@ class Gateway:
             raise CallNotPlacedError("no trunk has 'outbound': there is no way to place a call")
         usable = (trunk for trunk in ways if self.trunks.state(trunk.name) in (Reachable.UP, Reachable.UNKNOWN))
         return next(usable, ways[0])
+
+    def _over(self, report: CallReport) -> None:
+        self.metrics.observe(report)
+        self._on_report(report)
 
     # --- events -----------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ import structlog
 from sipbridge.audio import AudioFormat
 from sipbridge.errors import CallNotPlacedError, MediaError, SipbridgeError
 from sipbridge.leg import InboundLeg, SipLeg
+from sipbridge.media.events import MediaStats
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import Ended, reason_header
 from sipbridge.sip.events import CallEnded, ReferReceived, SipEvent
@@ -45,6 +46,7 @@ class Legs:
         self._next: SipLeg | None = None
         self._left: SipLeg | None = None
         self._parting: asyncio.TimerHandle | None = None
+        self._past: list[MediaStats] = []  # of legs that the conversation has left
         self.moves = 0
         self.abandoned = False
         """The far end has hung up while we were still calling whom it wanted us to call."""
@@ -52,6 +54,12 @@ class Legs:
     @property
     def moving(self) -> bool:
         return self._next is not None
+
+    @property
+    def figures(self) -> tuple[MediaStats, ...]:
+        """Of the sound of each leg so far, in their order."""
+        current = self.current.figures
+        return (*self._past, current) if current is not None else tuple(self._past)
 
     def sip_event(self, event: SipEvent) -> bool:
         """Whether it concerns the conversation, which it does where it is of the leg that this one is on."""
@@ -80,6 +88,7 @@ class Legs:
 
     def _move(self, leg: SipLeg) -> None:
         """The sound is with the new leg already."""
+        self._past += [stats] if (stats := self.current.figures) is not None else []
         self._left, self.current, self._next = self.current, leg, None
         self.moves += 1
         if not leg.outbound or self.abandoned:

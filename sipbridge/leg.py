@@ -24,6 +24,7 @@ from sipbridge.codecs import Codec
 from sipbridge.errors import SdpError
 from sipbridge.media import sdp
 from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
+from sipbridge.media.events import MediaStats
 from sipbridge.media.stream import MediaStream
 from sipbridge.sip.events import (
     Acknowledged,
@@ -36,6 +37,7 @@ from sipbridge.sip.events import (
     SipEvent,
 )
 from sipbridge.sip.invite import CallState, Invite
+from sipbridge.sip.reason import parse_reasons
 from sipbridge.sip.uas import IncomingInvite
 
 _TRANSFER_S = 32.0
@@ -93,6 +95,8 @@ class SipLeg:
         self._formats: tuple[AudioFormat, AudioFormat] | None = None
         self._transfer: asyncio.Future[str] | None = None
         self._predecessor: SipLeg | None = None
+        self._before_us: MediaStats | None = None  # what of the stream's figures is of the leg that had it before
+        self._figures: MediaStats | None = None
         self.stream: MediaStream | None = None
         self.media_open = asyncio.Event()
         """Set once the far end can hear us."""
@@ -219,7 +223,7 @@ class SipLeg:
             confirmed=confirmed,
         )
         if self.stream is None and self._predecessor is not None:
-            self._port, self.stream = self._predecessor._surrender()
+            self._port, self.stream, self._before_us = self._predecessor._surrender()
             self._predecessor = None
         if self.stream is not None:
             self.stream.update(params)
@@ -228,11 +232,21 @@ class SipLeg:
             self.stream = self._open_stream(self._port, params)
         self.media_open.set()
 
-    def _surrender(self) -> tuple[LocalPort | None, MediaStream | None]:
+    def _surrender(self) -> tuple[LocalPort | None, MediaStream | None, MediaStats | None]:
         """Port and sound go to a successor; only the dialog remains."""
         port, stream = self._port, self.stream
+        self._figures = self.figures
+        until_now = None if stream is None else stream.part()
         self._port = self.stream = None
-        return port, stream
+        return port, stream, until_now
+
+    @property
+    def figures(self) -> MediaStats | None:
+        """Of its sound, as far as it has come; None where there was none."""
+        if self.stream is None:
+            return self._figures
+        stats = self.stream.stats
+        return stats if self._before_us is None else stats.since(self._before_us)
 
     # --- transfer and end -------------------------------------------------------------------------
 
@@ -266,10 +280,15 @@ class SipLeg:
             if self._invite is not None:
                 self._invite.hang_up(self._clock(), reason_header=reason)
         if self.stream is not None:
-            self.stream.close()
+            self.stream.close(_words_of(reason))
         elif self._port is not None:
             self._engine.release(self._port)
         self._port = None
+
+
+def _words_of(reason: str) -> str:
+    """Of a Reason header field's value: what RTCP's BYE says, too."""
+    return next((value.text for value in parse_reasons(reason)), "")
 
 
 def _sounds_alike(one: sdp.Negotiated, other: sdp.Negotiated | None) -> bool:

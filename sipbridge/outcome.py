@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
+from sipbridge.audio_health import AudioHealth
 from sipbridge.errors import CallNotAnsweredError
 from sipbridge.sip import reason
 from sipbridge.sip.events import CallEnded, EndCause
@@ -40,6 +41,8 @@ class Ended(enum.Enum):
     """The model could not be made ready, so the call was not answered."""
     PROVIDER_FAILED = "provider_failed"
     MEDIA_TIMEOUT = "media_timeout"
+    ENCRYPTION_FAILED = "encryption_failed"
+    """Agreed on, and no keys came of it."""
     SIGNALLING_FAILED = "signalling_failed"
     TOO_LONG = "too_long"
     SHUTDOWN = "shutdown"
@@ -69,6 +72,20 @@ class CallReport:
     """Agent speech that came after its reply had been cut."""
     uplink_dropped_ms: float
     """Caller audio that the model's transport did not take in time."""
+    audio: AudioHealth = AudioHealth()
+    """How it sounded."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Nothing but dictionaries, lists, numbers, text and None."""
+        return {**self._figures(), "audio": self.audio.to_json()}
+
+    def to_log(self) -> dict[str, Any]:
+        """For the line that ends the call: flat."""
+        return {**self._figures(), **self.audio.to_log()}
+
+    def _figures(self) -> dict[str, Any]:
+        figures = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "audio"}
+        return {**figures, "ended": self.ended.value}
 
 
 _OF_FAR_END = {
@@ -126,7 +143,13 @@ def given_up(reason_header: str | None) -> Ended:
     return Ended.ANSWERED_ELSEWHERE if outcome is FarEnd.ANSWERED_ELSEWHERE else Ended.CALLER_CANCELLED
 
 
-_Q850 = {Ended.REFUSED: 88, Ended.MEDIA_TIMEOUT: 102, Ended.AGENT_NOT_READY: 41, Ended.PROVIDER_FAILED: 41}
+_Q850 = {
+    Ended.REFUSED: 88,
+    Ended.MEDIA_TIMEOUT: 102,
+    Ended.ENCRYPTION_FAILED: 102,
+    Ended.AGENT_NOT_READY: 41,
+    Ended.PROVIDER_FAILED: 41,
+}
 """Causes of ITU-T Q.850: incompatible destination, recovery on timer expiry, temporary failure; else 16, normal."""
 
 

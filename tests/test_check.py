@@ -15,8 +15,10 @@ import pytest
 import trustme
 
 from sipbridge import check as checking
+from sipbridge import codecs
 from sipbridge.certificates import validity
 from sipbridge.check import Finding, check
+from sipbridge.codecs import g722
 from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.sip.dns import DnsAnswer, DnsResolver
@@ -50,6 +52,18 @@ def taken(kind: socket.SocketKind = socket.SOCK_DGRAM) -> Iterator[tuple[socket.
 
 def listening(port: int, transport: str = "udp") -> str:
     return f"sip: {{listen: ['{transport}://127.0.0.1:{port}']}}\n"
+
+
+def test_codecs_that_are_there_and_that_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert look("")["codecs"].text == f"this machine has {', '.join(codecs.available_codecs())}"
+    assert "codec G722" not in look("")
+    monkeypatch.setattr(g722, "load", lambda: None)
+    trunk = "trunks: [{name: a, sources: [192.0.2.0/24], codecs: [G722]}]"
+    found = look(trunk)
+    assert "G722" not in found["codecs"].text
+    assert found["codec G722"].verdict == "warning"
+    assert found["codec G722"].cure.endswith("or take it out of media.codecs and trunks[0].codecs")
+    assert found["trunks[0].codecs"].verdict == "failed"
 
 
 def test_a_port_that_is_free() -> None:

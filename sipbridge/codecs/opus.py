@@ -52,6 +52,7 @@ class OpusEncoder:
         self._view = memoryview(self._packet)
         self._fec = parameters.get("useinbandfec") == "1"
         self._dtx = parameters.get("usedtx") == "1"
+        self._loss = 0
         self._silent = 0  # packets of silence in a row
         self._silence = self._last = b""
         playback_rate = _number(parameters.get("maxplaybackrate"), _CLOCK_RATE)
@@ -69,7 +70,9 @@ class OpusEncoder:
         self._control(self._state, request, ctypes.c_int32(value))
 
     def expect_loss(self, percent: int, /) -> None:
-        self._set(_SET_PACKET_LOSS, min(max(percent, 0), _MOST_LOSS) if self._fec else 0)
+        """Loss comes in bursts: what is expected rises at once, and halves with each report of less."""
+        self._loss = min(max(percent, self._loss // 2), _MOST_LOSS)
+        self._set(_SET_PACKET_LOSS, self._loss if self._fec else 0)
 
     def encode(self, pcm: bytes, /) -> bytes:
         """`pcm` lasts 10, 20, 40 or 60 ms."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-import selectors
+import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,9 +31,11 @@ from sipbridge.audio import Played
 from sipbridge.media.alarm import open_alarm
 from sipbridge.media.clock import TICK_SECONDS, Rota, TickClock, Turn
 from sipbridge.media.convert import Converter, convert_together
+from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.events import (
     Audio,
     Drained,
+    EncryptionFailed,
     Handle,
     KeyPressed,
     MediaEvent,
@@ -46,12 +48,13 @@ from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import Sequencer
-from sipbridge.media.sockets import MediaSockets, drain, receive
+from sipbridge.media.sockets import MediaSockets, Readable, drain, receive
 from sipbridge.media.tap import Tap
 
 __all__ = [
     "Audio",
     "Drained",
+    "EncryptionFailed",
     "Handle",
     "KeyPressed",
     "LocalPort",
@@ -67,6 +70,7 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 _MAX_DATAGRAMS_PER_TICK = 16
+_MAX_SPARE_DATAGRAMS_PER_TICK = 256  # beyond one for each leg, of all together: half a millisecond's work in a flood
 # Speech of so many legs, 100 ms of each, is converted in one tick: some 0.5 ms of work.
 _MAX_SLICES_PER_TICK = 20
 # While there are few legs, a packet is read when it comes and not at the next tick: 2.5 ms earlier on average, for a
@@ -106,18 +110,21 @@ class MediaEngine:
         clock: Callable[[], float] = time.monotonic,
         random_bits: Callable[[int], int] = secrets.randbits,
         wall_clock: Callable[[], float] = time.time,
+        identity: DtlsIdentity | None = None,
     ) -> None:
         """`random_bits(n)` makes SSRCs and the first numbers of each stream (RFC 3550 §5.1: not to be guessed).
-        `wall_clock` is asked once per leg, for what sender reports say of the time."""
+        `wall_clock` is asked once per leg, for what sender reports say of the time. `identity` is who we are to peers
+        that want DTLS; None: there is none."""
         self._settings = settings
         self._now = clock
         self._random_bits = random_bits
         self._wall_clock = wall_clock
+        self._identity = identity
         self._pool = PortPool(settings.ports, rest_seconds=settings.port_rest_seconds)
         self._reserved: dict[LocalPort, MediaSockets] = {}
         self._seats: dict[Handle, _Seat] = {}
         self._next_handle = 1
-        self._selector = selectors.DefaultSelector()
+        self._readable: Readable[tuple[_Seat, socket.socket]] = Readable()
         self.clock = TickClock(clock())
         self._rota: Rota[_Seat] = Rota()
         self._backlog: dict[Handle, _Seat] = {}  # those whose speech is not yet as it is sent
@@ -155,11 +162,11 @@ class MediaEngine:
         sequencer = Sequencer(self._random_bits(32), self._random_bits(15), self._random_bits(32))
         timeout = self._settings.media_timeout_seconds
         rtcp = self._rtcp_session(sequencer.ssrc, params)
-        leg = Leg(handle, params, sequencer, self._now(), timeout_seconds=timeout, rtcp=rtcp)
+        leg = Leg(handle, params, sequencer, self._now(), timeout_seconds=timeout, rtcp=rtcp, identity=self._identity)
         seat = self._seats[handle] = _Seat(leg, local_port, sockets)
         seat.turn = self._rota.enter(seat, self.clock.tick, _period(params))
-        self._selector.register(sockets.rtp, selectors.EVENT_READ, seat)
-        self._selector.register(sockets.rtcp, selectors.EVENT_READ, seat)
+        for sock in (sockets.rtp, sockets.rtcp):
+            self._readable.add(sock, (seat, sock))
         self._leg_started.set()
         return handle
 
@@ -190,11 +197,14 @@ class MediaEngine:
         if seat is None:
             return None
         seat.open = False
+        if seat.leg.security is not None:
+            seat.leg.security.close()
+            self._shake_hands(seat)
         self._send_rtcp(seat, seat.leg.rtcp.bye(self._now(), reason))
         self._rota.leave(seat.turn)
         self._backlog.pop(handle, None)
-        self._selector.unregister(seat.sockets.rtp)
-        self._selector.unregister(seat.sockets.rtcp)
+        self._readable.remove(seat.sockets.rtp)
+        self._readable.remove(seat.sockets.rtcp)
         seat.sockets.close()
         self._pool.give_back(seat.local_port.port, self._now())
         return seat.leg.stats()
@@ -205,7 +215,7 @@ class MediaEngine:
             self.close(handle)
         for local_port in tuple(self._reserved):
             self.release(local_port)
-        self._selector.close()
+        self._readable.close()
 
     # --- the agent's speech -------------------------------------------------------------------------------------------
 
@@ -213,7 +223,7 @@ class MediaEngine:
         """Speech in `MediaParams.downlink`, as fast as it comes: there is room for minutes."""
         seat = self._seats[handle]
         downlink = seat.leg.downlink
-        downlink.push(data, reply_id, item_id)
+        seat.leg.push(data, reply_id, item_id, self._now())
         if downlink.backlog:
             self._backlog[handle] = seat
         if downlink.starts and seat.leg.sending and self._rota.hasten(seat.turn, self.clock.tick):
@@ -233,7 +243,7 @@ class MediaEngine:
 
     def discard(self, handle: Handle) -> tuple[Played, ...]:
         """Throw away all speech that waits, paused or not; what was heard of each item that is not drained."""
-        return self._seats[handle].leg.downlink.discard()
+        return self._seats[handle].leg.discard(self._now())
 
     def position(self, handle: Handle) -> tuple[Played, ...]:
         """The same, with nothing thrown away."""
@@ -254,6 +264,10 @@ class MediaEngine:
 
     def stats(self, handle: Handle) -> MediaStats:
         return self._seats[handle].leg.stats()
+
+    def part(self, handle: Handle) -> MediaStats:
+        """The figures of the party that has been on the leg so far; another is from now on."""
+        return self._seats[handle].leg.part()
 
     @property
     def legs(self) -> int:
@@ -292,9 +306,9 @@ class MediaEngine:
         self._watching = deliver is not None
         loop = asyncio.get_running_loop()
         if deliver is not None:
-            loop.add_reader(self._selector.fileno(), self._read_early, deliver)
+            loop.add_reader(self._readable.fileno(), self._read_early, deliver)
         else:
-            loop.remove_reader(self._selector.fileno())
+            loop.remove_reader(self._readable.fileno())
 
     def _read_early(self, deliver: Callable[[], None]) -> None:
         deliver()
@@ -304,10 +318,13 @@ class MediaEngine:
 
     def _deliver(self, dispatch: Callable[[MediaEvent], None]) -> None:
         for event in self.collect():
-            if event.handle not in self._seats:
+            seat = self._seats.get(event.handle)
+            if seat is None:
                 continue  # closed by the handler of an earlier event
             try:
                 dispatch(event)
+                if seat.leg.timing.due and isinstance(event, Audio):
+                    seat.leg.delivered(event, self._now())
             except Exception:
                 log.exception("media event not handled", event_type=type(event).__name__)
 
@@ -326,6 +343,7 @@ class MediaEngine:
             self._rota.again(seat.turn, silent=not seat.leg.downlink.talking)
             self._advancing.append(seat)
             if now >= seat.leg.rtcp.due_at:
+                seat.leg.timing.due = True
                 self._send_rtcp(seat, seat.leg.rtcp.report(now))
 
     def _convert_speech(self) -> None:
@@ -359,6 +377,7 @@ class MediaEngine:
     def _send_rtcp(self, seat: _Seat, data: bytes | None) -> None:
         rtcp = seat.leg.rtcp
         target = rtcp.target
+        data = None if data is None else seat.leg.protect_rtcp(data)
         if data is None or target is None:
             return
         try:
@@ -371,22 +390,26 @@ class MediaEngine:
         events, tick = self._events, self.clock.tick
         now = self._now()
         heard: list[_Seat] = []
-        for key, _ in self._selector.select(0):
-            seat: _Seat = key.data
-            if key.fileobj is not seat.rtp:
+        spare = _MAX_SPARE_DATAGRAMS_PER_TICK
+        for seat, sock in self._readable.now():
+            if sock is not seat.rtp:
                 self._drain_rtcp(seat, now)
                 continue
             # One packet is what there nearly always is; asking for a second costs more than the next tick's finding it.
             # Where the tick before has found one as well, there is a queue.
-            limit = _MAX_DATAGRAMS_PER_TICK if seat.busy_at >= tick - 1 else 1
+            limit = min(_MAX_DATAGRAMS_PER_TICK, 1 + spare) if seat.busy_at >= tick - 1 else 1
             seat.busy_at = tick
-            self._read(seat, limit, now, events)
+            spare -= max(0, self._read(seat, limit, now, events) - 1)
             heard.append(seat)
         for seat in self._advancing:
             seat.leg.advance(now, events)
         self._advancing, due = [], self._advancing
         self._events = []
-        self._take_audio([seat.leg for seat in dict.fromkeys(heard + due) if seat.open], now, events)
+        seats = [seat for seat in dict.fromkeys(heard + due) if seat.open]
+        for seat in seats:
+            if seat.leg.security is not None:
+                self._shake_hands(seat)
+        self._take_audio([seat.leg for seat in seats], now, events)
         return events
 
     def _take_audio(self, legs: list[Leg], now: float, events: list[MediaEvent]) -> None:
@@ -405,16 +428,24 @@ class MediaEngine:
             if audio:
                 events.append(Audio(handle, audio))
 
-    def _read(self, seat: _Seat, limit: int, now: float, events: list[MediaEvent]) -> None:
-        for _ in range(limit):
+    def _read(self, seat: _Seat, limit: int, now: float, events: list[MediaEvent]) -> int:
+        for count in range(limit):
             datagram = receive(seat.rtp)
             if datagram is None:
-                return
+                return count
             seat.leg.receive(datagram[0], datagram[1], now, events)
+        return limit
 
     def _drain_rtcp(self, seat: _Seat, now: float) -> None:
         for _ in range(_MAX_DATAGRAMS_PER_TICK):
             datagram = receive(seat.sockets.rtcp)
             if datagram is None:
                 return
-            seat.leg.rtcp.receive(*datagram, now)
+            seat.leg.receive_rtcp(*datagram, now)
+
+    def _shake_hands(self, seat: _Seat) -> None:
+        for datagram, target in seat.leg.handshake():
+            try:
+                seat.rtp.sendto(datagram, target)
+            except OSError:
+                seat.leg.send_errors += 1

@@ -49,7 +49,16 @@ class MediaTimeout:
     seconds: float
 
 
-MediaEvent: TypeAlias = Audio | KeyPressed | Drained | SourceChanged | MediaTimeout
+@dataclass(frozen=True, slots=True)
+class EncryptionFailed:
+    """There will be no keys (DTLS), so nothing can be said or heard. Once per leg."""
+
+    handle: Handle
+    reason: str
+    """In our words: it may be told."""
+
+
+MediaEvent: TypeAlias = Audio | KeyPressed | Drained | SourceChanged | MediaTimeout | EncryptionFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +106,23 @@ class MediaStats:
     """Audio left out because it came much faster than time passes."""
     wrong_source: int
     wrong_payload: int
+    undecodable: int
+    """Audio that was believed, but was nothing that the codec could read: silence of its length, if it had any."""
     malformed: int
     """Looked like RTP, but was none."""
     non_rtp: int
     """STUN, DTLS and whatever else came that looks like neither RTP nor RTCP."""
     unwanted: int
     """RTP that came while we receive none (hold)."""
+    encryption: str
+    """The suite that we send with; empty: in the clear, or no keys yet."""
+    unauthenticated: int
+    """Where a leg is encrypted: packets that were not genuine, in the clear, or there before the keys. None of the
+    counts above has them, as those of the next two."""
+    replayed: int
+    """Genuine, and there before."""
+    dtls_ignored: int
+    """DTLS of somebody who has no part in it, or more than a handshake takes."""
     rtcp_received: int
     """RTCP datagrams, from anyone."""
     rtcp_ignored: int
@@ -133,16 +153,16 @@ class MediaStats:
     flushes: int
     flushed_ms: int
     """Speech that was thrown away unheard, by `discard`."""
-    dropped_ms: int
-    """Speech that came when ten minutes of it were waiting."""
-    rephased: int
-    """How often speech after a silence was sent before its packet's time had come."""
     flush_log: tuple[Flush, ...]
     """One by one, the latest 128; likewise the next two."""
     uplink_ms: tuple[float, ...]
     """Once a second: how long a block of audio took from the reading of its first packet to being taken."""
     downlink_ms: tuple[float, ...]
     """For each talkspurt: how long its speech took from being pushed to its first packet."""
+    dropped_ms: int
+    """Speech that came when ten minutes of it were waiting."""
+    rephased: int
+    """How often speech after a silence was sent before its packet's time had come."""
     late_max_ms: float
     """The latest that a packet of this leg left after its time."""
     stalled_ms: int

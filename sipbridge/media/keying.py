@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import ClassVar, Literal, TypeAlias
 
 from sipbridge.media.sdes import Crypto, answered, offer_lines, own_key, parse_lines
@@ -30,6 +30,10 @@ PROFILES = _PLAIN | _SECURE | _DTLS
 _MAX_FINGERPRINTS = 8
 _STRENGTH = {"sha-1": 20, "sha-224": 28, "sha-256": 32, "sha-384": 48, "sha-512": 64}
 """Octets. RFC 8122 §5 knows md5 and md2, too, which must not be used."""
+_INSIDE: tuple[IPv4Network | IPv6Network, ...] = (
+    *map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")),
+    *map(IPv6Network, ("fc00::/7", "fe80::/10")),
+)
 _FINGERPRINT = re.compile(r"([A-Za-z0-9-]{1,16})[ \t]+([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){15,63})[ \t]*", re.ASCII)
 
 
@@ -212,16 +216,18 @@ def _role(setup: str, remote: Host | None, address: str, previous: SecurityParam
             return previous.role  # RFC 8842 §5.3: else the association would have to be made anew
         case "actpass":
             # Who answers begins, which saves half a round trip; but somebody behind a NAT would not hear us.
-            return "server" if remote is not None and _is_private(remote[0]) and not _is_private(address) else "client"
+            return "server" if remote is not None and is_inside(remote[0]) and not is_inside(address) else "client"
         case _:
             return None
 
 
-def _is_private(host: str) -> bool:
+def is_inside(host: str) -> bool:
+    """An address of somebody's own network, which is nobody's outside."""
     try:
-        return ip_address(host).is_private
+        address = ip_address(host)
     except ValueError:  # our own public address may be a name
         return False
+    return any(address in network for network in _INSIDE)
 
 
 def _peer(remote: Host | None, previous: SecurityParams | None) -> Host | None:

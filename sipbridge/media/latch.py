@@ -62,6 +62,8 @@ class Latch:
         """The other side has shown that it is there."""
         self.target = self._remote if confirmed else None
         """Where to send: None until one is known, and confirmed."""
+        self.authenticated = False
+        """Packets are given to `judge` only if they are genuine (SRTP): one is as good as five."""
 
     @property
     def source(self) -> Address | None:
@@ -93,6 +95,12 @@ class Latch:
             self.confirmed = True
             self.target = self._remote
 
+    def prove(self, source: Address) -> None:
+        """Somebody who comes from there has shown who he is (DTLS): send there, until packets tell otherwise."""
+        if self._enabled:
+            self.confirm()
+            self.target = source
+
     def judge(self, source: Address, ssrc: int, sequence_number: int, now: float) -> Verdict:
         """What to do with a packet. Anything but WRONG_SOURCE means that it may be used."""
         if source == self._source and ssrc == self._ssrc:
@@ -103,7 +111,7 @@ class Latch:
         if not self._may_learn(source, now):
             return Verdict.WRONG_SOURCE
         # What SDP names needs no proof, unless it is locked already and only the SSRC is new.
-        proven = source == self._remote and source != self._source
+        proven = self.authenticated or (source == self._remote and source != self._source)
         if not proven and not self._is_consistent(source, ssrc, sequence_number, now):
             return Verdict.WRONG_SOURCE
         self._lock(source, ssrc, now)

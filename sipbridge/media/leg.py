@@ -5,9 +5,11 @@ from __future__ import annotations
 from sipbridge.audio import Played
 from sipbridge.media.convert import Converter
 from sipbridge.media.downlink import Downlink
+from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.events import (
     Audio,
     Drained,
+    EncryptionFailed,
     Handle,
     KeyPressed,
     MediaEvent,
@@ -19,13 +21,11 @@ from sipbridge.media.latch import Address
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_channel import RtcpChannel
 from sipbridge.media.rtcp_session import RtcpSession
-from sipbridge.media.rtp import Sequencer
+from sipbridge.media.rtp import Sequencer, is_rtcp
+from sipbridge.media.security import Security
 from sipbridge.media.tap import Tap
 from sipbridge.media.timing import Timing
 from sipbridge.media.uplink import Uplink
-
-# After so many packet times without speech what comes is a talkspurt of its own, and waits for nothing before it.
-_SILENT_PACKETS = 1.5
 
 
 class Leg:
@@ -38,6 +38,7 @@ class Leg:
         *,
         timeout_seconds: float | None = None,
         rtcp: RtcpSession | None = None,
+        identity: DtlsIdentity | None = None,
     ) -> None:
         self.handle = handle
         self.params = params
@@ -46,32 +47,93 @@ class Leg:
         self.latch = self.uplink.latch
         self.tap: Tap | None = None
         self.send_errors = 0
-        self.rephased = 0
         self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer, now)
+        self.rephased = 0
         self.late_max = 0.0
         """The longest, in seconds, that a packet was behind its time."""
         self.stalled_ms = 0
         self.timing = Timing()
-        self._sends = params.sends
+        self.security: Security | None = None
+        self._identity = identity
+        self._sequencer = sequencer
+        self._encryption_failed = False
+        self._secure(params, now)
+        self._sends = self._may_send()
         self._timeout_seconds = timeout_seconds
         self._timed_out_at: float | None = None  # heard_at of the silence that was reported
 
     def update(self, params: MediaParams, now: float) -> None:
         self.params = params
-        self._sends = params.sends
         self.uplink.update(params, now)
         self.downlink.update(params)
         self.rtcp.update(params)
+        self._secure(params, now)
+        self._sends = self._may_send()
+
+    def _secure(self, params: MediaParams, now: float) -> None:
+        if params.security is None:
+            self.security = None
+        elif self.security is None:
+            self.security = Security(params.security, now, self._identity)
+        else:
+            self.security.update(params.security, now)
+        self.latch.authenticated = self.security is not None
+        self._renew_stream()
+
+    def _renew_stream(self) -> None:
+        """A new key of ours wants a stream that begins anew (see `SrtpSender`)."""
+        if self.security is not None and self.security.renewed:
+            self.security.renewed = False
+            if self.downlink.packets:
+                self._sequencer.renew()
+                self.rtcp.renew(self._sequencer.ssrc)
+
+    def _may_send(self) -> bool:
+        return self.params.sends and (self.security is None or self.security.ready)
 
     def receive(self, data: bytes, source: Address, now: float, events: list[MediaEvent]) -> None:
         """A datagram from anyone, with what it means appended to `events`; its audio waits in
         `uplink.take()`."""
         uplink = self.uplink
+        if self.security is not None:
+            clear = self._open(self.security, data, source, now)
+            if clear is None:
+                return
+            data = clear
         if uplink.receive(data, source, now):
             events.append(SourceChanged(self.handle, source))
         if uplink.keys:
             events.extend(KeyPressed(self.handle, key) for key in uplink.keys)
             uplink.keys.clear()
+
+    def _open(self, security: Security, data: bytes, source: Address, now: float) -> bytes | None:
+        """What the datagram says if it is genuine, or None; told apart as RFC 7983 has it."""
+        first = data[0] if data else 0
+        if 128 <= first <= 191:
+            return security.unprotect_rtcp(data) if is_rtcp(data) else security.unprotect(data)
+        if not 20 <= first <= 63:
+            return data  # STUN and the like: only counted
+        security.receive_dtls(data, source, self.latch.target, now)
+        if security.renewed:  # there are keys
+            self._renew_stream()
+            self._sends = self._may_send()
+            if security.partner is not None:
+                self.latch.prove(security.partner)
+        return None
+
+    def receive_rtcp(self, data: bytes, source: Address, now: float) -> None:
+        """A datagram that came to the RTCP port, from anyone."""
+        clear = data if self.security is None else self.security.unprotect_rtcp(data)
+        if clear is not None:
+            self.rtcp.receive(clear, source, now)
+
+    def protect_rtcp(self, data: bytes) -> bytes | None:
+        """RTCP as it is to be sent; None: not at all."""
+        return data if self.security is None else self.security.protect_rtcp(data)
+
+    def handshake(self) -> list[tuple[bytes, Address]]:
+        """DTLS datagrams to send on the RTP port, and where."""
+        return [] if self.security is None else self.security.outgoing(self.latch.target)
 
     def next_packet(self, now: float) -> bytes | None:
         """What to send to `latch.target` at this packet time; None while the direction allows nothing, or nobody is
@@ -81,20 +143,17 @@ class Leg:
             packet = self.downlink.next_packet(now)
             if self.timing.pending:
                 self.timing.sent(now, sounding=self.downlink.last_audio_at == now)
+            if self.security is not None and packet:
+                return self.security.protect(packet) or b""
             return packet
         self.downlink.skip(self.params.ptime_ms)
         return None
 
-    @property
-    def sending(self) -> bool:
-        return self._sends and self.latch.target is not None
-
     def push(self, data: bytes, reply_id: str, item_id: str, now: float) -> None:
         """Speech for the far end."""
         down = self.downlink
-        if down.last_audio_at is None or now - down.last_audio_at > _SILENT_PACKETS * self.params.ptime_ms / 1000:
-            if data and not down.pacer.paused:
-                self.timing.speech_came(now)
+        if data and not down.talking and not down.pacer.paused:
+            self.timing.speech_came(now)
         down.push(data, reply_id, item_id)
 
     def discard(self, now: float) -> tuple[Played, ...]:
@@ -119,6 +178,10 @@ class Leg:
         self.rtcp.begin_anew()
         return stats
 
+    @property
+    def sending(self) -> bool:
+        return self._sends and self.latch.target is not None
+
     def sent(self, events: list[MediaEvent]) -> None:
         """The packet has left: report the items that ended with it."""
         for item_id in self.downlink.pacer.take_drained():
@@ -130,6 +193,8 @@ class Leg:
         uplink.advance(now)
         if uplink.control:
             self.rtcp.receive_muxed()
+        if self.security is not None:
+            self._watch_handshake(self.security, now, events)
         silent = now - uplink.heard_at
         if self._timeout_seconds is None or silent < self._timeout_seconds:
             return
@@ -142,6 +207,13 @@ class Leg:
             self._timed_out_at = uplink.heard_at
             events.append(MediaTimeout(self.handle, silent))
 
+    def _watch_handshake(self, security: Security, now: float, events: list[MediaEvent]) -> None:
+        if security.shaking_hands:
+            security.handle_timer(now, self.latch.target)
+        if security.failure and not self._encryption_failed:
+            self._encryption_failed = True
+            events.append(EncryptionFailed(self.handle, security.failure))
+
     def stalled(self, ms: int) -> None:
         """The clock stood still for so long that the packets of that time are left out."""
         self.stalled_ms += ms
@@ -150,6 +222,7 @@ class Leg:
     def stats(self) -> MediaStats:
         up, down, control = self.uplink, self.downlink, self.rtcp
         scores, remote, session = control.scores, control.meter.remote, control.session
+        security = self.security
         return MediaStats(
             packets_received=up.packets,
             bytes_received=up.octets,
@@ -161,7 +234,7 @@ class Leg:
             reordered=up.jitter.reordered,
             bursts=up.bursts,
             jitter_ms=up.jitter_ms,
-            jitter_mean_ms=control.meter.jitter_mean_ms,
+            jitter_mean_ms=up.jitter_ms if control.meter.jitter_mean_ms is None else control.meter.jitter_mean_ms,
             jitter_max_ms=max(control.meter.jitter_max_ms, up.jitter_ms),
             filled_ms=round(up.filled_seconds * 1000),
             concealed_ms=round(up.filler.concealed_ms),
@@ -170,9 +243,14 @@ class Leg:
             skipped_ms=round(up.skipped_seconds * 1000),
             wrong_source=up.wrong_source,
             wrong_payload=up.wrong_payload,
+            undecodable=up.undecodable,
             malformed=up.malformed,
             non_rtp=up.non_rtp,
             unwanted=up.unwanted,
+            encryption="" if security is None else security.suite,
+            unauthenticated=0 if security is None else security.unauthenticated,
+            replayed=0 if security is None else security.replayed,
+            dtls_ignored=0 if security is None else security.dtls_ignored,
             rtcp_received=control.received,
             rtcp_ignored=control.ignored,
             rtcp_sent=control.sent,
@@ -193,11 +271,11 @@ class Leg:
             underruns=down.pacer.underruns,
             flushes=down.flushes,
             flushed_ms=down.flushed_ms,
-            dropped_ms=round(down.dropped_ms),
-            rephased=self.rephased,
             flush_log=tuple(self.timing.flushes),
             uplink_ms=tuple(self.timing.uplink_ms),
             downlink_ms=tuple(self.timing.speech_ms),
+            dropped_ms=round(down.dropped_ms),
+            rephased=self.rephased,
             late_max_ms=self.late_max * 1000,
             stalled_ms=self.stalled_ms,
             first_audio_received_at=up.first_audio_at,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat
 from sipbridge.codecs import Codec, Parameters
+from sipbridge.media.keying import SecurityParams
 from sipbridge.media.sdp import Direction, Negotiated
 
 
@@ -57,6 +58,8 @@ class MediaParams:
     """Learn the source from the packets (symmetric RTP). Without it only `remote` is believed."""
     confirmed: bool = True
     """False: send nothing before `confirm` is called, or a packet is believed. Asked when the leg begins, only."""
+    security: SecurityParams | None = None
+    """None: in the clear. Else nothing leaves or is believed in the clear."""
     fade_ms: int = 10
     """How long sound that is interrupted takes to end; at most 10, or the last packet would be late."""
 
@@ -88,6 +91,8 @@ class MediaParams:
             uplink_block_ms=uplink_block_ms,
             downlink=downlink,
             confirmed=confirmed,
+            rtcp_mux=negotiated.rtcp_mux,
+            security=negotiated.security,
         )
 
     @property

@@ -76,8 +76,9 @@ class QualityMeter:
         self._before = (0, 0, 0)  # packets, unheard, bursts
 
     @property
-    def jitter_mean_ms(self) -> float:
-        return self._jitter_sum / self._beats if self._beats else 0.0
+    def jitter_mean_ms(self) -> float | None:
+        """None until a second has passed."""
+        return self._jitter_sum / self._beats if self._beats else None
 
     def beat(self, received: Received, codec: str, delay_ms: float) -> None:
         """A second has passed. `delay_ms` from the far end's mouth to us."""

@@ -59,6 +59,11 @@ class RtcpChannel:
         if self.session is not None:
             self.session.forget()
 
+    def renew(self, ssrc: int) -> None:
+        """Our stream has another SSRC now."""
+        if self.session is not None:
+            self.session.renew(ssrc, self._sent())
+
     # --- in -----------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, source: Address, now: float, *, muxed: bool = False) -> None:
@@ -84,6 +89,8 @@ class RtcpChannel:
 
     def _believes(self, source: Address) -> bool:
         latch, params = self._uplink.latch, self._params
+        if latch.authenticated:
+            return True  # it would not have come this far
         locked = latch.source or latch.target
         if locked is not None and source[0] == locked[0]:
             return True
@@ -140,15 +147,17 @@ class RtcpChannel:
 
     @property
     def delay_in_ms(self) -> float:
-        """From the far end's mouth to whoever we hand the audio to: half the round trip, and a packet."""
-        return (self.round_trip_ms or 0.0) / 2 + self._params.ptime_ms
+        """From the far end's mouth to whoever we hand the audio to: half the round trip, and the time that it takes to
+        fill a packet, or a block of ours."""
+        return (self.round_trip_ms or 0.0) / 2 + max(self._params.ptime_ms, self._params.uplink_block_ms)
 
     @property
     def delay_out_ms(self) -> float:
-        """From our speech to the far end's ear: likewise, and its buffer."""
+        """From our speech to the far end's ear: half the round trip, a packet, and the buffers of both sides."""
         jitter_ms = 0.0 if self.session is None else self.session.remote_jitter_ms or 0.0
-        buffer_ms = max(2 * jitter_ms, _LEAST_BUFFER_PACKETS * self._params.ptime_ms)
-        return self.delay_in_ms + buffer_ms
+        packet_ms = self._params.ptime_ms
+        buffer_ms = self._downlink.pacer.cushion.ms + max(2 * jitter_ms, _LEAST_BUFFER_PACKETS * packet_ms)
+        return (self.round_trip_ms or 0.0) / 2 + packet_ms + buffer_ms
 
     @property
     def scores(self) -> Scores:

@@ -79,6 +79,7 @@ class RtcpSession:
         self.silent_at: float | None = None
         """When the far end last said that it is there and sends nothing."""
         self._ssrc = ssrc
+        self._cname = cname
         self._description = SourceDescription(((ssrc, ((rtcp.CNAME, cname),)),))
         self._wall_offset = wall_time - now + _NTP_EPOCH
         self._chance = chance
@@ -87,6 +88,7 @@ class RtcpSession:
         self.due_at = now + self._interval()
         """When `report` is to be called."""
         self._sent_ntp: deque[int] = deque(maxlen=_REMEMBERED_REPORTS)  # the middle bits of our sender reports
+        self._counted_before = (0, 0)  # packets and octets that were sent under another SSRC
         self._packets_before: tuple[int, int] = (0, 0)  # sent at the last report, and at the one before
         self._peer_sr: tuple[int, int, float] | None = None  # SSRC, middle bits of its NTP time, when it came
         self._peer_packets: int | None = None
@@ -102,6 +104,14 @@ class RtcpSession:
         self.remote_jitter_ms: float | None = None
         self.remote_jitter_max_ms: float | None = None
         self._round_trips: deque[float] = deque(maxlen=5)
+
+    def renew(self, ssrc: int, sent: Sent) -> None:
+        """Our stream goes on under another SSRC, as one of its own: its counts begin anew (§6.4.1), and what was said
+        of it before is about another."""
+        self._ssrc = ssrc
+        self._counted_before = (sent.packets, sent.octets)
+        self._description = SourceDescription(((ssrc, ((rtcp.CNAME, self._cname),)),))
+        self.forget()
 
     # --- what we say --------------------------------------------------------------------------------------------------
 
@@ -138,8 +148,14 @@ class RtcpSession:
             return ReceiverReport(self._ssrc, blocks)
         ntp = int((now + self._wall_offset) * 65536) << 16 & 0xFFFFFFFFFFFFFFFF
         self._sent_ntp.append(ntp >> 16 & 0xFFFFFFFF)
+        packets, octets = self._counted_before
         return SenderReport(
-            self._ssrc, ntp, sent.rtp_timestamp, sent.packets & 0xFFFFFFFF, sent.octets & 0xFFFFFFFF, blocks
+            self._ssrc,
+            ntp,
+            sent.rtp_timestamp,
+            (sent.packets - packets) & 0xFFFFFFFF,
+            (sent.octets - octets) & 0xFFFFFFFF,
+            blocks,
         )
 
     def _blocks(self, now: float, heard: Reception | None) -> tuple[ReportBlock, ...]:

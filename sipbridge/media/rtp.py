@@ -186,6 +186,11 @@ class Sequencer:
         second = payload_type | _MARKER if marker else payload_type
         return _HEADER.pack(_VERSION, second, sequence_number, timestamp, self.ssrc) + payload
 
+    def renew(self) -> None:
+        """Go on as another source, numbered from the lower half again: what a new SRTP key wants. Time goes on."""
+        self.ssrc = (self.ssrc + 1) & 0xFFFFFFFF
+        self.sequence_number &= 0x7FFF
+
     def skip(self, ticks: int) -> None:
         """Stream time that passes without audio packets (hold, telephone events)."""
         self.timestamp = (self.timestamp + ticks) & 0xFFFFFFFF
@@ -206,6 +211,18 @@ class SequenceTracker:
 
     MAX_DROPOUT = 3000
     MAX_MISORDER = 100
+    __slots__ = (
+        "_bad",
+        "_base",
+        "_cycles",
+        "_expected_prior",
+        "_max",
+        "_min_sequential",
+        "_probation",
+        "_received_prior",
+        "received",
+        "restarts",
+    )
 
     def __init__(self, *, min_sequential: int = 0) -> None:
         """`min_sequential` packets in sequence make a source valid (A.1 suggests 2); 0 and 1: the first one does."""
@@ -225,6 +242,10 @@ class SequenceTracker:
     def update(self, sequence_number: int) -> int | None:
         """The extended sequence number; None while on probation and for a lone jump, which is not to be used."""
         highest = self._max
+        if highest is not None and sequence_number == highest + 1 and not self._probation:  # nearly always
+            self._max = sequence_number
+            self.received += 1
+            return self._cycles + sequence_number
         if highest is None:
             self._start(sequence_number)
             self._probation = self._min_sequential

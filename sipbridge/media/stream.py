@@ -77,10 +77,14 @@ class MediaStream:
         """Now, or at the end."""
         return self._final if self._final is not None else self._engine.stats(self.handle)
 
-    def close(self) -> MediaStats:
-        """End the leg; its final figures. May be called again."""
+    def part(self) -> MediaStats:
+        """The figures of the party that has been there so far; from now on it is another."""
+        return self._final if self._final is not None else self._engine.part(self.handle)
+
+    def close(self, reason: str = "") -> MediaStats:
+        """End the leg, with a word for the far end; its final figures. May be called again."""
         if self._final is None:
             final = self._engine.stats(self.handle)
-            self._engine.close(self.handle)
+            self._engine.close(self.handle, reason)
             self._final = final
         return self._final

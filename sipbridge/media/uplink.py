@@ -66,15 +66,16 @@ class Uplink:
         self._audio_at = now
         self._clock_filled = 0.0  # seconds of the clock's silence that no timestamp has confirmed yet
         self._decoder: Decoder | None = None
+        self._broken = 0  # packets that no decoder has seen, and those that earlier ones could not read
         self.filler = Filler(params.codec.wire_format(params.uplink))
         self._configure(params)
+        self._renew_decoder()
 
     def _configure(self, params: MediaParams) -> None:
         codec = params.codec
         self._params = params
         self._wire = codec.wire_format(params.uplink)
         self._bytes_per_second = self._wire.bytes_per_ms * 1000
-        self._renew_decoder()
         self._duration = codec.duration
         self._clock_rate = codec.clock_rate
         self.converter = Converter(self._wire, params.uplink)
@@ -91,6 +92,7 @@ class Uplink:
         self._block_bytes = params.uplink_block_ms * self._wire.bytes_per_ms
 
     def _renew_decoder(self) -> None:
+        self._broken = self.undecodable
         codec = self._params.codec
         # Octets that are audio are decoded by the converter, if at all.
         self._decoder = None if codec.audio_format is not None else codec.new_decoder(self._wire.rate)
@@ -102,17 +104,16 @@ class Uplink:
         old, wire = self._params, self._wire
         self.latch.update(params.remote, now)
         self._take_all()
-        converter, estimator, decoder = self.converter, self._estimator, self._decoder
+        converter, estimator = self.converter, self._estimator
         self._configure(params)
         if params.codec != old.codec:
             self.jitter.restart(params.codec.clock_rate)
         else:
             self._estimator = estimator
-            if self._wire == wire:
-                self._decoder = decoder
-                self.filler.own = decoder if params.codec.conceals else None
             if params.uplink == old.uplink:
                 self.converter = converter
+        if (params.codec, self._wire) != (old.codec, wire):
+            self._renew_decoder()
         if self._wire != wire:
             self.filler.use(self._wire)
         if not self._receives:
@@ -159,6 +160,8 @@ class Uplink:
             # What came early is waited with as if it had come when it was due: else its forerunner would be given up
             # before its own time.
             due = now + min(estimator.early / self._clock_rate, _EARLY_SECONDS) if estimator.early > 0.0 else now
+            if not ticks:
+                self._broken += 1
             self.jitter.add(sequence_number, timestamp, payload if ticks else b"", ticks, due)
         elif payload_type == self._event_type:
             key = self._key_receiver.feed(payload, timestamp, marker)
@@ -323,6 +326,11 @@ class Uplink:
     def bursts(self) -> int:
         """How many rows of lost packets there were."""
         return self.jitter.bursts
+
+    @property
+    def undecodable(self) -> int:
+        """Packets of audio that the codec could not read."""
+        return self._broken + (0 if self._decoder is None else self._decoder.broken)
 
     @property
     def jitter_ms(self) -> float:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -76,6 +78,11 @@ ACTIVE_RESPONSE = "conversation_already_has_active_response"
 NOTHING_TO_CANCEL = "response_cancel_not_active"
 RATE_LIMITED = "rate_limit_exceeded"
 
+try:
+    _quick: Any = import_module("pybase64")  # a tenth of the time, where it is installed (the extra "fast")
+except ImportError:
+    _quick = None
+
 _APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
 _APPEND_TAIL = b'"}'
 
@@ -83,12 +90,16 @@ _APPEND_TAIL = b'"}'
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-# Four times as fast as the standard library, and already a dependency.
+# Twice as fast as the standard library, and already a dependency. It decides what is valid.
 _BASE64 = SchemaValidator(core_schema.bytes_schema(), CoreConfig(val_json_bytes="base64"))
 
 
 def decode_audio(text: str) -> bytes:
     """Raises `ValueError` or `TypeError`."""
+    if _quick is not None:
+        with suppress(ValueError):
+            quickly: bytes = _quick.b64decode(text, validate=True)
+            return quickly
     audio: bytes = _BASE64.validate_json('"' + text + '"')
     return audio
 
@@ -136,7 +147,8 @@ def encode(message: Json) -> str:
 
 def append_audio(data: bytes) -> bytes:
     """The hot one, fifty times a second and call: no JSON encoder needed, base64 has nothing to escape."""
-    return _APPEND_HEAD + b2a_base64(data, newline=False) + _APPEND_TAIL
+    audio: bytes = b2a_base64(data, newline=False) if _quick is None else _quick.b64encode(data)
+    return _APPEND_HEAD + audio + _APPEND_TAIL
 
 
 def response_create(event_id: str, response: Json | None) -> Json:

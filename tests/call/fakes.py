@@ -14,6 +14,7 @@ from sipbridge.call import CallSession
 from sipbridge.codecs import PCMU, Codec
 from sipbridge.configfile import parse
 from sipbridge.leg import SipLeg
+from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport
 from sipbridge.providers import register
 from sipbridge.tenant_config import TenantConfig
@@ -125,6 +126,7 @@ class FakeLeg:
         self.codec = codec
         self.steps: list[tuple[Any, ...]] = []
         self.stream: FakeStream | None = None
+        self.figures: MediaStats | None = None
         self.media_open = asyncio.Event()
         self.transfer_accepted = False
         self.failure = ""

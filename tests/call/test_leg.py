@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 
 from sipbridge.audio import PCM_8K
-from sipbridge.leg import InboundLeg, LegParts, MediaChoices, SipLeg
+from sipbridge.leg import InboundLeg, LegParts, MediaChoices, SipLeg, _words_of
 from sipbridge.media import sdp
 from sipbridge.media.params import MediaParams
 from sipbridge.media.stream import MediaStream
+from sipbridge.outcome import Ended, reason_header
 from sipbridge.sip.events import ReferAccepted, ReferFailed, ReferProgress, SessionAnswered
 from sipbridge.sip.invite import CallState, Invite
 from tests.call.fakes import settle
@@ -112,3 +113,8 @@ def test_a_caller_who_never_sent_the_ack_cannot_be_transferred() -> None:
     invite = FakeInvite(CallState.ANSWERED)
     assert "has not confirmed" in asyncio.run(leg_of(invite).refer(TARGET))
     assert invite.referred == []
+
+
+def test_rtcp_says_goodbye_in_the_words_of_the_reason() -> None:
+    assert _words_of(reason_header(Ended.MEDIA_TIMEOUT)) == "media_timeout"
+    assert _words_of("") == ""

@@ -20,7 +20,7 @@ from tests.fuzz.corpus import DESCRIPTIONS
 from tests.fuzz.engine import Target
 from tests.media.test_captured import FILES, Capture
 
-LOCAL = sdp.LocalAudio(address="192.0.2.1", port=20_000, codecs=("PCMU", "PCMA"), session_id="1")
+LOCAL = sdp.LocalAudio(address="192.0.2.1", port=20_000, codecs=("opus", "G722", "PCMU", "PCMA", "L16"), session_id="1")
 _AGREED = sdp.answer(DESCRIPTIONS[0], LOCAL)
 _KEYS = LocalSecurity("optional", b"\x01" * 32, Fingerprint("sha-256", b"\x02" * 32), "try_sdes")
 _ALL = replace(LOCAL, codecs=("opus", "G722", "L16", "PCMA"), security=_KEYS)

@@ -99,3 +99,18 @@ def test_a_transfer_connects_the_caller_with_the_desk(gateway: GatewayProcess, p
     wait_for_sound(caller, lambda heard: tone_seconds(heard, DESK_HERTZ) > 0.5)
     (report,) = gateway.new_reports(1)
     assert report["ended"] == "transferred"
+
+
+@pytest.mark.slow
+def test_both_sides_report_by_rtcp(gateway: GatewayProcess, phone: NewPhone) -> None:
+    """Its answer to a sender report of ours gives the round trip, and its view of our stream."""
+    caller = phone(tone(CALLER_HERTZ, 20), codec="PCMU")
+    caller.dial(gateway.uri())
+    caller.wait_event("CALL_ESTABLISHED")
+    wait_for_sound(caller, lambda heard: len(heard) >= 14 * 8000, timeout=25)
+    caller.hang_up()
+    caller.wait_event("CALL_CLOSED")
+    (report,) = gateway.new_reports(1)
+    assert 0 <= report["rtt_ms"] < 100
+    assert report["far_loss_pct"] < 1
+    assert report["mos"] > 4.2

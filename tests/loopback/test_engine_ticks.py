@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from sipbridge import codecs
 from sipbridge.audio import PCM_24K, PCMU
 from sipbridge.media.clock import TICK_SECONDS
-from sipbridge.media.engine import Handle, MediaEngine, MediaParams, MediaSettings
+from sipbridge.media.engine import Audio, Handle, MediaEngine, MediaEvent, MediaParams, MediaSettings
 from sipbridge.media.rtp import RtpPacket
 
 SPEECH = bytes(n % 100 for n in range(160))
@@ -36,14 +37,16 @@ class House:
         self.heard[handle] = []
         return handle
 
-    def tick(self, count: int = 1, *, late: float = 0.0) -> None:
+    def tick(self, count: int = 1, *, late: float = 0.0) -> list[MediaEvent]:
+        events: list[MediaEvent] = []
         for _ in range(count):
             self.now = self.engine.clock.deadline + late
             self.engine.tick()
-            self.engine.collect()
+            events += self.engine.collect()
             for handle, phone in self.phones.items():
                 while packet := self.receive(phone):
                     self.heard[handle].append((self.engine.clock.tick, packet))
+        return events
 
     @staticmethod
     def receive(phone: socket.socket) -> RtpPacket | None:
@@ -144,3 +147,55 @@ def test_a_late_tick_leaves_the_conversion_to_the_packets(house: House) -> None:
     assert seat.leg.downlink.backlog
     house.tick(10)
     assert len(house.heard[handle]) in (3, 4)
+
+
+class TestFlood:
+    def voice(self, house: House, handle: Handle, number: int, payload: bytes) -> None:
+        port = house.engine._seats[handle].local_port
+        packet = RtpPacket(0, number, 160 * number, 77, payload)
+        house.phones[handle].sendto(packet.serialize(), (port.address, port.port))
+
+    @pytest.mark.parametrize("kind", ["noise", "rtp", "huge"])
+    def test_a_thousand_a_second_into_one_call_change_nothing(self, house: House, kind: str) -> None:
+        """Neither what the flooded call hears nor when the others' packets leave."""
+        chance = random.Random(7)
+        handles = [house.leg(uplink=PCMU) for _ in range(4)]
+        victim = house.engine._seats[handles[0]].local_port
+        heard: dict[Handle, bytes] = dict.fromkeys(handles, b"")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.bind(("127.0.0.1", 0))
+            for n in range(400):
+                for handle in handles if n % 4 == 0 else ():
+                    self.voice(house, handle, n // 4, bytes([1 + n // 4]) * 160)
+                for m in range(5):
+                    data = {
+                        "noise": chance.randbytes(chance.randrange(1, 200)),
+                        "rtp": RtpPacket(0, chance.randrange(65536), 0, n * 5 + m, bytes(160)).serialize(),
+                        "huge": b"\x80\x00" + bytes(8000),
+                    }[kind]
+                    stranger.sendto(data, (victim.address, victim.port))
+                    stranger.sendto(data, (victim.address, victim.port + 1))
+                for event in house.tick():
+                    if isinstance(event, Audio):
+                        heard[event.handle] += event.pcm
+        voice = b"".join(bytes([1 + n]) * 160 for n in range(100))
+        assert all(sound == voice for sound in heard.values())
+        assert [len(house.ticks(handle)) for handle in handles] == [100] * 4
+        stats = house.engine.stats(handles[0])
+        assert stats.wrong_source + stats.malformed + stats.non_rtp + stats.wrong_payload + stats.rtcp_received >= 1900
+        assert stats.remote == house.phones[handles[0]].getsockname()
+
+    def test_a_flood_into_all_calls_is_read_in_portions(self, house: House) -> None:
+        handles = [house.leg() for _ in range(30)]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for _ in range(40):
+                for handle in handles:
+                    port = house.engine._seats[handle].local_port
+                    stranger.sendto(b"x", (port.address, port.port))
+        read = []
+        for _ in range(8):
+            before = sum(house.engine.stats(handle).non_rtp for handle in handles)
+            house.tick()
+            read.append(sum(house.engine.stats(handle).non_rtp for handle in handles) - before)
+        assert max(read) <= 30 + 256
+        assert sum(read) == 1200

@@ -12,6 +12,8 @@ from sipbridge.media import rtcp
 from sipbridge.media.engine import MediaEngine, MediaParams, MediaSettings
 from sipbridge.media.rtcp import CNAME, Bye, ReceiverReport, ReportBlock, SenderReport, SourceDescription
 from sipbridge.media.rtp import RtpPacket, is_rtcp
+from tests.loopback.house import house
+from tests.loopback.phone import describe
 
 SSRC = 0x77
 WALL = 1_800_000_000.0
@@ -136,3 +138,33 @@ def test_a_bye_of_theirs_is_not_the_end() -> None:
         stats = phone.engine.stats(phone.handle)
         assert stats.packets_received == phone.number
         assert (stats.rtcp_received, stats.rtcp_ignored) == (1, 0)
+
+
+async def test_a_call_that_agreed_on_one_port_for_both() -> None:
+    """RFC 5761 §5.1.1: offered, answered, and used in both directions."""
+    async with house() as bench:
+        phone = await bench.phone()
+        heard: list[bytes] = []
+        hear = phone.audio.datagram_received
+
+        def sort(data: bytes, addr: tuple[str, int]) -> None:
+            if is_rtcp(data):
+                heard.append(data)
+                phone.audio.changed()
+            else:
+                hear(data, addr)
+
+        phone.audio.datagram_received = sort  # type: ignore[method-assign]
+        answer = await phone.call(describe(phone.audio.address, more="a=rtcp-mux\r\n"))
+        assert b"a=rtcp-mux\r\n" in answer.body
+        await phone.audio.hear(5)
+        phone.audio.send_raw(rtcp.serialize((ReceiverReport(SSRC), SourceDescription(((SSRC, ((CNAME, b"p"),)),)))))
+        await phone.audio.hear(5)
+        await phone.hang_up()
+        await phone.audio.until(lambda: len(heard) > 0)
+        report, _, bye = rtcp.parse(heard[-1])
+        assert isinstance(report, SenderReport)
+        assert isinstance(bye, Bye)
+        assert bye.reason == b"caller_hung_up"
+        (leg,) = (await bench.report()).audio.legs
+        assert (leg.stats.rtcp_received, leg.stats.rtcp_ignored) == (1, 0)

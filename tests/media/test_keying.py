@@ -214,10 +214,10 @@ def test_roles_when_we_answer(setup: str, role: str, answered: str) -> None:
 @pytest.mark.parametrize(
     ("theirs", "ours", "role"),
     [
-        ("192.168.1.7", "8.8.4.4", "server"),
-        ("8.8.8.8", "8.8.4.4", "client"),
+        ("192.168.1.7", "203.0.113.10", "server"),
+        ("198.51.100.8", "203.0.113.10", "client"),
         ("192.168.1.7", "192.168.1.2", "client"),
-        ("8.8.8.8", "192.168.1.2", "client"),
+        ("198.51.100.8", "192.168.1.2", "client"),
         ("192.168.1.7", "sip.example.com", "server"),
     ],
 )

@@ -231,7 +231,7 @@ class TestUplink:
 
 class TestUplinkBlocks:
     def blocks(self, block_ms: int, said: list[int], *, ptime_ms: int = 20, uplink: AudioFormat = PCMU) -> list[float]:
-        """The lengths in which sound is handed on; `said` is 1 for each packet time in which the caller's sender sends."""
+        """The lengths in which sound is handed on; `said` is 1 for each packet time in which the sender sends."""
         bench = Bench(replace(PARAMS, uplink_block_ms=block_ms, ptime_ms=ptime_ms, uplink=uplink))
         voice = VOICE[:8] * ptime_ms
         lengths = []

@@ -160,6 +160,19 @@ class TestOurReports:
         bench.hear(10)
         assert bench.sender_report().reports[0].lsr == 0
 
+    def test_another_ssrc_of_ours_is_another_stream(self) -> None:
+        bench = Bench()
+        before = bench.sender_report()
+        bench.receive(ReceiverReport(THEIRS, (bench.block(lost=7),)))
+        bench.session.renew(0xBEEF, bench.sent)
+        assert bench.session.remote_lost is None
+        bench.speak(20)
+        report, description = bench.report()
+        assert isinstance(report, SenderReport)
+        assert (before.packets, report.ssrc, report.packets, report.octets) == (50, 0xBEEF, 20, 3200)
+        assert isinstance(description, SourceDescription)
+        assert description.chunks[0][0] == 0xBEEF
+
     def test_bye(self) -> None:
         bench = Bench()
         bench.speak()

@@ -1,0 +1,85 @@
+"""What is to be told of a call when it is over, noted while it is up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from sipbridge.agent import Agent
+from sipbridge.audio_health import AudioHealth, LegAudio
+from sipbridge.media.events import MediaStats
+from sipbridge.outcome import CallReport, Ended
+from sipbridge.tenants import CallFields
+from sipbridge.turn import Turn
+
+
+class CallRecord:
+    def __init__(self, fields: CallFields, tenant: str, *, outbound: bool, clock: Callable[[], float]) -> None:
+        self.barge_ins = 0
+        self.answered_at: float | None = None
+        self.outcome: tuple[Ended, str] | None = None
+        """How it ended and why, once it has."""
+        self._fields = fields
+        self._tenant = tenant
+        self._outbound = outbound
+        self._clock = clock
+        self._status: int | None = None
+        self._began = self._ended_at = clock()
+        self._delivered_at: float | None = None
+
+    def answered(self) -> None:
+        self.answered_at = self._clock()
+
+    def audio_delivered(self) -> None:
+        """The provider has been handed audio of the caller's."""
+        if self._delivered_at is None:
+            self._delivered_at = self._clock()
+
+    def end(self, ended: Ended, detail: str, status: int | None) -> bool:
+        """False where it has ended before: the first reason stands. `status`: what a call of ours was refused with."""
+        if self.outcome is not None:
+            return False
+        self.outcome, self._status = (ended, detail), status
+        self._ended_at = self._clock()
+        return True
+
+    def audio_health(self, figures: Iterable[MediaStats]) -> AudioHealth:
+        """`figures` of each leg, in their order."""
+        legs = tuple(LegAudio(stats) for stats in figures)
+        sent_at = min((leg.stats.first_audio_sent_at for leg in legs if leg.stats.first_audio_sent_at), default=None)
+        heard_at = legs[0].stats.first_audio_received_at if legs else None
+        return AudioHealth(
+            legs,
+            first_audio_ms=_ms_between(self._began, sent_at),
+            first_audio_after_answer_ms=_ms_between(self.answered_at, sent_at),
+            first_delivery_ms=_ms_between(heard_at, self._delivered_at),
+        )
+
+    def report(self, *, codec: str | None, audio: AudioHealth, turn: Turn, agent: Agent | None) -> CallReport:
+        """When it is over."""
+        assert self.outcome is not None
+        ended, detail = self.outcome
+        return CallReport(
+            call_id=self._fields.call_id,
+            tenant=self._tenant,
+            direction="outbound" if self._outbound else "inbound",
+            trunk=self._fields.trunk,
+            ended=ended,
+            detail=detail,
+            status=self._status,
+            codec=codec,
+            setup_ms=_ms_between(self._began, self.answered_at),
+            seconds=round(self._ended_at - self._began, 3),
+            replies=turn.replies,
+            barge_ins=self.barge_ins,
+            # Where the provider knows itself that a reply is cut, its late audio never gets here.
+            late_bytes_dropped=turn.dropped_bytes + (agent.counters["late_audio_bytes"] if agent else 0),
+            uplink_dropped_ms=agent.uplink_dropped_ms if agent else 0.0,
+            audio=audio,
+        )
+
+
+def _ms_between(earlier: float | None, later: float | None) -> int | None:
+    """None where one of the two is missing, or their order is not that."""
+    if earlier is None or later is None or later < earlier:
+        return None
+    return round((later - earlier) * 1000)

@@ -1,0 +1,57 @@
+"""Waiting for the floor, and taking it when no agent can: what a conversation does around a `Turn` that takes time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from sipbridge.audio import AudioFormat
+from sipbridge.media.convert import Converter
+from sipbridge.media.stream import MediaStream
+from sipbridge.prompts import load_prompt
+from sipbridge.turn import Turn
+
+_LONGEST_FAREWELL_S = 30.0
+
+
+class Floor:
+    def __init__(self, turn: Turn, clock: Callable[[], float], log: structlog.stdlib.BoundLogger) -> None:
+        self._turn = turn
+        self._clock = clock
+        self._log = log
+        self._moved = asyncio.Event()
+
+    def moved(self) -> None:
+        """Something has happened that somebody may be waiting for."""
+        self._moved.set()
+
+    async def until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Return when the condition holds, or when it has not for so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            self._log.warning("gave up waiting", seconds=seconds)
+
+    async def until_silent(self) -> None:
+        await self.until(lambda: self._turn.silent, _LONGEST_FAREWELL_S)
+
+    async def until_reply(self, replies: int, seconds: float) -> None:
+        """Until the agent has begun more replies than those."""
+        await self.until(lambda: self._turn.replies > replies, seconds)
+
+    def say_prompt(self, stream: MediaStream | None, name: str, audio_format: AudioFormat) -> None:
+        """A sentence that ships with sipbridge, for when no agent can speak; in what the stream takes."""
+        if stream is None:
+            return
+        rate = audio_format.rate
+        data = Converter(AudioFormat("pcm16", rate), audio_format).process(load_prompt(name, rate))
+        reply_id = item_id = f"prompt-{name}"
+        if self._turn.may_play(reply_id, item_id, len(data), self._clock()):
+            self._turn.reply_ended(reply_id)
+            stream.play(data, reply_id, item_id)
+            stream.finish(item_id)

@@ -1,0 +1,291 @@
+"""The WebSocket to a model, over a real connection: messages of any shape, pings, limits, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import wraps
+from pathlib import Path
+from weakref import ref
+
+import pytest
+import trustme
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.frames import Frame, Opcode
+
+from sipbridge.providers import Outgoing, WebSocketEndpoint, websocket
+from sipbridge.providers.websocket import MAX_MESSAGE, WebSocketChannel, whole_message
+
+_log = logging.getLogger("tests.websocket")
+Serve = Callable[[ServerConnection], Awaitable[None]]
+
+
+def on_a_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
+    @wraps(test)
+    def run() -> None:
+        asyncio.run(asyncio.wait_for(test(), 10))
+
+    return run
+
+
+class Ear:
+    """What a channel delivers."""
+
+    def __init__(self, channel: WebSocketChannel) -> None:
+        self.messages: list[str | bytes] = []
+        self._came = asyncio.Event()
+        self.closed = asyncio.ensure_future(channel.receive(self._deliver))
+
+    def _deliver(self, message: str | bytes) -> None:
+        self.messages.append(message)
+        self._came.set()
+
+    async def until(self, count: int) -> None:
+        while len(self.messages) < count:
+            self._came.clear()
+            await self._came.wait()
+
+
+@asynccontextmanager
+async def connected(
+    handler: Serve, *, text: bool = True, ping_interval: float | None = None, **options: object
+) -> AsyncIterator[WebSocketChannel]:
+    async with serve(handler, "127.0.0.1", 0, max_size=None, **options) as server:  # type: ignore[arg-type]
+        port = server.sockets[0].getsockname()[1]
+        endpoint = WebSocketEndpoint(f"ws://127.0.0.1:{port}/", text=text, ping_interval=ping_interval)
+        channel = await WebSocketChannel.open(endpoint, _log)
+        try:
+            yield channel
+        finally:
+            channel.abort()
+
+
+async def echo(connection: ServerConnection) -> None:
+    async for message in connection:
+        await connection.send(message)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 100_000])
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+def test_a_frame_is_what_the_library_would_send(size: int, opcode: Opcode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secrets.token_bytes", lambda count: b"\x01\x80\xfe\x7f")
+    data = os.urandom(size)
+    expected = Frame(opcode, data).serialize(mask=True)
+    assert len(whole_message(opcode, data, b"\x01\x80\xfe\x7f")) == len(expected)
+    head = len(expected) - size - 4
+    assert whole_message(opcode, data, expected[head : head + 4]) == expected
+
+
+def test_masks_are_never_used_twice() -> None:
+    masks = websocket._Masks()
+    drawn = [masks.next() for _ in range(5000)]
+    assert {len(mask) for mask in drawn} == {4}
+    assert len(set(drawn)) > 4980
+
+
+@on_a_loop
+async def test_messages_of_all_sizes_come_back_in_order() -> None:
+    async with connected(echo) as channel:
+        ear = Ear(channel)
+        sent = [b"x" * size for size in (0, 1, 125, 126, 65535, 65536, 1_000_000)]
+        for data in sent:
+            channel.send(Outgoing("", data))
+        channel.send(Outgoing("", "t\u00fcr"))
+        await ear.until(8)
+        assert ear.messages == [*sent, "t\u00fcr".encode()]
+        await channel.close()
+        assert await ear.closed == (1000, "")
+
+
+@on_a_loop
+async def test_text_and_binary_where_both_are_spoken() -> None:
+    async with connected(echo, text=False) as channel:
+        ear = Ear(channel)
+        channel.send(Outgoing("", "words"))
+        channel.send(Outgoing("", b"\xff\x00"))
+        await ear.until(2)
+        assert ear.messages == ["words", b"\xff\x00"]
+
+
+@on_a_loop
+async def test_what_comes_before_anybody_listens_is_not_lost() -> None:
+    async def greet(connection: ServerConnection) -> None:
+        await connection.send("one")
+        await connection.send("two")
+        await connection.wait_closed()
+
+    async with connected(greet) as channel:
+        channel.send(Outgoing("", b"x"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        ear = Ear(channel)
+        await ear.until(2)
+        assert ear.messages == [b"one", b"two"]
+
+
+@on_a_loop
+async def test_a_message_in_fragments_with_a_ping_between_them() -> None:
+    async def fragments(connection: ServerConnection) -> None:
+        async def parts() -> AsyncIterator[str]:
+            yield "one "
+            await (await connection.ping())
+            yield "two "
+            yield "three"
+
+        await connection.send(parts())
+        await connection.send("four")
+        await connection.wait_closed()
+
+    async with connected(fragments) as channel:
+        ear = Ear(channel)
+        await ear.until(2)
+        assert ear.messages == [b"one two three", b"four"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"\x81\x7f" + struct.pack("!Q", MAX_MESSAGE + 1), 1009),
+        (b"\x01\x01a" + b"\x80\x7f" + struct.pack("!Q", MAX_MESSAGE), 1009),  # in two pieces
+        (b"\x81\x02\xff\xfe", 1007),
+        (b"\x80\x01a", 1002),  # the rest of what never began
+        (b"\xf1\x01a", 1002),
+        (b"\x83\x01a", 1002),
+        (b"\x81\x81\x00\x00\x00\x00a", 1002),  # a server does not mask
+    ],
+)
+def test_what_is_against_the_protocol_ends_the_connection(raw: bytes, code: int) -> None:
+    @on_a_loop
+    async def scenario() -> None:
+        async def rude(connection: ServerConnection) -> None:
+            connection.transport.write(raw)
+            await connection.wait_closed()
+
+        async with connected(rude, text=False) as channel:
+            ear = Ear(channel)
+            assert (await ear.closed)[0] == code
+            assert ear.messages == []
+            channel.send(Outgoing("", b"into the void"))
+
+    scenario()
+
+
+@on_a_loop
+async def test_the_servers_code_and_reason_are_told() -> None:
+    async def bye(connection: ServerConnection) -> None:
+        await connection.send("last words")
+        await connection.close(4001, "session expired")
+
+    async with connected(bye) as channel:
+        ear = Ear(channel)
+        assert await ear.closed == (4001, "session expired")
+        assert ear.messages == [b"last words"]
+
+
+@on_a_loop
+async def test_a_cut_connection_is_1006() -> None:
+    async def cut(connection: ServerConnection) -> None:
+        connection.transport.abort()
+
+    async with connected(cut) as channel:
+        code, _ = await Ear(channel).closed
+        assert code == 1006
+
+
+@on_a_loop
+async def test_pings_are_answered_and_sent() -> None:
+    answered = asyncio.Event()
+    pinged = asyncio.Event()
+
+    class Observed(ServerConnection):
+        def data_received(self, data: bytes) -> None:
+            if data[:1] == b"\x89":
+                pinged.set()
+            super().data_received(data)
+
+    async def ask(connection: ServerConnection) -> None:
+        await (await connection.ping())
+        answered.set()
+        await connection.wait_closed()
+
+    async with connected(ask, ping_interval=0.01, create_connection=Observed) as channel:
+        ear = Ear(channel)
+        await answered.wait()
+        for _ in range(3):  # again and again, as long as they are answered
+            pinged.clear()
+            await pinged.wait()
+        assert not ear.closed.done()
+
+
+def test_a_server_that_answers_no_ping_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "_PONG_SECONDS", 0.05)
+    monkeypatch.setattr(websocket, "CLOSE_SECONDS", 0.05)
+
+    @on_a_loop
+    async def scenario() -> None:
+        class Deaf(ServerConnection):
+            def data_received(self, data: bytes) -> None:
+                if self.request is None:
+                    super().data_received(data)
+
+        async def wait(connection: ServerConnection) -> None:
+            await connection.wait_closed()
+
+        async with connected(wait, ping_interval=0.01, create_connection=Deaf) as channel:
+            assert await Ear(channel).closed == (1011, "keepalive ping timeout")
+
+    scenario()
+
+
+@on_a_loop
+async def test_over_tls_with_one_context_for_all() -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with authority.cert_pem.tempfile() as trusted:
+        os.environ["SSL_CERT_FILE"] = str(Path(trusted))
+        try:
+            async with serve(echo, "127.0.0.1", 0, ssl=context) as server:
+                url = f"wss://localhost:{server.sockets[0].getsockname()[1]}/"
+                channels = [await WebSocketChannel.open(WebSocketEndpoint(url, text=True), _log) for _ in range(3)]
+                for channel in channels:
+                    ear = Ear(channel)
+                    for n in range(50):
+                        channel.send(Outgoing("", b"%d" % n * 5000))
+                    await ear.until(50)
+                    assert ear.messages == [b"%d" % n * 5000 for n in range(50)]
+                    await channel.close()
+                    assert await ear.closed == (1000, "")
+                assert websocket._tls_context.cache_info().currsize <= 4
+        finally:
+            del os.environ["SSL_CERT_FILE"]
+
+
+def test_nothing_of_it_waits_for_the_garbage_collector() -> None:
+    async def scenario() -> None:
+        async with connected(echo, ping_interval=20) as channel:
+            ear = Ear(channel)
+            channel.send(Outgoing("", b"x"))
+            await ear.until(1)
+            await channel.close()
+            await ear.closed
+            gone = ref(channel)
+            protocol = ref(channel._protocol)
+        del ear, channel
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert gone() is None
+        assert protocol() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()
