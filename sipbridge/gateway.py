@@ -24,6 +24,7 @@ from sipbridge.config import Config, SessionTimersConfig, codec_lists
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media.engine import MediaEngine, MediaSettings
+from sipbridge.media.resample import Resampler
 from sipbridge.metrics import Metrics
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prompts import load_prompt
@@ -248,3 +249,5 @@ def _load_what_a_call_needs() -> None:
     for name in ("unavailable", "goodbye"):
         for rate in (8000, 24000):
             load_prompt(name, rate)
+    for source, target in ((8000, 16000), (8000, 24000), (16000, 24000), (24000, 8000), (24000, 16000)):
+        Resampler(source, target).process(bytes(source // 25))
