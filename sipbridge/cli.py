@@ -175,11 +175,13 @@ def call(
     codec: Annotated[
         list[str] | None, typer.Option(help="Offer these, in this order: opus, G722, PCMU, PCMA, L16.")
     ] = None,
+    srtp: Annotated[str, typer.Option(help="Encrypt the sound: optional, sdes or dtls.")] = "off",
     ladder: Annotated[bool, typer.Option("--ladder", help="Print the call's SIP messages at the end.")] = False,
     ca: Annotated[Path | None, typer.Option(help="With TLS: whom to trust, instead of the usual authorities.")] = None,
 ) -> None:
     """Be a phone: dial, speak, press keys, record, and print what happened when."""
     from sipbridge.simulator.caller import CallOptions, place_call
+    from sipbridge.simulator.caller_options import parse_srtp
     from sipbridge.simulator.caller_report import parse_expectations
     from sipbridge.sip.tls import TlsSettings
 
@@ -194,6 +196,7 @@ def call(
         seconds=seconds,
         expect=parse_expectations(expect),
         codecs=tuple(codec) if codec else ("PCMU", "PCMA"),
+        srtp=parse_srtp(srtp),
         tls=TlsSettings(ca=ca),
     )
     report = run(place_call(options, print))

@@ -43,6 +43,7 @@ from sipbridge.media.events import (
     MediaTimeout,
     SourceChanged,
 )
+from sipbridge.media.keying import Fingerprint
 from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
@@ -197,6 +198,7 @@ class MediaEngine:
         if seat is None:
             return None
         seat.open = False
+        seat.leg.end_listening(self._now())
         if seat.leg.security is not None:
             seat.leg.security.close()
             self._shake_hands(seat)
@@ -259,8 +261,18 @@ class MediaEngine:
 
     def tap(self, handle: Handle, sink: Tap | None) -> None:
         """From now on `sink` is told what the leg really sends and receives; None: nobody is."""
-        leg = self._seats[handle].leg
-        leg.tap = leg.downlink.tap = sink
+        self._seats[handle].leg.use_tap(sink, self._now())
+
+    def route(self, source: Handle, sink: Handle, gain: float = 1.0) -> None:
+        """What the one leg says is played to the other from now on, mixed with all else that it hears. Again: with
+        another gain. Raises ValueError where both are the same: nobody wants to hear himself."""
+        if source == sink:
+            raise ValueError("a leg does not hear itself")
+        self._seats[source].leg.heard_by(self._seats[sink].leg, gain)
+
+    def unroute(self, source: Handle, sink: Handle) -> None:
+        """No more. Also where there is no such route; the end of a leg ends all of its routes."""
+        self._seats[source].leg.not_heard_by(self._seats[sink].leg)
 
     def stats(self, handle: Handle) -> MediaStats:
         return self._seats[handle].leg.stats()
@@ -268,6 +280,11 @@ class MediaEngine:
     def part(self, handle: Handle) -> MediaStats:
         """The figures of the party that has been on the leg so far; another is from now on."""
         return self._seats[handle].leg.part()
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """Of our certificate; None where there is none."""
+        return None if self._identity is None else self._identity.fingerprint
 
     @property
     def legs(self) -> int:
@@ -364,7 +381,7 @@ class MediaEngine:
         leg = seat.leg
         if late > leg.late_max:
             leg.late_max = late
-        packet, target = leg.next_packet(now), leg.latch.target
+        packet, target = leg.next_packet(now, late), leg.latch.target
         if packet is None or target is None:
             return
         try:
@@ -421,6 +438,8 @@ class MediaEngine:
             if chunk:
                 if leg.tap is not None:
                     leg.tap.received(chunk, leg.uplink.converter.source, now)
+                for route in leg.routes.values():
+                    route.hear(chunk, leg.uplink.converter.source, now)
                 handles.append(leg.handle)
                 converters.append(leg.uplink.converter)
                 chunks.append(chunk)
