@@ -62,7 +62,8 @@ class OutboundLeg(SipLeg):
 
     @property
     def likely_codec(self) -> Codec | None:
-        """Until it is answered: the first that we offer."""
+        """Until it is answered: the first that we offer. An agent that was opened for PCM can go with any answer; one
+        that was opened for G.711 hears no more than that even where the answer is better: that order was asked for."""
         return self.codec or next(iter(select(self._choices.codecs)), None)
 
     def negotiate(self) -> None:

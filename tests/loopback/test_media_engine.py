@@ -381,18 +381,6 @@ class TestPorts:
             finally:
                 engine.shut_down()
 
-    def test_the_port_of_a_call_that_is_over_comes_last(self) -> None:
-        engine = MediaEngine(MediaSettings(ports=range(42000, 42010)))
-        try:
-            first = engine.reserve()
-            params = MediaParams(codecs.PCMU, ("127.0.0.1", 9), payload_type_send=0, payload_type_receive=0)
-            engine.close(engine.start(first, params))
-            others = [engine.reserve().port for _ in range(engine.free_ports - 1)]
-            assert first.port not in others
-            assert engine.reserve() == first  # no other is left
-        finally:
-            engine.shut_down()
-
     def test_closing_gives_everything_back(self) -> None:
         engine = MediaEngine(MediaSettings(ports=PORTS))
         try:
