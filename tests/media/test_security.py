@@ -387,7 +387,9 @@ def test_a_leg_that_is_over_is_freed_at_once(params: tuple[SecurityParams, Secur
         call.tick(10, alice=VOICE, bob=VOICE)
         assert call.alice.leg.security is not None
         security, handshake = call.alice.leg.security, call.alice.leg.security._handshake
-        watched = [weakref.ref(security), *([] if handshake is None else [weakref.ref(handshake._connection)])]
+        watched: list[weakref.ref[object]] = [weakref.ref(security)]
+        if handshake is not None:
+            watched.append(weakref.ref(handshake._connection))
         del call, security, handshake
         assert [ref() for ref in watched] == [None] * len(watched)
     finally:
