@@ -86,7 +86,6 @@ class CallSession:
         self._over = asyncio.Event()
         self._keypad = Keypad(self._keys_pressed)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
-        self._outbound = leg.outbound
         self._report: asyncio.Future[CallReport] = asyncio.get_running_loop().create_future()
 
     # --- the call's life --------------------------------------------------------------------------
@@ -107,10 +106,7 @@ class CallSession:
         finally:
             self.end(Ended.SHUTDOWN)
             await self._shut()
-        codec = self._leg.codec
-        report = self._record.report(
-            codec=codec.name if codec else None, audio=self.audio_health(), turn=self._turn, agent=self._agent
-        )
+        report = self._record.report(self._leg.codec, self.audio_health(), self._turn, self._agent)
         self._log.info("call ended", **report.to_log())
         self._report.set_result(report)
         return report
@@ -341,7 +337,7 @@ class CallSession:
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
             self.end(unanswered(leg.not_answered), str(leg.not_answered), status=leg.not_answered.sip_status)
         elif isinstance(event, CallEnded):
-            self.end(*ended_by(event, outbound=self._outbound, transferred=leg.transfer_accepted))
+            self.end(*ended_by(event, outbound=self._record.outbound, transferred=leg.transfer_accepted))
         elif isinstance(event, ReferReceived):
             self._spawn(self._move(event))
         elif isinstance(event, InfoReceived) and event.key is not None:

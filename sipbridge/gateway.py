@@ -11,18 +11,21 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from importlib import import_module
 from types import TracebackType
 from typing import Self
 
 import structlog
 
-from sipbridge import __version__, codecs
+from sipbridge import __version__, codecs, encryption
 from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
 from sipbridge.config import Config, SessionTimersConfig, codec_lists
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
+from sipbridge.media import srtp
+from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.engine import MediaEngine, MediaSettings
 from sipbridge.metrics import Metrics
 from sipbridge.outcome import CallReport, Ended
@@ -111,7 +114,8 @@ class Gateway:
             )
             if self.recordings is not None:
                 stack.push_async_callback(self.recordings.close)
-            self._engine = MediaEngine(settings, clock=self._clock)
+            identity = await asyncio.to_thread(_prepare_encryption) if encryption.wanted(config) else None
+            self._engine = MediaEngine(settings, clock=self._clock, identity=identity)
             stack.callback(self._engine.shut_down)
             self.transport = await SipTransport.open(
                 self.user_agent,
@@ -148,6 +152,8 @@ class Gateway:
             self._to_close = stack.pop_all()
         self.user_agent.unavailable = None
         self.registrations.start()
+        for weakness in encryption.weaknesses(config):
+            log.warning(weakness.text, what=weakness.subject, cure=weakness.cure)
         log.info("listening", addresses=[str(address) for address in self.transport.addresses])
         return self
 
@@ -250,6 +256,12 @@ class Gateway:
 
 def _session_timers(settings: SessionTimersConfig) -> SessionTimers:
     return SessionTimers(settings.expires_seconds, settings.min_seconds, settings.refresher)
+
+
+def _prepare_encryption() -> DtlsIdentity:
+    """Load what it needs, and make the certificate of this run."""
+    srtp.load()
+    return DtlsIdentity.make(datetime.now(UTC))
 
 
 def _load_what_a_call_needs(tenants: Iterable[Tenant]) -> None:

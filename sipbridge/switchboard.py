@@ -17,6 +17,7 @@ from sipbridge import codecs
 from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
 from sipbridge.config import Config
+from sipbridge.encryption import local_security
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.leg import InboundLeg, LegParts, MediaChoices, SipLeg
 from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
@@ -281,6 +282,9 @@ class Switchboard:
                 codecs=tuple(codec.name for codec in codecs.select(names)),
                 public_address=self._config.sip.public_address,
                 uplink_ms=self._config.media.uplink_ms,
+                security=local_security(
+                    self._config, trunk, secret=secrets.token_bytes(32), fingerprint=self._engine.fingerprint
+                ),
             ),
             session_id=str(secrets.randbits(62)),
             clock=self._clock,

@@ -2,9 +2,10 @@
 speech. Keys go out in place of audio, one after the other.
 
 The ring's format is the encoded form where the codec has no memory (G.711), so that a packet is a header and a slice;
-else PCM at the codec's rate. What a model says comes in pieces of any length, and a minute at once would hold up every
-call's sound while it is converted. So it waits as it came, and is brought into the ring's format slice by slice: by the
-owner (`backlog`), for many legs together and while there is time, or at the latest by the packet that needs it.
+else PCM at the codec's rate. What a model says is brought into it as it comes. But pieces may be of any length, and a
+minute at once would hold up every call's sound while it is converted. So what is long waits as it came, and is
+converted slice by slice: by the owner (`backlog`), for many legs together and while there is time, or at the latest by
+the packet that needs it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sipbridge.media.params import MediaParams
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.tap import Tap
 
+_SHORT_US = 400_000  # as most pieces are: some 50 us of work
 _SLICE_MS = 100
 _MOST_WAITING_MS = 600_000
 
@@ -103,6 +105,9 @@ class Downlink:
             if pacer.waiting_ms + microseconds / 1000 > _MOST_WAITING_MS:
                 self.dropped_ms += microseconds / 1000
                 data = b""
+            elif not self.converter.transparent and not self._raw and microseconds <= _SHORT_US:
+                data = self.converter.process(data)
+                self._tail = self.converter.delay_ms > 0
             elif not self.converter.transparent:
                 self._raw.append(_Raw(data, pacer.promise(microseconds, reply_id, item_id), microseconds))
                 return
