@@ -8,7 +8,7 @@ said, and the other way round.
 from __future__ import annotations
 
 import itertools
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,8 +17,10 @@ import pytest
 from sipbridge.simulator.script import Script, Utterance
 from tests.loopback.earpiece import FRAME, Packet
 from tests.loopback.house import House, house
+from tests.loopback.phone import Phone, describe
 from tests.loopback.sound import ULAW, tone
-from tests.loopback.strangers import ATTACKS, EVIL, Call, Strangers
+from tests.loopback.srtp import MASTER_LENGTH, SUITE, Direction
+from tests.loopback.strangers import ATTACKS, EVIL, SRTP_ATTACKS, Call, Strangers
 
 DEAF = 1e9
 ONE_MINUTE = 60.0
@@ -27,18 +29,19 @@ ONE_MINUTE = 60.0
 def counted(bench: House) -> int:
     """What was received and not used."""
     media = bench.media
-    return media.wrong_source + media.wrong_payload + media.malformed + media.non_rtp + media.rtcp_received
+    counts = (media.wrong_source, media.wrong_payload, media.malformed, media.non_rtp, media.rtcp_received)
+    return sum(counts) + media.unauthenticated + media.replayed + media.dtls_ignored
 
 
-async def under_fire(names: Sequence[str], seconds: float) -> None:
+async def under_fire(names: Sequence[str], seconds: float, *, encrypted: bool = False) -> None:
     script = Script(utterances=(Utterance(seconds=ONE_MINUTE, tone_hz=440),), vad_rms=DEAF, speed=0)
     async with house(script, tenant="agent: {greeting: Hello.}") as bench:
         phone = await bench.phone()
-        await phone.call()
+        await (call_encrypted(phone) if encrypted else phone.call())
         session = await bench.session()
         await phone.audio.hear_sound(3)
         before, began, heard = bench.media, len(phone.audio.packets), len(session.audio)
-        call = Call(phone.audio.ssrc, phone.audio.payload_type, phone.audio)
+        call = Call(phone.audio)
         said = ULAW.encode(tone(1000, seconds, db=-12) + 0.05 * np.sin(np.arange(round(seconds * 8000)) ** 1.5))
         phone.audio.say_octets(said)
         with Strangers() as strangers:
@@ -52,7 +55,7 @@ async def under_fire(names: Sequence[str], seconds: float) -> None:
         assert EVIL[:20] not in session.audio
         packets = phone.audio.packets[began:]
         after = bench.media
-        assert_gapless(packets, b"".join(spoken(session.sent)), after.stalled_ms)
+        assert_gapless(packets, b"".join(spoken(session.sent)), after.stalled_ms - before.stalled_ms)
         assert counted(bench) == sum(strangers.sent.values()), "each is counted, once"
         assert (after.lost, after.late, after.duplicate, after.reordered) == (0, 0, 0, 0)
         assert (after.filled_ms, after.skipped_ms, after.concealed_ms) == (
@@ -67,6 +70,21 @@ async def under_fire(names: Sequence[str], seconds: float) -> None:
         await phone.hang_up()
         report = await bench.report()
         assert (report.replies, report.barge_ins) == (1, 0)
+
+
+async def call_encrypted(phone: Phone) -> None:
+    """With SDES."""
+    ours = bytes(range(MASTER_LENGTH))
+    line = f"a=crypto:1 {SUITE} inline:{b64encode(ours).decode()}\r\n"
+    offer = describe(phone.audio.address, more=line).replace(b"RTP/AVP", b"RTP/SAVP")
+    phone.audio.protect = Direction(ours).protect
+    phone.invite(offer)
+    answered = await phone.expect(200, "INVITE")
+    theirs = answered.body.decode().partition(f"a=crypto:1 {SUITE} inline:")[2].split()[0]
+    phone.audio.unprotect = Direction(b64decode(theirs)).unprotect
+    phone.ack(answered)
+    phone.audio.sequence = 1000  # the index begins in its first half
+    phone.audio.connect(answered.rtp)
 
 
 def spoken(sent: Sequence[dict[str, object]]) -> list[bytes]:
@@ -95,3 +113,14 @@ async def test_everything_at_once() -> None:
 @pytest.mark.parametrize("name", ATTACKS)
 async def test_one_kind_for_long(name: str) -> None:
     await under_fire([name], 8.0)
+
+
+async def test_everything_at_once_encrypted() -> None:
+    """Even at the phone's own address: what is not genuine is counted, and never decoded."""
+    await under_fire(list(SRTP_ATTACKS), 2.0, encrypted=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SRTP_ATTACKS)
+async def test_one_kind_for_long_encrypted(name: str) -> None:
+    await under_fire([name], 8.0, encrypted=True)
