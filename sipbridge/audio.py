@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Encoding = Literal["pcm16", "pcmu", "pcma"]
@@ -17,15 +17,15 @@ class AudioFormat:
 
     encoding: Encoding
     rate: int
+    # Known from the above, and asked for with every packet.
+    bytes_per_sample: int = field(init=False, repr=False, compare=False)
+    bytes_per_ms: int = field(init=False, repr=False, compare=False)
+    """Exact for every rate in use (multiples of 1000 Hz)."""
 
-    @property
-    def bytes_per_sample(self) -> int:
-        return 2 if self.encoding == "pcm16" else 1
-
-    @property
-    def bytes_per_ms(self) -> int:
-        """Exact for every rate in use (multiples of 1000 Hz)."""
-        return self.rate // 1000 * self.bytes_per_sample
+    def __post_init__(self) -> None:
+        size = 2 if self.encoding == "pcm16" else 1
+        object.__setattr__(self, "bytes_per_sample", size)
+        object.__setattr__(self, "bytes_per_ms", self.rate // 1000 * size)
 
     @property
     def silence(self) -> bytes:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from sipbridge import __version__, codecs, health
 from sipbridge.certificates import validity
 from sipbridge.config import Config, codec_lists
+from sipbridge.encryption import weaknesses
 from sipbridge.errors import ConfigError, SipbridgeError
 from sipbridge.logins import RegisterAt
 from sipbridge.registrations import account_of
@@ -67,6 +68,7 @@ async def check(config: Config, *, resolver: DnsResolver | None = None, answer_s
     found = list(await asyncio.gather(*looks))
     found += await asyncio.to_thread(_codecs, config)
     found += _certificates(config)
+    found += [Finding("warning", weak.subject, weak.text, weak.cure) for weak in weaknesses(config)]
     running = any(finding.text == _RUNNING for finding in found)
     found += await _trunks(config, resolver, answer_s, register=not running)
     return found

@@ -28,7 +28,7 @@ from sipbridge.errors import TlsFileError
 from sipbridge.logins import Login, Secret
 from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.tls import TlsContexts, TlsSettings
-from sipbridge.trunk_config import CodecName, Trunk, refuse_required_srtp
+from sipbridge.trunk_config import CodecName, OffIsAWord, SrtpPolicy, Trunk
 
 PLANNED: Final = "planned"
 """Metadata of a key that is part of the shape and has no effect yet."""
@@ -64,7 +64,7 @@ class Tls(Section):
     key: Path | None = None
     ca: Path | None = None
     verify_peer: bool = True
-    client_certificates: Literal["off", "optional", "required"] = "off"
+    client_certificates: Annotated[Literal["off", "optional", "required"], OffIsAWord] = "off"
     wildcard_names: bool = False
 
     @property
@@ -162,7 +162,7 @@ class Media(Section):
     address: str = "127.0.0.1"
     ports: Ports = (16384, 32767)
     codecs: tuple[CodecName, ...] = ("opus", "G722", "PCMU", "PCMA")
-    srtp: Literal["off", "optional", "required"] = "optional"
+    srtp: SrtpPolicy = "optional"
     uplink_ms: int = Field(default=20, ge=10, le=100)
 
     @field_validator("address")
@@ -171,11 +171,6 @@ class Media(Section):
         if ipaddress.ip_address(address).is_unspecified:
             raise ValueError(f"one address of this host is expected, not {address}: the SDP names it")
         return address
-
-    @field_validator("srtp")
-    @classmethod
-    def _no_srtp_yet(cls, srtp: str) -> str:
-        return refuse_required_srtp(srtp)
 
 
 class NodeLimits(Section):
@@ -199,6 +194,23 @@ class Tenants(Section):
         return url
 
 
+class RecordingsConfig(Section):
+    directory: Path | None = None
+    key: Secret | None = None
+
+    @field_validator("directory")
+    @classmethod
+    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return path if path is None else Path((info.context or {}).get("directory", ""), path)
+
+    @field_validator("key")
+    @classmethod
+    def _no_encryption_yet(cls, key: Secret | None) -> Secret | None:
+        if key is not None:
+            raise ValueError("recordings cannot be encrypted yet: with a key they would be thought to be")
+        return key
+
+
 class Config(Section):
     """`sipbridge.yaml`. `directory` is where it lies; relative paths in it start there."""
 
@@ -209,7 +221,7 @@ class Config(Section):
     trunks: tuple[Trunk, ...] = ()
     tenants: Tenants = Tenants()
     history: Annotated[dict[str, Any], PLANNED] = {}
-    recordings: Annotated[dict[str, Any], PLANNED] = {}
+    recordings: RecordingsConfig = RecordingsConfig()
     webhooks: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
     redis: Annotated[dict[str, Any], PLANNED] = {}
     prices: Annotated[dict[str, Any], PLANNED] = {}

@@ -19,12 +19,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import structlog
+
 from sipbridge.audio import AudioFormat
 from sipbridge.codecs import Codec
-from sipbridge.errors import SdpError
+from sipbridge.encryption import keys_in_the_clear
+from sipbridge.errors import EncryptionError, SdpError
 from sipbridge.media import sdp
 from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
 from sipbridge.media.events import MediaStats
+from sipbridge.media.keying import DtlsParams, LocalSecurity, SdesParams
 from sipbridge.media.stream import MediaStream
 from sipbridge.sip.events import (
     Acknowledged,
@@ -40,6 +44,8 @@ from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.reason import parse_reasons
 from sipbridge.sip.uas import IncomingInvite
 
+log = structlog.get_logger(__name__)
+
 _TRANSFER_S = 32.0
 """How long the far end may take to say how a transfer went; as long as a transaction may (RFC 3261 Timer F)."""
 
@@ -54,6 +60,8 @@ class MediaChoices:
     """Named in the SDP instead of the address that the port is bound to."""
     uplink_ms: int = 20
     """How much of the far end's sound is handed on at once."""
+    security: LocalSecurity = LocalSecurity()
+    """With a secret of this leg's own."""
 
 
 class OpenStream(Protocol):
@@ -95,12 +103,14 @@ class SipLeg:
         self._formats: tuple[AudioFormat, AudioFormat] | None = None
         self._transfer: asyncio.Future[str] | None = None
         self._predecessor: SipLeg | None = None
+        self._params: MediaParams | None = None
         self._before_us: MediaStats | None = None  # what of the stream's figures is of the leg that had it before
         self._figures: MediaStats | None = None
         self.stream: MediaStream | None = None
         self.media_open = asyncio.Event()
         """Set once the far end can hear us."""
         self.transfer_accepted = False
+        self._warned = False
         self.failure = ""
         """Why the leg is of no more use, where it found out by itself."""
 
@@ -133,6 +143,7 @@ class SipLeg:
             port=port.port,
             codecs=self._choices.codecs,
             session_id=self._session_id,
+            security=self._choices.security,
         )
 
     def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
@@ -179,7 +190,7 @@ class SipLeg:
         """An answer to what we offered."""
         assert self._local is not None
         try:
-            self._use(sdp.accept(body, self._local, offered=self._body))
+            self._use(sdp.accept(body, self._local, offered=self._body, previous=self._negotiated))
         except SdpError as error:
             self.failure = f"no usable answer {where}: {error}"
 
@@ -205,7 +216,8 @@ class SipLeg:
         if self._local is None or call.dialog is None:
             return
         with suppress(SdpError):
-            self._use(sdp.accept(answer, self._local, offered=call.dialog.exchange.local))
+            offered = call.dialog.exchange.local
+            self._use(sdp.accept(answer, self._local, offered=offered, previous=self._negotiated))
 
     def _use(self, negotiated: sdp.Negotiated, *, confirmed: bool = True) -> None:
         """What was agreed on holds from now on. Not `confirmed`: so far the far end is only what an INVITE says."""
@@ -214,6 +226,7 @@ class SipLeg:
         self._negotiated = negotiated
         if unchanged:
             return  # a refresh (RFC 4028): the sound has nothing to learn from it
+        self._warn_of_readable_keys(negotiated)
         uplink, downlink = self._formats
         params = MediaParams.agreed(
             negotiated,
@@ -230,7 +243,21 @@ class SipLeg:
         else:
             assert self._port is not None
             self.stream = self._open_stream(self._port, params)
+        self._params = params
         self.media_open.set()
+
+    def _answered_now(self) -> None:
+        """Somebody has picked up: who made no DTLS handshake while it rang has time for one from now on."""
+        if self.stream is not None and self._params is not None and isinstance(self._params.security, DtlsParams):
+            self.stream.update(self._params)
+
+    def _warn_of_readable_keys(self, negotiated: sdp.Negotiated) -> None:
+        call = self._invite
+        if self._warned or call is None or not isinstance(negotiated.security, SdesParams):
+            return
+        if keys_in_the_clear(call.flow):
+            self._warned = True
+            log.warning("SRTP keys travel in the clear: the signalling is not TLS", call_id=call.call_id)
 
     def _surrender(self) -> tuple[LocalPort | None, MediaStream | None, MediaStats | None]:
         """Port and sound go to a successor; only the dialog remains."""
@@ -303,6 +330,7 @@ class InboundLeg(SipLeg):
         super().__init__(parts)
         self._invite = self._incoming = invite
         self._offer = offer
+        self._warning = ""
 
     def negotiate(self) -> None:
         """The SDP is the answer to the offer or, where the INVITE had none, an offer of ours."""
@@ -312,7 +340,11 @@ class InboundLeg(SipLeg):
             self._body = sdp.offer(self._local)
             self._answer_due = True
         else:
-            self._negotiated = sdp.answer(self._offer, self._local)
+            try:
+                self._negotiated = sdp.answer(self._offer, self._local)
+            except EncryptionError as error:
+                self._warning = str(error)
+                raise
             self._body = self._negotiated.sdp
 
     def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
@@ -338,5 +370,7 @@ class InboundLeg(SipLeg):
         headers = [("Reason", reason)]
         if status == 503:
             headers.append(("Retry-After", "5"))
+        if self._warning:
+            headers.append(("Warning", f'399 sipbridge "{self._warning}"'))
         self._dialog_open = False
         self._incoming.reject(status, now=self._clock(), headers=tuple(headers))

@@ -62,7 +62,8 @@ class OutboundLeg(SipLeg):
 
     @property
     def likely_codec(self) -> Codec | None:
-        """Until it is answered: the first that we offer."""
+        """Until it is answered: the first that we offer. An agent that was opened for PCM can go with any answer; one
+        that was opened for G.711 hears no more than that even where the answer is better: that order was asked for."""
         return self.codec or next(iter(select(self._choices.codecs)), None)
 
     def negotiate(self) -> None:
@@ -124,7 +125,7 @@ class OutboundLeg(SipLeg):
         if self._predecessor is not None:
             return  # the port is still that of a living conversation
         with suppress(SdpError):
-            self._use(sdp.accept(body, self._local, offered=self._body))
+            self._use(sdp.accept(body, self._local, offered=self._body, previous=self._negotiated))
 
     def _picked_up(self, answer: bytes) -> None:
         """A 200 without a description confirms that of the 183 (RFC 3261 §13.2.1)."""
@@ -135,6 +136,7 @@ class OutboundLeg(SipLeg):
         if self.failure:
             self._fail(self.failure, 488)
         else:
+            self._answered_now()
             self._answered.set_result(None)
 
     def _fail(self, text: str, status: int, reason: str | None = None) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from sipbridge.configfile import Patterns, Section
 from sipbridge.errors import SipParseError
@@ -16,10 +16,9 @@ from sipbridge.sip.headers import Uri
 CodecName = Literal["opus", "G722", "PCMU", "PCMA", "L16"]
 
 
-def refuse_required_srtp(srtp: str) -> str:
-    if srtp == "required":
-        raise ValueError("SRTP does not exist yet, so it cannot be required; calls would be refused")
-    return srtp
+OffIsAWord = BeforeValidator(lambda value: "off" if value is False else value)
+"""To YAML `off` is a truth value."""
+SrtpPolicy = Annotated[Literal["off", "optional", "required"], OffIsAWord]
 
 
 class Outbound(Section):
@@ -33,6 +32,8 @@ class Outbound(Section):
     """Number, name or URI that our calls come from."""
     ring_seconds: float = Field(default=60, gt=0, le=180)
     early_media: bool = False
+    srtp_keys: Literal["sdes", "dtls"] = "sdes"
+    """How keys are offered where SRTP is required."""
     ping_seconds: float = Field(default=30, ge=0)
     max_calls: int = Field(default=30, ge=0)
     calls_per_hour: int = Field(default=600, ge=0)
@@ -51,7 +52,8 @@ class Trunk(Section):
     auth: Login | None = None
     register_at: RegisterAt | None = Field(default=None, alias="register")
     outbound: Outbound | None = None
-    srtp: Literal["off", "optional", "required"] = "optional"
+    srtp: SrtpPolicy | None = None
+    """None: as `media.srtp`."""
     codecs: tuple[CodecName, ...] | None = Field(default=None, min_length=1)
     trust_identity: bool = False
     accept_refer: bool = False
@@ -81,11 +83,6 @@ class Trunk(Section):
         for source in sources:
             ipaddress.ip_network(source)  # raises ValueError, whose text says what is wrong
         return sources
-
-    @field_validator("srtp")
-    @classmethod
-    def _no_srtp_yet(cls, srtp: str) -> str:
-        return refuse_required_srtp(srtp)
 
     @model_validator(mode="after")
     def _not_for_everybody(self) -> Trunk:

@@ -9,8 +9,7 @@ PHASES = 4
 # A clock that is late makes up for it, two packets of each leg at most. Beyond that the time is lost: a burst would
 # only fill the jitter buffer at the other end.
 _MAX_CATCH_UP_TICKS = 8
-
-_T = TypeVar("_T")
+_CROWD = 8  # that so many are due at one tick is nothing
 
 
 class TickClock:
@@ -47,22 +46,24 @@ class TickClock:
         return late - ticks * TICK_SECONDS, given_up
 
 
-class Turn(Generic[_T]):
-    """A member's place on the rota."""
+class Turn:
+    """A place on the rota; members have one by being one."""
 
-    __slots__ = ("due", "fair", "last", "member", "period", "phase")
+    __slots__ = ("due", "fair", "last", "period", "phase")
 
-    def __init__(self, member: _T, phase: int, first: int, period: int) -> None:
-        self.member = member
-        self.phase = phase
+    def __init__(self, period: int) -> None:
         self.period = period
         """In ticks; a change holds from the next packet on."""
-        self.due: int | None = first
+        self.phase = 0
+        self.due: int | None = None
         """The tick of the next packet."""
-        self.fair = first
+        self.fair = 0
         """Which it would be had nothing ever been hastened."""
-        self.last = first
+        self.last = 0
         """The tick at which it was taken last."""
+
+
+_T = TypeVar("_T", bound=Turn)
 
 
 class Rota(Generic[_T]):
@@ -74,46 +75,48 @@ class Rota(Generic[_T]):
     """
 
     def __init__(self) -> None:
-        self._due: dict[int, list[Turn[_T]]] = {}
+        self._due: dict[int, list[_T]] = {}
         self._phases = [0] * PHASES
 
-    def enter(self, member: _T, tick: int, period: int) -> Turn[_T]:
-        """First due within the next PHASES ticks after `tick`. To be handed back to `leave`."""
-        phase = self._phases.index(min(self._phases))
-        self._phases[phase] += 1
-        first = tick + 1
-        turn = Turn(member, phase, first + (phase - first) % PHASES, period)
+    def enter(self, turn: _T, tick: int) -> None:
+        """First due within the next PHASES ticks after `tick`. Until it is told to `leave`."""
+        turn.phase = self._phases.index(min(self._phases))
+        self._phases[turn.phase] += 1
+        turn.fair = tick + 1 + (turn.phase - tick - 1) % PHASES
         self._put(turn, turn.fair)
-        return turn
 
-    def leave(self, turn: Turn[_T]) -> None:
+    def leave(self, turn: _T) -> None:
         self._phases[turn.phase] -= 1
         turn.due = None
 
     def take(self, tick: int) -> list[_T]:
         """Whose time it is. Then say of each that stays that it goes on: `again`."""
-        members: list[_T] = []
+        turns: list[_T] = []
         for turn in self._due.pop(tick, ()):
             if turn.due == tick:  # else it has been moved since
                 turn.due = None
                 turn.last = tick
-                members.append(turn.member)
-        return members
+                turns.append(turn)
+        return turns
 
-    def again(self, turn: Turn[_T], *, silent: bool) -> None:
+    def again(self, turn: _T, *, silent: bool) -> None:
         """A packet was sent in its turn, of silence or not."""
         turn.fair += turn.period
         self._put(turn, turn.fair if silent else turn.last + turn.period)
 
-    def hasten(self, turn: Turn[_T], tick: int) -> bool:
-        """Let it be due right after `tick`, or as soon as it is less than one period before its fair time. False: it is
-        not due any later."""
-        due = max(tick + 1, turn.fair - turn.period + 1)
-        if turn.due is None or turn.due <= due:
+    def hasten(self, turn: _T, tick: int) -> bool:
+        """Let it be due right after `tick`, or as soon as it is less than one period before its fair time. Where many
+        begin at once, the ticks after that take them in, each up to half more than its share: together they would stay
+        so for as long as they speak. False: it is not due any earlier than before."""
+        if turn.due is None:
             return False
-        self._put(turn, due)
-        return True
+        most = max(_CROWD, sum(self._phases) * 3 // (PHASES * 2))
+        for due in range(max(tick + 1, turn.fair - turn.period + 1), turn.due):
+            if len(self._due.get(due, ())) < most:
+                self._put(turn, due)
+                return True
+        return False
 
-    def _put(self, turn: Turn[_T], due: int) -> None:
+    def _put(self, turn: _T, due: int) -> None:
         turn.due = due
         self._due.setdefault(due, []).append(turn)

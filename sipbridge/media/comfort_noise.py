@@ -7,8 +7,13 @@ noise of at most its level.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
+
+Samples: TypeAlias = NDArray[np.float64]
 
 PAYLOAD_TYPE = 13  # the static one, for clocks of 8000 Hz
 
@@ -17,19 +22,27 @@ _MAX_COEFFICIENT = 0.98  # 1 and more would be no filter but an oscillator
 _FULL_SCALE = 32768.0  # 0 dBov is a square wave of this height
 _RESPONSE = 64  # samples of the filter's impulse response that are heard
 _QUIETEST = 127
+# Noise is made ahead and repeats itself after so many samples, without a seam: half of a call is pauses, and to make it
+# anew for each packet would cost more than all else that is done for one.
+_LOOP = 4096
+_CHANGE = 160  # samples, at least, over which one level passes over into another
 
 
 class ComfortNoise:
     """One stream's. `describe` with each payload, then `render`."""
 
-    def __init__(self, seed: int) -> None:
-        """The same seed makes the same noise."""
-        self._generator = np.random.default_rng(seed)
+    def __init__(self, seed: int, encode: Callable[[Samples], bytes]) -> None:
+        """The same seed makes the same noise. `encode` makes the stream's octets of samples, each for itself."""
+        self._encode = encode
+        self._white = np.fft.rfft(np.random.default_rng(seed).standard_normal(_LOOP))
+        self._spectrum: bytes | None = None
+        self._unit: Samples = np.zeros(_LOOP)
         self._payload: bytes | None = None
-        self._response = np.ones(1)
-        self._excitation = self._generator.standard_normal(_RESPONSE - 1)
-        self._level = 0.0  # of the last sample rendered
-        self._target = 0.0
+        self._loop = b""
+        self._size = 1  # octets of a sample
+        self._position = 0
+        self._level = self._target = 0.0
+        self._begins = True
 
     def describe(self, payload: bytes) -> None:
         """What it is like from now on. Takes anything: no octets are silence, coefficients beyond the twelfth are left
@@ -37,27 +50,43 @@ class ComfortNoise:
         if payload == self._payload:
             return
         self._payload = payload
+        self._loop = b""
         level = payload[0] & 0x7F if payload else _QUIETEST
         self._target = 0.0 if level == _QUIETEST else _FULL_SCALE * 10.0 ** (-level / 20)
-        self._response = _impulse_response(_coefficients(payload[1 : 1 + _MAX_ORDER]))
 
     def fall_silent(self) -> None:
         """Sound came: the next noise begins anew, at its own level."""
-        self._level = 0.0
-        self._payload = None
+        self._begins = True
 
-    def render(self, samples: int) -> NDArray[np.float64]:
+    def render(self, samples: int) -> bytes:
         """The next so many samples; a change of level is spread over them."""
-        if not samples:
-            return np.zeros(0)
-        before = self._level or self._target
+        if not self._loop:
+            self._make()
+        if self._begins:
+            self._begins = False
+            self._level = self._target
+        if self._level != self._target and samples >= _CHANGE:
+            return self._change(samples)
+        start = self._position * self._size
+        self._position = (self._position + samples) % _LOOP
+        whole, rest = divmod(start + samples * self._size, len(self._loop))
+        return (self._loop * (whole + 1))[start : whole * len(self._loop) + rest]
+
+    def _make(self) -> None:
+        spectrum = (self._payload or b"")[1 : 1 + _MAX_ORDER]
+        if spectrum != self._spectrum:
+            self._spectrum = spectrum
+            response = np.fft.rfft(_impulse_response(_coefficients(spectrum)), _LOOP)
+            self._unit = np.fft.irfft(self._white * response, _LOOP)
+        self._loop = self._encode(self._unit * self._target)
+        self._size = len(self._loop) // _LOOP
+
+    def _change(self, samples: int) -> bytes:
+        places = np.arange(self._position, self._position + samples) % _LOOP
+        self._position = (self._position + samples) % _LOOP
+        changing = self._encode(self._unit[places] * np.linspace(self._level, self._target, samples))
         self._level = self._target
-        fresh = self._generator.standard_normal(samples)
-        excitation = np.concatenate((self._excitation, fresh))
-        self._excitation = excitation[-(_RESPONSE - 1) :]
-        noise: NDArray[np.float64] = np.convolve(excitation, self._response, "full")
-        noise = noise[_RESPONSE - 1 : _RESPONSE - 1 + samples]
-        return noise * np.linspace(before, self._target, samples)
+        return changing
 
 
 def _coefficients(octets: bytes) -> list[float]:
@@ -65,7 +94,7 @@ def _coefficients(octets: bytes) -> list[float]:
     return [max(-_MAX_COEFFICIENT, min(_MAX_COEFFICIENT, 258 * (octet - 127) / 32768)) for octet in octets]
 
 
-def _impulse_response(reflection: list[float]) -> NDArray[np.float64]:
+def _impulse_response(reflection: list[float]) -> Samples:
     """Of the filter 1/A(z) whose lattice has these coefficients, so scaled that noise keeps its power."""
     predictor: list[float] = []
     for k in reflection:
@@ -75,5 +104,5 @@ def _impulse_response(reflection: list[float]) -> NDArray[np.float64]:
         for n in range(1, _RESPONSE):
             response.append(-sum(a * response[n - 1 - i] for i, a in enumerate(predictor[:n])))
     array = np.array(response)
-    scaled: NDArray[np.float64] = array / np.sqrt(np.sum(np.square(array)))
+    scaled: Samples = array / np.sqrt(np.sum(np.square(array)))
     return scaled

@@ -2,9 +2,10 @@
 speech. Keys go out in place of audio, one after the other.
 
 The ring's format is the encoded form where the codec has no memory (G.711), so that a packet is a header and a slice;
-else PCM at the codec's rate. What a model says comes in pieces of any length, and a minute at once would hold up every
-call's sound while it is converted. So it waits as it came, and is brought into the ring's format slice by slice: by the
-owner (`backlog`), for many legs together and while there is time, or at the latest by the packet that needs it.
+else PCM at the codec's rate. What a model says is brought into it as it comes. But pieces may be of any length, and a
+minute at once would hold up every call's sound while it is converted. So what is long waits as it came, and is
+converted slice by slice: by the owner (`backlog`), for many legs together and while there is time, or at the latest by
+the packet that needs it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from sipbridge.audio import Played
 from sipbridge.codecs import Encoder
 from sipbridge.media.convert import Converter
 from sipbridge.media.dtmf import KeyPacket, key_packets
+from sipbridge.media.mixer import Mixer
 from sipbridge.media.pacer import Item, Pacer
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.tap import Tap
 
+_SHORT_US = 400_000  # as most pieces are: some 50 us of work
 _SLICE_MS = 100
 _MOST_WAITING_MS = 600_000
 
@@ -45,6 +48,8 @@ class Downlink:
         self.first_audio_at: float | None = None
         self.last_audio_at: float | None = None
         self.tap: Tap | None = None
+        self.mixer: Mixer | None = None
+        """What other legs say to this one."""
         self._sequencer = sequencer
         self._keys: deque[KeyPacket | None] = deque()
         self._key_timestamp = 0
@@ -100,6 +105,9 @@ class Downlink:
             if pacer.waiting_ms + microseconds / 1000 > _MOST_WAITING_MS:
                 self.dropped_ms += microseconds / 1000
                 data = b""
+            elif not self.converter.transparent and not self._raw and microseconds <= _SHORT_US:
+                data = self.converter.process(data)
+                self._tail = self.converter.delay_ms > 0
             elif not self.converter.transparent:
                 self._raw.append(_Raw(data, pacer.promise(microseconds, reply_id, item_id), microseconds))
                 return
@@ -134,18 +142,22 @@ class Downlink:
 
     # --- to the clock -------------------------------------------------------------------------------------------------
 
-    def next_packet(self, now: float) -> bytes:
-        """b"" where the codec has nothing to say (DTX, which the far end asked for)."""
+    def next_packet(self, now: float, late: float = 0.0) -> bytes:
+        """b"" where the codec has nothing to say (DTX, which the far end asked for). `late`: seconds since its
+        time."""
         if self._keys:
             if self.tap is not None:
-                self.tap.sent(None, self.pacer.audio_format, now)
+                self.tap.sent(None, self.pacer.audio_format, now - late)
             return self._next_key_packet()
         pacer = self.pacer
         if pacer.buffered <= self._frame_bytes:
             self._refill()
-        frame = pacer.next_frame(self._frame_bytes)
+        frame = own = pacer.next_frame(self._frame_bytes)
+        if self.mixer is not None:
+            ring = pacer.audio_format
+            frame = self.mixer.mix(own, self._frame_bytes // ring.bytes_per_sample, ring, now - late)
         if self.tap is not None:
-            self.tap.sent(frame, pacer.audio_format, now)
+            self.tap.sent(frame, pacer.audio_format, now - late)
         marker = False
         if frame is None:
             frame = self._silence
@@ -155,7 +167,7 @@ class Downlink:
             if self.first_audio_at is None:
                 self.first_audio_at = now
             self.last_audio_at = now
-            self.talking = pacer.sounding
+            self.talking = pacer.sounding or frame is not own
         return self._packet(frame, marker)
 
     def _packet(self, frame: bytes, marker: bool) -> bytes:

@@ -96,9 +96,8 @@ def fingerprint_of(certificate: x509.Certificate, algorithm: str) -> Fingerprint
 
 class Handshake:
     def __init__(
-        self, identity: DtlsIdentity, role: Role, fingerprints: tuple[Fingerprint, ...], deadline: float | None
+        self, identity: DtlsIdentity, role: Role, fingerprints: tuple[Fingerprint, ...], deadline: float
     ) -> None:
-        """`deadline`: when it has failed if it is not done; None: never."""
         from OpenSSL import SSL
 
         self._ssl = SSL
@@ -106,7 +105,8 @@ class Handshake:
         self._connection.set_ciphertext_mtu(_MTU)
         self._role = role
         self._fingerprints = fingerprints
-        self._deadline = deadline
+        self.deadline = deadline
+        """When it has failed, if it is not done."""
         self._datagrams = 0
         self.done = False
         self.closed = False
@@ -188,7 +188,7 @@ class Handshake:
         """When to call `handle_timer`."""
         if self.failure:
             return None
-        times = [] if self.done or self._deadline is None else [self._deadline]
+        times = [] if self.done else [self.deadline]
         seconds = self._connection.DTLSv1_get_timeout()
         if seconds is not None:
             times.append(now + seconds)
@@ -198,7 +198,7 @@ class Handshake:
         """May be called at any time."""
         if self.failure:
             return
-        if not self.done and self._deadline is not None and now >= self._deadline:
+        if not self.done and now >= self.deadline:
             self.failure = f"DTLS failed: not done within {HANDSHAKE_SECONDS:g} s"
             return
         try:

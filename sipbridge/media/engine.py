@@ -43,6 +43,7 @@ from sipbridge.media.events import (
     MediaTimeout,
     SourceChanged,
 )
+from sipbridge.media.keying import Fingerprint
 from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
@@ -80,19 +81,19 @@ _FEW_LEGS = 24
 _EARLY_READS_PER_TICK = 3
 
 
-class _Seat:
+class _Seat(Turn):
     """A leg with its sockets and its place on the clock."""
 
-    __slots__ = ("busy_at", "leg", "local_port", "open", "rtp", "sockets", "turn")
+    __slots__ = ("__weakref__", "busy_at", "leg", "local_port", "open", "rtp", "sockets")
 
     def __init__(self, leg: Leg, local_port: LocalPort, sockets: MediaSockets) -> None:
+        super().__init__(_period(leg.params))
         self.leg = leg
         self.local_port = local_port
         self.sockets = sockets
         self.rtp = sockets.rtp
         self.busy_at = -1
         self.open = True
-        self.turn: Turn[_Seat]
 
 
 def _period(params: MediaParams) -> int:
@@ -164,7 +165,7 @@ class MediaEngine:
         rtcp = self._rtcp_session(sequencer.ssrc, params)
         leg = Leg(handle, params, sequencer, self._now(), timeout_seconds=timeout, rtcp=rtcp, identity=self._identity)
         seat = self._seats[handle] = _Seat(leg, local_port, sockets)
-        seat.turn = self._rota.enter(seat, self.clock.tick, _period(params))
+        self._rota.enter(seat, self.clock.tick)
         for sock in (sockets.rtp, sockets.rtcp):
             self._readable.add(sock, (seat, sock))
         self._leg_started.set()
@@ -184,7 +185,7 @@ class MediaEngine:
         """After a new offer and answer (hold, resume, another codec or address). Speech that waits is kept."""
         seat = self._seats[handle]
         seat.leg.update(params, self._now())
-        seat.turn.period = _period(params)
+        seat.period = _period(params)
 
     def confirm(self, handle: Handle) -> None:
         """Where `MediaParams.confirmed` was False: packets may be sent from now on."""
@@ -197,11 +198,12 @@ class MediaEngine:
         if seat is None:
             return None
         seat.open = False
+        seat.leg.end_listening(self._now())
         if seat.leg.security is not None:
             seat.leg.security.close()
             self._shake_hands(seat)
         self._send_rtcp(seat, seat.leg.rtcp.bye(self._now(), reason))
-        self._rota.leave(seat.turn)
+        self._rota.leave(seat)
         self._backlog.pop(handle, None)
         self._readable.remove(seat.sockets.rtp)
         self._readable.remove(seat.sockets.rtcp)
@@ -226,7 +228,7 @@ class MediaEngine:
         seat.leg.push(data, reply_id, item_id, self._now())
         if downlink.backlog:
             self._backlog[handle] = seat
-        if downlink.starts and seat.leg.sending and self._rota.hasten(seat.turn, self.clock.tick):
+        if downlink.starts and seat.leg.sending and self._rota.hasten(seat, self.clock.tick):
             seat.leg.rephased += 1
 
     def finish(self, handle: Handle, item_id: str) -> None:
@@ -259,8 +261,18 @@ class MediaEngine:
 
     def tap(self, handle: Handle, sink: Tap | None) -> None:
         """From now on `sink` is told what the leg really sends and receives; None: nobody is."""
-        leg = self._seats[handle].leg
-        leg.tap = leg.downlink.tap = sink
+        self._seats[handle].leg.use_tap(sink, self._now())
+
+    def route(self, source: Handle, sink: Handle, gain: float = 1.0) -> None:
+        """What the one leg says is played to the other from now on, mixed with all else that it hears. Again: with
+        another gain. Raises ValueError where both are the same: nobody wants to hear himself."""
+        if source == sink:
+            raise ValueError("a leg does not hear itself")
+        self._seats[source].leg.heard_by(self._seats[sink].leg, gain)
+
+    def unroute(self, source: Handle, sink: Handle) -> None:
+        """No more. Also where there is no such route; the end of a leg ends all of its routes."""
+        self._seats[source].leg.not_heard_by(self._seats[sink].leg)
 
     def stats(self, handle: Handle) -> MediaStats:
         return self._seats[handle].leg.stats()
@@ -268,6 +280,11 @@ class MediaEngine:
     def part(self, handle: Handle) -> MediaStats:
         """The figures of the party that has been on the leg so far; another is from now on."""
         return self._seats[handle].leg.part()
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """Of our certificate; None where there is none."""
+        return None if self._identity is None else self._identity.fingerprint
 
     @property
     def legs(self) -> int:
@@ -340,7 +357,7 @@ class MediaEngine:
         events = self._events
         for seat in self._rota.take(self.clock.tick):
             self._send(seat, now, late, events)
-            self._rota.again(seat.turn, silent=not seat.leg.downlink.talking)
+            self._rota.again(seat, silent=not seat.leg.downlink.talking)
             self._advancing.append(seat)
             if now >= seat.leg.rtcp.due_at:
                 seat.leg.timing.due = True
@@ -364,7 +381,7 @@ class MediaEngine:
         leg = seat.leg
         if late > leg.late_max:
             leg.late_max = late
-        packet, target = leg.next_packet(now), leg.latch.target
+        packet, target = leg.next_packet(now, late), leg.latch.target
         if packet is None or target is None:
             return
         try:
@@ -421,6 +438,8 @@ class MediaEngine:
             if chunk:
                 if leg.tap is not None:
                     leg.tap.received(chunk, leg.uplink.converter.source, now)
+                for route in leg.routes.values():
+                    route.hear(chunk, leg.uplink.converter.source, now)
                 handles.append(leg.handle)
                 converters.append(leg.uplink.converter)
                 chunks.append(chunk)

@@ -24,7 +24,6 @@ class Filler:
         self.concealed_ms = self.noise_ms = self.recovered_ms = 0.0
         self.own: Decoder | None = None
         """The stream's decoder, where that conceals by itself."""
-        self._noise: ComfortNoise | None = None
         self.use(wire)
 
     def use(self, wire: AudioFormat) -> None:
@@ -37,10 +36,12 @@ class Filler:
         self._concealer = Concealer(wire.rate, decode, self._encode)
         self.recent = self._concealer.recent
         self.age = 0
-        """How many samples were made here since the last that was heard."""
+        """How many samples were made here since the last that was heard; 0: what is heard now follows what was heard
+        last."""
         self.rests = False
         """The sender has said that it leaves sound out: nothing is lost."""
         self._rough = False  # what was made last knew nothing of what comes next
+        self._noise: ComfortNoise | None = None
         self._noisy = False
         self._reach = REACH_MS * wire.rate // 1000
 
@@ -54,9 +55,15 @@ class Filler:
     def describe_noise(self, payload: bytes) -> None:
         """RFC 3389: its background sounds like this until there is sound again."""
         if self._noise is None:
-            self._noise = ComfortNoise(_NOISE_SEED)
+            self._noise = ComfortNoise(_NOISE_SEED, self._concealer.octets)
         self._noise.describe(payload)
-        self.rests = self._noisy = True
+        self._noisy = True
+        self.pause()
+
+    def pause(self) -> None:
+        """It leaves sound out from now on, until there is sound again."""
+        self.rests = True
+        self.age = max(self.age, 1)
 
     def join(self, chunk: bytes) -> bytes:
         """Sound again, after `age` samples made here: the chunk as it goes into the stream."""
@@ -84,7 +91,7 @@ class Filler:
         """The sender left this out."""
         if self._noisy and self._noise is not None:
             self.noise_ms += samples / self._per_ms
-            return self._made(self._concealer.octets(self._noise.render(samples)), samples)
+            return self._made(self._noise.render(samples), samples)
         if self.own is None or self.rests or not self._own_may_go_on:
             return self._made(self.wire.silence * samples, samples)
         concealed = min(max(self._reach - self.age, 0), samples)

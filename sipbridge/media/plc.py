@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -21,10 +22,10 @@ Samples: TypeAlias = NDArray[np.float64]
 
 _SHORTEST_PITCH_MS = 2.5  # 400 Hz
 _LONGEST_PITCH_MS = 15.0  # 66 Hz
-_WINDOW_MS = 10.0  # what of the sound is compared with what was before it
+_WINDOW_MS = 12.0  # what of the sound is compared with what was before it
 _SEARCH_RATE = 8000
 _FULL_MS = 20.0  # a repetition is believable for so long, ...
-REACH_MS = 80  # ... and silent after so long
+REACH_MS = 100  # ... and silent after so long
 _SMOOTHING_MS = 2.0
 _OVERLAP_MS = 4  # of what is made with the first good packet that it knew nothing of
 _HISTORY_MS = 40
@@ -142,12 +143,19 @@ def _best_lag(sound: Samples, lowest: int, highest: int, window: int) -> int:
     """By how many samples the last `window` of the sound have to be moved back to be most like what is there."""
     if window <= 0 or highest < lowest or window < lowest:
         return 0
+    # What was heard last counts most: a voice moves on. All of it together still tells a period from a formant.
+    weights = _weights(window)
     last = sound[-window:]
     earlier = sound[len(sound) - window - highest : len(sound) - lowest]
-    energy = np.concatenate(([0.0], np.cumsum(np.square(earlier))))
-    energy = energy[window:] - energy[:-window]
-    own = float(energy[0]) if not len(energy) else float(np.dot(last, last))
+    own = float(np.dot(np.square(last), weights))
     if own < 1.0:
         return 0
-    likeness = np.correlate(earlier, last, "valid") / np.sqrt(energy * own + 1.0)
+    energy = np.correlate(np.square(earlier), weights, "valid")
+    likeness = np.correlate(earlier, last * weights, "valid") / np.sqrt(energy * own + 1.0)
     return highest - int(np.argmax(likeness))
+
+
+@cache
+def _weights(window: int) -> Samples:
+    rising: Samples = (np.arange(1, window + 1) / window) ** 3
+    return rising

@@ -52,18 +52,21 @@ class Security:
         self._handshake: Handshake | None = None
         self._partner: Address | None = None
         self._heard_at = now
-        self._deadline: float | None = None
         self._attempts = self._strangers = 0
         self._begin(params, now)
 
     def update(self, params: SecurityParams, now: float) -> None:
-        """After a new offer and answer. Where nothing of it has changed, nothing happens."""
-        if params != self.params:
+        """After a new offer and answer. Where nothing of it has changed, keys stay what they are; a handshake that is
+        not done yet, or came to nothing while it rang, is given its time once more."""
+        if params != self.params or self.failure:
             self.params = params
             self._begin(params, now)
+        elif self._handshake is not None:
+            self._handshake.deadline = now + HANDSHAKE_SECONDS
 
     def _begin(self, params: SecurityParams, now: float) -> None:
         self._handshake = None
+        self.failure = ""
         match params:
             case SdesParams(send=send, receive=receive):
                 self._use(send, receive)
@@ -72,11 +75,10 @@ class Security:
                 # be somebody else.
                 self._sender = None
                 self.protect = self.protect_rtcp = _nothing
-                self._deadline = now + HANDSHAKE_SECONDS
                 self._attempts = self._strangers = 0
                 self._partner = None
                 self._heard_at = now
-                self._shake_hands(params)
+                self._shake_hands(params, now + HANDSHAKE_SECONDS)
 
     def _use(self, send: MasterKey, receive: MasterKey) -> None:
         if self._receiver is None:
@@ -133,7 +135,7 @@ class Security:
     def receive_dtls(self, datagram: bytes, source: Address, target: Address | None, now: float) -> None:
         """A datagram that looks like DTLS, from anyone; `target` is where our RTP goes."""
         handshake = self._handshake
-        if handshake is None or self.failure or not self._takes_part(datagram, source, target, now):
+        if handshake is None or self.failure or not self._takes_part(handshake, datagram, source, target, now):
             self.dtls_ignored += 1
             return
         handshake = self._handshake  # perhaps another
@@ -148,7 +150,7 @@ class Security:
         if handshake is not None and self.shaking_hands:
             handshake.handle_timer(now)
             if handshake.failure:
-                self._failed(handshake, target, final=self._deadline is not None and now >= self._deadline)
+                self._failed(handshake, target, final=now >= handshake.deadline)
 
     def outgoing(self, target: Address | None) -> list[tuple[bytes, Address]]:
         """DTLS datagrams to send, and where; each once. They wait while nobody is known to send them to."""
@@ -162,13 +164,15 @@ class Security:
         if self._handshake is not None:
             self._handshake.close()
 
-    def _shake_hands(self, params: DtlsParams) -> None:
+    def _shake_hands(self, params: DtlsParams, deadline: float) -> None:
         if self._identity is None:
             self.failure = "DTLS failed: this side has no certificate"
             return
-        self._handshake = Handshake(self._identity, params.role, params.fingerprints, self._deadline)
+        self._handshake = Handshake(self._identity, params.role, params.fingerprints, deadline)
 
-    def _takes_part(self, datagram: bytes, source: Address, target: Address | None, now: float) -> bool:
+    def _takes_part(
+        self, handshake: Handshake, datagram: bytes, source: Address, target: Address | None, now: float
+    ) -> bool:
         """Whether a datagram is looked at; begins anew where it is of somebody who goes before."""
         params, partner = self.params, self._partner
         if source == partner:
@@ -178,7 +182,7 @@ class Security:
             if partner is not None:
                 if not self.shaking_hands:
                     return False
-                self._shake_hands(params)
+                self._shake_hands(params, handshake.deadline)
             self._partner = source
             return True
         if params.role == "client" or not self.shaking_hands or not _is_hello(datagram):
@@ -190,7 +194,7 @@ class Security:
         else:
             may = partner not in (target, params.peer) and now - self._heard_at >= _IDLE_SECONDS
             if may:
-                self._shake_hands(params)
+                self._shake_hands(params, handshake.deadline)
         if may:
             self._strangers += 1
             self._partner = source
@@ -214,7 +218,7 @@ class Security:
             self.failure = handshake.failure
             return
         self._partner = None
-        self._shake_hands(params)
+        self._shake_hands(params, handshake.deadline)
 
 
 def _is_hello(datagram: bytes) -> bool:

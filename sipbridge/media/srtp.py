@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class MasterKey:
     def __post_init__(self) -> None:
         if len(self.octets) != self.suite.master_length:
             raise ValueError(f"{self.suite.name} wants {self.suite.master_length} octets, not {len(self.octets)}")
+
+
+def load() -> None:
+    """Load the library, so that no call has to wait for it."""
+    import_module("pylibsrtp")
 
 
 class SrtpSender:

@@ -9,11 +9,12 @@ counting the same time twice:
 * a gap is filled with one second at most, then the stream jumps;
 * while the stream is more than 0.2 s ahead of the clock (a burst after a network stall that the clock has filled) gaps
   stay unfilled; more than 1 s ahead (a sender that floods) audio is left out. So stream time never passes real time by
-  more.
+  more, but for a thousandth, by which the clocks may differ.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from sipbridge.codecs import Decoder
@@ -38,6 +39,9 @@ _MAX_AHEAD_SECONDS = 1.0
 _SILENT_AFTER_SECONDS = 0.12
 _LOOK_AHEAD_SECONDS = 0.04  # what of the sound after a loss helps to fill it
 _EARLY_SECONDS = 0.04  # more than that a packet is not early, but the network has changed
+# The sender's clock is not ours: what it gains or loses is no sound too much or too little. Crystals differ by 0.0002.
+_SKEW = 0.001
+_STEADY_SECONDS = 0.06
 _CLOCK_LAG_SECONDS = 0.04  # how far behind real time the clock's silence stays: what was sent may still be on its way
 
 
@@ -167,7 +171,7 @@ class Uplink:
             key = self._key_receiver.feed(payload, timestamp, marker)
             if key is not None:
                 self.keys.append(key)
-            self.filler.rests = True
+            self.filler.pause()
             self.jitter.add(sequence_number, timestamp, b"", 0, now)
         else:
             self.jitter.add(sequence_number, timestamp, payload or _SILENT_NOISE, 0, now)
@@ -221,6 +225,9 @@ class Uplink:
             if self._seen_waiting_at is None:
                 self._seen_waiting_at = now
             self._overdue = now - self._seen_waiting_at >= self._block_seconds
+        ahead = self._stream_until - now
+        if not -_STEADY_SECONDS < ahead < _STEADY_SECONDS:
+            self._stream_until -= math.copysign(_SKEW * self._packet_seconds, ahead)
         if now - self._audio_at < _SILENT_AFTER_SECONDS + self._packet_seconds and not self.filler.rests:
             return
         missing = now - _CLOCK_LAG_SECONDS - self._stream_until
@@ -235,6 +242,9 @@ class Uplink:
     def _play(self, chunks: Sequence[Chunk], now: float) -> None:
         """What follows in the stream. Decoded in order, so that codecs with a memory see what their encoder made."""
         decoder = self._decoder
+        if decoder is None and len(chunks) == 1 and type(chunks[0]) is bytes:  # nearly always
+            self._hear(chunks[0], now)
+            return
         conceals = self._params.codec.conceals
         if decoder is not None and not conceals:
             chunks = [decoder.decode(chunk) if isinstance(chunk, bytes) else chunk for chunk in chunks]
@@ -252,7 +262,7 @@ class Uplink:
         if self._stream_until + seconds - now > _MAX_AHEAD_SECONDS:
             self.skipped_seconds += seconds
             return
-        if filler.age or filler.rests:
+        if filler.age:
             chunk = filler.join(chunk)
         filler.recent.append(chunk)
         self._clock_filled = 0.0
@@ -269,9 +279,12 @@ class Uplink:
         if gap.lost * self.jitter.packet_ticks < gap.ticks:  # at least in part the sender paused by itself
             filler.begin_anew()
         seconds = gap.ticks / clock_rate - self._clock_filled
-        if seconds <= 0 or self._stream_until - now >= _NO_FILL_AHEAD_SECONDS:
+        ahead = self._stream_until - now
+        if seconds <= 0 or ahead >= _NO_FILL_AHEAD_SECONDS:
             return
-        samples = self._samples(seconds)
+        samples = self._samples(min(seconds, _MAX_AHEAD_SECONDS - ahead))
+        if not samples:
+            return
         packet = self.jitter.packet_ticks * self._wire.rate // clock_rate
         if not gap.lost:
             filling = filler.rest(samples)
@@ -315,6 +328,12 @@ class Uplink:
         self._pending_bytes = 0
         self._seen_waiting_at, self._overdue = None, False
         return pending[0] if len(pending) == 1 else b"".join(pending)
+
+    @property
+    def expected(self) -> int:
+        """Packets that came or should have come, each once."""
+        jitter = self.jitter
+        return self.packets + jitter.lost - jitter.late - jitter.duplicate
 
     @property
     def unheard(self) -> int:

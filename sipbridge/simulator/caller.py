@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Literal
 
 from sipbridge.audio import AudioFormat
 from sipbridge.errors import MediaError, SdpError
 from sipbridge.media import sdp
+from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.engine import MediaEngine
-from sipbridge.media.events import Audio, Drained, Handle, MediaEvent, MediaStats
+from sipbridge.media.events import Audio, Drained, EncryptionFailed, Handle, MediaEvent, MediaStats
+from sipbridge.media.keying import LocalSecurity, Offers, Policy
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort
 from sipbridge.media.vad import SpeechStarted
@@ -23,6 +26,7 @@ from sipbridge.simulator.caller_options import (
     LISTEN_SECONDS,
     LONGEST_SECONDS,
     CallOptions,
+    Srtp,
     address_towards,
     parse_target,
     transport_for,
@@ -44,6 +48,12 @@ from sipbridge.sip.user_agent import UserAgent
 __all__ = ["CallOptions", "CallReport", "SoftPhone", "TimelineEntry", "place_call"]
 
 _LINGER_SECONDS = 2.0
+_ENCRYPTION: dict[Srtp, tuple[Policy, Offers]] = {
+    "off": ("off", "plain"),
+    "optional": ("optional", "try_sdes"),
+    "sdes": ("required", "sdes"),
+    "dtls": ("required", "dtls"),
+}
 
 
 def ignore_entry(entry: TimelineEntry) -> None:
@@ -65,7 +75,10 @@ async def place_call(options: CallOptions, on_entry: Callable[[TimelineEntry], N
     report = CallReport(expected=options.expect)
     try:
         local = options.local_address or await address_towards(uri)
-        phone = SoftPhone(options, uri, speech, local, report, on_entry)
+        identity = None
+        if options.srtp == "dtls":
+            identity = await asyncio.to_thread(DtlsIdentity.make, datetime.now(UTC))
+        phone = SoftPhone(options, uri, speech, local, report, on_entry, identity)
         await phone.call()
     except (OSError, MediaError) as error:
         report.error = str(error)
@@ -83,6 +96,7 @@ class SoftPhone:
         local: str,
         report: CallReport,
         on_entry: Callable[[TimelineEntry], None],
+        identity: DtlsIdentity | None = None,
     ) -> None:
         self._options = options
         self._uri = uri
@@ -96,7 +110,7 @@ class SoftPhone:
         self._user_agent = _PhoneAgent(new_token=_token, identity=Identity(user="caller"))
         self._ladders = Ladders(calls=1)
         self._user_agent.trace = lambda flow, sent, data: self._ladders.trace(flow, sent, data, self._transport.now())
-        self._engine = MediaEngine(MediaSettings(local, options.ports, media_timeout_seconds=None))
+        self._engine = MediaEngine(MediaSettings(local, options.ports, media_timeout_seconds=None), identity=identity)
         self._recording = Recording(options.rate)
         self._script = Script(
             steps_for(
@@ -145,7 +159,19 @@ class SoftPhone:
     def _invite(self, transport: Literal["udp", "tcp", "tls"]) -> None:
         options, now = self._options, self._transport.now()
         self._port = self._engine.reserve()
-        self._audio = sdp.LocalAudio(self._local, self._port.port, options.codecs, session_id=str(secrets.randbits(62)))
+        policy, offers = _ENCRYPTION[options.srtp]
+        self._audio = sdp.LocalAudio(
+            self._local,
+            self._port.port,
+            options.codecs,
+            session_id=str(secrets.randbits(62)),
+            security=LocalSecurity(
+                policy,
+                secret=secrets.token_bytes(32),
+                fingerprint=self._engine.fingerprint,
+                offers=offers,
+            ),
+        )
         self._stopwatch = Stopwatch(self._report, now, self._on_entry)
         self._stopwatch.note(f"INVITE {self._uri}", now)
         self._call = self._user_agent.invite(
@@ -254,6 +280,7 @@ class SoftPhone:
 
     def _keep(self, stats: MediaStats) -> None:
         report, options = self._report, self._options
+        report.encryption = stats.encryption
         report.packets = {"sent": stats.packets_sent, "received": stats.packets_received, "lost": stats.lost}
         if options.record is not None:
             self._recording.write(options.record, stereo=options.stereo)
@@ -271,6 +298,8 @@ class SoftPhone:
             case Drained():
                 self._script.done(now)
                 self._act(now)
+            case EncryptionFailed(reason=reason):
+                self._fail(reason, now)
             case _:
                 pass
 

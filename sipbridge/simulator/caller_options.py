@@ -17,6 +17,7 @@ from sipbridge.sip.flow import is_address
 from sipbridge.sip.headers import Uri
 from sipbridge.sip.tls import TlsContexts, TlsSettings
 
+Srtp = Literal["off", "optional", "sdes", "dtls"]
 LISTEN_SECONDS = 10.0
 LONGEST_SECONDS = 120.0
 _PORTS = range(20000, 30000)
@@ -49,6 +50,8 @@ class CallOptions:
     """So long a quiet means that the other side has finished."""
     expect: tuple[Expectation, ...] = ()
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
+    srtp: Srtp = "off"
+    """Encrypted sound: `optional` offers keys and takes a plain answer, the last two insist."""
     transport: Literal["udp", "tcp", "tls"] | None = None
     """None: what the target's `transport` parameter says, else UDP; TLS for sips."""
     tls: TlsSettings = TlsSettings()
@@ -92,6 +95,14 @@ def parse_target(text: str) -> Uri:
     if uri.scheme not in ("sip", "sips"):
         raise ConfigError(f"{text}: the phone calls sip: and sips: URIs only")
     return uri
+
+
+def parse_srtp(text: str) -> Srtp:
+    match text:
+        case "off" | "optional" | "sdes" | "dtls":
+            return text
+        case _:
+            raise ConfigError(f"{text!r}: the phone's srtp is off, optional, sdes or dtls")
 
 
 def transport_for(uri: Uri, chosen: Literal["udp", "tcp", "tls"] | None) -> Literal["udp", "tcp", "tls"]:

@@ -41,7 +41,7 @@ FIGURES = {
     "duration": "200 to the end",
 }
 _ALIASES = {"answer": "reply", "speech": "heard", "hangup": "bye"}
-_WORDS = {"answered", "silence", "bye", "busy"}
+_WORDS = {"answered", "silence", "encrypted", "bye", "busy"}
 _TERM = re.compile(r"(?P<name>[a-z]+|[1-6](?:\d\d|xx))(?:(?P<compare><=|>=|<|>)(?P<number>\d+(?:\.\d+)?))?")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -81,6 +81,8 @@ class Expectation:
                 return report.answered and not report.figures.get("heard")
             case "heard":
                 return bool(report.figures.get("heard"))
+            case "encrypted":
+                return bool(report.encryption)
             case "bye":
                 return report.ended_by_them
             case "busy":
@@ -118,6 +120,8 @@ class CallReport:
     cause: str = ""
     """Why it ended, in the word of the SIP core."""
     codec: str = ""
+    encryption: str = ""
+    """The SRTP suite; empty: in the clear."""
     figures: dict[str, float] = field(default_factory=dict)
     """In milliseconds, by the names of `FIGURES`; what was not measured is not there."""
     timeline: list[TimelineEntry] = field(default_factory=list)
@@ -170,6 +174,8 @@ class CallReport:
             ]
         if self.packets:
             lines.append("packets    " + ", ".join(f"{count} {name}" for name, count in self.packets.items()))
+        if self.encryption:
+            lines.append(f"encryption {self.encryption}")
         if self.recording:
             lines.append(f"recording  {self.recording}")
         lines += [f"expected   {e.term}: {'yes' if e.is_met(self) else 'NO'}" for e in self.expected]

@@ -77,7 +77,7 @@ class Stopwatch:
         waited_ms = max(0.0, at_ms - since_ms)
         self._awaited = None
         self._report.measure(name, waited_ms)
-        self._note_ms(_HEARD[name].format(waited_ms), at_ms)
+        self._note_ms(_HEARD[name].format(waited_ms), since_ms + waited_ms)
 
     def speech_ended(self, at_ms: float) -> None:
         if self._interrupted_ms is None:

@@ -128,7 +128,7 @@ async def house(
         directory = TenantDirectory([Tenant("t", _tenant(tenant, provider, url(model)))])
         base = {
             "sip": {"listen": ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]},
-            "media": {"ports": _PORTS},
+            "media": {"ports": _PORTS, "codecs": ["PCMU", "PCMA"]},
             "limits": {"media_timeout_seconds": 600},
         }
         settings = parse(yaml.safe_dump(_merged(base, config)), Config, "sipbridge.yaml")

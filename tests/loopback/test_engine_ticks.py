@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from weakref import ref
 
 import pytest
 
@@ -32,7 +34,8 @@ class House:
         phone.bind(("127.0.0.1", 0))
         phone.setblocking(False)
         params = MediaParams(codecs.PCMU, phone.getsockname(), payload_type_send=0, payload_type_receive=0)
-        handle = self.engine.start(self.engine.reserve(), replace(params, downlink=PCMU, **changes))  # type: ignore[arg-type]
+        params = replace(replace(params, downlink=PCMU), **changes)  # type: ignore[arg-type]
+        handle = self.engine.start(self.engine.reserve(), params)
         self.phones[handle] = phone
         self.heard[handle] = []
         return handle
@@ -147,6 +150,21 @@ def test_a_late_tick_leaves_the_conversion_to_the_packets(house: House) -> None:
     assert seat.leg.downlink.backlog
     house.tick(10)
     assert len(house.heard[handle]) in (3, 4)
+
+
+def test_a_leg_that_is_closed_waits_for_no_garbage_collection(house: House) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        handle = house.leg(downlink=PCM_24K)
+        house.engine.push(handle, bytes(48 * 1000), "r", "i")
+        house.tick(10)
+        seat = ref(house.engine._seats[handle])
+        house.engine.close(handle)
+        house.tick(5)
+        assert seat() is None
+    finally:
+        gc.enable()
 
 
 class TestFlood:

@@ -11,10 +11,19 @@ from numpy.typing import NDArray
 from sipbridge.media.comfort_noise import ComfortNoise
 
 
+def octets(samples: NDArray[np.float64]) -> bytes:
+    """Full resolution: what is tested is the noise, not a codec."""
+    return samples.astype("<f8").tobytes()
+
+
+def samples_of(data: bytes) -> NDArray[np.float64]:
+    return np.frombuffer(data, "<f8")
+
+
 def noise_of(payload: bytes, samples: int = 16000, seed: int = 1) -> NDArray[np.float64]:
-    noise = ComfortNoise(seed)
+    noise = ComfortNoise(seed, octets)
     noise.describe(payload)
-    return np.concatenate([noise.render(160) for _ in range(samples // 160)])
+    return samples_of(b"".join(noise.render(160) for _ in range(samples // 160)))
 
 
 def level(sound: NDArray[np.float64]) -> float:
@@ -56,19 +65,29 @@ def test_the_same_seed_makes_the_same_noise_and_pieces_make_the_same_as_a_whole(
     payload = bytes((40, 60, 150))
     assert np.array_equal(noise_of(payload), noise_of(payload))
     assert not np.array_equal(noise_of(payload), noise_of(payload, seed=2))
-    whole = ComfortNoise(1)
+    whole = ComfortNoise(1, octets)
     whole.describe(payload)
-    assert np.allclose(whole.render(16000), noise_of(payload))
+    assert np.array_equal(samples_of(whole.render(16000)), noise_of(payload))
+
+
+@pytest.mark.parametrize("piece", [1, 7, 160, 4096, 5000])
+def test_it_repeats_itself_without_a_seam(piece: int) -> None:
+    noise = ComfortNoise(1, octets)
+    noise.describe(bytes((40, 10)))  # so deep that neighbours are nearly alike
+    sound = samples_of(b"".join(noise.render(piece) for _ in range(-(-10_000 // piece))))
+    assert np.array_equal(sound[:4096], sound[4096:8192])
+    steps = np.abs(np.diff(sound))
+    assert steps[4090:4100].max() < 4 * steps.std()
 
 
 def test_another_level_comes_without_a_step() -> None:
-    noise = ComfortNoise(1)
+    noise = ComfortNoise(1, octets)
     noise.describe(b"\x46")
     noise.render(800)
     noise.describe(b"\x1e")
-    rising = noise.render(1600)
+    rising = samples_of(noise.render(1600))
     assert level(rising[:200]) < level(rising[-200:]) - 6
-    assert level(noise.render(8000)) == pytest.approx(-30, abs=0.5)
+    assert level(samples_of(noise.render(8000))) == pytest.approx(-30, abs=0.5)
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x00", b"\xff" * 1400, b"\x00" + b"\xff" * 10, b"\x00" + b"\x00" * 500])
@@ -88,4 +107,4 @@ def test_no_payload_makes_it_louder_than_its_level(seed: int) -> None:
 
 
 def test_nothing_is_no_samples() -> None:
-    assert len(ComfortNoise(1).render(0)) == 0
+    assert ComfortNoise(1, octets).render(0) == b""

@@ -35,7 +35,7 @@ class Pair:
         server: DtlsIdentity | None = None,
         expected_of_client: Fingerprint | None = None,
         expected_of_server: Fingerprint | None = None,
-        deadline: float | None = 10.0,
+        deadline: float = 10.0,
     ) -> None:
         client, server = client or identity("client"), server or identity("server")
         theirs = expected_of_server or server.fingerprint
@@ -137,7 +137,7 @@ def test_another_certificate_is_not_taken() -> None:
 def test_one_of_several_fingerprints_is_enough() -> None:
     fingerprints = (identity("somebody").fingerprint, identity("client").fingerprint)
     pair = Pair()
-    pair.server = Handshake(identity("server"), "server", fingerprints, None)
+    pair.server = Handshake(identity("server"), "server", fingerprints, 1e9)
     pair.run()
     assert pair.server.done
 
@@ -149,7 +149,7 @@ def test_a_peer_without_a_certificate_is_not_taken() -> None:
     peer = SSL.Connection(context, None)
     peer.set_ciphertext_mtu(1200)
     peer.set_connect_state()
-    server = Handshake(identity("server"), "server", (identity("client").fingerprint,), None)
+    server = Handshake(identity("server"), "server", (identity("client").fingerprint,), 1e9)
     for _ in range(4):
         with pytest.raises(SSL.Error):
             peer.do_handshake()
@@ -167,7 +167,7 @@ def test_a_peer_without_srtp_is_not_taken() -> None:
     peer = SSL.Connection(context, None)
     peer.set_ciphertext_mtu(1200)
     peer.set_connect_state()
-    server = Handshake(plain, "server", (plain.fingerprint,), None)
+    server = Handshake(plain, "server", (plain.fingerprint,), 1e9)
     server._connection.set_verify(SSL.VERIFY_NONE, lambda *_: True)
     for _ in range(4):
         with suppress(SSL.WantReadError):
@@ -203,11 +203,11 @@ class TestTime:
         pair = Pair()
         timer = pair.client.get_timer(100.0)
         assert timer is None or timer == 10.0  # its deadline is past already
-        waiting = Handshake(identity("client"), "client", (identity("server").fingerprint,), None)
+        waiting = Handshake(identity("client"), "client", (identity("server").fingerprint,), 1e9)
         timer = waiting.get_timer(100.0)
         assert timer is not None
         assert 100.5 < timer <= 101.0
-        assert Handshake(identity("server"), "server", (identity("client").fingerprint,), None).get_timer(0) is None
+        assert Handshake(identity("server"), "server", (identity("client").fingerprint,), 1e9).get_timer(0) == 1e9
 
 
 class TestHostile:

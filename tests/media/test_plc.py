@@ -58,19 +58,19 @@ def test_there_is_no_click_where_it_begins_and_ends(rate: int, pitch: float, los
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_it_fades_to_silence_within_80_ms(rate: int) -> None:
+def test_it_fades_to_silence_within_100_ms(rate: int) -> None:
     sound = voice(rate, 100)
     made = conceal(sound, sound[:0], ms(rate, 200), rate)
-    assert not made[ms(rate, 80) :].any()
-    levels = [np.sqrt(np.mean(np.square(made[ms(rate, t) : ms(rate, t + 20)]))) for t in (0, 20, 40, 60)]
+    assert not made[ms(rate, 100) :].any()
+    levels = [np.sqrt(np.mean(np.square(made[ms(rate, t) : ms(rate, t + 20)]))) for t in (0, 20, 40, 60, 80)]
     assert levels[0] > 0.8 * np.sqrt(np.mean(np.square(sound)))
-    assert levels == sorted(levels, reverse=True)
+    assert levels[1:] == sorted(levels[1:], reverse=True)
 
 
 def test_a_long_loss_is_silent_in_the_middle_and_meets_what_comes_after_it() -> None:
     sound = voice(8000, 500)
     made = conceal(sound[:320], sound[:320], 8 * 400, 8000)
-    assert not made[8 * 80 : -8 * 80].any()
+    assert not made[8 * 100 : -8 * 100].any()
     assert np.abs(made[-8 * 20 :]).max() > 3000
 
 
@@ -80,11 +80,11 @@ def test_in_pieces_it_fades_as_in_one(rate: int) -> None:
     concealer = Concealer(rate)
     concealer.recent.append(concealer.octets(voice(rate, 60)))
     made = b""
-    for age in range(0, 120, 20):
+    for age in range(0, 140, 20):
         concealer.recent.append(concealer.bridge(ms(rate, 20), age=ms(rate, age)))
         made += concealer.recent[-1]
     sound = np.frombuffer(made, "<i2").astype(float)
-    assert not sound[ms(rate, 80) :].any()
+    assert not sound[ms(rate, 100) :].any()
     assert np.abs(np.diff(sound)).max() < 1.6 * np.abs(np.diff(voice(rate, 60))).max()
     assert np.abs(sound[: ms(rate, 20)]).max() > 4000
 

@@ -91,8 +91,8 @@ def test_a_conversation(sentence: Path, tmp_path: Path, transport: Literal["udp"
     ]
     assert texts[0].startswith("INVITE sip:agent@127.0.0.1:")
     assert sorted(map(str, entries)) == sorted(map(str, report.timeline))
-    # The callee waits 300 ms; packets and detectors on both sides are good for 20 ms.
-    assert 280 <= report.figures["reply"] <= 450
+    # The callee waits 300 ms; packets and detectors are good for 20 ms on each side.
+    assert 260 <= report.figures["reply"] <= 450
     assert report.figures["heard"] == pytest.approx(400 + 500 + 200, abs=60)
     assert stub.keys == "5"
     assert stub.ended[0].cause.value == "remote_bye"
@@ -109,8 +109,9 @@ def test_an_interruption_is_timed(sentence: Path, tmp_path: Path) -> None:
     report, _, _ = call(Manners(answer_ms=1200), options)
     texts = [entry.text for entry in report.timeline]
     assert "caller interrupts" in texts
-    # The callee needs 60 ms to be sure; packets and clocks take up to 20 ms each way.
-    assert 60 <= report.figures["flush"] <= 160, report.summary()
+    # The callee needs 60 ms to be sure, and what is heard is timed by whole packets; they and the clocks take up to 20
+    # ms each way.
+    assert 40 <= report.figures["flush"] <= 160, report.summary()
     assert any(text.startswith("barge-in flushed in") for text in texts)
     with wave.open(str(tmp_path / "both.wav")) as file:
         assert file.getnchannels() == 2
