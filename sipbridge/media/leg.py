@@ -330,7 +330,8 @@ class Leg:
 
 
 def _resampler(up: Converter, down: Converter) -> str:
+    if up.transparent and down.transparent and up.source.encoding != "pcm16":
+        return "passed through"
     ways = [(up, "up"), (down, "down")]
-    if all(converter.source.rate == converter.target.rate for converter, _ in ways):
-        return "passed through" if up.transparent and down.transparent else "none"
-    return ", ".join(f"{converter.source.rate}->{converter.target.rate} {way}" for converter, way in ways)
+    used = [f"{way.source.rate}->{way.target.rate} {name}" for way, name in ways if way.source.rate != way.target.rate]
+    return ", ".join(used) or "none"
