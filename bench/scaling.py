@@ -76,6 +76,10 @@ class _Watch:
         if not point.startswith("begin"):
             self._memory[point] = ask("settled").resident_kib
 
+    @property
+    def without_calls(self) -> tuple[int, int]:
+        return self._memory["started"], self._memory["idle"]
+
     def step(self, seen: dict[str, Any]) -> Step:
         calls = seen["calls"]
         a, b = self._points[f"begin {calls}"], self._points[f"end {calls}"]
@@ -93,8 +97,9 @@ class _Watch:
         )
 
 
-def ramp(load: Load, steps: tuple[int, ...], seconds: float, seed: int) -> list[Step]:
-    """On one fresh gateway; ends early where calls are refused."""
+def ramp(load: Load, steps: tuple[int, ...], seconds: float, seed: int) -> tuple[list[Step], tuple[int, int]]:
+    """On one fresh gateway; ends early where calls are refused. And its memory in KiB, before and after the first
+    calls."""
     watch = _Watch()
     result = rig.run(
         "ramp",
@@ -108,7 +113,7 @@ def ramp(load: Load, steps: tuple[int, ...], seconds: float, seed: int) -> list[
         at_point=watch.at,
         steps=steps,
     )
-    return [watch.step(seen) for seen in result["steps"]]
+    return [watch.step(seen) for seen in result["steps"]], watch.without_calls
 
 
 def middle(runs: list[list[Step]], steps: tuple[int, ...]) -> list[Step]:
@@ -144,13 +149,19 @@ def capacity(steps: list[Step]) -> int:
 
 
 def scaling(size: Size) -> list[Finding]:
-    found = {
-        load: middle([ramp(load, size.steps, size.ramp_seconds, seed) for seed in range(size.runs)], size.steps)
-        for load in LOADS
-        if load.short in size.loads or not size.loads
-    }
+    found: dict[Load, list[Step]] = {}
+    empty: list[tuple[int, int]] = []
+    for load in LOADS:
+        if load.short in size.loads or not size.loads:
+            runs = [ramp(load, size.steps, size.ramp_seconds, seed) for seed in range(size.runs)]
+            found[load] = middle([steps for steps, _ in runs], size.steps)
+            empty += [memory for _, memory in runs]
     rows = [_capacity_row(load, steps, size.steps[-1]) for load, steps in found.items()]
     rows += [_memory_row(load, steps) for load, steps in found.items() if load.target]
+    before, after = (median(moment) / 1024 for moment in zip(*empty, strict=True))
+    rows.append(
+        Row("resident memory without a call: fresh; after the first calls", "", f"{before:.0f}; {after:.0f} MiB")
+    )
     tables = [_table(load, steps) for load, steps in found.items()]
     return [*rows, *tables, *_charts(found)]
 
@@ -160,7 +171,10 @@ def _capacity_row(load: Load, steps: list[Step], most: int) -> Row:
     at = next((step for step in steps if step.calls == calls), None)
     measured = f"{calls}" + (" (more were not tried)" if calls == most else "")
     if at is not None:
-        measured += f": {at.processor:.0f} % of the core, pacing error p99 {max(at.gap_error.p99, at.delay.p99):.1f} ms"
+        measured += (
+            f": {at.processor:.0f} % of the core, pacing error p99 {max(at.gap_error.p99, at.delay.p99):.1f} ms,"
+        )
+        measured += f" generator late by {ms(at.generator)}"
     target = f">= {load.target}" if load.target else ""
     return Row(
         f"calls per core, {load.name}, pacing p99 < {PACING_MS:.0f} ms",

@@ -72,6 +72,7 @@ def ramp(stage: Stage) -> Results:
         sessions.append(session)
         Talker(stage.loop, session, delta, stage.random.randrange(Talker.DELTA))
 
+    stage.tell("started")
     # What is loaded and laid out once, with the first calls, is no call's memory.
     warm = stage.set_up(4, 50, prepare)
     stage.loop.run_for(1)
@@ -124,11 +125,12 @@ def churn(stage: Stage) -> Results:
     stage.tell("started")
     _short_calls(stage, 100, 1, delta)
     stage.tell("warm")
+    stage.phones.keep_moments = True
     first = _short_calls(stage, stage.calls, 3, delta)
     stage.tell("first")
     second = _short_calls(stage, stage.calls, 3, delta)
     stage.tell("second")
-    return {name: [first[name], second[name]] for name in first}
+    return {name: [first[name], second[name]] for name in first} | {"lateness": stage.phones.lateness}
 
 
 def rush(stage: Stage) -> Results:
@@ -136,10 +138,11 @@ def rush(stage: Stage) -> Results:
     delta = audio_frame("reply", "item", speech(stage.user, sounds.SPEECH_HZ, 100))
     rate = stage.calls / stage.seconds
     _short_calls(stage, int(2 * rate), 1, delta, rate)
+    stage.phones.keep_moments = True
     stage.tell("begin")
     results = _short_calls(stage, stage.calls, 1, delta, rate)
     stage.tell("end")
-    return results
+    return results | {"lateness": stage.phones.lateness}
 
 
 def strays(stage: Stage) -> Results:

@@ -22,7 +22,9 @@ class LegAudio:
 
     @property
     def expected(self) -> int:
-        return self.stats.packets_received + self.stats.lost
+        """Packets that came or should have come, each once: what is late was given up on before."""
+        stats = self.stats
+        return stats.packets_received + stats.lost - stats.late - stats.duplicate
 
     @property
     def loss_percent(self) -> float:

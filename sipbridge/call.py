@@ -30,6 +30,7 @@ from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed,
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.providers import capabilities_of
+from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
@@ -54,8 +55,10 @@ class CallSession:
         max_seconds: float = 3600,
         clock: Callable[[], float] = time.monotonic,
         transfer_leg: TransferLeg = refuse_transfer,
+        record: StartRecording | None = None,
     ) -> None:
-        """`transfer_leg` makes the leg that calls whom the far end asks for. It raises `CallNotPlacedError`."""
+        """`transfer_leg` makes the leg that calls whom the far end asks for; it raises `CallNotPlacedError`. `record`
+        begins a recording of the call."""
         config = tenant.config
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
@@ -65,8 +68,10 @@ class CallSession:
         self._clock = clock
         self._deadlines = config.deadlines
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
-        self._turn = Turn(barge_in=config.barge_in.enabled, protect_greeting_ms=config.barge_in.protect_greeting_ms)
+        self._turn = Turn(barge_in=config.barge_in.enabled, protect_greeting_ms=tenant.protect_greeting_ms)
         self._floor = Floor(self._turn, clock, self._log)
+        self._new_recording = record
+        self.recording: Recording | None = None
         self._toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
         capabilities = capabilities_of(config.agent.provider)
         self._native_formats = capabilities.native_formats if config.agent.native_audio else frozenset()
@@ -81,7 +86,6 @@ class CallSession:
         self._over = asyncio.Event()
         self._keypad = Keypad(self._keys_pressed)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
-        self._outbound = leg.outbound
         self._report: asyncio.Future[CallReport] = asyncio.get_running_loop().create_future()
 
     # --- the call's life --------------------------------------------------------------------------
@@ -102,10 +106,7 @@ class CallSession:
         finally:
             self.end(Ended.SHUTDOWN)
             await self._shut()
-        codec = self._leg.codec
-        report = self._record.report(
-            codec=codec.name if codec else None, audio=self.audio_health(), turn=self._turn, agent=self._agent
-        )
+        report = self._record.report(self._leg.codec, self.audio_health(), self._turn, self._agent)
         self._log.info("call ended", **report.to_log())
         self._report.set_result(report)
         return report
@@ -137,9 +138,14 @@ class CallSession:
         if agent is None:
             return
         await self._leg.media_open.wait()
-        greeting = self._tenant.greeting(self._fields)
-        if greeting is not None:
-            agent.say(greeting)
+        if self._new_recording and (stream := self._leg.stream) and (codec := self._leg.codec):
+            self.recording = self._new_recording(codec)
+            stream.tap(self.recording)
+        if (notice := self._tenant.notice(self._downlink.rate)) is not None:
+            # What the caller is told of it comes before everything.
+            self._floor.say(self._leg.stream, "notice", notice, self._downlink)
+        if (words := self._tenant.first_words(self._fields)) is not None:
+            agent.say(words)
         await self._converse(agent)
 
     async def _answer(self) -> Agent | None:
@@ -331,7 +337,7 @@ class CallSession:
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
             self.end(unanswered(leg.not_answered), str(leg.not_answered), status=leg.not_answered.sip_status)
         elif isinstance(event, CallEnded):
-            self.end(*ended_by(event, outbound=self._outbound, transferred=leg.transfer_accepted))
+            self.end(*ended_by(event, outbound=self._record.outbound, transferred=leg.transfer_accepted))
         elif isinstance(event, ReferReceived):
             self._spawn(self._move(event))
         elif isinstance(event, InfoReceived) and event.key is not None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from sipbridge.agent import Agent
 from sipbridge.audio_health import AudioHealth, LegAudio
+from sipbridge.codecs import Codec
 from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.tenants import CallFields
@@ -20,7 +21,7 @@ class CallRecord:
         """How it ended and why, once it has."""
         self._fields = fields
         self._tenant = tenant
-        self._outbound = outbound
+        self.outbound = outbound
         self._clock = clock
         self._status: int | None = None
         self._began = self._ended_at = clock()
@@ -54,19 +55,19 @@ class CallRecord:
             first_delivery_ms=_ms_between(heard_at, self._delivered_at),
         )
 
-    def report(self, *, codec: str | None, audio: AudioHealth, turn: Turn, agent: Agent | None) -> CallReport:
+    def report(self, codec: Codec | None, audio: AudioHealth, turn: Turn, agent: Agent | None) -> CallReport:
         """When it is over."""
         assert self.outcome is not None
         ended, detail = self.outcome
         return CallReport(
             call_id=self._fields.call_id,
             tenant=self._tenant,
-            direction="outbound" if self._outbound else "inbound",
+            direction="outbound" if self.outbound else "inbound",
             trunk=self._fields.trunk,
             ended=ended,
             detail=detail,
             status=self._status,
-            codec=codec,
+            codec=codec.name if codec else None,
             setup_ms=_ms_between(self._began, self.answered_at),
             seconds=round(self._ended_at - self._began, 3),
             replies=turn.replies,

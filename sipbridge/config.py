@@ -194,6 +194,23 @@ class Tenants(Section):
         return url
 
 
+class RecordingsConfig(Section):
+    directory: Path | None = None
+    key: Secret | None = None
+
+    @field_validator("directory")
+    @classmethod
+    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return path if path is None else Path((info.context or {}).get("directory", ""), path)
+
+    @field_validator("key")
+    @classmethod
+    def _no_encryption_yet(cls, key: Secret | None) -> Secret | None:
+        if key is not None:
+            raise ValueError("recordings cannot be encrypted yet: with a key they would be thought to be")
+        return key
+
+
 class Config(Section):
     """`sipbridge.yaml`. `directory` is where it lies; relative paths in it start there."""
 
@@ -204,7 +221,7 @@ class Config(Section):
     trunks: tuple[Trunk, ...] = ()
     tenants: Tenants = Tenants()
     history: Annotated[dict[str, Any], PLANNED] = {}
-    recordings: Annotated[dict[str, Any], PLANNED] = {}
+    recordings: RecordingsConfig = RecordingsConfig()
     webhooks: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
     redis: Annotated[dict[str, Any], PLANNED] = {}
     prices: Annotated[dict[str, Any], PLANNED] = {}

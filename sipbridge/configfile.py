@@ -100,6 +100,16 @@ def error_at(place: Place, message: str) -> ValidationError:
     return ValidationError.from_exception_data("", [InitErrorDetails(type=kind, loc=place, input=None)])
 
 
+def located(path: Path, place: Place, message: str) -> str:
+    """What is wrong at a place of a file that was loaded before: with its line, or that of what is around it."""
+    lines: dict[Place, int] = {}
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    if root is not None:
+        list(_walk(root, (), lines))
+    nearest = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in lines), place)
+    return f"{path}:{lines.get(nearest, 1)}: {dotted(place)}: {message}"
+
+
 def dotted(place: Place) -> str:
     """`("tools", "http", 0, "url")` -> `tools.http[0].url`."""
     text = ""

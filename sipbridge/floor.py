@@ -46,12 +46,15 @@ class Floor:
 
     def say_prompt(self, stream: MediaStream | None, name: str, audio_format: AudioFormat) -> None:
         """A sentence that ships with sipbridge, for when no agent can speak; in what the stream takes."""
+        self.say(stream, f"prompt-{name}", load_prompt(name, audio_format.rate), audio_format)
+
+    def say(self, stream: MediaStream | None, name: str, pcm: bytes, audio_format: AudioFormat) -> None:
+        """A sentence that no agent speaks, as if one did; PCM at the rate of what the stream takes. `name` is that of
+        the reply and its item."""
         if stream is None:
             return
-        rate = audio_format.rate
-        data = Converter(AudioFormat("pcm16", rate), audio_format).process(load_prompt(name, rate))
-        reply_id = item_id = f"prompt-{name}"
-        if self._turn.may_play(reply_id, item_id, len(data), self._clock()):
-            self._turn.reply_ended(reply_id)
-            stream.play(data, reply_id, item_id)
-            stream.finish(item_id)
+        data = Converter(AudioFormat("pcm16", audio_format.rate), audio_format).process(pcm)
+        if self._turn.may_play(name, name, len(data), self._clock()):
+            self._turn.reply_ended(name)
+            stream.play(data, name, name)
+            stream.finish(name)

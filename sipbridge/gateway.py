@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from importlib import import_module
@@ -27,10 +27,12 @@ from sipbridge.ladder_files import LadderFiles
 from sipbridge.media import srtp
 from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.engine import MediaEngine, MediaSettings
+from sipbridge.media.resample import Resampler
 from sipbridge.metrics import Metrics
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
+from sipbridge.recordings import Recordings
 from sipbridge.registrations import Registrations
 from sipbridge.sip.admission import LOOPBACK, Admission
 from sipbridge.sip.dns import DnsResolver
@@ -81,7 +83,7 @@ class Gateway:
 
     async def __aenter__(self) -> Self:
         """Open every listener. Raises `OSError` where an address cannot be had."""
-        _load_what_a_call_needs()
+        _load_what_a_call_needs(self._tenants.tenants)
         config = self._config
         wanted = dict.fromkeys(name for _, names in codec_lists(config) for name in names)
         if lacking := await asyncio.to_thread(codecs.prepare, wanted):
@@ -105,6 +107,14 @@ class Gateway:
             files = None if config.sip.ladders is None else LadderFiles(config.sip.ladders)
             if files is not None:
                 stack.push_async_callback(files.close)
+            directory = config.recordings.directory
+            self.recordings = (
+                None
+                if directory is None
+                else Recordings(directory, self._clock, on_count=self.metrics.count_recordings)
+            )
+            if self.recordings is not None:
+                stack.push_async_callback(self.recordings.close)
             identity = await asyncio.to_thread(_prepare_encryption) if encryption.wanted(config) else None
             self._engine = MediaEngine(settings, clock=self._clock, identity=identity)
             stack.callback(self._engine.shut_down)
@@ -128,6 +138,7 @@ class Gateway:
                 on_report=self._over,
                 ladders=self.ladders,
                 keep_ladder=None if files is None else files.keep,
+                recordings=self.recordings,
                 clock=self._clock,
             )
             self.metrics.count_calls(lambda: len(self.calls))
@@ -254,9 +265,14 @@ def _prepare_encryption() -> DtlsIdentity:
     return DtlsIdentity.make(datetime.now(UTC))
 
 
-def _load_what_a_call_needs() -> None:
+def _load_what_a_call_needs(tenants: Iterable[Tenant]) -> None:
     """What is read at first use: neither the first caller nor the audio of the others should wait for it."""
     import_module("sipbridge.providers.session")
     for name in ("unavailable", "goodbye"):
         for rate in (8000, 24000):
             load_prompt(name, rate)
+    for tenant in tenants:
+        for rate in (8000, 16000, 24000):
+            tenant.notice(rate)
+    for source, target in ((8000, 16000), (8000, 24000), (16000, 24000), (24000, 8000), (24000, 16000)):
+        Resampler(source, target).process(bytes(source // 25))

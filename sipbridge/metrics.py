@@ -49,6 +49,9 @@ class Metrics:
         self._flushed = self._histogram("flushed_seconds", "Speech of a leg that was flushed.", _SECONDS)
         self._concealed = self._histogram("concealed_seconds", "Lost audio of a leg that was concealed.", _SECONDS)
 
+        self._recordings = self._counter("recordings", "Recordings by what became of them.", ("state",))
+        self._unrecorded = self._counter("recording_dropped_packets", "Packets the disk was too slow for.", ())
+
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(f"sipbridge_{name}", text, labels, registry=self.registry)
 
@@ -58,6 +61,13 @@ class Metrics:
     def count_calls(self, calls: Callable[[], int]) -> None:
         """How many are up is asked for at each scrape."""
         self._calls.set_function(lambda: float(calls()))
+
+    def count_recordings(self, state: str, number: int) -> None:
+        """`started`, `finished`, `failed`; or `dropped`, which are packets. From any thread."""
+        if state == "dropped":
+            self._unrecorded.inc(number)
+        else:
+            self._recordings.labels(state).inc(number)
 
     def observe(self, report: CallReport) -> None:
         """A call is over."""

@@ -5,15 +5,17 @@
 
 CALL is what of the Call-ID is plain, and a hash of the whole; a Call-ID that comes again gets a number behind it.
 
-On the loop a packet costs an append. The thread looks after what came four times a second, so a kill costs half a
-second of sound. Where a file cannot be made or written (no space, no directory, no permission) that recording stops,
-with one line in the log and one count; what was written stays, under its unfinished name; the call notices nothing.
+On the loop a packet costs an append. The thread looks after what came three times a second, so a kill costs little
+more than half a second of sound. Where a file cannot be made or written (no space, no directory, no permission) that
+recording stops, with one line in the log and one count; what was written stays, under its unfinished name; the call
+notices nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -25,19 +27,28 @@ from typing import TypeAlias
 import structlog
 
 from sipbridge.audio import AudioFormat
+from sipbridge.codecs import Codec
 from sipbridge.media.recorder import Recorder
 from sipbridge.sound_files import SoundFile, SoundFormat, create
 
 log = structlog.get_logger(__name__)
 
-_INTERVAL_S = 0.2
+_NARROWBAND, _WIDEBAND = 8000, 16000
+_INTERVAL_S = 0.3
 # Packets of both directions that may wait for the thread: fifteen seconds of them, should the disk stand still.
 _MOST_WAITING = 1500
 _PACKETS_AT_ONCE = 100
+# The interpreter runs one thread at a time, and the loop wants to be it: recordings are looked after a few at a time,
+# spread over the interval, and where the loop has to wait then no longer than this.
+_AT_ONCE = 2
+_SWITCH_INTERVAL_S = 0.0005
 _MOST_SAME_NAMES = 1000
 
 _Packet: TypeAlias = tuple[float, bool, bytes | None, AudioFormat]
 """When, whether we sent it, its sound."""
+StartRecording: TypeAlias = Callable[[Codec], "Recording"]
+"""Of a call whose leg speaks this codec."""
+Count: TypeAlias = Callable[[str, int], None]
 CreateFile: TypeAlias = Callable[[Path, int, SoundFormat], SoundFile]
 
 
@@ -88,7 +99,7 @@ class Recording:
     def resume(self) -> None:
         self.paused = False
 
-    def finish(self, now: float) -> None:
+    def ended(self, now: float) -> None:
         """The call is over. Idempotent."""
         if self.ended_at is None:
             self.over = True
@@ -98,22 +109,41 @@ class Recording:
 class Recordings:
     """Of one gateway. `clock` is the media engine's."""
 
-    def __init__(self, directory: Path, clock: Callable[[], float], *, create_file: CreateFile = create) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        clock: Callable[[], float],
+        *,
+        on_count: Count = lambda state, number: None,
+        create_file: CreateFile = create,
+    ) -> None:
+        """`on_count` is told of everything that is counted, in the thread."""
         self.counters: Counter[str] = Counter()
         """`started`, `finished`, `failed`, and `dropped`: packets that the disk was too slow for."""
         self._directory = directory
         self._clock = clock
+        self._on_count = on_count
         self._create = create_file
         self._new: deque[Recording] = deque()
         self._woken = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
 
+    def of(self, call_id: str, tenant: str, sound_format: SoundFormat) -> StartRecording:
+        """For a call that may begin to be recorded. What is wideband when it begins is kept as such."""
+
+        def start(codec: Codec) -> Recording:
+            rate = _NARROWBAND if codec.sample_rate <= _NARROWBAND else _WIDEBAND
+            return self.begin(call_id, tenant, rate=rate, sound_format=sound_format)
+
+        return start
+
     def begin(self, call_id: str, tenant: str, *, rate: int, sound_format: SoundFormat = "wav") -> Recording:
-        """Record from now on what the recording is told as a `Tap`, until its `finish`."""
+        """Record from now on what the recording is told as a `Tap`, until it `ended`."""
         recording = Recording(call_id, self._directory / _plain(tenant), rate, sound_format, self._clock())
         self._new.append(recording)
         if self._thread is None:
+            sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
             self._thread = threading.Thread(target=self._run, name="recordings", daemon=True)
             self._thread.start()
         self._woken.set()
@@ -126,22 +156,29 @@ class Recordings:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
+    def _count(self, state: str, number: int) -> None:
+        self.counters[state] += number
+        self._on_count(state, number)
+
     # --- in the thread ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         reels: list[_Reel] = []
         while True:
-            # Nothing to write: asleep until something is to be.
-            self._woken.wait(_INTERVAL_S if reels else None)
+            if not reels:
+                self._woken.wait()  # nothing to write: asleep until something is to be
             self._woken.clear()
             closing = self._closing
             while self._new:
-                reels.append(_Reel(self._new.popleft(), self._create, self.counters))
-            now = self._clock()
-            for reel in reels:
-                if closing:
-                    reel.recording.finish(now)
-                reel.serve(now)
+                reels.append(_Reel(self._new.popleft(), self._create, self._count))
+            groups = [reels[start : start + _AT_ONCE] for start in range(0, len(reels), _AT_ONCE)]
+            for group in groups:
+                now = self._clock()
+                for reel in group:
+                    if closing:
+                        reel.recording.ended(now)
+                    reel.serve(now)
+                self._woken.wait(0.0 if closing else _INTERVAL_S / len(groups))
             reels = [reel for reel in reels if not reel.over]
             if closing and not reels and not self._new:
                 return
@@ -150,11 +187,12 @@ class Recordings:
 class _Reel:
     """A recording's other end, in the thread."""
 
-    def __init__(self, recording: Recording, create_file: CreateFile, counters: Counter[str]) -> None:
+    def __init__(self, recording: Recording, create_file: CreateFile, count: Count) -> None:
         self.recording = recording
         self.over = False
         self._create = create_file
-        self._counters = counters
+        self._count = count
+        count("started", 1)
         self._recorder = Recorder(recording.rate, recording.began)
         self._file: SoundFile | None = None
         self._path = self._final = Path()
@@ -196,7 +234,6 @@ class _Reel:
                 continue
             with suppress(FileExistsError):
                 self._file = self._create(self._path, recording.rate, recording.sound_format)
-                self._counters["started"] += 1
                 return
         raise FileExistsError(f"{self._path}: there are too many of this name")
 
@@ -210,7 +247,7 @@ class _Reel:
         file.close()
         self._path.rename(self._final)
         self._end()
-        self._counters["finished"] += 1
+        self._count("finished", 1)
         log.info(
             "recording finished",
             call_id=self.recording.call_id,
@@ -220,7 +257,7 @@ class _Reel:
         )
 
     def _fail(self, error: Exception) -> None:
-        self._counters["failed"] += 1
+        self._count("failed", 1)
         path = str(self._path) if self._path.name else str(self.recording.directory)
         details = {"call_id": self.recording.call_id, "path": path, "seconds": round(self._recorder.seconds, 1)}
         if isinstance(error, OSError):
@@ -235,7 +272,7 @@ class _Reel:
     def _end(self) -> None:
         self.over = self.recording.over = True
         self.recording.waiting.clear()
-        self._counters["dropped"] += self.recording.dropped
+        self._count("dropped", self.recording.dropped)
 
 
 def file_name(call_id: str) -> str:

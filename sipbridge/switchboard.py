@@ -25,6 +25,7 @@ from sipbridge.media.events import MediaEvent
 from sipbridge.media.stream import MediaStream
 from sipbridge.outbound_leg import OutboundLeg, Place
 from sipbridge.outcome import CallReport, Ended
+from sipbridge.recordings import Recordings, StartRecording
 from sipbridge.sip.events import CallEnded, InviteReceived, ReferReceived, SipEvent
 from sipbridge.sip.headers import NameAddr, Uri, readable
 from sipbridge.sip.invite import Invite
@@ -63,11 +64,13 @@ class Switchboard:
         on_report: Callable[[CallReport], None],
         ladders: Ladders,
         keep_ladder: Callable[[Ladder], None] | None,
+        recordings: Recordings | None,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
         self._ladders = ladders
         self._keep_ladder = keep_ladder
+        self._recordings = recordings
         self._user_agent = user_agent
         self._engine = engine
         self._spawn = spawn
@@ -298,6 +301,7 @@ class Switchboard:
             max_seconds=self._config.limits.max_call_seconds,
             clock=self._clock,
             transfer_leg=lambda event: self._transfer_leg(line, event),
+            record=self._recording_of(fields.call_id, tenant),
         )
         self._lines[session] = line
         self._ladders.opened(session.call_id)
@@ -307,6 +311,12 @@ class Switchboard:
         self.all_over.clear()
         self._spawn(self._run(session, line))
         return session
+
+    def _recording_of(self, call_id: str, tenant: Tenant) -> StartRecording | None:
+        recording = tenant.config.recording
+        if not recording.enabled or self._recordings is None:
+            return None
+        return self._recordings.of(call_id, tenant.id, recording.format)
 
     async def _run(self, session: CallSession, line: _Line) -> None:
         try:

@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from sipbridge.config import PLANNED
 from sipbridge.configfile import Patterns, Section, load
 from sipbridge.logins import Secret
+from sipbridge.prompts import PROMPT_RATE, load_wav
 
 
 class Match(Section):
@@ -100,6 +101,35 @@ class ToolsConfig(Section):
     mcp: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
 
 
+class RecordingConfig(Section):
+    enabled: bool = False
+    notice: str | None = Field(default=None, min_length=1)
+    """What the caller hears first: a sentence for the agent to say, or the path of a WAV file."""
+    format: Literal["wav", "flac"] = "wav"
+    retention_days: Annotated[int, PLANNED] = Field(default=30, ge=1)
+
+    @field_validator("notice")
+    @classmethod
+    def _a_file_that_can_be_played(cls, notice: str | None, info: ValidationInfo) -> str | None:
+        if notice is None or not notice.lower().endswith(".wav"):
+            return notice
+        path = Path((info.context or {}).get("directory", ""), notice)
+        try:
+            load_wav(path, PROMPT_RATE)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return str(path)
+
+    @property
+    def notice_file(self) -> Path | None:
+        """Where the notice is one."""
+        return Path(self.notice) if self.notice is not None and self.notice.lower().endswith(".wav") else None
+
+    @property
+    def notice_text(self) -> str | None:
+        return None if self.notice_file is not None else self.notice
+
+
 class TenantConfig(Section):
     """One tenant's file; its name is the tenant's id."""
 
@@ -115,7 +145,7 @@ class TenantConfig(Section):
     tools: ToolsConfig = ToolsConfig()
     phrases: Annotated[dict[str, Any], PLANNED] = {}
     limits: Annotated[dict[str, Any], PLANNED] = {}
-    recording: Annotated[dict[str, Any], PLANNED] = {}
+    recording: RecordingConfig = RecordingConfig()
     storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
 
 

@@ -21,7 +21,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from sipbridge.agent import AgentOptions, ToolDeclaration, TurnDetection
 from sipbridge.audio import AudioFormat
 from sipbridge.config import Config, not_in_use, secrets_of
+from sipbridge.configfile import Place, located
 from sipbridge.errors import ConfigError, UnknownProviderError
+from sipbridge.prompts import PROMPT_RATE, load_wav
 from sipbridge.providers import capabilities_of
 from sipbridge.sip.headers import readable
 from sipbridge.sip.identity import CallerIdentity, Party
@@ -119,6 +121,24 @@ class Tenant:
         greeting = self.config.agent.greeting
         return None if greeting is None else _render(greeting, fields)
 
+    def first_words(self, fields: CallFields) -> str | None:
+        """What the agent says first of all: that the call is recorded, where it is to say so, and the greeting."""
+        recording = self.config.recording
+        notice = recording.notice_text if recording.enabled else None
+        return " ".join(text for text in (notice, self.greeting(fields)) if text) or None
+
+    def notice(self, rate: int) -> bytes | None:
+        """The same as speech, PCM at `rate`, where it is a file."""
+        recording = self.config.recording
+        path = recording.notice_file if recording.enabled else None
+        return None if path is None else load_wav(path, rate)
+
+    @property
+    def protect_greeting_ms(self) -> int:
+        """How long what is heard first cannot be interrupted: such a notice is heard to its end."""
+        notice = self.notice(PROMPT_RATE) or b""
+        return max(self.config.barge_in.protect_greeting_ms, len(notice) * 1000 // (2 * PROMPT_RATE))
+
     def credential(self) -> dict[str, Any]:
         """What `new_agent_from_credential` is given. Raises `ConfigError` where a secret that is needed is missing."""
         agent = self.config.agent
@@ -193,7 +213,7 @@ class TenantDirectory:
         for path in sorted((*directory.glob("*.yaml"), *directory.glob("*.yml"))):
             try:
                 tenant = Tenant(path.stem, load_tenant(path))
-                problems.extend(f"{path}: {problem}" for problem in _check(tenant, config))
+                problems.extend(located(path, place, problem) for place, problem in _check(tenant, config))
                 tenants.append(tenant)
             except ConfigError as error:
                 problems.append(str(error))
@@ -252,24 +272,26 @@ def temperature(agent: AgentConfig) -> float | None:
     return min(max(agent.temperature, limits[0]), limits[1])
 
 
-def _check(tenant: Tenant, config: Config) -> Iterator[str]:
-    """What can only be judged beside the rest: provider names, trunks, names in templates."""
+def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
+    """What can only be judged beside the rest: provider names, trunks, names in templates; each with its place."""
     agent, match = tenant.config.agent, tenant.config.match
     try:
         capabilities_of(agent.provider)
     except UnknownProviderError as error:
-        yield f"agent.provider: {error}"
+        yield ("agent", "provider"), str(error)
     trunks = [trunk.name for trunk in config.trunks]
     if match.trunk is not None and match.trunk not in trunks:
-        yield f"match.trunk: no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"
+        yield ("match", "trunk"), f"no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"
+    if tenant.config.recording.enabled and config.recordings.directory is None:
+        yield ("recording", "enabled"), "there is no recordings.directory in sipbridge.yaml to record to"
     for key, text in (("instructions", agent.instructions), ("greeting", agent.greeting or "")):
         try:
             unknown = meta.find_undeclared_variables(_TEMPLATES.parse(text)) - {"call", "header"}
         except TemplateError as error:
-            yield f"agent.{key}: not a valid template: {error}"
+            yield ("agent", key), f"not a valid template: {error}"
         else:
             if unknown:
-                yield f"agent.{key}: unknown names {', '.join(sorted(unknown))}; 'call' and 'header' exist"
+                yield ("agent", key), f"unknown names {', '.join(sorted(unknown))}; 'call' and 'header' exist"
 
 
 # --- matching ---------------------------------------------------------------------------------------------------------

@@ -121,6 +121,12 @@ def test_the_figures_of_a_party_are_those_since_it_came() -> None:
     assert (since.packets_received, since.lost, since.late_max_ms, since.codec) == (50, 1, 5.0, "PCMA")
 
 
+def test_a_packet_counts_once() -> None:
+    """One that is late has been given up on, and has come; a duplicate has come twice."""
+    (leg,) = health(packets_received=100, lost=10, late=6, duplicate=4).legs
+    assert (leg.expected, leg.loss_percent) == (100, 10.0)
+
+
 def test_a_summary_of_nothing() -> None:
     assert summary(()) == {"count": 0, "median": None, "max": None}
 

@@ -52,7 +52,7 @@ def test_a_call_is_a_file_under_its_name(tmp_path: Path, sound_format: SoundForm
         recordings = Recordings(tmp_path / "deep" / "down", clock)
         recording = recordings.begin("a84b4c76@192.0.2.1", "acme", rate=8000, sound_format=sound_format)
         converse(recording, clock)
-        recording.finish(clock.now)
+        recording.ended(clock.now)
         await recordings.close()
         assert recordings.counters == {"started": 1, "finished": 1, "dropped": 0}
 
@@ -76,7 +76,7 @@ def test_a_call_id_is_a_strangers_text(tmp_path: Path) -> None:
         for call_id in wild * 2:
             recording = recordings.begin(call_id, "t", rate=8000)
             converse(recording, clock, 2)
-            recording.finish(clock.now)
+            recording.ended(clock.now)
         await recordings.close()
         assert recordings.counters["finished"] == 2 * len(wild)
 
@@ -97,7 +97,7 @@ def test_pause_leaves_silence_and_time(tmp_path: Path) -> None:
         assert not any(sound and VOICE in sound for _, _, sound, _ in list(recording.waiting)[-90:])
         recording.resume()
         converse(recording, clock)
-        recording.finish(clock.now)
+        recording.ended(clock.now)
         await recordings.close()
 
     run(scenario)
@@ -181,10 +181,10 @@ class TestWhatGoesWrong:
             recordings = Recordings(tmp_path, clock)
             bad, good = (recordings.begin("a", tenant, rate=8000) for tenant in ("bad", "good"))
             converse(good, clock)
-            good.finish(clock.now)
-            bad.finish(clock.now)
+            good.ended(clock.now)
+            bad.ended(clock.now)
             await recordings.close()
-            assert recordings.counters == {"started": 1, "finished": 1, "failed": 1, "dropped": 0}
+            assert recordings.counters == {"started": 2, "finished": 1, "failed": 1, "dropped": 0}
 
         run(scenario)
         assert len(list((tmp_path / "good").iterdir())) == 1
@@ -246,7 +246,7 @@ async def main():
         recording = recordings.begin("a", "t", rate=8000, sound_format=sound_format)
         for number in range(150):
             recording.received(os.urandom(160), PCMU, 1000 + number * 0.02)
-        recording.finish(1003.0)
+        recording.ended(1003.0)
         await recordings.close()
         print(recordings.counters["failed"])
 

@@ -10,6 +10,7 @@ from sipbridge.agent import Capabilities
 from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
+from sipbridge.prompts import DIRECTORY, load_prompt
 from sipbridge.providers import register
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, Tenant, TenantDirectory, temperature, warnings
@@ -142,12 +143,67 @@ def test_all_mistakes_of_a_directory_are_told_at_once(tmp_path: Path) -> None:
             e="agent: {provider: quiet}\nmatch: {trunk: pbx}\n",
         )
     text = str(caught.value)
-    assert "a.yaml: agent.provider: unknown provider 'quite'" in text
+    assert "a.yaml:1: agent.provider: unknown provider 'quite'" in text
     assert "did you mean 'quiet'" in text
     assert "b.yaml:1: agent.voise: unknown key; did you mean 'voice'?" in text
-    assert "c.yaml: agent.instructions: unknown names caller" in text
-    assert "d.yaml: agent.instructions: not a valid template" in text
-    assert "e.yaml: match.trunk: no trunk is called 'pbx'" in text
+    assert "c.yaml:1: agent.instructions: unknown names caller" in text
+    assert "d.yaml:1: agent.instructions: not a valid template" in text
+    assert "e.yaml:2: match.trunk: no trunk is called 'pbx'" in text
+
+
+def test_recording_needs_a_place_to_record_to(tmp_path: Path) -> None:
+    text = "agent: {provider: quiet}\n\nrecording:\n  enabled: true\n"
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, acme=text)
+    place = tmp_path / "tenants" / "acme.yaml"
+    expected = f"{place}:4: recording.enabled: there is no recordings.directory in sipbridge.yaml to record to"
+    assert str(caught.value) == expected
+    config = parse("recordings: {directory: sound}", Config, "sipbridge.yaml", directory=tmp_path)
+    assert config.recordings.directory == tmp_path / "sound"
+    (tenant,) = TenantDirectory.load(config, tmp_path).tenants
+    assert tenant.config.recording.enabled
+
+
+class TestTheNotice:
+    def tenant(self, text: str) -> Tenant:
+        return Tenant(
+            "t", parse(f"agent: {{provider: quiet, greeting: Hello.}}\nrecording: {text}", TenantConfig, "t.yaml")
+        )
+
+    def test_a_sentence_goes_before_the_greeting(self) -> None:
+        fields = CallFields(to="agent")
+        spoken = self.tenant("{enabled: true, notice: We record.}")
+        assert spoken.first_words(fields) == "We record. Hello."
+        assert spoken.notice(8000) is None
+        assert spoken.protect_greeting_ms == 0
+        assert self.tenant("{enabled: false, notice: We record.}").first_words(fields) == "Hello."
+
+    def test_a_file_is_played_and_not_to_be_interrupted(self) -> None:
+        played = self.tenant(f"{{enabled: true, notice: {DIRECTORY / 'one-moment.wav'}}}")
+        assert played.first_words(CallFields(to="agent")) == "Hello."
+        assert played.notice(24000) == load_prompt("one-moment", 24000)
+        assert played.protect_greeting_ms == pytest.approx(len(load_prompt("one-moment", 8000)) / 16, abs=2)
+        assert self.tenant(f"{{notice: {DIRECTORY / 'one-moment.wav'}}}").notice(8000) is None
+
+    @pytest.mark.parametrize(
+        ("content", "complaint"),
+        [
+            (None, "No such file"),
+            (b"RIFF", "no WAV file that can be played"),
+            (b"RIFF\x24\0\0\0WAVEfmt ", "no WAV file"),
+        ],
+    )
+    def test_a_file_that_cannot_be_played(self, tmp_path: Path, content: bytes | None, complaint: str) -> None:
+        if content is not None:
+            (tmp_path / "n.wav").write_bytes(content)
+        text = "agent: {provider: quiet}\nrecording:\n  notice: n.wav\n"
+        with pytest.raises(ConfigError, match=rf"t.yaml:3: recording.notice: .*n.wav: .*{complaint}"):
+            parse(text, TenantConfig, "t.yaml", directory=tmp_path)
+
+
+def test_recordings_are_not_encrypted_and_do_not_seem_to_be() -> None:
+    with pytest.raises(ConfigError, match=r"s.yaml:1: recordings.key: recordings cannot be encrypted yet"):
+        parse("recordings: {directory: d, key: secret}", Config, "s.yaml")
 
 
 def test_no_tenant_at_all(tmp_path: Path) -> None:

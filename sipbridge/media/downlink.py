@@ -16,6 +16,7 @@ from sipbridge.audio import Played
 from sipbridge.codecs import Encoder
 from sipbridge.media.convert import Converter
 from sipbridge.media.dtmf import KeyPacket, key_packets
+from sipbridge.media.mixer import Mixer
 from sipbridge.media.pacer import Item, Pacer
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtp import Sequencer
@@ -47,6 +48,8 @@ class Downlink:
         self.first_audio_at: float | None = None
         self.last_audio_at: float | None = None
         self.tap: Tap | None = None
+        self.mixer: Mixer | None = None
+        """What other legs say to this one."""
         self._sequencer = sequencer
         self._keys: deque[KeyPacket | None] = deque()
         self._key_timestamp = 0
@@ -139,18 +142,22 @@ class Downlink:
 
     # --- to the clock -------------------------------------------------------------------------------------------------
 
-    def next_packet(self, now: float) -> bytes:
-        """b"" where the codec has nothing to say (DTX, which the far end asked for)."""
+    def next_packet(self, now: float, late: float = 0.0) -> bytes:
+        """b"" where the codec has nothing to say (DTX, which the far end asked for). `late`: seconds since its
+        time."""
         if self._keys:
             if self.tap is not None:
-                self.tap.sent(None, self.pacer.audio_format, now)
+                self.tap.sent(None, self.pacer.audio_format, now - late)
             return self._next_key_packet()
         pacer = self.pacer
         if pacer.buffered <= self._frame_bytes:
             self._refill()
-        frame = pacer.next_frame(self._frame_bytes)
+        frame = own = pacer.next_frame(self._frame_bytes)
+        if self.mixer is not None:
+            ring = pacer.audio_format
+            frame = self.mixer.mix(own, self._frame_bytes // ring.bytes_per_sample, ring, now - late)
         if self.tap is not None:
-            self.tap.sent(frame, pacer.audio_format, now)
+            self.tap.sent(frame, pacer.audio_format, now - late)
         marker = False
         if frame is None:
             frame = self._silence
@@ -160,7 +167,7 @@ class Downlink:
             if self.first_audio_at is None:
                 self.first_audio_at = now
             self.last_audio_at = now
-            self.talking = pacer.sounding
+            self.talking = pacer.sounding or frame is not own
         return self._packet(frame, marker)
 
     def _packet(self, frame: bytes, marker: bool) -> bytes:

@@ -202,6 +202,7 @@ class MediaEngine:
         if seat is None:
             return None
         seat.open = False
+        seat.leg.end_listening(self._now())
         if seat.leg.security is not None:
             seat.leg.security.close()
             self._shake_hands(seat)
@@ -264,8 +265,18 @@ class MediaEngine:
 
     def tap(self, handle: Handle, sink: Tap | None) -> None:
         """From now on `sink` is told what the leg really sends and receives; None: nobody is."""
-        leg = self._seats[handle].leg
-        leg.tap = leg.downlink.tap = sink
+        self._seats[handle].leg.use_tap(sink, self._now())
+
+    def route(self, source: Handle, sink: Handle, gain: float = 1.0) -> None:
+        """What the one leg says is played to the other from now on, mixed with all else that it hears. Again: with
+        another gain. Raises ValueError where both are the same: nobody wants to hear himself."""
+        if source == sink:
+            raise ValueError("a leg does not hear itself")
+        self._seats[source].leg.heard_by(self._seats[sink].leg, gain)
+
+    def unroute(self, source: Handle, sink: Handle) -> None:
+        """No more. Also where there is no such route; the end of a leg ends all of its routes."""
+        self._seats[source].leg.not_heard_by(self._seats[sink].leg)
 
     def stats(self, handle: Handle) -> MediaStats:
         return self._seats[handle].leg.stats()
@@ -369,7 +380,7 @@ class MediaEngine:
         leg = seat.leg
         if late > leg.late_max:
             leg.late_max = late
-        packet, target = leg.next_packet(now), leg.latch.target
+        packet, target = leg.next_packet(now, late), leg.latch.target
         if packet is None or target is None:
             return
         try:
@@ -423,6 +434,8 @@ class MediaEngine:
             if chunk:
                 if leg.tap is not None:
                     leg.tap.received(chunk, leg.uplink.converter.source, now)
+                for route in leg.routes.values():
+                    route.hear(chunk, leg.uplink.converter.source, now)
                 handles.append(leg.handle)
                 converters.append(leg.uplink.converter)
                 chunks.append(chunk)

@@ -19,6 +19,7 @@ from sipbridge.media.events import (
 )
 from sipbridge.media.keying import DtlsParams
 from sipbridge.media.latch import Address
+from sipbridge.media.mixer import Mixer, Route
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_channel import RtcpChannel
 from sipbridge.media.rtcp_session import RtcpSession
@@ -47,6 +48,9 @@ class Leg:
         self.downlink = Downlink(params, sequencer)
         self.latch = self.uplink.latch
         self.tap: Tap | None = None
+        self.routes: dict[Leg, Route] = {}
+        """By whom it is heard."""
+        self._hears: dict[Handle, Leg] = {}
         self.send_errors = 0
         self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer, now)
         self.rephased = 0
@@ -140,12 +144,12 @@ class Leg:
         """DTLS datagrams to send on the RTP port, and where."""
         return [] if self.security is None else self.security.outgoing(self.latch.target)
 
-    def next_packet(self, now: float) -> bytes | None:
+    def next_packet(self, now: float, late: float = 0.0) -> bytes | None:
         """What to send to `latch.target` at this packet time; None while the direction allows nothing, or nobody is
         known to send it to. Speech waits then: it counts as played only where it is sent. b"": nothing at
         this packet time (DTX)."""
         if self._sends and self.latch.target is not None:
-            packet = self.downlink.next_packet(now)
+            packet = self.downlink.next_packet(now, late)
             if self.timing.pending:
                 self.timing.sent(now, sounding=self.downlink.last_audio_at == now)
             if self.security is not None and packet:
@@ -211,6 +215,38 @@ class Leg:
         if self._timed_out_at != uplink.heard_at:
             self._timed_out_at = uplink.heard_at
             events.append(MediaTimeout(self.handle, silent))
+
+    # --- who else listens ---------------------------------------------------------------------------------------------
+
+    def use_tap(self, tap: Tap | None, now: float) -> None:
+        if self.tap is not None:
+            self.tap.ended(now)
+        self.tap = self.downlink.tap = tap
+
+    def heard_by(self, other: Leg, gain: float) -> None:
+        """What this leg says is played to the other one, beside whatever else that hears."""
+        route = self.routes.setdefault(other, Route(gain))
+        route.gain = gain
+        if other.downlink.mixer is None:
+            other.downlink.mixer = Mixer()
+        other.downlink.mixer.routes[self.handle] = route
+        other._hears[self.handle] = self
+
+    def not_heard_by(self, other: Leg) -> None:
+        mixer = other.downlink.mixer
+        if self.routes.pop(other, None) is None or mixer is None:
+            return
+        del mixer.routes[self.handle], other._hears[self.handle]
+        if not mixer.routes:
+            other.downlink.mixer = None
+
+    def end_listening(self, now: float) -> None:
+        """Nobody listens to this leg any more, nor does it to anybody."""
+        self.use_tap(None, now)
+        for other in tuple(self.routes):
+            self.not_heard_by(other)
+        for other in tuple(self._hears.values()):
+            other.not_heard_by(self)
 
     def _watch_handshake(self, security: Security, now: float, events: list[MediaEvent]) -> None:
         if security.shaking_hands:

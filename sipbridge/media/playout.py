@@ -26,8 +26,10 @@ from sipbridge.media.warp import AFTER, BEFORE, warp
 _WINDOW_SECONDS = 4.0
 _BUCKETS = 8
 _TOLERANCE_SECONDS = 0.002
-# Beyond the latest block seen, and what the interpolator needs: one that is a little later must not run dry.
-_MARGIN_SECONDS = 0.0015
+_FIXED_TOLERANCE_SECONDS = 0.004  # who is in no hurry rather takes samples as they are
+# Beyond the latest block seen, and what the interpolator needs: one that is a little later must not run dry, such as
+# one that comes a tick of the engine's later because its sender's clock is slow.
+_MARGIN_SECONDS = 0.005
 # How fast an error is made up for: in proportion to it, so that clocks that differ come to rest where the rate is
 # theirs and stays so. The gain is low enough for measurements that are seconds old; where the delay is too short they
 # are not.
@@ -99,7 +101,7 @@ class Playout:
         self._most = int(most_seconds * rate)
         self._bound = 4 * self._most + int(self._fixed or 0)
         self._fade = int(_FADE_SECONDS * rate)
-        self._tolerance = _TOLERANCE_SECONDS * rate
+        self._tolerance = (_TOLERANCE_SECONDS if fixed_seconds is None else _FIXED_TOLERANCE_SECONDS) * rate
         self._cut = int(_CUT_SECONDS * rate)
         self._buffer = bytearray(2 * BEFORE)
         self._position = BEFORE  # in samples of the buffer: the next one to be read

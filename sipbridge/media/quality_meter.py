@@ -47,7 +47,10 @@ class Received(Protocol):
     """What the meter asks of the receiving side: counts since the beginning, and the jitter at the moment."""
 
     @property
-    def packets(self) -> int: ...
+    def expected(self) -> int:
+        """Packets that came or should have come, each once."""
+        ...
+
     @property
     def unheard(self) -> int:
         """Packets of audio that were lost and not recovered."""
@@ -73,7 +76,7 @@ class QualityMeter:
         self.jitter_max_ms = 0.0
         self._jitter_sum = 0.0
         self._beats = 0
-        self._before = (0, 0, 0)  # packets, unheard, bursts
+        self._before = (0, 0, 0)  # expected, unheard, bursts
 
     @property
     def jitter_mean_ms(self) -> float | None:
@@ -91,7 +94,7 @@ class QualityMeter:
             score = self._score(received, codec, delay_ms)
             if score is not None:
                 self.received.note(score)
-            self._before = (received.packets, received.unheard, received.bursts)
+            self._before = (received.expected, received.unheard, received.bursts)
 
     def reported(self, fraction_lost: float, codec: str, delay_ms: float) -> None:
         """The far end has said how much it has lost lately. `delay_ms` from us to its ear."""
@@ -106,9 +109,9 @@ class QualityMeter:
         return scores
 
     def _score(self, received: Received, codec: str, delay_ms: float, least: int = _LEAST_PACKETS) -> float | None:
-        packets, unheard, bursts = self._before
+        expected, unheard, bursts = self._before
         lost = max(received.unheard - unheard, 0)
-        expected = received.packets - packets + lost
+        expected = received.expected - expected
         if expected < least:
             return None
         bursts = received.bursts - bursts

@@ -23,6 +23,7 @@ _MOST_LATE_SECONDS = 1.0  # beyond that what was received is cut: an uplink is n
 # Sound that follows sound belongs right behind it, though packets leave some ms early or late (after a late tick two at
 # once); further apart than this it was not sent in one go.
 _IN_ONE_GO_SECONDS = 0.06
+_UNEVEN_SECONDS = 0.002
 _LONGEST_TAKE_SECONDS = 5.0
 
 
@@ -37,6 +38,7 @@ class Recorder:
         self._ours = bytearray()  # from the place that was given last
         self._ours_until = 0
         self._speaking = False
+        self._stretch_at: int | None = None  # where what we said last began
         self._far = Playout(rate, fixed_seconds=DELAY_SECONDS, most_seconds=_MOST_LATE_SECONDS)
         self._out: Converter | None = None
         self._in: Converter | None = None
@@ -56,14 +58,23 @@ class Recorder:
         if sound is None:
             self._stop_speaking()
             return
+        pcm = converter.process(sound)
         place = round((now - self._began) * self.rate)
         if not self._speaking or abs(place - self._ours_until) > _IN_ONE_GO_SECONDS * self.rate:
             self._stop_speaking()
             self._speaking = True
-            silent = place - self._ours_until
-            if silent > 0:
-                self._append(bytes(2 * silent))
-        self._append(converter.process(sound))
+            place = self._evened(place, round(audio_format.duration_ms(sound) * self.rate / 1000))
+            self._append(bytes(2 * max(0, place - self._ours_until)))
+        self._append(pcm)
+
+    def _evened(self, place: int, packet: int) -> int:
+        """Packets are due at a steady pace: silence between them is whole packets, to the sample."""
+        if self._stretch_at is not None:
+            even = self._stretch_at + round((place - self._stretch_at) / packet) * packet
+            if abs(even - place) <= _UNEVEN_SECONDS * self.rate:
+                place = even
+        self._stretch_at = place
+        return place
 
     def _stop_speaking(self) -> None:
         if self._speaking and self._out is not None:

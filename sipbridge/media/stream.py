@@ -62,6 +62,16 @@ class MediaStream:
         if self._final is None:
             self._engine.tap(self.handle, sink)
 
+    def route(self, sink: MediaStream, gain: float = 1.0) -> None:
+        """What is said on this leg is played on the other, mixed with what it hears already; `unroute` ends that, and
+        so does the end of either."""
+        if not self.closed and not sink.closed:
+            self._engine.route(self.handle, sink.handle, gain)
+
+    def unroute(self, sink: MediaStream) -> None:
+        if not self.closed and not sink.closed:
+            self._engine.unroute(self.handle, sink.handle)
+
     def update(self, params: MediaParams) -> None:
         """After a new offer and answer."""
         if self._final is None:

@@ -12,7 +12,11 @@ class Tap(Protocol):
 
     def sent(self, sound: bytes | None, audio_format: AudioFormat, now: float) -> None:
         """A packet of sound leaves, as it is before it is encoded (fades and mixing done); None where what leaves is
-        silence or a key. Not called while nothing is sent at all (hold)."""
+        silence or a key. `now` is when it was due, which late ticks do not blur. Not called while nothing is sent at
+        all (hold)."""
 
     def received(self, sound: bytes, audio_format: AudioFormat, now: float) -> None:
         """What the far end says, as the agent gets it, but before it is converted: in order and without holes."""
+
+    def ended(self, now: float) -> None:
+        """The leg is closed, or somebody else listens to it."""

@@ -330,6 +330,12 @@ class Uplink:
         return pending[0] if len(pending) == 1 else b"".join(pending)
 
     @property
+    def expected(self) -> int:
+        """Packets that came or should have come, each once."""
+        jitter = self.jitter
+        return self.packets + jitter.lost - jitter.late - jitter.duplicate
+
+    @property
     def unheard(self) -> int:
         """Packets that were lost, and not found in another one."""
         packet_ms = self.jitter.packet_ticks * 1000 / self._params.codec.clock_rate

@@ -53,6 +53,22 @@ def load_prompt(name: str, rate: int) -> bytes:
         return convert_rate(pcm, file.getframerate(), rate)
 
 
+@lru_cache(maxsize=64)
+def load_wav(path: Path, rate: int) -> bytes:
+    """A WAV file of the operator's as PCM16 mono at `rate` Hz. Raises `ValueError` where it is none that can be
+    played: 16 bit, one channel."""
+    try:
+        with wave.open(str(path)) as file:
+            if (file.getsampwidth(), file.getnchannels()) != (2, 1):
+                raise ValueError("a WAV file of 16 bits and one channel is expected")
+            pcm = file.readframes(file.getnframes())
+            return convert_rate(pcm, file.getframerate(), rate)
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"no WAV file that can be played: {error}") from error
+
+
 def find_prompt(text: str) -> str | None:
     """The name of the prompt that says just this text (letter case, spacing and punctuation apart)."""
     return _NAMES.get(_plain(text))

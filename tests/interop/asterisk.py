@@ -23,7 +23,8 @@ MODULES = """
 app_bridgewait app_dial app_echo app_mixmonitor app_originate app_playback app_playtones app_read app_record
 app_senddtmf app_stack app_transfer app_userevent app_verbose app_waitforsilence
 bridge_builtin_features bridge_holding bridge_native_rtp bridge_simple bridge_softmix
-chan_pjsip codec_alaw codec_ulaw codec_resample codec_a_mu format_pcm format_wav
+chan_pjsip codec_alaw codec_ulaw codec_g722 codec_opus_open_source codec_resample codec_a_mu
+format_pcm format_wav res_format_attr_opus
 func_callerid func_channel func_global func_hangupcause func_logic func_pjsip_endpoint func_strings func_timeout
 pbx_config res_crypto res_musiconhold res_pjproject
 res_pjsip res_pjsip_acl res_pjsip_authenticator_digest res_pjsip_caller_id res_pjsip_diversion
@@ -120,9 +121,15 @@ class Asterisk:
         """The next one that Asterisk sends there (HOST:PORT)."""
         return self.wait_for_message(rf"INVITE sip:\S*{to}\S* SIP/2.0", inside)
 
-    def heard(self, name: str = "heard") -> Samples:
-        """A recording of this call. Whole when the call is over."""
+    def heard(self, name: str = "heard", *, wideband: bool = False) -> Samples:
+        """A recording of this call, at 16 kHz where it is `wideband`. Whole when the call is over."""
+        if wideband:
+            return read_wav(self.recordings / f"{name}.wav16", 16000)
         return read_wav(self.recordings / f"{name}.wav")
+
+    def has_module(self, name: str) -> bool:
+        """Loaded and running. Builds differ in what they bring."""
+        return "Running" in self.ami.command(f"module show like {name}")
 
     def forget(self) -> None:
         """Earlier calls are nobody's business any more."""

@@ -70,7 +70,7 @@ class TestBurstRatio:
 
 @dataclass
 class Stream:
-    packets: int = 0
+    expected: int = 0
     unheard: int = 0
     bursts: int = 0
     jitter_ms: float = 0.0
@@ -78,7 +78,7 @@ class Stream:
 
 class TestMeter:
     def beat(self, meter: QualityMeter, stream: Stream, *, lose: int = 0, packets: int = 50, jitter: float = 1) -> None:
-        stream.packets += packets - lose
+        stream.expected += packets
         stream.unheard += lose
         stream.bursts += lose
         stream.jitter_ms = jitter

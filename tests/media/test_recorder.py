@@ -12,6 +12,7 @@ from sipbridge import codecs
 from sipbridge.audio import PCM_8K, PCM_16K, PCMA, PCMU, AudioFormat
 from sipbridge.codecs import g711
 from sipbridge.media.recorder import DELAY_SECONDS, Recorder
+from sipbridge.media.rtp import RtpPacket
 from tests.media.test_leg import PARAMS, Bench, tone
 
 Samples = NDArray[np.int16]
@@ -144,11 +145,18 @@ class TestWhatWeReceive:
         assert np.count_nonzero(ours) == 99 * 160
 
 
+class Listening(Recorder):
+    """As a leg's tap."""
+
+    def ended(self, now: float) -> None:
+        pass
+
+
 class TestOfALeg:
     def test_what_was_flushed_is_not_on_it_but_the_fade_is(self) -> None:
         bench = Bench()
-        recorder = Recorder(8000, bench.now)
-        bench.leg.tap = bench.leg.downlink.tap = recorder
+        recorder = Listening(8000, bench.now)
+        bench.leg.use_tap(recorder, bench.now)
         voice = ulaw(tone(440, 1000, 8000))
         bench.leg.downlink.push(voice, "r", "i")
         bench.tick(10)
@@ -161,8 +169,8 @@ class TestOfALeg:
 
     def test_hold_another_codec_and_keys(self) -> None:
         bench = Bench()
-        recorder = Recorder(8000, bench.now)
-        bench.leg.tap = bench.leg.downlink.tap = recorder
+        recorder = Listening(8000, bench.now)
+        bench.leg.use_tap(recorder, bench.now)
         began = bench.now
 
         def both(octets: bytes, packets: int) -> None:
@@ -181,6 +189,31 @@ class TestOfALeg:
         far, ours = sides(recorder.finish(bench.now))
         assert len(ours) == round((bench.now - began) * 8000)
         assert clicks(ours).tolist() == [160, 160 * 151]
+
+    @pytest.mark.parametrize("name", ["G722", "opus"])
+    def test_wideband(self, name: str) -> None:
+        """What narrowband cannot carry is on both sides; the codec's own frames are not asked for."""
+        codec = codecs.lookup(name)
+        assert codec is not None
+        if not codec.load():
+            pytest.skip(f"{name} cannot be had here")
+        bench = Bench(replace(PARAMS, codec=codec, uplink=PCM_16K, downlink=PCM_16K))
+        recorder = Listening(16000, bench.now)
+        bench.leg.use_tap(recorder, bench.now)
+        encoder, said = codec.new_encoder(codecs.NO_PARAMETERS, 16000), tone(5000, 2000, 16000)
+        bench.leg.downlink.push(tone(6000, 2000, 16000), "r", "i")
+        for number in range(100):
+            payload = encoder.encode(said[640 * number : 640 * number + 640])
+            packet = RtpPacket(0, number, number * codec.ticks(20), 1, payload)
+            bench.now += 0.02
+            bench.leg.next_packet(bench.now)
+            bench.receive(packet)
+            bench.leg.advance(bench.now, bench.events)
+            recorder.received(bench.leg.uplink.take(), bench.leg.uplink.converter.source, bench.now)
+        for side, hz in zip(sides(recorder.finish(bench.now)), (5000, 6000), strict=True):
+            middle = side[8000:24000].astype(float)
+            assert np.argmax(np.abs(np.fft.rfft(middle * np.hanning(16000)))) == pytest.approx(hz, abs=2)
+            assert np.sqrt(2) * middle.std() == pytest.approx(8000, rel=0.15)
 
     def test_a_take_gives_what_is_ready(self) -> None:
         call = Call()

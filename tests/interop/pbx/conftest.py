@@ -27,7 +27,7 @@ ASTERISK = "127.0.0.5"
 CALLER, DESK, OPERATOR = "127.0.0.3", "127.0.0.8", "127.0.0.10"
 SECURE, EXTENSION, OFFICE = "127.0.0.9", "127.0.0.12", "127.0.0.13"
 """Gateways with trunks of their own: over TLS, as an extension of Asterisk's, and Asterisk as an account of ours."""
-SPEECH_HERTZ, DESK_HERTZ = 600.0, 1100.0
+SPEECH_HERTZ, DESK_HERTZ, WIDE_HERTZ = 600.0, 1100.0, 5000.0
 PASSWORD = "correct horse battery staple"
 NewPhone = Callable[..., Baresip]
 
@@ -75,6 +75,9 @@ exten => gone,1,Answer()
 ; What Asterisk does in calls that it has placed to the agent.
 exten => speak,1,MixMonitor(RECORDINGS/mixed.wav,r(RECORDINGS/heard.wav)t(RECORDINGS/said.wav))
  same => n,Playback(SOUNDS/question)
+ same => n,Hangup()
+exten => speak_wide,1,MixMonitor(RECORDINGS/mixed.wav16,r(RECORDINGS/heard.wav16)t(RECORDINGS/said.wav16))
+ same => n,Playback(SOUNDS/wide)
  same => n,Hangup()
 exten => press,1,MixMonitor(RECORDINGS/mixed.wav,r(RECORDINGS/heard.wav))
  same => n,Wait(1)
@@ -143,6 +146,9 @@ MOODS = {
     "timed": "timers=always\ntimers_min_se=90\ntimers_sess_expires=90",
     "alaw": "disallow=all\nallow=alaw",
     "info": "dtmf_mode=info",
+    "wide": recipe("asterisk", "pjsip.conf: wideband, in place of disallow and allow", {}),
+    "g722": "disallow=all\nallow=g722",
+    "opus": "disallow=all\nallow=opus",
 }
 
 
@@ -248,6 +254,8 @@ def sounds(folder: Path) -> None:
     """What the dialplan plays."""
     # In the middle of the greeting a tone interrupts it, and there is time for it to come back.
     write_wav(folder / "question.wav", np.concatenate((silence(1.5), tone(SPEECH_HERTZ, 1), silence(3.5))))
+    wide = np.concatenate((silence(1.5, 16000), tone(WIDE_HERTZ, 1, rate=16000), silence(3.5, 16000)))
+    write_wav(folder / "wide.wav16", wide, 16000)
     write_wav(folder / "beep.wav", np.concatenate((tone(DESK_HERTZ, 0.3), silence(1))))
     write_wav(folder / "desk.wav", tone(DESK_HERTZ, 20))
 
