@@ -159,7 +159,7 @@ class MediaEngine:
         """Begin to send and receive on a reserved port, which now belongs to the leg. What came before is nobody's: a
         network's ringing tone, say, which would be taken for what is said from now on."""
         sockets = self._reserved.pop(local_port)
-        drain(sockets.rtp)
+        hellos = drain(sockets.rtp)
         handle = self._next_handle
         self._next_handle += 1
         # The sequence number starts in its lower half: see Sequencer.
@@ -171,6 +171,9 @@ class MediaEngine:
         self._rota.enter(seat, self.clock.tick)
         for sock in (sockets.rtp, sockets.rtcp):
             self._readable.add(sock, (seat, sock))
+        for data, source in hellos if leg.security is not None else ():
+            leg.receive(data, source, self._now(), self._events)
+        self._shake_hands(seat)
         self._leg_started.set()
         return handle
 
