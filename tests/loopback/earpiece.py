@@ -10,7 +10,7 @@ import asyncio
 import struct
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -57,6 +57,11 @@ class Earpiece(Watched, asyncio.DatagramProtocol):
         """Soon to wrap."""
         self.timestamp = 2**32 - 8000
         self.ssrc = 0x1234_5678
+        self.protect: Callable[[bytes], bytes] | None = None
+        """SRTP, both ways, where there are keys."""
+        self.unprotect: Callable[[bytes], bytes] | None = None
+        self.on_the_wire: deque[bytes] = deque(maxlen=100)
+        """The last that was sent."""
         self._to_say: deque[bytes] = deque()
         self._speaking = False
         self._clock: asyncio.TimerHandle | None = None
@@ -82,7 +87,8 @@ class Earpiece(Watched, asyncio.DatagramProtocol):
     # --- hearing ------------------------------------------------------------------------------------------------------
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
-        self.packets.append(Packet.parse(data, addr))
+        clear = data if self.unprotect is None else self.unprotect(data)
+        self.packets.append(Packet.parse(clear, addr))
         self.changed()
 
     async def hear(self, count: int = 1, *, within: float = 3.0) -> list[Packet]:
@@ -149,9 +155,14 @@ class Earpiece(Watched, asyncio.DatagramProtocol):
     def send(self, payload: bytes, *, payload_type: int | None = None, marker: bool = False) -> None:
         """One packet, now; the stream's numbers go on."""
         kind = self.payload_type if payload_type is None else payload_type
-        self.send_raw(self.packet(payload, kind, marker, self.sequence, self.timestamp, self.ssrc))
+        self._send(self.packet(payload, kind, marker, self.sequence, self.timestamp, self.ssrc))
         self.sequence = (self.sequence + 1) & 0xFFFF
         self.timestamp = (self.timestamp + FRAME) & 0xFFFF_FFFF
+
+    def _send(self, packet: bytes) -> None:
+        data = packet if self.protect is None else self.protect(packet)
+        self.on_the_wire.append(data)
+        self.send_raw(data)
 
     def send_raw(self, data: bytes) -> None:
         assert self.remote is not None
@@ -169,7 +180,7 @@ class Earpiece(Watched, asyncio.DatagramProtocol):
             end = 0x80 if number >= 5 else 0
             payload = struct.pack("!BBH", event, end | 10, FRAME * min(number + 1, 5))
             data = self.packet(payload, payload_type, number == 0, self.sequence, began, self.ssrc)
-            self.send_raw(data)
+            self._send(data)
             self.sequence = (self.sequence + 1) & 0xFFFF
         self.timestamp = (self.timestamp + 5 * FRAME) & 0xFFFF_FFFF
 

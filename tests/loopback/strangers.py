@@ -18,6 +18,7 @@ from random import Random
 from typing import Self
 
 from tests.loopback.earpiece import Earpiece
+from tests.loopback.srtp import MASTER_LENGTH, Direction
 
 LARGEST = 65_507
 """Octets of payload that UDP can carry."""
@@ -30,9 +31,19 @@ _STUN_COOKIE = 0x2112A442
 class Call:
     """What a stranger who listens to a call knows of it."""
 
-    ssrc: int
-    payload_type: int
     phone: Earpiece
+
+    @property
+    def ssrc(self) -> int:
+        return self.phone.ssrc
+
+    @property
+    def payload_type(self) -> int:
+        return self.phone.payload_type
+
+    def may_pretend(self, name: str) -> bool:
+        """To be the phone, at its own address, without being taken for it: with SRTP always."""
+        return self.phone.protect is not None or name not in KNOWS_TOO_MUCH
 
     def packet(self, number: int, *, ssrc: int | None = None, first: int = 0x80, payload: bytes = EVIL) -> bytes:
         """RTP as the phone might have sent it; `number` is sequence and time."""
@@ -129,9 +140,30 @@ def dtls(call: Call, random: Random) -> Iterator[bytes]:
         yield bytes((random.randrange(20, 64),)) + random.randbytes(random.randrange(300))
 
 
+def replayed(call: Call, random: Random) -> Iterator[bytes]:
+    """The phone's own packets, once more."""
+    while True:
+        yield random.choice(call.phone.on_the_wire)
+
+
+def bit_flips(call: Call, random: Random) -> Iterator[bytes]:
+    while True:
+        twin = bytearray(random.choice(call.phone.on_the_wire))
+        twin[random.randrange(len(twin))] ^= 1 << random.randrange(8)
+        yield bytes(twin)
+
+
+def other_key(call: Call, random: Random) -> Iterator[bytes]:
+    """What is due next, properly encrypted."""
+    direction = Direction(random.randbytes(MASTER_LENGTH))
+    for packet in right_ssrc(call, random):
+        yield direction.protect(packet)
+
+
 ATTACKS: dict[str, Attack] = {
     attack.__name__: attack for attack in (truncated, oversized, consistent, right_ssrc, noise, keys, rtcp, stun, dtls)
 }
+SRTP_ATTACKS = {**ATTACKS, **{attack.__name__: attack for attack in (replayed, bit_flips, other_key)}}
 KNOWS_TOO_MUCH = {"oversized", "right_ssrc", "keys"}
 """Sent from the phone's own address, with its SSRC, these are the phone's as far as anybody can tell without SRTP."""
 
@@ -162,14 +194,17 @@ class Strangers:
                     found.append(sock.recv(2048))
         return found
 
-    async def flood(self, call: Call, names: Sequence[str], *, seconds: float, per_second: int = 1000) -> None:
-        """So many packets a second, 5 ms of them at a time, in turn by kind and by where they come from: strangers'
-        ports and, where that can be told from the phone, the phone's own. RTCP goes to both ports of the call."""
+    async def flood(self, call: Call, names: Sequence[str], *, seconds: float, seen: Callable[[], int]) -> None:
+        """A thousand packets a second, 5 ms of them at a time, in turn by kind and by where they come from: strangers'
+        ports and, where that can be told from the phone, the phone's own. RTCP goes to both ports of the call.
+
+        `seen`: how many have arrived. On a machine that lags behind it becomes fewer, or the kernel would drop some,
+        the phone's among them."""
         loop = asyncio.get_running_loop()
-        streams = {name: ATTACKS[name](call, Random(f"{name} {seconds}")) for name in names}
+        streams = {name: SRTP_ATTACKS[name](call, Random(f"{name} {seconds}")) for name in names}
         due, end, turn = loop.time(), loop.time() + seconds, 0
         while due < end:
-            for _ in range(per_second // 200):
+            for _ in range(5 if turn - seen() < 50 else 0):
                 name = names[turn % len(names)]
                 self._send(call, name, next(streams[name]), turn // len(names))
                 turn += 1
@@ -181,7 +216,7 @@ class Strangers:
     def _send(self, call: Call, name: str, data: bytes, turn: int) -> None:
         assert call.phone.remote is not None
         host, port = call.phone.remote
-        ways = len(self._sockets) + (name not in KNOWS_TOO_MUCH)
+        ways = len(self._sockets) + call.may_pretend(name)
         way = turn % ways
         if way == len(self._sockets):
             call.phone.send_raw(data or b"\0")
