@@ -447,10 +447,8 @@ class MediaEngine:
         for leg in legs:
             chunk = leg.uplink.take()
             if chunk:
-                if leg.tap is not None:
-                    leg.tap.received(chunk, leg.uplink.converter.source, now)
-                for route in leg.routes.values():
-                    route.hear(chunk, leg.uplink.converter.source, now)
+                if leg.tap is not None or leg.routes:
+                    leg.overhear(chunk, now)
                 handles.append(leg.handle)
                 converters.append(leg.uplink.converter)
                 chunks.append(chunk)

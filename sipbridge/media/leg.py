@@ -224,6 +224,15 @@ class Leg:
             self.tap.ended(now)
         self.tap = self.downlink.tap = tap
 
+    def overhear(self, chunk: bytes, now: float) -> None:
+        """What the uplink has given, for who else listens."""
+        uplink = self.uplink
+        audio_format, live = uplink.converter.source, uplink.audio_at == now
+        if self.tap is not None:
+            self.tap.received(chunk, audio_format, now, live)
+        for route in self.routes.values():
+            route.hear(chunk, audio_format, now, live)
+
     def heard_by(self, other: Leg, gain: float) -> None:
         """What this leg says is played to the other one, beside whatever else that hears."""
         route = self.routes.setdefault(other, Route(gain))
