@@ -27,6 +27,7 @@ from sipbridge.ladder_files import LadderFiles
 from sipbridge.media import srtp
 from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.engine import MediaEngine, MediaSettings
+from sipbridge.media.resample import Resampler
 from sipbridge.metrics import Metrics
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prompts import load_prompt
@@ -273,3 +274,5 @@ def _load_what_a_call_needs(tenants: Iterable[Tenant]) -> None:
     for tenant in tenants:
         for rate in (8000, 16000, 24000):
             tenant.notice(rate)
+    for source, target in ((8000, 16000), (8000, 24000), (16000, 24000), (24000, 8000), (24000, 16000)):
+        Resampler(source, target).process(bytes(source // 25))

@@ -54,7 +54,15 @@ def available_codecs() -> tuple[str, ...]:
 def prepare(names: Iterable[str]) -> tuple[str, ...]:
     """Load what these codecs need, before a call has to wait for it: takes a while, so not on an event loop. Returns
     the names of those that cannot be had."""
-    return tuple(name for name in names if not select((name,)))
+    lacking = []
+    for name in names:
+        found = select((name,))
+        if not found:
+            lacking.append(name)
+        for codec in found:  # the first of a kind costs milliseconds
+            codec.new_encoder().encode(bytes(codec.sample_rate // 25))
+            codec.new_decoder()
+    return tuple(lacking)
 
 
 def lookup(name: str, clock_rate: int | None = None) -> Codec | None:

@@ -43,13 +43,12 @@ from sipbridge.media.events import (
     MediaTimeout,
     SourceChanged,
 )
-from sipbridge.media.keying import Fingerprint
 from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import Sequencer
-from sipbridge.media.sockets import MediaSockets, Readable, drain, receive
+from sipbridge.media.sockets import MediaSockets, Readable, drain, receive, send
 from sipbridge.media.tap import Tap
 
 __all__ = [
@@ -121,6 +120,8 @@ class MediaEngine:
         self._random_bits = random_bits
         self._wall_clock = wall_clock
         self._identity = identity
+        self.fingerprint = None if identity is None else identity.fingerprint
+        """Of our certificate."""
         self._pool = PortPool(settings.ports, rest_seconds=settings.port_rest_seconds)
         self._reserved: dict[LocalPort, MediaSockets] = {}
         self._seats: dict[Handle, _Seat] = {}
@@ -282,11 +283,6 @@ class MediaEngine:
         return self._seats[handle].leg.part()
 
     @property
-    def fingerprint(self) -> Fingerprint | None:
-        """Of our certificate; None where there is none."""
-        return None if self._identity is None else self._identity.fingerprint
-
-    @property
     def legs(self) -> int:
         return len(self._seats)
 
@@ -397,10 +393,7 @@ class MediaEngine:
         data = None if data is None else seat.leg.protect_rtcp(data)
         if data is None or target is None:
             return
-        try:
-            (seat.rtp if rtcp.muxed else seat.sockets.rtcp).sendto(data, target)
-        except OSError:
-            seat.leg.send_errors += 1
+        seat.leg.send_errors += not send(seat.rtp if rtcp.muxed else seat.sockets.rtcp, data, target)
 
     def collect(self) -> list[MediaEvent]:
         """What happened on all legs since the last call: reads the sockets."""
@@ -464,7 +457,4 @@ class MediaEngine:
 
     def _shake_hands(self, seat: _Seat) -> None:
         for datagram, target in seat.leg.handshake():
-            try:
-                seat.rtp.sendto(datagram, target)
-            except OSError:
-                seat.leg.send_errors += 1
+            seat.leg.send_errors += not send(seat.rtp, datagram, target)

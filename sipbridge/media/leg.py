@@ -17,6 +17,7 @@ from sipbridge.media.events import (
     MediaTimeout,
     SourceChanged,
 )
+from sipbridge.media.keying import DtlsParams
 from sipbridge.media.latch import Address
 from sipbridge.media.mixer import Mixer, Route
 from sipbridge.media.params import MediaParams
@@ -133,7 +134,11 @@ class Leg:
 
     def protect_rtcp(self, data: bytes) -> bytes | None:
         """RTCP as it is to be sent; None: not at all."""
-        return data if self.security is None else self.security.protect_rtcp(data)
+        if self.security is None:
+            return data
+        if isinstance(self.params.security, DtlsParams) and not self.params.rtcp_mux:
+            return None  # its port would want a handshake of its own (RFC 5764 §4.1.2)
+        return self.security.protect_rtcp(data)
 
     def handshake(self) -> list[tuple[bytes, Address]]:
         """DTLS datagrams to send on the RTP port, and where."""
@@ -324,7 +329,8 @@ class Leg:
 
 
 def _resampler(up: Converter, down: Converter) -> str:
+    if up.transparent and down.transparent and up.source.encoding != "pcm16":
+        return "passed through"
     ways = [(up, "up"), (down, "down")]
-    if all(converter.source.rate == converter.target.rate for converter, _ in ways):
-        return "passed through" if up.transparent and down.transparent else "none"
-    return ", ".join(f"{converter.source.rate}->{converter.target.rate} {way}" for converter, way in ways)
+    used = [f"{way.source.rate}->{way.target.rate} {name}" for way, name in ways if way.source.rate != way.target.rate]
+    return ", ".join(used) or "none"

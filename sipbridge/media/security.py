@@ -31,6 +31,16 @@ def _nothing(packet: bytes) -> bytes | None:
     return None
 
 
+class _Early:
+    """What came before there were keys."""
+
+    packets = 0
+
+    def count(self, packet: bytes) -> bytes | None:
+        self.packets += 1
+        return None
+
+
 class Security:
     def __init__(self, params: SecurityParams, now: float, identity: DtlsIdentity | None = None) -> None:
         """`identity`: who we are, where DTLS is agreed on."""
@@ -39,13 +49,13 @@ class Security:
         """Why there will be no keys. Said once: whoever reads it ends the call."""
         self.protect: Process = _nothing
         self.protect_rtcp: Process = _nothing
-        self.unprotect: Process = self._too_early
-        self.unprotect_rtcp: Process = self._too_early
+        self._early = _Early()
+        self.unprotect: Process = self._early.count
+        self.unprotect_rtcp: Process = self._early.count
         self.renewed = False
         """Our key is another: the stream is to begin anew (see `SrtpSender`). Whoever does that unsets it."""
         self.dtls_ignored = 0
         """DTLS datagrams of those who have no part in it, or too many."""
-        self._early = 0
         self._identity = identity
         self._sender: SrtpSender | None = None
         self._receiver: SrtpReceiver | None = None
@@ -91,10 +101,6 @@ class Security:
             self.protect, self.protect_rtcp = sender.protect, sender.protect_rtcp
             self.renewed = True
 
-    def _too_early(self, packet: bytes) -> bytes | None:
-        self._early += 1
-        return None
-
     @property
     def ready(self) -> bool:
         """Packets may leave."""
@@ -108,8 +114,8 @@ class Security:
     @property
     def unauthenticated(self) -> int:
         """Packets, RTCP's among them, that were not genuine, or came before there were keys."""
-        receiver = self._receiver
-        return self._early if receiver is None else self._early + receiver.unauthenticated + receiver.malformed
+        receiver, early = self._receiver, self._early.packets
+        return early if receiver is None else early + receiver.unauthenticated + receiver.malformed
 
     @property
     def replayed(self) -> int:

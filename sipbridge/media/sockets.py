@@ -102,6 +102,15 @@ def receive(sock: socket.socket) -> tuple[bytes, Address] | None:
     return data, source[:2]
 
 
+def send(sock: socket.socket, data: bytes, target: Address) -> bool:
+    """One datagram; False where it could not be sent, which is as if it were lost on the way."""
+    try:
+        sock.sendto(data, target)
+    except OSError:
+        return False
+    return True
+
+
 def drain(sock: socket.socket) -> None:
     """Throw away what lies there, and no more than a socket's buffer can hold."""
     for _ in range(4096):

@@ -91,7 +91,12 @@ def _tls_context(file: str | None, directory: str | None) -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-class WebSocketChannel(asyncio.Protocol):
+# What the socket, or TLS, reads into: one for all channels, because it is emptied before the loop does anything else.
+# Without it each read allocates 256 KiB, whatever comes, and the system has to find and forget the pages.
+_buffer = memoryview(bytearray(64 * 1024))
+
+
+class WebSocketChannel(asyncio.BufferedProtocol):
     """Messages go straight to the socket while it takes them. When it does not, they wait here, in order.
 
     Only caller audio is ever dropped: beyond `MAX_UNSENT_MS` the oldest, counted.
@@ -168,9 +173,12 @@ class WebSocketChannel(asyncio.Protocol):
 
     # --- what comes in ------------------------------------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         protocol = self._protocol
-        protocol.receive_data(data)
+        protocol.receive_data(bytes(_buffer[:nbytes]))
         events = protocol.events_received()
         if protocol.writes:
             self._flush()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import random
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -373,6 +375,25 @@ class TestDtls:
         call.tick(20, alice=VOICE, bob=VOICE)
         assert call.alice.heard.count(VOICE) >= 15
         assert call.bob.heard.count(VOICE) >= 15
+
+
+@pytest.mark.parametrize("params", [SDES, DTLS, (DTLS[0], None)])
+def test_a_leg_that_is_over_is_freed_at_once(params: tuple[SecurityParams, SecurityParams | None]) -> None:
+    """Keys and OpenSSL's memory do not wait for the collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        call = Call(*params)
+        call.tick(10, alice=VOICE, bob=VOICE)
+        assert call.alice.leg.security is not None
+        security, handshake = call.alice.leg.security, call.alice.leg.security._handshake
+        watched: list[weakref.ref[object]] = [weakref.ref(security)]
+        if handshake is not None:
+            watched.append(weakref.ref(handshake._connection))
+        del call, security, handshake
+        assert [ref() for ref in watched] == [None] * len(watched)
+    finally:
+        gc.enable()
 
 
 class TestStrangers:
