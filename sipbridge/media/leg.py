@@ -163,6 +163,7 @@ class Leg:
         down = self.downlink
         if data and not down.talking and not down.pacer.paused:
             self.timing.speech_came(now)
+        down.pacer.clock_ms = now * 1000
         down.push(data, reply_id, item_id)
 
     def discard(self, now: float) -> tuple[Played, ...]:

@@ -6,8 +6,10 @@ what is tried gets past the parser, and numbers and times stay near each other.
 
 from __future__ import annotations
 
+import datetime
 import struct
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from functools import cache, partial
 
 from sipbridge import codecs
@@ -16,7 +18,9 @@ from sipbridge.codecs import Codec
 from sipbridge.errors import RtpError
 from sipbridge.media import rtcp
 from sipbridge.media.comfort_noise import PAYLOAD_TYPE as NOISE
+from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.events import MediaEvent
+from sipbridge.media.keying import DtlsParams, Fingerprint, Role
 from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_session import Reception, RtcpSession, Sent
@@ -171,6 +175,38 @@ def secured(data: bytes) -> Hashable:
     return min(receiver.unauthenticated, 2), min(receiver.malformed, 2), min(receiver.replayed, 2), min(count, 3)
 
 
+def handshake(role: Role, data: bytes) -> Hashable:
+    """Whatever comes to a leg that waits for its DTLS peer, from there and from elsewhere: no keys, nothing
+    believed, few answers to strangers, and the wait has its end."""
+    now = 100.0
+    security = DtlsParams(role, (Fingerprint("sha-256", bytes(32)),), PHONE)
+    params = replace(_params(codecs.PCMU), security=security)
+    leg = Leg(1, params, Sequencer(_OURS, 1, 1), now, identity=_identity())
+    assert leg.security is not None
+    events: list[MediaEvent] = []
+    answered = 0
+    for number, (step, datagram) in enumerate(records(data)):
+        now += step / 10
+        leg.receive(datagram, STRANGER if number % 3 == 2 else PHONE, now, events)
+        leg.advance(now, events)
+        sent = leg.security.outgoing(leg.latch.target)
+        answered += sum(to == STRANGER for _, to in sent)
+        assert leg.next_packet(now) is None
+        assert leg.stats().packets_received == 0
+    assert not leg.security.ready
+    assert answered <= 40
+    ignored, failed = leg.security.dtls_ignored, bool(leg.security.failure)
+    leg.security.handle_timer(now + 60, PHONE)
+    assert leg.security.failure
+    leg.security.close()
+    return min(ignored, 3), failed, min(answered, 3), min(leg.stats().non_rtp, 2), min(leg.security.unauthenticated, 2)
+
+
+@cache
+def _identity() -> DtlsIdentity:
+    return DtlsIdentity.make(datetime.datetime(2026, 1, 1))
+
+
 _KEY = MasterKey(SUITES["AES_CM_128_HMAC_SHA1_80"], bytes(range(30)))
 _SENDER = SrtpSender(_KEY)
 _PLAIN = [_HEADER.pack(0x80, 0, number, 160 * number, _SSRC) + bytes(60) for number in range(4)]
@@ -180,6 +216,7 @@ _GENUINE = [packet for packet in _PROTECTED if packet is not None]
 
 _CAPTURED = [Capture.read(name) for name in FILES]
 _CONTROL = [datagram.data for capture in _CAPTURED for datagram in capture.rtcp]
+_FLIGHTS = [datagram.data for capture in _CAPTURED for datagram in capture.dtls]
 _REPORT = struct.pack("!BBHIIIIIII", 0x81, 201, 7, _SSRC, _OURS, 0x10000002, 9, 80, 0, 0)
 
 
@@ -238,6 +275,20 @@ SOUND_TARGETS = [
         Target(f"decoder_{codec.name}_{codec.sample_rate}", partial(decoder, codec), _payloads(codec), inputs=500)
         for codec in _AVAILABLE
         if codec not in (codecs.PCMU, codecs.L16_8K)
+    ),
+    *(
+        Target(
+            f"dtls_{role}",
+            partial(handshake, role),
+            [
+                written(*((1, datagram) for datagram in _FLIGHTS)),
+                written(*((1, datagram) for datagram in (*_FLIGHTS[:1] * 3, *_GENUINE, b"\x00\x01" + bytes(18)))),
+                written((1, b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x02\x28"), (1, _FLIGHTS[0])),
+            ],
+            [b"\x16\xfe\xff", b"\x16\xfe\xfd\x00\x00", b"\x14\xfe\xfd", b"\x17\xfe\xfd\x00\x01"],
+            inputs=200,
+        )
+        for role in ("client", "server")
     ),
     Target(
         "srtp",

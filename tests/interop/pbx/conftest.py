@@ -147,6 +147,8 @@ MOODS = {
     "alaw": "disallow=all\nallow=alaw",
     "info": "dtmf_mode=info",
     "wide": recipe("asterisk", "pjsip.conf: wideband, in place of disallow and allow", {}),
+    "sdes": recipe("asterisk", "pjsip.conf: sound encrypted with SDES", {}),
+    "dtls": recipe("asterisk", "pjsip.conf: sound encrypted with DTLS", {}),
     "g722": "disallow=all\nallow=g722",
     "opus": "disallow=all\nallow=opus",
 }
