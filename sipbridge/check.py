@@ -17,6 +17,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import disk_usage
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 from sipbridge import __version__, codecs, health
@@ -39,6 +41,9 @@ from sipbridge.sip.user_agent import UserAgent
 from sipbridge.trunk_config import Trunk
 from sipbridge.trunks import proxy_of
 
+_RECORDED_HOUR = 4 * 8000 * 3600
+"""Bytes of a narrowband call as WAV."""
+_FEW_HOURS = 10
 ANSWER_S = 5.0
 """How long a trunk may take to answer."""
 _THERE_S = 1.0
@@ -68,6 +73,8 @@ async def check(config: Config, *, resolver: DnsResolver | None = None, answer_s
     found = list(await asyncio.gather(*looks))
     found += await asyncio.to_thread(_codecs, config)
     found += _certificates(config)
+    if config.recordings.directory is not None:
+        found.append(await asyncio.to_thread(_recordings, config.recordings.directory))
     found += [Finding("warning", weak.subject, weak.text, weak.cure) for weak in weaknesses(config)]
     running = any(finding.text == _RUNNING for finding in found)
     found += await _trunks(config, resolver, answer_s, register=not running)
@@ -174,6 +181,22 @@ _CODEC_CURES = {
 
 
 # --- certificates -----------------------------------------------------------------------------------------------------
+
+
+def _recordings(directory: Path) -> Finding:
+    """Can files be made there, and how many?"""
+    subject = f"recordings {directory}"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with TemporaryFile(dir=directory):
+            free = disk_usage(directory).free
+    except OSError as error:
+        cure = "recordings.directory is to be one that we may write to"
+        return Finding("failed", subject, error.strerror or str(error), cure)
+    hours = free // _RECORDED_HOUR
+    if hours < _FEW_HOURS:
+        return Finding("warning", subject, f"room for {hours} hours of calls", "make room there, or record elsewhere")
+    return Finding("ok", subject, f"room for {hours} hours of calls")
 
 
 def _certificates(config: Config) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum, auto
 from hashlib import blake2s
 from pathlib import Path
 from typing import TypeAlias
@@ -44,8 +45,15 @@ _AT_ONCE = 2
 _SWITCH_INTERVAL_S = 0.0005
 _MOST_SAME_NAMES = 1000
 
-_Packet: TypeAlias = tuple[float, bool, bytes | None, AudioFormat]
-"""When, whether we sent it, its sound."""
+
+class _Way(Enum):
+    SENT = auto()
+    RECEIVED = auto()
+    LIVE = auto()
+    """Received just now; see `Tap.received`."""
+
+
+_Packet: TypeAlias = tuple[float, _Way, bytes | None, AudioFormat]
 StartRecording: TypeAlias = Callable[[Codec], "Recording"]
 """Of a call whose leg speaks this codec."""
 Count: TypeAlias = Callable[[str, int], None]
@@ -77,12 +85,12 @@ class Recording:
             self._silent, sound = True, None
         else:
             self._silent = False
-        self._append((now, True, sound, audio_format))
+        self._append((now, _Way.SENT, sound, audio_format))
 
-    def received(self, sound: bytes, audio_format: AudioFormat, now: float) -> None:
+    def received(self, sound: bytes, audio_format: AudioFormat, now: float, live: bool = True) -> None:
         if self.paused:
             sound = audio_format.silence * (len(sound) // audio_format.bytes_per_sample)
-        self._append((now, False, sound, audio_format))
+        self._append((now, _Way.LIVE if live else _Way.RECEIVED, sound, audio_format))
 
     def _append(self, packet: _Packet) -> None:
         if self.over:
@@ -215,13 +223,13 @@ class _Reel:
     def _listen(self) -> None:
         waiting, recorder = self.recording.waiting, self._recorder
         for number in range(len(waiting)):
-            now, ours, sound, audio_format = waiting.popleft()
+            now, way, sound, audio_format = waiting.popleft()
             if number % _PACKETS_AT_ONCE == _PACKETS_AT_ONCE - 1:  # the disk, or this thread, stood still
                 self._write(recorder.take(now))
-            if ours:
+            if way is _Way.SENT:
                 recorder.sent(sound, audio_format, now)
             elif sound:
-                recorder.received(sound, audio_format, now)
+                recorder.received(sound, audio_format, now, way is _Way.LIVE)
 
     def _open(self) -> None:
         recording = self.recording

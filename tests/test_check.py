@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -117,6 +118,18 @@ NAMED = (
 def test_sound_that_only_this_machine_can_hear() -> None:
     finding = look("sip: {listen: ['udp://0.0.0.0:0']}")["media 127.0.0.1:28700-28999"]
     assert (finding.verdict, "media.address" in finding.cure) == ("warning", True)
+
+
+def test_recordings_that_can_be_made_and_that_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any(subject.startswith("recordings") for subject in look(""))
+    directory = tmp_path / "deep"
+    found = look(f"recordings: {{directory: {directory}}}\n")[f"recordings {directory}"]
+    assert (found.verdict, re.sub(r"\d+", "N", found.text)) == ("ok", "room for N hours of calls")
+    assert os.listdir(directory) == []
+    monkeypatch.setattr(checking, "_FEW_HOURS", 10**9)
+    assert look(f"recordings: {{directory: {directory}}}\n")[f"recordings {directory}"].verdict == "warning"
+    nowhere = look("recordings: {directory: /proc/nowhere}\n")["recordings /proc/nowhere"]
+    assert (nowhere.verdict, nowhere.text) == ("failed", "No such file or directory")
 
 
 def test_names() -> None:

@@ -11,12 +11,12 @@ Keeps no time: the owner says how much of it passes.
 
 from __future__ import annotations
 
-LEAST_MS = 20
+LEAST_MS = 10
 MOST_MS = 120
 _STEP_MS = 40  # more at once only where the holes are longer again and again
 _PLENTY_MS = 500  # no model that speaks in real time is ever so far ahead
 _CALM_MS = 10_000
-_GIVEN_BACK_MS = 20
+_GIVEN_BACK_MS = 10
 
 
 class Cushion:

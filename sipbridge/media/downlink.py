@@ -152,6 +152,7 @@ class Downlink:
         pacer = self.pacer
         if pacer.buffered <= self._frame_bytes:
             self._refill()
+        pacer.clock_ms = (now - late) * 1000
         frame = own = pacer.next_frame(self._frame_bytes)
         if self.mixer is not None:
             ring = pacer.audio_format

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
+from math import ceil
 
 import structlog
 
@@ -44,6 +45,7 @@ from sipbridge.media.events import (
     SourceChanged,
 )
 from sipbridge.media.leg import Leg
+from sipbridge.media.pacer import EARLY_MS
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
 from sipbridge.media.rtcp_session import RtcpSession
@@ -157,7 +159,7 @@ class MediaEngine:
         """Begin to send and receive on a reserved port, which now belongs to the leg. What came before is nobody's: a
         network's ringing tone, say, which would be taken for what is said from now on."""
         sockets = self._reserved.pop(local_port)
-        drain(sockets.rtp)
+        hellos = drain(sockets.rtp)
         handle = self._next_handle
         self._next_handle += 1
         # The sequence number starts in its lower half: see Sequencer.
@@ -169,6 +171,9 @@ class MediaEngine:
         self._rota.enter(seat, self.clock.tick)
         for sock in (sockets.rtp, sockets.rtcp):
             self._readable.add(sock, (seat, sock))
+        for data, source in hellos if leg.security is not None else ():
+            leg.receive(data, source, self._now(), self._events)
+        self._shake_hands(seat)
         self._leg_started.set()
         return handle
 
@@ -229,8 +234,8 @@ class MediaEngine:
         seat.leg.push(data, reply_id, item_id, self._now())
         if downlink.backlog:
             self._backlog[handle] = seat
-        if downlink.starts and seat.leg.sending and self._rota.hasten(seat, self.clock.tick):
-            seat.leg.rephased += 1
+        if not downlink.talking:
+            self._start_early(seat)
 
     def finish(self, handle: Handle, item_id: str) -> None:
         """The item is complete: `Drained` follows when its last packet has been sent."""
@@ -353,11 +358,24 @@ class MediaEngine:
         events = self._events
         for seat in self._rota.take(self.clock.tick):
             self._send(seat, now, late, events)
-            self._rota.again(seat, silent=not seat.leg.downlink.talking)
+            talking = seat.leg.downlink.talking
+            self._rota.again(seat, silent=not talking)
+            if not talking:
+                self._start_early(seat)
             self._advancing.append(seat)
             if now >= seat.leg.rtcp.due_at:
                 seat.leg.timing.due = True
                 self._send_rtcp(seat, seat.leg.rtcp.report(now))
+
+    def _start_early(self, seat: _Seat) -> None:
+        """A leg is silent: where there is speech for it, its next packet does not wait for its time."""
+        downlink = seat.leg.downlink
+        if not downlink.pacer.buffered and not downlink.backlog or not seat.leg.sending:
+            return
+        held_ms = downlink.pacer.held_ms
+        wait = ceil((held_ms - EARLY_MS) / 1000 / TICK_SECONDS) if held_ms else 0
+        if (held_ms or downlink.starts) and self._rota.hasten(seat, self.clock.tick + wait):
+            seat.leg.rephased += 1
 
     def _convert_speech(self) -> None:
         """What is not done here is done by the packet that needs it."""
@@ -429,10 +447,8 @@ class MediaEngine:
         for leg in legs:
             chunk = leg.uplink.take()
             if chunk:
-                if leg.tap is not None:
-                    leg.tap.received(chunk, leg.uplink.converter.source, now)
-                for route in leg.routes.values():
-                    route.hear(chunk, leg.uplink.converter.source, now)
+                if leg.tap is not None or leg.routes:
+                    leg.overhear(chunk, now)
                 handles.append(leg.handle)
                 converters.append(leg.uplink.converter)
                 chunks.append(chunk)

@@ -163,6 +163,7 @@ class Leg:
         down = self.downlink
         if data and not down.talking and not down.pacer.paused:
             self.timing.speech_came(now)
+        down.pacer.clock_ms = now * 1000
         down.push(data, reply_id, item_id)
 
     def discard(self, now: float) -> tuple[Played, ...]:
@@ -222,6 +223,15 @@ class Leg:
         if self.tap is not None:
             self.tap.ended(now)
         self.tap = self.downlink.tap = tap
+
+    def overhear(self, chunk: bytes, now: float) -> None:
+        """What the uplink has given, for who else listens."""
+        uplink = self.uplink
+        audio_format, live = uplink.converter.source, uplink.audio_at == now
+        if self.tap is not None:
+            self.tap.received(chunk, audio_format, now, live)
+        for route in self.routes.values():
+            route.hear(chunk, audio_format, now, live)
 
     def heard_by(self, other: Leg, gain: float) -> None:
         """What this leg says is played to the other one, beside whatever else that hears."""

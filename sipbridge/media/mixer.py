@@ -26,14 +26,14 @@ class Route:
         self.playout: Playout | None = None
         self._converter: Converter | None = None
 
-    def hear(self, sound: bytes, audio_format: AudioFormat, now: float) -> None:
-        """What the source says, in order and without holes."""
+    def hear(self, sound: bytes, audio_format: AudioFormat, now: float, live: bool = True) -> None:
+        """What the source says; see `Tap.received`."""
         if self.playout is None:
             return  # the sink has not asked yet: nobody knows at what rate it wants it
         converter = self._converter
         if converter is None or converter.source != audio_format:
             converter = self._converter = Converter(audio_format, AudioFormat("pcm16", self.playout.rate))
-        self.playout.write(converter.process(sound), now)
+        self.playout.write(converter.process(sound), now, live=live)
 
     def read(self, samples: int, rate: int, now: float) -> bytes | None:
         """PCM for the sink's next packet; None while the source is silent."""

@@ -9,7 +9,7 @@ fades out counts as played: it was heard. Where the ring runs dry in the middle 
 fades in when it goes on; a `Cushion` says whether to gather a little first. The end of a finished item is the model's
 own and stays as it is.
 
-Frames are the only clock here: each stands for the time that it lasts.
+Time is what the owner says (`clock_ms`), where a few milliseconds matter; else frames are the clock.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from sipbridge.media import fade
 from sipbridge.media.cushion import Cushion
 
 _REMEMBERED_ITEMS = 64
+EARLY_MS = 2.0
+"""A hold ends with the frame that begins so soon before."""
 
 
 class _State(Enum):
@@ -83,10 +85,14 @@ class Pacer:
         self._slow = False  # the next frame is no plain slice of the ring
         self._farewell = b""  # the fade that discard() left for the next frame
         self._faded: _Segment | None = None  # what pause() faded out, to be faded in by resume()
-        self._dry_ms: float | None = None  # in the middle of an item: how much silence so far
+        self.clock_ms = 0.0
+        """When the next frame begins, or the next piece comes: may be set before either. In silence it goes on by
+        itself."""
+        self._dry_at: float | None = None  # when speech ended in the middle of an item
         self._fade_in = False
-        self._hold_ms = 0.0  # how much silence to send before beginning,
-        self._gather_ms = 0.0  # unless as much more has come than this
+        self._hold_until = 0.0  # speech does not begin before,
+        self._gather_ms = 0.0  # unless so much waits
+        self._holding = False
         self._drained: list[str] = []
         self._done: deque[str] = deque(maxlen=_REMEMBERED_ITEMS)  # drained or discarded: their finish() comes too late
 
@@ -129,14 +135,14 @@ class Pacer:
         """Where there was silence before: whether to begin at once, and how."""
         waiting = self.waiting_ms
         if not waiting and not self._last:
-            if self._dry_ms is not None and item.sent:
-                self.cushion.hole(self._dry_ms)
+            if self._dry_at is not None and item.sent:
+                self.cushion.hole(self.clock_ms - self._dry_at)
                 self._fade_in = self._slow = self._fade_bytes > 0
-            self._dry_ms = None
-            self._gather_ms = ms
-            self._hold_ms = float(self.cushion.ms)
-            if self._hold_ms:
-                self._slow = True
+            self._dry_at = None
+            if self.cushion.ms:
+                self._gather_ms = ms + self.cushion.ms
+                self._hold_until = self.clock_ms + self.cushion.ms
+                self._holding = self._slow = True
         self.cushion.arrived(ms, waiting + ms)
 
     def push_tail(self, data: bytes) -> None:
@@ -179,19 +185,16 @@ class Pacer:
                 return self._last
         if self._state is not _State.PLAYING or self._farewell:
             frame = self._frame_while_stopping(size)
-        elif self._segments:
-            frame = None if self._holds(size) else self._frame_of_speech(size)
-        else:
+        elif not self._segments:
             frame = self._frame_without_speech(size)
-        self._slow = self._state is not _State.PLAYING or self._fade_in or self._hold_ms > 0
+        elif self._holding and not self.ready:
+            frame = None
+        else:
+            self._holding = False
+            frame = self._frame_of_speech(size)
+        self._slow = self._state is not _State.PLAYING or self._fade_in or self._holding
+        self.clock_ms += size / self.audio_format.bytes_per_ms
         return frame
-
-    def _holds(self, size: int) -> bool:
-        if self.ready:
-            self._hold_ms = 0.0
-            return False
-        self._hold_ms -= size / self.audio_format.bytes_per_ms
-        return True
 
     def _frame_of_speech(self, size: int) -> bytes | None:
         heard, sound = self._last, self._take(size)
@@ -209,8 +212,6 @@ class Pacer:
             return None
         if heard:  # it ended with the frame before
             return self._run_out(heard, b"", size)
-        if self._dry_ms is not None:
-            self._dry_ms += size / self.audio_format.bytes_per_ms
         return None
 
     @property
@@ -220,7 +221,7 @@ class Pacer:
     def _run_out(self, heard: bytes, sound: bytes, size: int) -> bytes | None:
         self.underruns += 1
         missing = size - len(sound)
-        self._dry_ms = missing / self.audio_format.bytes_per_ms
+        self._dry_at = self.clock_ms + len(sound) / self.audio_format.bytes_per_ms
         if self._fade_bytes:
             sound = fade.run_out(self.audio_format, heard, sound, missing, self._fade_bytes)
         frame = self._pad(sound, size) if sound else None
@@ -305,7 +306,15 @@ class Pacer:
         """There is speech for the next frame, and nothing to wait for."""
         if self._state is not _State.PLAYING or not (self._segments or self._promised):
             return False
-        return self._hold_ms <= 0 or not self._unfinished or self.waiting_ms >= self._gather_ms + self._hold_ms
+        if not self._holding or not self._unfinished or self.waiting_ms >= self._gather_ms:
+            return True
+        return self.clock_ms >= self._hold_until - EARLY_MS
+
+    @property
+    def held_ms(self) -> float:
+        """How long speech that is not `ready` has to wait yet, where that is a matter of time; else 0."""
+        holds = self._holding and bool(self._segments or self._promised) and self._state is _State.PLAYING
+        return max(0.0, self._hold_until - self.clock_ms) if holds else 0.0
 
     @property
     def ending(self) -> bool:
@@ -349,8 +358,8 @@ class Pacer:
         self._promised = 0
         self._faded = None
         self._last = b""
-        self._dry_ms = None
-        self._hold_ms = 0.0
+        self._dry_at = None
+        self._holding = False
         self._fade_in = False
         self._state = _State.PLAYING
         self._slow = True

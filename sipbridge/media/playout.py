@@ -110,6 +110,7 @@ class Playout:
         self._late = _Extreme(max)  # just before a block came
         self._early = _Extreme(min)  # just after one came
         self._slack = _Extreme(min)  # of the reader, just after it has read
+        self._known = False  # whether anything was noted
         self._dry = True
         self._step = 0  # of the run that is under way: 1 squeezes, -1 stretches
         self._run = self._done = 0
@@ -121,8 +122,8 @@ class Playout:
 
     # --- the stream ---------------------------------------------------------------------------------------------------
 
-    def write(self, pcm: bytes, now: float) -> None:
-        """What follows; whole samples."""
+    def write(self, pcm: bytes, now: float, *, live: bool = True) -> None:
+        """What follows; whole samples. Not `live`: it says nothing of how late the stream is."""
         if not pcm:
             return
         excess = self.depth - self._bound
@@ -131,9 +132,12 @@ class Playout:
             self.cut_samples += excess
             self._trim()
         at = now * self.rate
-        self._late.note(now, at - self._written)
+        late = at - self._written
         self._written += len(pcm) // 2
-        self._early.note(now, at - self._written)
+        if live or not self._known:
+            self._known = True
+            self._late.note(now, late)
+            self._early.note(now, at - self._written)
         self._buffer += pcm
 
     # --- the clock ----------------------------------------------------------------------------------------------------
@@ -246,7 +250,7 @@ class Playout:
         if self._fixed is not None:  # nothing runs dry there, and the earliest is known late
             too_short -= self._tolerance
             short_gain = _GAIN_LONG
-        if too_long <= 0 and too_short <= 0 or too_long > 0 and self._shorten(error, ahead):
+        if too_long <= 0 and too_short <= 0 or self._shorten(error, ahead) or self._lengthen(error):
             self._run = self._done = 0
             return
         pace = _SLOWEST + (_GAIN_LONG * too_long if too_long > 0 else short_gain * too_short) / self.rate
@@ -260,11 +264,7 @@ class Playout:
             return False
         if self.depth - ahead <= self._most:
             excess = self._cut
-            start = 2 * self._position
-            samples = np.frombuffer(self._buffer, "<i2", excess + self._fade, start)
-            loud = int(np.abs(samples.astype(np.int32)).max()) > _QUIET
-            del samples  # the buffer cannot grow while it is looked at
-            if loud:
+            if not self._quiet(excess + self._fade):
                 return False
         start = 2 * self._position
         size = 2 * self._fade
@@ -277,6 +277,21 @@ class Playout:
         self._slack.shift(-excess)
         self.cut_samples += excess
         return True
+
+    def _lengthen(self, error: float) -> bool:
+        """Nobody hears a silence that lasts longer, either; only for a reader whose delay is fixed: another takes what
+        there is, and waits where there is nothing."""
+        if self._fixed is None or -error < self._cut or not self._quiet(self._fade):
+            return False
+        self._insert(int(-error))
+        self._slack.shift(int(-error))
+        return True
+
+    def _quiet(self, samples: int) -> bool:
+        """What comes next."""
+        start = 2 * self._position
+        sound = np.frombuffer(bytes(self._buffer[start : start + 2 * samples]), "<i2")
+        return len(sound) > 0 and int(np.abs(sound.astype(np.int32)).max()) <= _QUIET
 
 
 def _ramp(pcm: bytes, *, rising: bool) -> bytes:

@@ -85,13 +85,13 @@ class Recorder:
         self._ours += pcm
         self._ours_until += len(pcm) // 2
 
-    def received(self, sound: bytes, audio_format: AudioFormat, now: float) -> None:
+    def received(self, sound: bytes, audio_format: AudioFormat, now: float, live: bool = True) -> None:
         converter = self._in
         if converter is None or converter.source != audio_format:
             rest = b"" if converter is None else converter.flush()
             converter = self._in = Converter(audio_format, AudioFormat("pcm16", self.rate))
-            self._far.write(rest, now)
-        self._far.write(converter.process(sound), now)
+            self._far.write(rest, now, live=False)
+        self._far.write(converter.process(sound), now, live=live)
 
     # --- the stream ---------------------------------------------------------------------------------------------------
 

@@ -10,10 +10,12 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 from sipbridge.media.latch import Address
+from sipbridge.media.rtp import Kind, classify
 
 # Voice is marked "expedited forwarding" (RFC 4594 §4.1); a network that knows nothing of it does no harm.
 _DSCP_EF = 46 << 2
 _MAX_DATAGRAM = 2048
+_MAX_HELLOS = 8
 # A second of packets and what a flood throws between them; what lies there longer is of no use to a conversation. The
 # system doubles it and counts its own overhead, about 700 octets a packet.
 _RECEIVE_BUFFER = 128 * 1024
@@ -111,8 +113,14 @@ def send(sock: socket.socket, data: bytes, target: Address) -> bool:
     return True
 
 
-def drain(sock: socket.socket) -> None:
-    """Throw away what lies there, and no more than a socket's buffer can hold."""
+def drain(sock: socket.socket) -> list[tuple[bytes, Address]]:
+    """Throw away what lies there, and no more than a socket's buffer can hold. Returns the first DTLS of it: a hello is
+    often quicker than the answer that it belongs to, and is not said again for a second."""
+    hellos: list[tuple[bytes, Address]] = []
     for _ in range(4096):
-        if receive(sock) is None:
-            return
+        datagram = receive(sock)
+        if datagram is None:
+            break
+        if len(hellos) < _MAX_HELLOS and classify(datagram[0]) is Kind.DTLS:
+            hellos.append(datagram)
+    return hellos

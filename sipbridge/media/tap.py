@@ -15,8 +15,9 @@ class Tap(Protocol):
         silence or a key. `now` is when it was due, which late ticks do not blur. Not called while nothing is sent at
         all (hold)."""
 
-    def received(self, sound: bytes, audio_format: AudioFormat, now: float) -> None:
-        """What the far end says, as the agent gets it, but before it is converted: in order and without holes."""
+    def received(self, sound: bytes, audio_format: AudioFormat, now: float, live: bool) -> None:
+        """What the far end says, as the agent gets it, but before it is converted: in order and without holes. `live`:
+        its end has come just now. What the clock puts into a pause is not, and says nothing of the far end's time."""
 
     def ended(self, now: float) -> None:
         """The leg is closed, or somebody else listens to it."""

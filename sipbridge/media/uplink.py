@@ -67,7 +67,8 @@ class Uplink:
         self._seen_waiting_at: float | None = None
         self._overdue = False  # the rest of a block will not come soon
         self._stream_until = now  # the moment up to which there is audio
-        self._audio_at = now
+        self.audio_at = now
+        """When audio came last; what the clock put in its place is none."""
         self._clock_filled = 0.0  # seconds of the clock's silence that no timestamp has confirmed yet
         self._decoder: Decoder | None = None
         self._broken = 0  # packets that no decoder has seen, and those that earlier ones could not read
@@ -228,7 +229,7 @@ class Uplink:
         ahead = self._stream_until - now
         if not -_STEADY_SECONDS < ahead < _STEADY_SECONDS:
             self._stream_until -= math.copysign(_SKEW * self._packet_seconds, ahead)
-        if now - self._audio_at < _SILENT_AFTER_SECONDS + self._packet_seconds and not self.filler.rests:
+        if now - self.audio_at < _SILENT_AFTER_SECONDS + self._packet_seconds and not self.filler.rests:
             return
         missing = now - _CLOCK_LAG_SECONDS - self._stream_until
         if missing > self._packet_seconds:
@@ -266,7 +267,7 @@ class Uplink:
             chunk = filler.join(chunk)
         filler.recent.append(chunk)
         self._clock_filled = 0.0
-        self._audio_at = now
+        self.audio_at = now
         self._stream_until += seconds
         self._pending.append(chunk)
         self._pending_bytes += len(chunk)

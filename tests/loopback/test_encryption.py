@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import wave
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import structlog
 
-from sipbridge.media.dtls import Handshake
+from sipbridge.codecs import PCMU
+from sipbridge.media.dtls import DtlsIdentity, Handshake
+from sipbridge.media.engine import MediaEngine
+from sipbridge.media.keying import DtlsParams
+from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.outcome import Ended
 from sipbridge.simulator.caller import CallOptions, place_call
 from sipbridge.simulator.caller_options import Srtp
@@ -141,6 +148,29 @@ async def test_a_handshake_whose_first_words_are_lost(tmp_path: Path, monkeypatc
         )
         assert report.ok, "\n".join([*map(str, report.timeline), *report.summary()])
         assert lost == 2
+
+
+def test_a_hello_may_come_before_the_answer_that_it_belongs_to() -> None:
+    """It lies in the socket when the leg begins, and would not be said again for a second."""
+    ours, theirs = DtlsIdentity.make(datetime.now(UTC)), DtlsIdentity.make(datetime.now(UTC))
+    engine = MediaEngine(MediaSettings("127.0.0.1"), identity=ours)
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as phone:
+        phone.bind(("127.0.0.1", 0))
+        phone.settimeout(2)
+        host, number = phone.getsockname()
+        port = engine.reserve()
+        caller = Handshake(theirs, "client", (ours.fingerprint,), 1e9)
+        for datagram in (b"\x80\x00" + bytes(170), *caller.messages_to_send()):
+            phone.sendto(datagram, (port.address, port.port))
+        keys = DtlsParams("server", (theirs.fingerprint,), (host, number))
+        engine.start(port, MediaParams(PCMU, (host, number), 0, 0, security=keys))
+        caller.receive(phone.recv(2048))
+        while not caller.done:
+            for datagram in caller.messages_to_send():
+                phone.sendto(datagram, (port.address, port.port))
+            engine.collect()
+            caller.receive(phone.recv(2048))
+    engine.shut_down()
 
 
 async def test_noise_into_an_encrypted_call(tmp_path: Path) -> None:

@@ -167,6 +167,36 @@ def test_a_leg_that_is_closed_waits_for_no_garbage_collection(house: House) -> N
         gc.enable()
 
 
+@pytest.mark.parametrize(("jitter_ms", "most_underruns", "typical_ms"), [(0.5, 1, 17), (2, 3, 19), (8, 8, 32)])
+def test_a_model_in_real_time_is_heard_soon_and_without_many_holes(
+    house: House, jitter_ms: float, most_underruns: int, typical_ms: float
+) -> None:
+    """Pieces of 20 ms every 20 ms, each a little late: how long from its coming to the packet that begins with it."""
+    chance = random.Random(3)
+    handle = house.leg()
+    house.tick(7)
+    began = house.now + 0.0013
+    pieces = [(began + 0.02 * n + chance.random() * jitter_ms / 1000, bytes([1 + n % 200]) * 160) for n in range(500)]
+    came: dict[int, float] = {}
+    left: dict[int, float] = {}
+    for n, (moment, piece) in enumerate(pieces):
+        while house.engine.clock.deadline <= moment:
+            house.tick()
+        house.now = came[n] = moment
+        house.engine.push(handle, piece, "r", "i")
+    house.tick(40)
+    n = 0
+    for tick, packet in house.heard[handle]:
+        while n < 500 and bytes([1 + n % 200]) * 40 in packet.payload:
+            left[n] = tick
+            n += 1
+    start = house.engine.clock.deadline - (house.engine.clock.tick + 1) * TICK_SECONDS
+    delays = sorted((start + tick * TICK_SECONDS - came[n]) * 1000 for n, tick in left.items() if n > 50)
+    assert len(delays) > 440
+    assert house.engine.stats(handle).underruns <= most_underruns
+    assert delays[len(delays) // 2] <= typical_ms
+
+
 class TestFlood:
     def voice(self, house: House, handle: Handle, number: int, payload: bytes) -> None:
         port = house.engine._seats[handle].local_port

@@ -221,3 +221,41 @@ class TestOfALeg:
         assert call.recorder.seconds <= 2.0 - DELAY_SECONDS
         call.finish()
         assert call.recorder.seconds == pytest.approx(2.0)
+
+    @pytest.mark.parametrize(("pause", "limit_ms"), [("dtx", 0.5), ("hold", 0.5), ("other source", 10)])
+    def test_both_sides_stay_together_after_a_pause(self, pause: str, limit_ms: float) -> None:
+        """Of 20 s, in which the clock stands in for the far end; twice. Both say something at the same moments."""
+        bench = Bench()
+        recorder = Listening(8000, bench.now)
+        bench.leg.use_tap(recorder, bench.now)
+        taken = b""
+        for number in range(60 * 50):
+            second, packet = divmod(number, 50)
+            bench.now += 0.02
+            click = packet == 25 and second % 20 in (2, 12, 13, 16, 19)
+            if click:
+                bench.leg.downlink.push(b"\x80" * 160, "r", f"{number}")
+            bench.leg.next_packet(bench.now)
+            silent = 20 <= second < 30 or 40 <= second < 52
+            if silent and pause == "hold" and packet == 0 and second in (20, 40):
+                bench.leg.update(replace(PARAMS, direction="inactive"), bench.now)
+            if not silent and packet == 0 and second in (30, 52):
+                bench.leg.update(PARAMS, bench.now)
+                if pause == "other source":
+                    bench.number, bench.timestamp = 7 + second, 12345
+            if silent:
+                bench.timestamp += 160
+            else:
+                ssrc = second // 10 if pause == "other source" and second >= 30 else 1
+                bench.say(b"\x80" * 160 if click else b"\xff" * 160, ssrc=9 if ssrc in (3, 4) else ssrc)
+            bench.leg.advance(bench.now, bench.events)
+            chunk = bench.leg.uplink.take()
+            if chunk:
+                bench.leg.overhear(chunk, bench.now)
+            if number % 15 == 0:
+                taken += recorder.take(bench.now)
+        far, ours = sides(taken + recorder.finish(bench.now))
+        left, right = clicks(far), clicks(ours)
+        gaps = [int(np.abs(right - place).min()) / 8 for place in left]
+        assert len(left) >= 8
+        assert max(gaps) - min(gaps) < limit_ms, gaps
