@@ -1,7 +1,7 @@
 """The audio health record of a call: how it sounded, leg by leg, and how long the bridge took for what it did.
 
-It is made from the media engine's figures and from what the conversation noticed itself. `docs/audio.md` says what each
-figure means, in which unit, and what to do about a bad one.
+It is made from the media engine's figures and from what the conversation noticed itself. `docs/audio-health.md` says
+what each figure means, in which unit, and what to do about a bad one.
 """
 
 from __future__ import annotations
