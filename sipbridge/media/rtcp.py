@@ -108,7 +108,8 @@ def parse(data: bytes) -> tuple[RtcpPacket, ...]:
 
     It is valid as a whole or not at all (RFC 3550 appendix A.2): every packet of version 2, the lengths add up, padding
     only in the last; and there are no more than 32. Where a report does not come first that is a packet of reduced size
-    (RFC 5506), which is taken: many that send a BYE or feedback alone have never asked for permission. Raises RtpError; no other exception.
+    (RFC 5506), which is taken: many that send a BYE or feedback alone have never asked for permission.
+    Raises RtpError; no other exception.
     """
     if not data:
         raise RtpError("RTCP packet of no octets")
