@@ -26,6 +26,7 @@ _QUIETEST = 127
 # anew for each packet would cost more than all else that is done for one.
 _LOOP = 4096
 _CHANGE = 160  # samples, at least, over which one level passes over into another
+_LEAST = 160  # samples for which a description holds at least: to follow one per sample would keep everybody waiting
 
 
 class ComfortNoise:
@@ -38,6 +39,8 @@ class ComfortNoise:
         self._spectrum: bytes | None = None
         self._unit: Samples = np.zeros(_LOOP)
         self._payload: bytes | None = None
+        self._described = False  # anew, which has not been followed yet
+        self._rendered = 0  # samples, of what was described before
         self._loop = b""
         self._size = 1  # octets of a sample
         self._position = 0
@@ -50,9 +53,7 @@ class ComfortNoise:
         if payload == self._payload:
             return
         self._payload = payload
-        self._loop = b""
-        level = payload[0] & 0x7F if payload else _QUIETEST
-        self._target = 0.0 if level == _QUIETEST else _FULL_SCALE * 10.0 ** (-level / 20)
+        self._described = True
 
     def fall_silent(self) -> None:
         """Sound came: the next noise begins anew, at its own level."""
@@ -60,8 +61,9 @@ class ComfortNoise:
 
     def render(self, samples: int) -> bytes:
         """The next so many samples; a change of level is spread over them."""
-        if not self._loop:
+        if not self._loop or (self._described and self._rendered >= _LEAST):
             self._make()
+        self._rendered += samples
         if self._begins:
             self._begins = False
             self._level = self._target
@@ -73,7 +75,11 @@ class ComfortNoise:
         return (self._loop * (whole + 1))[start : whole * len(self._loop) + rest]
 
     def _make(self) -> None:
-        spectrum = (self._payload or b"")[1 : 1 + _MAX_ORDER]
+        self._described, self._rendered = False, 0
+        payload = self._payload or b""
+        level = payload[0] & 0x7F if payload else _QUIETEST
+        self._target = 0.0 if level == _QUIETEST else _FULL_SCALE * 10.0 ** (-level / 20)
+        spectrum = payload[1 : 1 + _MAX_ORDER]
         if spectrum != self._spectrum:
             self._spectrum = spectrum
             response = np.fft.rfft(_impulse_response(_coefficients(spectrum)), _LOOP)

@@ -411,7 +411,7 @@ class MediaEngine:
         spare = _MAX_SPARE_DATAGRAMS_PER_TICK
         for seat, sock in self._readable.now():
             if sock is not seat.rtp:
-                self._drain_rtcp(seat, now)
+                spare -= max(0, self._drain_rtcp(seat, min(_MAX_DATAGRAMS_PER_TICK, 1 + spare), now) - 1)
                 continue
             # One packet is what there nearly always is; asking for a second costs more than the next tick's finding it.
             # Where the tick before has found one as well, there is a queue.
@@ -438,12 +438,13 @@ class MediaEngine:
             seat.leg.receive(datagram[0], datagram[1], now, events)
         return limit
 
-    def _drain_rtcp(self, seat: _Seat, now: float) -> None:
-        for _ in range(_MAX_DATAGRAMS_PER_TICK):
+    def _drain_rtcp(self, seat: _Seat, limit: int, now: float) -> int:
+        for count in range(limit):
             datagram = receive(seat.sockets.rtcp)
             if datagram is None:
-                return
+                return count
             seat.leg.receive_rtcp(*datagram, now)
+        return limit
 
     def _shake_hands(self, seat: _Seat) -> None:
         for datagram, target in seat.leg.handshake():

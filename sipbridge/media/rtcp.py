@@ -28,6 +28,8 @@ _SENDER_INFO = struct.Struct("!QIII")  # NTP timestamp | RTP timestamp | packets
 _BLOCK = struct.Struct("!IIIIII")  # SSRC | fraction and lost | extended highest | jitter | LSR | DLSR
 _PADDING = 0x20
 _MAX_COUNT = 31
+_MAX_PACKETS = 32
+"""Of one datagram: there are two or three in it. 500 fit, and would take a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,9 @@ def parse(data: bytes) -> tuple[RtcpPacket, ...]:
     """The packets of one datagram, at least one.
 
     It is valid as a whole or not at all (RFC 3550 appendix A.2): every packet of version 2, the lengths add up, padding
-    only in the last. Where a report does not come first that is a packet of reduced size (RFC 5506), which is taken:
-    many that send a BYE or feedback alone have never asked for permission. Raises RtpError; no other exception.
+    only in the last; and there are no more than 32. Where a report does not come first that is a packet of reduced size
+    (RFC 5506), which is taken: many that send a BYE or feedback alone have never asked for permission.
+    Raises RtpError; no other exception.
     """
     if not data:
         raise RtpError("RTCP packet of no octets")
@@ -125,6 +128,8 @@ def parse(data: bytes) -> tuple[RtcpPacket, ...]:
         if first & _PADDING:
             end -= _padding(data, start, end, last=end == size)
         packets.append(_packet(packet_type, first & _MAX_COUNT, data[start:end]))
+        if len(packets) > _MAX_PACKETS:
+            raise RtpError("too many RTCP packets in one datagram")
     return tuple(packets)
 
 

@@ -3,7 +3,8 @@
 RTCP goes to the port that SDP names (a=rtcp, RFC 3605; else the one above RTP's), to where the far end's own comes from
 once that is known (a NAT maps each port as it likes, RFC 4961), or over the RTP port (RFC 5761). It is believed from
 the host that RTP is believed from, whatever the port, and from the one that a=rtcp names while SDP's address holds;
-what others send is counted and not read. So a stranger can neither spoil figures nor keep a dead call alive.
+what others send is counted and not read. So a stranger can neither spoil figures nor keep a dead call alive. Nor is
+more of it read than anybody needs: a datagram can cost as much as fifty packets of sound.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sipbridge.media.uplink import Uplink
 
 _BEAT_SECONDS = 1.0
 _LEAST_BUFFER_PACKETS = 2
+_MOST_PER_BEAT = 20  # datagrams that are read: reports come every few seconds, feedback (RFC 4585) a little more often
 
 
 class RtcpChannel:
@@ -43,6 +45,7 @@ class RtcpChannel:
         self._uplink = uplink
         self._downlink = downlink
         self._sequencer = sequencer
+        self._left = _MOST_PER_BEAT
         self._source: Address | None = None  # where the far end's RTCP came from, beside its RTP
 
     def update(self, params: MediaParams) -> None:
@@ -70,8 +73,9 @@ class RtcpChannel:
         """A datagram that may be RTCP, from anyone; `muxed`: it came to the RTP port."""
         if not muxed:
             self.datagrams += 1
-        if self.session is None or not self._believes(source):
+        if self.session is None or not self._left or not self._believes(source):
             return
+        self._left -= 1
         session = self.session
         received, blocks = session.received, session.blocks
         session.receive(data, now)
@@ -121,6 +125,7 @@ class RtcpChannel:
         """Once a second measure, and return what is to be sent to `target`, if it is time for it."""
         if now >= self._next_beat:
             self._next_beat = max(self._next_beat + _BEAT_SECONDS, now)
+            self._left = _MOST_PER_BEAT
             self.meter.beat(self._uplink, self._params.codec.name, self.delay_in_ms)
         self.due_at = self._next_beat
         session = self.session

@@ -247,8 +247,10 @@ class Uplink:
             self._hear(chunks[0], now)
             return
         conceals = self._params.codec.conceals
-        if decoder is not None and not conceals:
-            chunks = [decoder.decode(chunk) if isinstance(chunk, bytes) else chunk for chunk in chunks]
+        if decoder is not None:
+            chunks = [chunk for chunk in chunks if not isinstance(chunk, bytes) or self._has_room(chunk, now)]
+            if not conceals:
+                chunks = [decoder.decode(chunk) if isinstance(chunk, bytes) else chunk for chunk in chunks]
         for index, chunk in enumerate(chunks):
             if isinstance(chunk, bytes):
                 self._hear(decoder.decode(chunk) if conceals and decoder is not None else chunk, now)
@@ -256,6 +258,14 @@ class Uplink:
                 self._close(chunk, chunks[index + 1 :], now)
             else:
                 self.filler.describe_noise(chunk.payload)
+
+    def _has_room(self, payload: bytes, now: float) -> bool:
+        """Whether it is worth decoding: what would be left out afterwards costs most of all in a flood."""
+        seconds = self._duration(payload) / self._clock_rate
+        if self._stream_until + seconds - now <= _MAX_AHEAD_SECONDS:
+            return True
+        self.skipped_seconds += seconds
+        return False
 
     def _hear(self, chunk: bytes, now: float) -> None:
         filler = self.filler

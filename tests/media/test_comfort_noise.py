@@ -108,3 +108,21 @@ def test_no_payload_makes_it_louder_than_its_level(seed: int) -> None:
 
 def test_nothing_is_no_samples() -> None:
     assert ComfortNoise(1, octets).render(0) == b""
+
+
+def test_descriptions_that_follow_each_other_closely_are_not_all_followed() -> None:
+    """Each costs what fifty packets of sound do."""
+    made: list[int] = []
+
+    def encode(samples: NDArray[np.float64]) -> bytes:
+        made.append(len(samples))
+        return octets(samples)
+
+    noise = ComfortNoise(1, encode)
+    for number in range(800):  # a tenth of a second
+        noise.describe(bytes((20, number % 255, number // 255)))
+        noise.render(1)
+    assert len(made) <= 5
+    noise.describe(bytes((60,)))
+    rendered = b"".join(noise.render(160) for _ in range(20))
+    assert level(samples_of(rendered)[800:]) == pytest.approx(-60, abs=1.0), "the last one holds in the end"

@@ -256,10 +256,11 @@ class TestHostile:
     def test_after_the_handshake_noise_is_only_noise(self) -> None:
         pair = Pair()
         pair.run()
-        source = random.Random(7)
+        source, taken = random.Random(7), 0
         for _ in range(1_000):
             datagram = bytes([source.choice((20, 21, 22, 23))]) + b"\xfe\xfd" + source.randbytes(source.randrange(200))
-            assert pair.server.receive(datagram)
+            taken += pair.server.receive(datagram)
+        assert taken == 200
         assert pair.server.done
         assert not pair.server.failure
         assert not pair.server.closed
@@ -279,3 +280,49 @@ def test_goodbye() -> None:
     pair.server.receive(goodbye)
     assert pair.server.closed
     assert pair.server.done
+
+
+def test_data_that_nobody_asked_for_is_not_kept() -> None:
+    """OpenSSL keeps what is not read."""
+    pair = Pair()
+    pair.run()
+    sender = pair.client._connection
+    taken = 0
+    for _ in range(400):
+        records = []
+        for _ in range(40):
+            sender.send(b"x")
+            records.append(sender.bio_read(2048))
+        taken += pair.server.receive(b"".join(records))
+        with pytest.raises(SSL.WantReadError):
+            pair.server._connection.recv(2048)
+    assert taken == 200, "and there is an end to it"
+
+
+def test_certificates_above_the_peers_own_are_not_verified() -> None:
+    """Large keys in a long chain would keep the loop busy for a tenth of a second."""
+    key = rsa.generate_private_key(65537, 2048)
+
+    def certificate(number: int) -> x509.Certificate:
+        names = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, str(n))]) for n in (number, number + 1)]
+        return (
+            x509.CertificateBuilder()
+            .subject_name(names[0])
+            .issuer_name(names[1])
+            .public_key(key.public_key())
+            .serial_number(number + 1)
+            .not_valid_before(TODAY)
+            .not_valid_after(TODAY + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(True, None), True)
+            .sign(key, hashes.SHA256())
+        )
+
+    client = DtlsIdentity(certificate(0), key)  # type: ignore[arg-type]
+    for number in range(1, 5):
+        client.context.add_extra_chain_cert(certificate(number))
+    pair = Pair(client=client)
+    pair.run()
+    assert pair.server.done
+    chain = pair.server._connection.get_verified_chain()
+    assert chain is not None
+    assert len(chain) <= 2

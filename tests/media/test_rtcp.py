@@ -216,6 +216,13 @@ def test_whatever_comes_is_parsed_or_refused(data: bytes) -> None:
     assert parse(serialize(packets)) == packets
 
 
+def test_a_datagram_with_hundreds_of_packets_is_refused() -> None:
+    byes = [Bye(())] * 33
+    assert len(parse(serialize(byes[:32]))) == 32
+    with pytest.raises(RtpError, match="too many"):
+        parse(serialize(byes))
+
+
 def test_padding_of_the_last_packet_is_taken_off() -> None:
     """RFC 3550 §6.4.1: encryption may need it."""
     assert parse(RR + bytes.fromhex("a0c900030000000200000000 00000008")) == (ReceiverReport(1), ReceiverReport(2))

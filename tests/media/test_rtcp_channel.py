@@ -75,6 +75,17 @@ class TestWhoIsBelieved:
         bench.tell(PHONE_RTCP, ReceiverReport(THEIRS))
         assert bench.session.received == 1
 
+    def test_no_more_of_it_is_read_than_anybody_needs(self) -> None:
+        bench = Bench()
+        bench.say()
+        for _ in range(1000):
+            bench.tell(PHONE, ReceiverReport(THEIRS))
+        assert (bench.session.received, bench.rtcp.received) == (20, 1000)
+        assert bench.rtcp.ignored == 980
+        bench.tick(1.1, say=PHONE)
+        bench.tell(PHONE, ReceiverReport(THEIRS))
+        assert bench.session.received == 21
+
     def test_a_stranger_changes_nothing_but_a_counter(self) -> None:
         bench = Bench(timeout=3)
         bench.tick(1, say=PHONE)

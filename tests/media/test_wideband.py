@@ -125,6 +125,33 @@ def test_the_caller_hears_high_tones(codec: Codec, hertz: int) -> None:
     assert level == pytest.approx(8000, rel=0.12)
 
 
+@pytest.mark.parametrize(
+    ("codec", "payload"),
+    [(OPUS, bytes((15 << 3 | 3, 6)) + bytes(range(200)) * 6), (G722, bytes(2000))],
+    ids=["opus", "G722"],
+)
+def test_what_comes_faster_than_time_passes_is_not_even_decoded(
+    codec: Codec, payload: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To decode 100 ms takes 100 us: whoever sends thousands of them a second would be all that we hear."""
+    settings = params(codec)
+    bench, ticks = Bench(settings), codec.duration(payload)
+    bench.receive(RtpPacket(settings.payload_type_receive, 0, 0, 1, payload))
+    decoder = bench.leg.uplink._decoder
+    assert decoder is not None
+    decode, decoded = decoder.decode, [payload]
+
+    def count(payload: bytes) -> bytes:
+        decoded.append(payload)
+        return decode(payload)
+
+    monkeypatch.setattr(decoder, "decode", count)
+    for index in range(1, 1000):
+        bench.receive(RtpPacket(settings.payload_type_receive, index, index * ticks & 0xFFFFFFFF, 1, payload))
+    assert len(decoded) <= codec.clock_rate // ticks
+    assert bench.leg.stats().skipped_ms == pytest.approx((1000 - len(decoded)) * ticks * 1000 / codec.clock_rate, abs=1)
+
+
 # What speech loses beyond what the codec takes.
 
 
