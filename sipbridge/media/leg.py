@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sipbridge.audio import Played
+from sipbridge.media.addresses import Address
 from sipbridge.media.convert import Converter
 from sipbridge.media.downlink import Downlink
 from sipbridge.media.dtls import DtlsIdentity
@@ -18,7 +19,6 @@ from sipbridge.media.events import (
     SourceChanged,
 )
 from sipbridge.media.keying import DtlsParams
-from sipbridge.media.latch import Address
 from sipbridge.media.mixer import Mixer, Route
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_channel import RtcpChannel

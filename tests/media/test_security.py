@@ -15,6 +15,7 @@ import pytest
 from sipbridge import codecs
 from sipbridge.audio import PCMU
 from sipbridge.media import rtp
+from sipbridge.media.addresses import Address
 from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.events import EncryptionFailed, MediaEvent, SourceChanged
 from sipbridge.media.keying import DtlsParams, Role, SdesParams, SecurityParams
@@ -24,7 +25,6 @@ from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import RtpPacket, Sequencer
 from sipbridge.media.srtp import SUITES, MasterKey, SrtpSender
 
-Address = tuple[str, int]
 ALICE, BOB, STRANGER = ("203.0.113.1", 4000), ("203.0.113.2", 5000), ("198.51.100.66", 666)
 HOME = ("192.168.1.7", 4000)
 VOICE = bytes(range(160))
