@@ -86,7 +86,7 @@ def test_an_offer_is_answered_as_it_was_made(profile: str, attributes: tuple[str
 
 
 @pytest.mark.parametrize(("profile", "attributes", "kind"), PROFILES)
-def test_what_is_required_is_not_left_out(profile: str, attributes: tuple[str, ...], kind: str | None) -> None:
+def test_what_is_required_is_not_left_out(profile: str, attributes: tuple[str, ...], kind: type) -> None:
     offered = sdp(*audio(profile, *attributes))
     if kind is PLAIN:
         with pytest.raises(EncryptionError, match="SRTP is required") as raised:
@@ -97,7 +97,7 @@ def test_what_is_required_is_not_left_out(profile: str, attributes: tuple[str, .
 
 
 @pytest.mark.parametrize(("profile", "attributes", "kind"), PROFILES)
-def test_what_is_off_stays_off(profile: str, attributes: tuple[str, ...], kind: str | None) -> None:
+def test_what_is_off_stays_off(profile: str, attributes: tuple[str, ...], kind: type) -> None:
     offered = sdp(*audio(profile, *attributes))
     if "S" in profile.upper():
         with pytest.raises(EncryptionError, match="switched off") as raised:
