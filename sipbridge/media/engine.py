@@ -203,7 +203,7 @@ class MediaEngine:
         if seat is None:
             return None
         seat.open = False
-        seat.leg.end_listening(self._now())
+        seat.leg.listeners.end(self._now())
         if seat.leg.security is not None:
             seat.leg.security.close()
             self._shake_hands(seat)
@@ -266,18 +266,18 @@ class MediaEngine:
 
     def tap(self, handle: Handle, sink: Tap | None) -> None:
         """From now on `sink` is told what the leg really sends and receives; None: nobody is."""
-        self._seats[handle].leg.use_tap(sink, self._now())
+        self._seats[handle].leg.listeners.use_tap(sink, self._now())
 
     def route(self, source: Handle, sink: Handle, gain: float = 1.0) -> None:
         """What the one leg says is played to the other from now on, mixed with all else that it hears. Again: with
         another gain. Raises ValueError where both are the same: nobody wants to hear himself."""
         if source == sink:
             raise ValueError("a leg does not hear itself")
-        self._seats[source].leg.heard_by(self._seats[sink].leg, gain)
+        self._seats[source].leg.listeners.add(self._seats[sink].leg.listeners, gain)
 
     def unroute(self, source: Handle, sink: Handle) -> None:
         """No more. Also where there is no such route; the end of a leg ends all of its routes."""
-        self._seats[source].leg.not_heard_by(self._seats[sink].leg)
+        self._seats[source].leg.listeners.remove(self._seats[sink].leg.listeners)
 
     def stats(self, handle: Handle) -> MediaStats:
         return self._seats[handle].leg.stats()

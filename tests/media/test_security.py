@@ -220,6 +220,19 @@ class TestSdes:
         assert (stats.source_changes, stats.wrong_source) == (2, 0)
         assert call.bob.heard.count(VOICE) == 20
 
+    def test_sources_without_end_are_refused_and_counted(self) -> None:
+        """Genuine, but more than a PBX has."""
+        call = Call(*SDES)
+        call.tick(10, alice=VOICE)
+        sender = SrtpSender(key(1))
+        for ssrc in range(100, 200):
+            protected = sender.protect(RtpPacket(0, 1, 0, ssrc, VOICE).serialize())
+            assert protected is not None
+            call.bob.leg.receive(protected, ALICE, call.now, call.bob.events)
+        stats = call.bob.leg.stats()
+        assert stats.source_changes + stats.wrong_source == 1 + 100
+        assert stats.wrong_source == 100 - 63, "64 of a key, with the one that spoke first"
+
     def test_somebody_behind_a_nat_is_heard_with_his_first_packet(self) -> None:
         call = Call(*SDES, behind_nat=True)
         call.tick(10, alice=VOICE, bob=VOICE)
