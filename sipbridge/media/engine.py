@@ -30,7 +30,7 @@ import structlog
 
 from sipbridge.audio import Played
 from sipbridge.media.alarm import open_alarm
-from sipbridge.media.clock import TICK_SECONDS, Rota, TickClock, Turn
+from sipbridge.media.clock import TICK_SECONDS, Place, Rota, TickClock
 from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.events import (
     Audio,
@@ -81,8 +81,8 @@ _FEW_LEGS = 24
 _EARLY_READS_PER_TICK = 3
 
 
-class _Seat(Turn):
-    """A leg with its sockets and its place on the clock."""
+class _Seat(Place):
+    """A leg with its sockets, at its place on the clock."""
 
     __slots__ = ("__weakref__", "busy_at", "leg", "local_port", "open", "rtp", "sockets")
 
