@@ -26,9 +26,11 @@ from sipbridge.codecs import Codec
 from sipbridge.encryption import keys_in_the_clear
 from sipbridge.errors import EncryptionError, SdpError
 from sipbridge.media import sdp
-from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
+from sipbridge.media.engine import MediaEngine
 from sipbridge.media.events import MediaStats
 from sipbridge.media.keying import DtlsParams, LocalSecurity, SdesParams
+from sipbridge.media.params import MediaParams
+from sipbridge.media.ports import LocalPort
 from sipbridge.media.stream import MediaStream
 from sipbridge.sip.events import (
     Acknowledged,

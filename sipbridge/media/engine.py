@@ -32,17 +32,7 @@ from sipbridge.audio import Played
 from sipbridge.media.alarm import open_alarm
 from sipbridge.media.clock import TICK_SECONDS, Rota, TickClock
 from sipbridge.media.dtls import DtlsIdentity
-from sipbridge.media.events import (
-    Audio,
-    Drained,
-    EncryptionFailed,
-    Handle,
-    KeyPressed,
-    MediaEvent,
-    MediaStats,
-    MediaTimeout,
-    SourceChanged,
-)
+from sipbridge.media.events import Audio, Handle, MediaEvent, MediaStats
 from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
@@ -52,22 +42,6 @@ from sipbridge.media.seat import Seat
 from sipbridge.media.sockets import MediaSockets, Readable, drain
 from sipbridge.media.tap import Tap
 from sipbridge.media.together import convert_slices, take_audio
-
-__all__ = [
-    "Audio",
-    "Drained",
-    "EncryptionFailed",
-    "Handle",
-    "KeyPressed",
-    "LocalPort",
-    "MediaEngine",
-    "MediaEvent",
-    "MediaParams",
-    "MediaSettings",
-    "MediaStats",
-    "MediaTimeout",
-    "SourceChanged",
-]
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,9 @@ import pytest
 from sipbridge import codecs
 from sipbridge.audio import PCM_24K, PCMU
 from sipbridge.media.clock import TICK_SECONDS
-from sipbridge.media.engine import Audio, Handle, MediaEngine, MediaEvent, MediaParams, MediaSettings
+from sipbridge.media.engine import MediaEngine
+from sipbridge.media.events import Audio, Handle, MediaEvent
+from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.rtp import RtpPacket
 
 SPEECH = bytes(n % 100 for n in range(160))

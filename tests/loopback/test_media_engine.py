@@ -17,18 +17,9 @@ from structlog.testing import capture_logs
 from sipbridge import codecs
 from sipbridge.audio import PCM_16K, PCM_24K, PCMU, Played
 from sipbridge.errors import NoPortAvailableError
-from sipbridge.media.engine import (
-    Audio,
-    Drained,
-    Handle,
-    KeyPressed,
-    MediaEngine,
-    MediaEvent,
-    MediaParams,
-    MediaSettings,
-    MediaTimeout,
-    SourceChanged,
-)
+from sipbridge.media.engine import MediaEngine
+from sipbridge.media.events import Audio, Drained, Handle, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
+from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.rtp import RtpPacket
 from sipbridge.media.stream import MediaStream
 from tests.media.test_leg import spectrum, tone
