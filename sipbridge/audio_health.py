@@ -63,7 +63,7 @@ class AudioHealth:
     """From the INVITE to the first packet of the agent's speech."""
     first_audio_after_answer_ms: int | None = None
     """Likewise from the answer: what the caller waits for."""
-    first_delivery_ms: float | None = None
+    first_delivery_ms: int | None = None
     """From the first audio of the caller's to its being handed to the provider."""
 
     def to_json(self) -> dict[str, Any]:

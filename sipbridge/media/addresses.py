@@ -3,16 +3,14 @@ that would wait, and be a stranger's choice."""
 
 from __future__ import annotations
 
-import re
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import NamedTuple, TypeAlias
 
 from sipbridge.media.session_description import MediaDescription, SessionDescription, number
 
 Address: TypeAlias = tuple[str, int]
-"""A numeric host and a port, as sockets have them; in `Remote.name` alone the host is a name."""
+"""A numeric host and a port, as sockets have them."""
 
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 _INSIDE: tuple[IPv4Network | IPv6Network, ...] = (
     *map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")),
     *map(IPv6Network, ("fc00::/7", "fe80::/10")),
@@ -24,17 +22,13 @@ class Remote(NamedTuple):
 
     rtp: Address | None
     rtcp: Address | None
-    name: Address | None
-    """The host name given in place of an address."""
 
 
 def remote_of(theirs: SessionDescription, media: MediaDescription, local_address: str) -> Remote:
     """Where their RTP and RTCP go: the next port, if a=rtcp (RFC 3605) says nothing else."""
-    named = theirs.address(media) or ""
-    host = _numeric(named)
+    host = _numeric(theirs.address(media) or "")
     if host is None:
-        is_name = _HOST_NAME.fullmatch(named) is not None
-        return Remote(None, None, (named, media.port) if is_name else None)
+        return Remote(None, None)
     rtcp_host, rtcp_port = _sendable(host, local_address), media.port + 1 if media.port < 65535 else 0
     fields = (media.attribute("rtcp") or "").split()
     if fields and (port := number(fields[0], 65535)):
@@ -44,7 +38,6 @@ def remote_of(theirs: SessionDescription, media: MediaDescription, local_address
     return Remote(
         rtp=(host, media.port) if _sendable(host, local_address) else None,
         rtcp=(rtcp_host, rtcp_port) if rtcp_host and rtcp_port else None,
-        name=None,
     )
 
 

@@ -90,8 +90,6 @@ class Negotiated:
     """What the other side's a=fmtp says of the audio that it wants; ours said `Codec.format_parameters`."""
     comfort_noise_payload_type: int | None = None
     """Of what we receive (RFC 3389); None: none was agreed on. We send none."""
-    remote_name: Address | None = None
-    """The host name given in place of an address, for whoever wants to resolve it."""
     security: SecurityParams | None = None
     """None: in the clear."""
     rtcp_mux: bool = False
@@ -133,7 +131,6 @@ def answer(offer: bytes, local: LocalAudio, *, version: int = 0, previous: Negot
         ptime_ms=ptime,
         remote=remote.rtp,
         remote_rtcp=_rtcp_target(remote, keying, mux),
-        remote_name=remote.name,
         direction=direction,
         security=keying.security,
         rtcp_mux=mux,
@@ -209,7 +206,6 @@ def accept(
         ptime_ms=packet_time(media, local.ptime, codec),
         remote=remote.rtp,
         remote_rtcp=_rtcp_target(remote, keying, mux),
-        remote_name=remote.name,
         direction=_our_direction(theirs, media, ours.direction(own)),
         security=keying.security,
         rtcp_mux=mux,
