@@ -164,7 +164,7 @@ ATTACKS: dict[str, Attack] = {
     attack.__name__: attack for attack in (truncated, oversized, consistent, right_ssrc, noise, keys, rtcp, stun, dtls)
 }
 SRTP_ATTACKS = {**ATTACKS, **{attack.__name__: attack for attack in (replayed, bit_flips, other_key)}}
-KNOWS_TOO_MUCH = {"oversized", "right_ssrc", "keys"}
+KNOWS_TOO_MUCH = {"right_ssrc", "keys"}
 """Sent from the phone's own address, with its SSRC, these are the phone's as far as anybody can tell without SRTP."""
 
 
