@@ -260,7 +260,7 @@ class Leg:
 
     def _watch_handshake(self, security: Security, now: float, events: list[MediaEvent]) -> None:
         if security.shaking_hands:
-            security.handle_timer(now, self.latch.target)
+            security.handle_timer(now, self.latch.target, confirmed=self.latch.confirmed)
         if security.failure and not self._encryption_failed:
             self._encryption_failed = True
             events.append(EncryptionFailed(self.handle, security.failure))

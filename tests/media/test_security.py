@@ -327,6 +327,25 @@ class TestDtls:
         assert not call.alice.leg.stats().encryption
         assert all(rtp.classify(data) is not rtp.Kind.RTP for data in call.alice.wire)
 
+    def test_who_has_not_acknowledged_is_answered_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """INVITE and hello can be forged, and name somebody else."""
+        bob = Side(BOB, ALICE, None, "bob")
+        bob.params = replace(bob.params, security=dtls("server", "alice", ALICE), confirmed=False)
+        bob.leg = Leg(1, bob.params, Sequencer(3, 300, 7), 0.0, identity=identity("bob"))
+        alice = Side(ALICE, BOB, dtls("client", "bob", BOB), "alice")
+        for datagram, _ in alice.leg.handshake():
+            bob.leg.receive(datagram, ALICE, 0.0, bob.events)
+        assert bob.leg.handshake()
+        handshake = bob.leg.security and bob.leg.security._handshake
+        assert handshake
+        repeated: list[None] = []
+        monkeypatch.setattr(handshake._connection, "DTLSv1_handle_timeout", lambda: repeated.append(None))
+        bob.leg.advance(3.0, bob.events)
+        assert not repeated
+        bob.leg.latch.confirm()
+        bob.leg.advance(4.0, bob.events)
+        assert repeated
+
     def test_hold_and_resume_shake_no_hands(self) -> None:
         call = Call(*DTLS)
         call.tick(20, alice=VOICE, bob=VOICE)
