@@ -20,7 +20,6 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from enum import Enum, auto
 from hashlib import blake2s
 from pathlib import Path
 from typing import TypeAlias
@@ -46,14 +45,10 @@ _SWITCH_INTERVAL_S = 0.0005
 _MOST_SAME_NAMES = 1000
 
 
-class _Way(Enum):
-    SENT = auto()
-    RECEIVED = auto()
-    LIVE = auto()
-    """Received just now; see `Tap.received`."""
+# What became of a packet: plain numbers, for the loop's sake. _LIVE: received just now, see `Tap.received`.
+_SENT, _RECEIVED, _LIVE = range(3)
 
-
-_Packet: TypeAlias = tuple[float, _Way, bytes | None, AudioFormat]
+_Packet: TypeAlias = tuple[float, int, bytes | None, AudioFormat]
 StartRecording: TypeAlias = Callable[[Codec], "Recording"]
 """Of a call whose leg speaks this codec."""
 Count: TypeAlias = Callable[[str, int], None]
@@ -73,8 +68,7 @@ class Recording:
         self.dropped = 0
         """Packets that the thread did not take in time."""
         self.paused = False
-        self.over = False
-        """Nothing is taken any more: it has ended, or it could not go on."""
+        self._room = _MOST_WAITING
         self.ended_at: float | None = None
         self._silent = False
 
@@ -85,20 +79,30 @@ class Recording:
             self._silent, sound = True, None
         else:
             self._silent = False
-        self._append((now, _Way.SENT, sound, audio_format))
+        if len(self.waiting) < self._room:
+            self.waiting.append((now, _SENT, sound, audio_format))
+        else:
+            self._drop()
 
     def received(self, sound: bytes, audio_format: AudioFormat, now: float, live: bool = True) -> None:
         if self.paused:
             sound = audio_format.silence * (len(sound) // audio_format.bytes_per_sample)
-        self._append((now, _Way.LIVE if live else _Way.RECEIVED, sound, audio_format))
+        if len(self.waiting) < self._room:
+            self.waiting.append((now, _LIVE if live else _RECEIVED, sound, audio_format))
+        else:
+            self._drop()
 
-    def _append(self, packet: _Packet) -> None:
-        if self.over:
-            return
-        if len(self.waiting) >= _MOST_WAITING:
+    def _drop(self) -> None:
+        if not self.over:
             self.dropped += 1
-            return
-        self.waiting.append(packet)
+
+    @property
+    def over(self) -> bool:
+        """Nothing is taken any more: it has ended, or it could not go on."""
+        return self._room == 0
+
+    def stop(self) -> None:
+        self._room = 0
 
     def pause(self) -> None:
         """Silence on both sides from here on, while time passes."""
@@ -110,7 +114,7 @@ class Recording:
     def ended(self, now: float) -> None:
         """The call is over. Idempotent."""
         if self.ended_at is None:
-            self.over = True
+            self.stop()
             self.ended_at = now
 
 
@@ -226,10 +230,10 @@ class _Reel:
             now, way, sound, audio_format = waiting.popleft()
             if number % _PACKETS_AT_ONCE == _PACKETS_AT_ONCE - 1:  # the disk, or this thread, stood still
                 self._write(recorder.take(now))
-            if way is _Way.SENT:
+            if way == _SENT:
                 recorder.sent(sound, audio_format, now)
             elif sound:
-                recorder.received(sound, audio_format, now, way is _Way.LIVE)
+                recorder.received(sound, audio_format, now, way == _LIVE)
 
     def _open(self) -> None:
         recording = self.recording
@@ -278,7 +282,8 @@ class _Reel:
         self._end()
 
     def _end(self) -> None:
-        self.over = self.recording.over = True
+        self.over = True
+        self.recording.stop()
         self.recording.waiting.clear()
         self._count("dropped", self.recording.dropped)
 

@@ -17,7 +17,7 @@ from sipbridge.codecs import Encoder
 from sipbridge.media.convert import Converter
 from sipbridge.media.dtmf import KeyPacket, key_packets
 from sipbridge.media.mixer import Mixer
-from sipbridge.media.pacer import Item, Pacer
+from sipbridge.media.pacer import EARLY_MS, Item, Pacer
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.tap import Tap
@@ -194,9 +194,15 @@ class Downlink:
         self.pacer.push_tail(self.converter.flush())
 
     @property
-    def starts(self) -> bool:
-        """There was silence, and with the next packet there is speech: no reason to wait for that packet's time."""
-        return not self.talking and not self._keys and self.pacer.ready
+    def starts_in_ms(self) -> float | None:
+        """There was silence, and so soon there could be speech: no reason to wait for the next packet's time. None: not
+        before something comes."""
+        pacer = self.pacer
+        if self.talking or self._keys or not (pacer.buffered or self._raw):
+            return None
+        if pacer.ready:
+            return 0.0
+        return max(0.0, pacer.held_ms - EARLY_MS) if pacer.held_ms else None
 
     # --- conversion ---------------------------------------------------------------------------------------------------
 

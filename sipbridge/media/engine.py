@@ -31,7 +31,6 @@ import structlog
 from sipbridge.audio import Played
 from sipbridge.media.alarm import open_alarm
 from sipbridge.media.clock import TICK_SECONDS, Rota, TickClock, Turn
-from sipbridge.media.convert import Converter, convert_together
 from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.events import (
     Audio,
@@ -45,13 +44,13 @@ from sipbridge.media.events import (
     SourceChanged,
 )
 from sipbridge.media.leg import Leg
-from sipbridge.media.pacer import EARLY_MS
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import Sequencer
 from sipbridge.media.sockets import MediaSockets, Readable, drain, receive, send
 from sipbridge.media.tap import Tap
+from sipbridge.media.together import convert_slices, take_audio
 
 __all__ = [
     "Audio",
@@ -369,23 +368,14 @@ class MediaEngine:
 
     def _start_early(self, seat: _Seat) -> None:
         """A leg is silent: where there is speech for it, its next packet does not wait for its time."""
-        downlink = seat.leg.downlink
-        if not downlink.pacer.buffered and not downlink.backlog or not seat.leg.sending:
-            return
-        held_ms = downlink.pacer.held_ms
-        wait = ceil((held_ms - EARLY_MS) / 1000 / TICK_SECONDS) if held_ms else 0
-        if (held_ms or downlink.starts) and self._rota.hasten(seat, self.clock.tick + wait):
+        wait_ms = seat.leg.downlink.starts_in_ms if seat.leg.sending else None
+        if wait_ms is not None and self._rota.hasten(seat, self.clock.tick + ceil(wait_ms / 1000 / TICK_SECONDS)):
             seat.leg.rephased += 1
 
     def _convert_speech(self) -> None:
         """What is not done here is done by the packet that needs it."""
         seats = list(islice(self._backlog.items(), _MAX_SLICES_PER_TICK))
-        downlinks = [seat.leg.downlink for _, seat in seats if seat.leg.downlink.backlog]
-        slices = [downlink.next_slice() for downlink in downlinks]
-        for downlink, data in zip(
-            downlinks, convert_together([downlink.converter for downlink in downlinks], slices), strict=True
-        ):
-            downlink.keep_slice(data)
+        convert_slices([seat.leg.downlink for _, seat in seats if seat.leg.downlink.backlog])
         for handle, seat in seats:  # whoever has more waits for another turn
             del self._backlog[handle]
             if seat.leg.downlink.backlog:
@@ -437,24 +427,8 @@ class MediaEngine:
         for seat in seats:
             if seat.leg.security is not None:
                 self._shake_hands(seat)
-        self._take_audio([seat.leg for seat in seats], now, events)
+        take_audio([seat.leg for seat in seats], now, events)
         return events
-
-    def _take_audio(self, legs: list[Leg], now: float, events: list[MediaEvent]) -> None:
-        handles: list[Handle] = []
-        converters: list[Converter] = []
-        chunks: list[bytes] = []
-        for leg in legs:
-            chunk = leg.uplink.take()
-            if chunk:
-                if leg.tap is not None or leg.routes:
-                    leg.overhear(chunk, now)
-                handles.append(leg.handle)
-                converters.append(leg.uplink.converter)
-                chunks.append(chunk)
-        for handle, audio in zip(handles, convert_together(converters, chunks), strict=True):
-            if audio:
-                events.append(Audio(handle, audio))
 
     def _read(self, seat: _Seat, limit: int, now: float, events: list[MediaEvent]) -> int:
         for count in range(limit):

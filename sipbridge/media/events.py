@@ -109,7 +109,7 @@ class MediaStats:
     undecodable: int
     """Audio that was believed, but was nothing that the codec could read: silence of its length, if it had any."""
     malformed: int
-    """Looked like RTP, but was none."""
+    """Looked like RTP, but was none; or was too long to be anything."""
     non_rtp: int
     """STUN, DTLS and whatever else came that looks like neither RTP nor RTCP."""
     unwanted: int

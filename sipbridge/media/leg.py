@@ -23,7 +23,7 @@ from sipbridge.media.mixer import Mixer, Route
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_channel import RtcpChannel
 from sipbridge.media.rtcp_session import RtcpSession
-from sipbridge.media.rtp import Sequencer, is_rtcp
+from sipbridge.media.rtp import MAX_DATAGRAM, Sequencer, is_rtcp
 from sipbridge.media.security import Security
 from sipbridge.media.tap import Tap
 from sipbridge.media.timing import Timing
@@ -100,6 +100,9 @@ class Leg:
         """A datagram from anyone, with what it means appended to `events`; its audio waits in
         `uplink.take()`."""
         uplink = self.uplink
+        if len(data) > MAX_DATAGRAM:
+            uplink.malformed += 1
+            return
         if self.security is not None:
             clear = self._open(self.security, data, source, now)
             if clear is None:
@@ -128,6 +131,9 @@ class Leg:
 
     def receive_rtcp(self, data: bytes, source: Address, now: float) -> None:
         """A datagram that came to the RTCP port, from anyone."""
+        if len(data) > MAX_DATAGRAM:
+            self.rtcp.datagrams += 1  # and read is none: it is among the ignored
+            return
         clear = data if self.security is None else self.security.unprotect_rtcp(data)
         if clear is not None:
             self.rtcp.receive(clear, source, now)

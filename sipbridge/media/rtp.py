@@ -15,6 +15,8 @@ from typing import TypeAlias
 from sipbridge.errors import RtpError
 
 HEADER_SIZE = 12
+MAX_DATAGRAM = 2048
+"""What is longer is nothing that was agreed on: 60 ms of L16 at 16 kHz are 1,920 octets."""
 _HEADER = struct.Struct("!BBHII")  # V P X CC | M PT | sequence number | timestamp | SSRC
 _EXTENSION = struct.Struct("!HH")  # defined by profile | length in 32-bit words
 _VERSION = 0x80

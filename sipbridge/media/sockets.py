@@ -10,11 +10,10 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 from sipbridge.media.latch import Address
-from sipbridge.media.rtp import Kind, classify
+from sipbridge.media.rtp import MAX_DATAGRAM, Kind, classify
 
 # Voice is marked "expedited forwarding" (RFC 4594 §4.1); a network that knows nothing of it does no harm.
 _DSCP_EF = 46 << 2
-_MAX_DATAGRAM = 2048
 _MAX_HELLOS = 8
 # A second of packets and what a flood throws between them; what lies there longer is of no use to a conversation. The
 # system doubles it and counts its own overhead, about 700 octets a packet.
@@ -96,9 +95,10 @@ class Readable(Generic[_T]):
 
 
 def receive(sock: socket.socket) -> tuple[bytes, Address] | None:
-    """One datagram and where it came from, cut at 2048 octets; None when there is none."""
+    """One datagram and where it came from; None when there is none. One that is too long is cut, but still longer than
+    `MAX_DATAGRAM`, so that it can be told."""
     try:
-        data, source = sock.recvfrom(_MAX_DATAGRAM)
+        data, source = sock.recvfrom(MAX_DATAGRAM + 1)
     except OSError:  # nothing there, or an ICMP error that is no concern of ours
         return None
     return data, source[:2]

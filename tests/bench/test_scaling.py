@@ -13,7 +13,8 @@ _GOOD = Step(
     delay=Spread(1, 0.1, 1.0, 9.0),
     generator=Spread(1, 0.0, 0.1, 1.0),
     memory=100.0,
-    whole=True,
+    packets=50.0,
+    heard=1.0,
 )
 
 
@@ -25,11 +26,12 @@ def test_a_step_holds_when_nothing_is_late_and_nothing_missing() -> None:
     assert _GOOD.holds
     assert not replace(_GOOD, delay=Spread(1, 0.1, 5.0, 9.0)).holds
     assert not replace(_GOOD, gap_error=Spread(1, 0.1, 5.0, 9.0)).holds
-    assert not replace(_GOOD, whole=False).holds
+    assert not replace(_GOOD, packets=48.0).holds
+    assert not replace(_GOOD, heard=0.9).holds
 
 
 def test_calls_above_a_step_that_did_not_hold_do_not_count() -> None:
-    steps = [_GOOD, replace(_GOOD, calls=200, whole=False), replace(_GOOD, calls=300)]
+    steps = [_GOOD, replace(_GOOD, calls=200, packets=20.0), replace(_GOOD, calls=300)]
     assert capacity(steps) == 100
     assert capacity(steps[1:]) == 0
 

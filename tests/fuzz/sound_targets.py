@@ -35,7 +35,7 @@ _SSRC = 0x12345678
 _OURS = 0xABCD
 _HEADER = struct.Struct("!BBHII")
 _MAX_RECORDS = 200
-_LONGEST_MS = 1_250
+_LONGEST_MS = 1_060
 """Of sound that may be ahead of time, and what is on its way."""
 
 

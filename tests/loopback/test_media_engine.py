@@ -264,6 +264,7 @@ async def test_strangers_wrong_payloads_and_garbage_are_counted_only() -> None:
                 phone.send(RtpPacket(0, n, 160 * n, 9, b"\x22" * 160).serialize(), sock=stranger)
                 phone.send(RtpPacket(8, n, 160 * n, 1, b"\x22" * 160).serialize())
                 phone.send(bytes([n]) * n)
+                phone.send(RtpPacket(0, n, 160 * n, 1, b"\x22" * (2037 + n)).serialize())
             await rig.until(lambda: rig.engine.stats(handle).packets_received == 21)
             await phone.hear()
             stats = rig.engine.stats(handle)
@@ -271,6 +272,7 @@ async def test_strangers_wrong_payloads_and_garbage_are_counted_only() -> None:
             assert stats.wrong_source == 20
             assert stats.wrong_payload == 20
             assert stats.non_rtp == 20
+            assert stats.malformed == 20, "one octet too long is as bad as many"
             assert stats.remote == phone.address
             with pytest.raises(BlockingIOError):
                 stranger.recv(2048)

@@ -165,20 +165,20 @@ class TestKeys:
 class TestStarts:
     def test_only_after_silence(self) -> None:
         downlink = downlink_of(PARAMS)
-        assert not downlink.starts
+        assert downlink.starts_in_ms is None
         sent(downlink, 1)
         downlink.push(VOICE * 3, "r", "i")
-        assert downlink.starts
+        assert downlink.starts_in_ms == 0
         sent(downlink, 1)
         downlink.push(VOICE, "r", "i")
-        assert not downlink.starts
+        assert downlink.starts_in_ms is None
 
     def test_not_while_keys_are_sent_or_it_is_paused(self) -> None:
         downlink = downlink_of(PARAMS)
         downlink.send_key("1")
         downlink.push(VOICE * 3, "r", "i")
-        assert not downlink.starts
+        assert downlink.starts_in_ms is None
         downlink = downlink_of(PARAMS)
         downlink.pacer.pause()
         downlink.push(VOICE * 3, "r", "i")
-        assert not downlink.starts
+        assert downlink.starts_in_ms is None

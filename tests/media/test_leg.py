@@ -16,7 +16,7 @@ from sipbridge.media.dtmf import key_packets
 from sipbridge.media.events import Drained, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams
-from sipbridge.media.rtp import RtpPacket, Sequencer
+from sipbridge.media.rtp import MAX_DATAGRAM, RtpPacket, Sequencer
 from sipbridge.media.sdp import Direction
 
 PHONE = ("192.0.2.1", 4000)
@@ -287,6 +287,9 @@ class TestSafety:
             (b"\x80\x00\x00", "malformed"),
             (b"\x90\x00" + bytes(10), "malformed"),
             (b"\xa0\x00" + bytes(10) + b"\xff", "malformed"),
+            (RtpPacket(0, 65005, 4_000_000_800, 1, bytes(MAX_DATAGRAM - 11)).serialize(), "malformed"),
+            (b"\x80\xc8\x00\x06" + bytes(MAX_DATAGRAM), "malformed"),
+            (b"\x16\xfe\xff" + bytes(MAX_DATAGRAM), "malformed"),
             (b"\x80\xc8\x00\x06" + bytes(24), "rtcp_received"),
             (RtpPacket(8, 1, 0, 1, VOICE).serialize(), "wrong_payload"),
             (RtpPacket(127, 1, 0, 1, VOICE).serialize(), "wrong_payload"),
@@ -306,6 +309,19 @@ class TestSafety:
         assert bench.heard == VOICE * 8
         assert getattr(after, counter) == getattr(before, counter) + 6
         assert after.remote == PHONE
+
+    def test_the_longest_packet_is_heard(self) -> None:
+        bench = Bench()
+        bench.say(bytes(MAX_DATAGRAM - 12))
+        bench.tick()
+        assert bench.leg.stats().bytes_received == MAX_DATAGRAM - 12
+        assert bench.leg.stats().malformed == 0
+
+    def test_too_long_for_rtcp(self) -> None:
+        bench = Bench()
+        bench.leg.receive_rtcp(b"\x80\xc8\x00\x06" + bytes(MAX_DATAGRAM), PHONE, bench.now)
+        stats = bench.leg.stats()
+        assert (stats.rtcp_received, stats.rtcp_ignored) == (1, 1)
 
     def test_a_stranger_is_neither_heard_nor_answered(self) -> None:
         bench = Bench()
