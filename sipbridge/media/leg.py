@@ -89,7 +89,7 @@ class Leg:
         """A new key of ours wants a stream that begins anew (see `SrtpSender`)."""
         if self.security is not None and self.security.renewed:
             self.security.renewed = False
-            if self.downlink.packets:
+            if self.downlink.packets or self.rtcp.sent:  # reports are numbered from the beginning again, too
                 self._sequencer.renew()
                 self.rtcp.renew(self._sequencer.ssrc)
 

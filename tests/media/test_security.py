@@ -256,6 +256,20 @@ class TestSdes:
         assert call.bob.heard.count(VOICE) == 20
         assert call.bob.leg.stats().unauthenticated == 0
 
+    def test_reports_alone_are_a_stream_that_begins_anew(self) -> None:
+        """The key of a suite is the same when the suite comes back, and SRTCP counts from the beginning: under the same
+        SSRC two reports would be encrypted alike."""
+        call = Call(*SDES)
+        call.alice.params = replace(call.alice.params, direction="recvonly")
+        call.alice.update(SDES[0], call.now)
+        call.tick(500)
+        assert (call.alice.leg.stats().packets_sent, call.alice.leg.rtcp.sent > 0) == (0, True)
+        reports = [call.alice.leg.rtcp.bye(call.now)]
+        for security in (sdes(5, 2), SDES[0]):
+            call.alice.update(security, call.now)
+            reports.append(call.alice.leg.rtcp.bye(call.now))
+        assert len({report[4:8] for report in reports if report is not None}) == 3
+
     def test_a_refresh_with_the_same_keys_changes_nothing(self) -> None:
         call = Call(*SDES)
         call.tick(10, alice=VOICE, bob=VOICE)
