@@ -125,8 +125,9 @@ class SrtpReceiver:
         self._past[before.key] = before
         if len(self._past) > _MAX_KEYS:
             del self._past[next(iter(self._past))]
-        self._current, self._resumed = self._past.pop(key, None) or _Context(key), None
+        self._current = self._past.pop(key) if key in self._past else _Context(key)
         self._current.heard = False
+        self._resumed = None
         if before.heard:  # else nothing has come under it, and what was there before it is still the one to believe
             self._old, self._old_left = before, _OVERTAKEN
         if self._old is not None and self._old.rollover:
