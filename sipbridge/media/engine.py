@@ -440,8 +440,7 @@ class MediaEngine:
 
     def _drain_rtcp(self, seat: _Seat, limit: int, now: float) -> int:
         for count in range(limit):
-            datagram = receive(seat.sockets.rtcp)
-            if datagram is None:
+            if (datagram := receive(seat.sockets.rtcp)) is None:
                 return count
             seat.leg.receive_rtcp(*datagram, now)
         return limit
