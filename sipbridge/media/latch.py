@@ -22,9 +22,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from ipaddress import ip_address
 
-Address = tuple[str, int]
+from sipbridge.media.addresses import Address, usable
 
 _CONSISTENT_PACKETS = 5
 _SILENCE_SECONDS = 2.0
@@ -56,7 +55,7 @@ class Latch:
         """`remote` as SDP says; None where that is no address. Not `enabled`: nothing is learned, only that address is
         believed and sent to. Not `confirmed`: nothing is sent there before `confirm`."""
         self._enabled = enabled
-        self._remote = _usable(remote)
+        self._remote = usable(remote)
         self._source: Address | None = None
         self._ssrc = 0
         self._heard_at = 0.0
@@ -85,11 +84,11 @@ class Latch:
 
         Where the address in SDP is as before we go on sending to what was learned, else to the new one.
         """
-        usable = _usable(remote)
-        if usable != self._remote:
-            self._remote = usable
-            if usable is not None and self.confirmed:
-                self.target = usable
+        named = usable(remote)
+        if named != self._remote:
+            self._remote = named
+            if named is not None and self.confirmed:
+                self.target = named
         self._open_until = now + _OPEN_SECONDS
         self._candidates.clear()
 
@@ -162,16 +161,3 @@ class Latch:
         self.confirm()
         if self._enabled:
             self.target = source
-
-
-def _usable(address: Address | None) -> Address | None:
-    """None for what nothing can be sent to, such as 0.0.0.0. A host name is not looked up here: that would wait, and be
-    somebody's choice."""
-    if address is None:
-        return None
-    host, port = address
-    try:
-        parsed = ip_address(host)
-    except ValueError:
-        return None
-    return None if parsed.is_unspecified or not port else (str(parsed), port)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sipbridge.media.addresses import Address, is_inside
 from sipbridge.media.dtls import HANDSHAKE_SECONDS, DtlsIdentity, Handshake
-from sipbridge.media.keying import DtlsParams, SdesParams, SecurityParams, is_inside
+from sipbridge.media.keying import DtlsParams, SdesParams, SecurityParams
 from sipbridge.media.srtp import MasterKey, SrtpReceiver, SrtpSender
 
-Address = tuple[str, int]
 Process = Callable[[bytes], bytes | None]
 
 _SDP_FIRST_SECONDS = 0.8

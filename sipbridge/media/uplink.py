@@ -20,11 +20,12 @@ from collections.abc import Sequence
 from sipbridge.codecs import Decoder
 from sipbridge.errors import RtpError
 from sipbridge.media import comfort_noise, rtp
+from sipbridge.media.addresses import Address
 from sipbridge.media.convert import Converter
 from sipbridge.media.dtmf import KeyReceiver
 from sipbridge.media.filler import Filler
 from sipbridge.media.jitter import Chunk, Gap, JitterBuffer
-from sipbridge.media.latch import Address, Latch, Verdict
+from sipbridge.media.latch import Latch, Verdict
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_session import Reception
 

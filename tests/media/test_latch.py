@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sipbridge.media.latch import Address, Latch, Verdict
+from sipbridge.media.addresses import Address
+from sipbridge.media.latch import Latch, Verdict
 
 SDP = ("192.0.2.1", 4000)
 NAT = ("198.51.100.7", 31000)

@@ -15,6 +15,7 @@ import pytest
 from sipbridge import codecs
 from sipbridge.audio import PCMU
 from sipbridge.media import rtp
+from sipbridge.media.addresses import Address
 from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.events import EncryptionFailed, MediaEvent, SourceChanged
 from sipbridge.media.keying import DtlsParams, Role, SdesParams, SecurityParams
@@ -24,7 +25,6 @@ from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import RtpPacket, Sequencer
 from sipbridge.media.srtp import SUITES, MasterKey, SrtpSender
 
-Address = tuple[str, int]
 ALICE, BOB, STRANGER = ("203.0.113.1", 4000), ("203.0.113.2", 5000), ("198.51.100.66", 666)
 HOME = ("192.168.1.7", 4000)
 VOICE = bytes(range(160))
@@ -219,6 +219,19 @@ class TestSdes:
         stats = call.bob.leg.stats()
         assert (stats.source_changes, stats.wrong_source) == (2, 0)
         assert call.bob.heard.count(VOICE) == 20
+
+    def test_sources_without_end_are_refused_and_counted(self) -> None:
+        """Genuine, but more than a PBX has."""
+        call = Call(*SDES)
+        call.tick(10, alice=VOICE)
+        sender = SrtpSender(key(1))
+        for ssrc in range(100, 200):
+            protected = sender.protect(RtpPacket(0, 1, 0, ssrc, VOICE).serialize())
+            assert protected is not None
+            call.bob.leg.receive(protected, ALICE, call.now, call.bob.events)
+        stats = call.bob.leg.stats()
+        assert stats.source_changes + stats.wrong_source == 1 + 100
+        assert stats.wrong_source == 100 - 63, "64 of a key, with the one that spoke first"
 
     def test_somebody_behind_a_nat_is_heard_with_his_first_packet(self) -> None:
         call = Call(*SDES, behind_nat=True)

@@ -151,15 +151,6 @@ class TestHoles:
         stats = bench.leg.stats()
         assert (stats.concealed_ms, stats.lost) == (100, 0)
 
-    def test_what_comes_late_after_all_is_faded_in_and_nothing_of_it_is_missing(self) -> None:
-        bench = Bench()
-        bench.tick(10, say=VOICE)
-        bench.tick(10)
-        for _ in range(10):
-            bench.say()
-        bench.tick(say=VOICE)
-        assert bench.heard.endswith(VOICE[32:] + VOICE * 10)
-
     def test_a_packet_that_comes_after_its_time_is_counted_and_not_heard(self) -> None:
         bench = Bench()
         bench.tick(3, say=VOICE)
