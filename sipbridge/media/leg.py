@@ -85,7 +85,7 @@ class Leg:
         """A new key of ours wants a stream that begins anew (see `SrtpSender`)."""
         if self.security is not None and self.security.renewed:
             self.security.renewed = False
-            if self.downlink.packets:
+            if self.downlink.packets or self.rtcp.sent:  # reports are numbered from the beginning again, too
                 self._sequencer.renew()
                 self.rtcp.renew(self._sequencer.ssrc)
 
@@ -148,7 +148,7 @@ class Leg:
 
     def _watch_handshake(self, security: Security, now: float, events: list[MediaEvent]) -> None:
         if security.shaking_hands:
-            security.handle_timer(now, self.latch.target)
+            security.handle_timer(now, self.latch.target, confirmed=self.latch.confirmed)
         if security.failure and not self._encryption_failed:
             self._encryption_failed = True
             events.append(EncryptionFailed(self.handle, security.failure))

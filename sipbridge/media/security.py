@@ -151,10 +151,12 @@ class Security:
             self.dtls_ignored += 1
         self._look_at(handshake, target)
 
-    def handle_timer(self, now: float, target: Address | None) -> None:
+    def handle_timer(self, now: float, target: Address | None, *, confirmed: bool = True) -> None:
+        """Not `confirmed`: the other side is so far only what an INVITE says, which can be forged like its hello. It is
+        answered once."""
         handshake = self._handshake
         if handshake is not None and self.shaking_hands:
-            handshake.handle_timer(now)
+            handshake.handle_timer(now, repeat=confirmed)
             if handshake.failure:
                 self._failed(handshake, target, final=now >= handshake.deadline)
 

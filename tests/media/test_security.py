@@ -269,6 +269,20 @@ class TestSdes:
         assert call.bob.heard.count(VOICE) == 20
         assert call.bob.leg.stats().unauthenticated == 0
 
+    def test_reports_alone_are_a_stream_that_begins_anew(self) -> None:
+        """The key of a suite is the same when the suite comes back, and SRTCP counts from the beginning: under the same
+        SSRC two reports would be encrypted alike."""
+        call = Call(*SDES)
+        call.alice.params = replace(call.alice.params, direction="recvonly")
+        call.alice.update(SDES[0], call.now)
+        call.tick(500)
+        assert (call.alice.leg.stats().packets_sent, call.alice.leg.rtcp.sent > 0) == (0, True)
+        reports = [call.alice.leg.rtcp.bye(call.now)]
+        for security in (sdes(5, 2), SDES[0]):
+            call.alice.update(security, call.now)
+            reports.append(call.alice.leg.rtcp.bye(call.now))
+        assert len({report[4:8] for report in reports if report is not None}) == 3
+
     def test_a_refresh_with_the_same_keys_changes_nothing(self) -> None:
         call = Call(*SDES)
         call.tick(10, alice=VOICE, bob=VOICE)
@@ -339,6 +353,25 @@ class TestDtls:
         assert call.alice.heard.count(VOICE) == 0
         assert not call.alice.leg.stats().encryption
         assert all(rtp.classify(data) is not rtp.Kind.RTP for data in call.alice.wire)
+
+    def test_who_has_not_acknowledged_is_answered_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """INVITE and hello can be forged, and name somebody else."""
+        bob = Side(BOB, ALICE, None, "bob")
+        bob.params = replace(bob.params, security=dtls("server", "alice", ALICE), confirmed=False)
+        bob.leg = Leg(1, bob.params, Sequencer(3, 300, 7), 0.0, identity=identity("bob"))
+        alice = Side(ALICE, BOB, dtls("client", "bob", BOB), "alice")
+        for datagram, _ in alice.leg.handshake():
+            bob.leg.receive(datagram, ALICE, 0.0, bob.events)
+        assert bob.leg.handshake()
+        handshake = bob.leg.security and bob.leg.security._handshake
+        assert handshake
+        repeated: list[None] = []
+        monkeypatch.setattr(handshake._connection, "DTLSv1_handle_timeout", lambda: repeated.append(None))
+        bob.leg.advance(3.0, bob.events)
+        assert not repeated
+        bob.leg.latch.confirm()
+        bob.leg.advance(4.0, bob.events)
+        assert repeated
 
     def test_hold_and_resume_shake_no_hands(self) -> None:
         call = Call(*DTLS)
