@@ -1,7 +1,7 @@
 """The audio health record of a call: how it sounded, leg by leg, and how long the bridge took for what it did.
 
-It is made from the media engine's figures and from what the conversation noticed itself. `docs/audio.md` says what each
-figure means, in which unit, and what to do about a bad one.
+It is made from the media engine's figures and from what the conversation noticed itself. `docs/audio-health.md` says
+what each figure means, in which unit, and what to do about a bad one.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class AudioHealth:
     """From the INVITE to the first packet of the agent's speech."""
     first_audio_after_answer_ms: int | None = None
     """Likewise from the answer: what the caller waits for."""
-    first_delivery_ms: float | None = None
+    first_delivery_ms: int | None = None
     """From the first audio of the caller's to its being handed to the provider."""
 
     def to_json(self) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from sipbridge.call_record import CallRecord
 from sipbridge.errors import AgentStartError, CallNotAnsweredError, SipbridgeError
 from sipbridge.floor import Floor
 from sipbridge.handover import Legs, TransferLeg, refuse_transfer
+from sipbridge.inbound_leg import InboundLeg
 from sipbridge.keypad import Keypad
-from sipbridge.leg import InboundLeg, SipLeg
+from sipbridge.leg import SipLeg
 from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered

@@ -8,23 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from sipbridge.config import Config
+from sipbridge.finding import Finding
 from sipbridge.media.keying import Fingerprint, LocalSecurity, Offers, Policy
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.sockets import parse_listen
 from sipbridge.trunk_config import Trunk
 from sipbridge.trunks import proxy_of
-
-
-@dataclass(frozen=True, slots=True)
-class Weakness:
-    """Something that is allowed, and hardly meant."""
-
-    subject: str
-    text: str
-    cure: str
 
 
 def policy_of(config: Config, trunk: Trunk | None) -> Policy:
@@ -75,8 +66,9 @@ def keys_in_the_clear(flow: Flow | None) -> bool:
     return flow is not None and not flow.secure and not _is_loopback(flow.remote[0])
 
 
-def weaknesses(config: Config) -> Iterator[Weakness]:
-    """Of trunks that require encryption, with signalling that anybody on the way can read."""
+def weaknesses(config: Config) -> Iterator[Finding]:
+    """What is allowed and hardly meant: trunks that require encryption, with signalling that anybody on the way can
+    read."""
     listens_to_tls = any(parse_listen(url)[0] in ("tls", "wss") for url in config.sip.listen)
     local = all(_is_loopback(parse_listen(url)[1][0]) for url in config.sip.listen)
     for trunk in config.trunks:
@@ -85,10 +77,10 @@ def weaknesses(config: Config) -> Iterator[Weakness]:
         subject = f"encryption {trunk.name}"
         if _offers("required", trunk) == "sdes" and _calls_in_the_clear(trunk):
             text = "SRTP keys of calls that we place travel in the clear: their signalling is not TLS"
-            yield Weakness(subject, text, "outbound.transport: tls, or outbound.srtp_keys: dtls")
+            yield Finding("warning", subject, text, "outbound.transport: tls, or outbound.srtp_keys: dtls")
         elif not listens_to_tls and not local and trunk.register_at is None:
             text = "SRTP keys of calls that come in travel in the clear: no listener has TLS"
-            yield Weakness(subject, text, "add tls:// to sip.listen, or have the peer use DTLS-SRTP")
+            yield Finding("warning", subject, text, "add tls:// to sip.listen, or have the peer use DTLS-SRTP")
 
 
 def _is_loopback(host: str) -> bool:

@@ -26,7 +26,8 @@ from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media import srtp
 from sipbridge.media.dtls import DtlsIdentity
-from sipbridge.media.engine import MediaEngine, MediaSettings
+from sipbridge.media.engine import MediaEngine
+from sipbridge.media.params import MediaSettings
 from sipbridge.media.resample import Resampler
 from sipbridge.metrics import Metrics
 from sipbridge.outcome import CallReport, Ended

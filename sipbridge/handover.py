@@ -16,7 +16,8 @@ import structlog
 
 from sipbridge.audio import AudioFormat
 from sipbridge.errors import CallNotPlacedError, MediaError, SipbridgeError
-from sipbridge.leg import InboundLeg, SipLeg
+from sipbridge.inbound_leg import InboundLeg
+from sipbridge.leg import SipLeg
 from sipbridge.media.events import MediaStats
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import Ended, reason_header

@@ -1,7 +1,8 @@
 """SipLeg: one SIP call with its sound, as a conversation uses it.
 
 Offer and answer, ringing, answering, re-INVITE, transfer and hang-up of one dialog, together with the media stream that
-the SDP speaks of. `InboundLeg` was called, `OutboundLeg` (`outbound_leg.py`) calls; a conversation uses both alike:
+the SDP speaks of. `InboundLeg` (`inbound_leg.py`) was called, `OutboundLeg` (`outbound_leg.py`) calls; a conversation
+uses both alike:
 
     negotiate()   bind a port and write our description
     begin()       tell the far end that it rings, or call it
@@ -24,11 +25,13 @@ import structlog
 from sipbridge.audio import AudioFormat
 from sipbridge.codecs import Codec
 from sipbridge.encryption import keys_in_the_clear
-from sipbridge.errors import EncryptionError, SdpError
+from sipbridge.errors import SdpError
 from sipbridge.media import sdp
-from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
+from sipbridge.media.engine import MediaEngine
 from sipbridge.media.events import MediaStats
 from sipbridge.media.keying import DtlsParams, LocalSecurity, SdesParams
+from sipbridge.media.params import MediaParams
+from sipbridge.media.ports import LocalPort
 from sipbridge.media.stream import MediaStream
 from sipbridge.sip.events import (
     Acknowledged,
@@ -42,7 +45,6 @@ from sipbridge.sip.events import (
 )
 from sipbridge.sip.invite import CallState, Invite
 from sipbridge.sip.reason import parse_reasons
-from sipbridge.sip.uas import IncomingInvite
 
 log = structlog.get_logger(__name__)
 
@@ -321,56 +323,3 @@ def _words_of(reason: str) -> str:
 def _sounds_alike(one: sdp.Negotiated, other: sdp.Negotiated | None) -> bool:
     """Whether nothing but the descriptions' text and version differs."""
     return other is not None and replace(one, sdp=b"", version=0) == replace(other, sdp=b"", version=0)
-
-
-class InboundLeg(SipLeg):
-    """A call that came in."""
-
-    def __init__(self, invite: IncomingInvite, offer: bytes | None, parts: LegParts) -> None:
-        super().__init__(parts)
-        self._invite = self._incoming = invite
-        self._offer = offer
-        self._warning = ""
-
-    def negotiate(self) -> None:
-        """The SDP is the answer to the offer or, where the INVITE had none, an offer of ours."""
-        super().negotiate()
-        assert self._local is not None
-        if self._offer is None:
-            self._body = sdp.offer(self._local)
-            self._answer_due = True
-        else:
-            try:
-                self._negotiated = sdp.answer(self._offer, self._local)
-            except EncryptionError as error:
-                self._warning = str(error)
-                raise
-            self._body = self._negotiated.sdp
-
-    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
-        super().begin(uplink, downlink)
-        self._incoming.ring(self._clock())
-
-    async def answer(self) -> None:
-        self._answer()
-
-    def pick_up(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
-        """`begin` and `answer` in one, without ringing: nobody has to be waited for."""
-        super().begin(uplink, downlink)
-        self._answer()
-
-    def _answer(self) -> None:
-        """200 OK."""
-        self._incoming.answer(self._body, self._clock())
-        if self._negotiated is not None:
-            self._use(self._negotiated, confirmed=False)
-
-    def reject(self, status: int, reason: str) -> None:
-        """Refuse with a Reason header field's value (RFC 3326); 503 says when to come back, too."""
-        headers = [("Reason", reason)]
-        if status == 503:
-            headers.append(("Retry-After", "5"))
-        if self._warning:
-            headers.append(("Warning", f'399 sipbridge "{self._warning}"'))
-        self._dialog_open = False
-        self._incoming.reject(status, now=self._clock(), headers=tuple(headers))

@@ -11,6 +11,18 @@ import structlog
 Level = Literal["debug", "info", "warning", "error"]
 
 
+def _visible(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """What strangers wrote is in the lines (Call-IDs, reasons): nothing of it may speak to a terminal, turn its text
+    round or look like a line of its own."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable() and name not in ("exception", "stack"):
+            event[name] = "".join(
+                c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape", "surrogatepass").decode()
+                for c in value
+            )
+    return event
+
+
 def set_up(level: Level = "info", *, json: bool = False) -> None:
     """Called once, by the command line. A library user who does not call it gets structlog's own default.
 
@@ -28,7 +40,7 @@ def set_up(level: Level = "info", *, json: bool = False) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info if json else structlog.processors.StackInfoRenderer(),
+        *((structlog.processors.format_exc_info,) if json else (structlog.processors.StackInfoRenderer(), _visible)),
     ]
     structlog.configure(
         processors=[*common, renderer],

@@ -1,7 +1,7 @@
 """What the gateway counts and measures, for Prometheus: its own registry, and the text that a scrape reads.
 
 Each call is observed once, when it is over; what is up is asked for when somebody reads. Labels have few values: no
-call, no tenant, no number. Names are stable; `docs/audio.md` has them.
+call, no tenant, no number. Names are stable; `docs/audio-health.md` has them.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import sys
 import threading
 from collections import Counter, deque
@@ -42,7 +43,7 @@ _PACKETS_AT_ONCE = 100
 # spread over the interval, and where the loop has to wait then no longer than this.
 _AT_ONCE = 2
 _SWITCH_INTERVAL_S = 0.0005
-_MOST_SAME_NAMES = 1000
+_MOST_SAME_NAMES = 100  # then they are no longer numbered
 
 
 # What became of a packet: plain numbers, for the loop's sake. _LIVE: received just now, see `Tap.received`.
@@ -238,8 +239,10 @@ class _Reel:
     def _open(self) -> None:
         recording = self.recording
         recording.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for number in range(1, _MOST_SAME_NAMES):
+        for number in range(1, _MOST_SAME_NAMES + 2):
             name = file_name(recording.call_id) + (f".{number}" if number > 1 else "")
+            if number > _MOST_SAME_NAMES:  # a caller must not be able to use up all names of his
+                name = f"{file_name(recording.call_id)}.{secrets.token_hex(8)}"
             self._final = recording.directory / f"{name}.{recording.sound_format}"
             self._path = recording.directory / f"{name}.part.{recording.sound_format}"
             if self._final.exists():

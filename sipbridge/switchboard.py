@@ -19,9 +19,12 @@ from sipbridge.call import CallSession
 from sipbridge.config import Config
 from sipbridge.encryption import local_security
 from sipbridge.errors import CallNotPlacedError
-from sipbridge.leg import InboundLeg, LegParts, MediaChoices, SipLeg
-from sipbridge.media.engine import LocalPort, MediaEngine, MediaParams
+from sipbridge.inbound_leg import InboundLeg
+from sipbridge.leg import LegParts, MediaChoices, SipLeg
+from sipbridge.media.engine import MediaEngine
 from sipbridge.media.events import MediaEvent
+from sipbridge.media.params import MediaParams
+from sipbridge.media.ports import LocalPort
 from sipbridge.media.stream import MediaStream
 from sipbridge.outbound_leg import OutboundLeg, Place
 from sipbridge.outcome import CallReport, Ended

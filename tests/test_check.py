@@ -18,10 +18,11 @@ import trustme
 from sipbridge import check as checking
 from sipbridge import codecs
 from sipbridge.certificates import validity
-from sipbridge.check import Finding, check
+from sipbridge.check import check
 from sipbridge.codecs import g722
 from sipbridge.config import Config
 from sipbridge.configfile import parse
+from sipbridge.finding import Finding
 from sipbridge.sip.dns import DnsAnswer, DnsResolver
 
 RANGE = "media: {ports: 28700-28999}\nlimits: {max_calls: 10}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +32,22 @@ def test_what_libraries_report_has_the_form_of_our_own_log() -> None:
     assert (theirs["level"], theirs["event"], theirs["logger"]) == ("error", "task 7 failed", "library")
     assert "ZeroDivisionError" in theirs["exception"]
     assert done.stdout == ""
+
+
+HOSTILE = """
+import structlog
+from sipbridge import logs
+logs.set_up("info")
+log = structlog.get_logger()
+log.info("call ended", call_id="x\\x9b31m\\u202ey", detail="a\\x1b[2Jb\\x85c", to="Zo\\u00eb", other="a\\nb")
+"""
+
+
+def test_what_strangers_wrote_cannot_speak_to_a_terminal() -> None:
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([sys.executable, "-c", HOSTILE], cwd=root, capture_output=True, timeout=30, env=environment)
+    (line,) = done.stderr.decode().rstrip("\n").split("\n")
+    assert line.isprintable()
+    assert r"call_id=x\x9b31m\u202ey" in line
+    assert "to=Zo\u00eb" in line

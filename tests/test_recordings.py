@@ -261,3 +261,22 @@ def test_a_limit_of_the_system_stops_a_recording_and_not_the_process(tmp_path: P
     assert [line for line in done.stdout.splitlines() if line.isdigit()] == ["1", "1"], done.stdout
     parts = sorted((tmp_path / "t").iterdir())
     assert [path.name for path in parts] == [f"{file_name('a')}.part.{kind}" for kind in ("flac", "wav")]
+
+
+def test_a_call_id_that_comes_hundreds_of_times_is_still_recorded(tmp_path: Path) -> None:
+    """Else a caller could have himself not recorded."""
+    clock = Clock()
+    (tmp_path / "acme").mkdir()
+    for number in range(1, 1000):
+        (tmp_path / "acme" / f"{file_name('again')}{f'.{number}' if number > 1 else ''}.wav").touch()
+
+    async def scenario() -> None:
+        recordings = Recordings(tmp_path, clock)
+        recording = recordings.begin("again", "acme", rate=8000)
+        converse(recording, clock)
+        recording.ended(clock.now)
+        await recordings.close()
+        assert recordings.counters == {"started": 1, "finished": 1, "dropped": 0}
+
+    run(scenario)
+    assert len(list((tmp_path / "acme").glob("*.wav"))) == 1000

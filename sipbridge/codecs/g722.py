@@ -10,7 +10,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from sipbridge.codecs.codec import Codec, Decoder, Encoder, Memoryless, Parameters
+from sipbridge.codecs.codec import Codec, Memoryless
 
 _RATE = 16000
 
@@ -81,12 +81,6 @@ class G722Decoder(Memoryless):
         return b"".join(bytes(frame.planes[0])[: 2 * frame.samples] for frame in frames)
 
 
-def _new_encoder(parameters: Parameters, sample_rate: int) -> Encoder:
-    return G722Encoder()
-
-
-def _new_decoder(sample_rate: int) -> Decoder:
-    return G722Decoder()
-
-
-G722 = Codec("G722", 9, 8000, _RATE, _new_encoder, _new_decoder, len, load=lambda: load() is not None)
+G722 = Codec(
+    "G722", 9, 8000, _RATE, lambda *_: G722Encoder(), lambda _: G722Decoder(), len, load=lambda: load() is not None
+)

@@ -46,7 +46,7 @@ class TickClock:
         return late - ticks * TICK_SECONDS, given_up
 
 
-class Turn:
+class Place:
     """A place on the rota; members have one by being one."""
 
     __slots__ = ("due", "fair", "last", "period", "phase")
@@ -63,7 +63,7 @@ class Turn:
         """The tick at which it was taken last."""
 
 
-_T = TypeVar("_T", bound=Turn)
+_T = TypeVar("_T", bound=Place)
 
 
 class Rota(Generic[_T]):
@@ -78,45 +78,47 @@ class Rota(Generic[_T]):
         self._due: dict[int, list[_T]] = {}
         self._phases = [0] * PHASES
 
-    def enter(self, turn: _T, tick: int) -> None:
+    def enter(self, place: _T, tick: int) -> None:
         """First due within the next PHASES ticks after `tick`. Until it is told to `leave`."""
-        turn.phase = self._phases.index(min(self._phases))
-        self._phases[turn.phase] += 1
-        turn.fair = tick + 1 + (turn.phase - tick - 1) % PHASES
-        self._put(turn, turn.fair)
+        place.phase = self._phases.index(min(self._phases))
+        self._phases[place.phase] += 1
+        place.fair = tick + 1 + (place.phase - tick - 1) % PHASES
+        self._put(place, place.fair)
 
-    def leave(self, turn: _T) -> None:
-        self._phases[turn.phase] -= 1
-        turn.due = None
+    def leave(self, place: _T) -> None:
+        self._phases[place.phase] -= 1
+        place.due = None
+        if not any(self._phases):
+            self._due.clear()  # nobody is left for whom those ticks would come
 
     def take(self, tick: int) -> list[_T]:
         """Whose time it is. Then say of each that stays that it goes on: `again`."""
-        turns: list[_T] = []
-        for turn in self._due.pop(tick, ()):
-            if turn.due == tick:  # else it has been moved since
-                turn.due = None
-                turn.last = tick
-                turns.append(turn)
-        return turns
+        places: list[_T] = []
+        for place in self._due.pop(tick, ()):
+            if place.due == tick:  # else it has been moved since
+                place.due = None
+                place.last = tick
+                places.append(place)
+        return places
 
-    def again(self, turn: _T, *, silent: bool) -> None:
+    def again(self, place: _T, *, silent: bool) -> None:
         """A packet was sent in its turn, of silence or not."""
-        turn.fair += turn.period
-        self._put(turn, turn.fair if silent else turn.last + turn.period)
+        place.fair += place.period
+        self._put(place, place.fair if silent else place.last + place.period)
 
-    def hasten(self, turn: _T, tick: int) -> bool:
+    def hasten(self, place: _T, tick: int) -> bool:
         """Let it be due right after `tick`, or as soon as it is less than one period before its fair time. Where many
         begin at once, the ticks after that take them in, each up to half more than its share: together they would stay
         so for as long as they speak. False: it is not due any earlier than before."""
-        if turn.due is None:
+        if place.due is None:
             return False
         most = max(_CROWD, sum(self._phases) * 3 // (PHASES * 2))
-        for due in range(max(tick + 1, turn.fair - turn.period + 1), turn.due):
+        for due in range(max(tick + 1, place.fair - place.period + 1), place.due):
             if len(self._due.get(due, ())) < most:
-                self._put(turn, due)
+                self._put(place, due)
                 return True
         return False
 
-    def _put(self, turn: _T, due: int) -> None:
-        turn.due = due
-        self._due.setdefault(due, []).append(turn)
+    def _put(self, place: _T, due: int) -> None:
+        place.due = due
+        self._due.setdefault(due, []).append(place)

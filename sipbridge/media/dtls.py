@@ -198,12 +198,14 @@ class Handshake:
             times.append(now + seconds)
         return min(times, default=None)
 
-    def handle_timer(self, now: float) -> None:
-        """May be called at any time."""
+    def handle_timer(self, now: float, *, repeat: bool = True) -> None:
+        """May be called at any time. Not `repeat`: what was said and not answered is not said again yet."""
         if self.failure:
             return
         if not self.done and now >= self.deadline:
             self.failure = f"DTLS failed: not done within {HANDSHAKE_SECONDS:g} s"
+            return
+        if not repeat:
             return
         try:
             self._connection.DTLSv1_handle_timeout()

@@ -30,43 +30,18 @@ import structlog
 
 from sipbridge.audio import Played
 from sipbridge.media.alarm import open_alarm
-from sipbridge.media.clock import TICK_SECONDS, Rota, TickClock, Turn
+from sipbridge.media.clock import TICK_SECONDS, Rota, TickClock
 from sipbridge.media.dtls import DtlsIdentity
-from sipbridge.media.events import (
-    Audio,
-    Drained,
-    EncryptionFailed,
-    Handle,
-    KeyPressed,
-    MediaEvent,
-    MediaStats,
-    MediaTimeout,
-    SourceChanged,
-)
+from sipbridge.media.events import Audio, Handle, MediaEvent, MediaStats
 from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.ports import LocalPort, PortPool
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import Sequencer
-from sipbridge.media.sockets import MediaSockets, Readable, drain, receive, send
+from sipbridge.media.seat import Seat
+from sipbridge.media.sockets import MediaSockets, Readable, drain
 from sipbridge.media.tap import Tap
 from sipbridge.media.together import convert_slices, take_audio
-
-__all__ = [
-    "Audio",
-    "Drained",
-    "EncryptionFailed",
-    "Handle",
-    "KeyPressed",
-    "LocalPort",
-    "MediaEngine",
-    "MediaEvent",
-    "MediaParams",
-    "MediaSettings",
-    "MediaStats",
-    "MediaTimeout",
-    "SourceChanged",
-]
 
 log = structlog.get_logger(__name__)
 
@@ -79,25 +54,6 @@ _MAX_SLICES_PER_TICK = 20
 # kept busy anyway. Not more often than this per tick, or a flood would keep the loop busy.
 _FEW_LEGS = 24
 _EARLY_READS_PER_TICK = 3
-
-
-class _Seat(Turn):
-    """A leg with its sockets and its place on the clock."""
-
-    __slots__ = ("__weakref__", "busy_at", "leg", "local_port", "open", "rtp", "sockets")
-
-    def __init__(self, leg: Leg, local_port: LocalPort, sockets: MediaSockets) -> None:
-        super().__init__(_period(leg.params))
-        self.leg = leg
-        self.local_port = local_port
-        self.sockets = sockets
-        self.rtp = sockets.rtp
-        self.busy_at = -1
-        self.open = True
-
-
-def _period(params: MediaParams) -> int:
-    return max(1, round(params.ptime_ms / 1000 / TICK_SECONDS))
 
 
 class MediaEngine:
@@ -125,13 +81,13 @@ class MediaEngine:
         """Of our certificate."""
         self._pool = PortPool(settings.ports, rest_seconds=settings.port_rest_seconds)
         self._reserved: dict[LocalPort, MediaSockets] = {}
-        self._seats: dict[Handle, _Seat] = {}
+        self._seats: dict[Handle, Seat] = {}
         self._next_handle = 1
-        self._readable: Readable[tuple[_Seat, socket.socket]] = Readable()
+        self._readable: Readable[tuple[Seat, socket.socket]] = Readable()
         self.clock = TickClock(clock())
-        self._rota: Rota[_Seat] = Rota()
-        self._backlog: dict[Handle, _Seat] = {}  # those whose speech is not yet as it is sent
-        self._advancing: list[_Seat] = []  # those whose packet time this tick is
+        self._rota: Rota[Seat] = Rota()
+        self._backlog: dict[Handle, Seat] = {}  # those whose speech is not yet as it is sent
+        self._advancing: list[Seat] = []  # those whose packet time this tick is
         self._events: list[MediaEvent] = []
         self._leg_started = asyncio.Event()
         self._watching = False  # the loop calls us when there is something to read
@@ -166,13 +122,13 @@ class MediaEngine:
         timeout = self._settings.media_timeout_seconds
         rtcp = self._rtcp_session(sequencer.ssrc, params)
         leg = Leg(handle, params, sequencer, self._now(), timeout_seconds=timeout, rtcp=rtcp, identity=self._identity)
-        seat = self._seats[handle] = _Seat(leg, local_port, sockets)
+        seat = self._seats[handle] = Seat(leg, local_port, sockets)
         self._rota.enter(seat, self.clock.tick)
         for sock in (sockets.rtp, sockets.rtcp):
             self._readable.add(sock, (seat, sock))
         for data, source in hellos if leg.security is not None else ():
             leg.receive(data, source, self._now(), self._events)
-        self._shake_hands(seat)
+        seat.shake_hands()
         self._leg_started.set()
         return handle
 
@@ -188,9 +144,7 @@ class MediaEngine:
 
     def update(self, handle: Handle, params: MediaParams) -> None:
         """After a new offer and answer (hold, resume, another codec or address). Speech that waits is kept."""
-        seat = self._seats[handle]
-        seat.leg.update(params, self._now())
-        seat.period = _period(params)
+        self._seats[handle].update(params, self._now())
 
     def confirm(self, handle: Handle) -> None:
         """Where `MediaParams.confirmed` was False: packets may be sent from now on."""
@@ -203,11 +157,11 @@ class MediaEngine:
         if seat is None:
             return None
         seat.open = False
-        seat.leg.end_listening(self._now())
+        seat.leg.listeners.end(self._now())
         if seat.leg.security is not None:
             seat.leg.security.close()
-            self._shake_hands(seat)
-        self._send_rtcp(seat, seat.leg.rtcp.bye(self._now(), reason))
+            seat.shake_hands()
+        seat.send_rtcp(seat.leg.rtcp.bye(self._now(), reason))
         self._rota.leave(seat)
         self._backlog.pop(handle, None)
         self._readable.remove(seat.sockets.rtp)
@@ -266,18 +220,18 @@ class MediaEngine:
 
     def tap(self, handle: Handle, sink: Tap | None) -> None:
         """From now on `sink` is told what the leg really sends and receives; None: nobody is."""
-        self._seats[handle].leg.use_tap(sink, self._now())
+        self._seats[handle].leg.listeners.use_tap(sink, self._now())
 
     def route(self, source: Handle, sink: Handle, gain: float = 1.0) -> None:
         """What the one leg says is played to the other from now on, mixed with all else that it hears. Again: with
         another gain. Raises ValueError where both are the same: nobody wants to hear himself."""
         if source == sink:
             raise ValueError("a leg does not hear itself")
-        self._seats[source].leg.heard_by(self._seats[sink].leg, gain)
+        self._seats[source].leg.listeners.add(self._seats[sink].leg.listeners, gain)
 
     def unroute(self, source: Handle, sink: Handle) -> None:
         """No more. Also where there is no such route; the end of a leg ends all of its routes."""
-        self._seats[source].leg.not_heard_by(self._seats[sink].leg)
+        self._seats[source].leg.listeners.remove(self._seats[sink].leg.listeners)
 
     def stats(self, handle: Handle) -> MediaStats:
         return self._seats[handle].leg.stats()
@@ -356,7 +310,7 @@ class MediaEngine:
             self._convert_speech()
         events = self._events
         for seat in self._rota.take(self.clock.tick):
-            self._send(seat, now, late, events)
+            seat.send(now, late, events)
             talking = seat.leg.downlink.talking
             self._rota.again(seat, silent=not talking)
             if not talking:
@@ -364,9 +318,9 @@ class MediaEngine:
             self._advancing.append(seat)
             if now >= seat.leg.rtcp.due_at:
                 seat.leg.timing.due = True
-                self._send_rtcp(seat, seat.leg.rtcp.report(now))
+                seat.send_rtcp(seat.leg.rtcp.report(now))
 
-    def _start_early(self, seat: _Seat) -> None:
+    def _start_early(self, seat: Seat) -> None:
         """A leg is silent: where there is speech for it, its next packet does not wait for its time."""
         wait_ms = seat.leg.downlink.starts_in_ms if seat.leg.sending else None
         if wait_ms is not None and self._rota.hasten(seat, self.clock.tick + ceil(wait_ms / 1000 / TICK_SECONDS)):
@@ -381,43 +335,21 @@ class MediaEngine:
             if seat.leg.downlink.backlog:
                 self._backlog[handle] = seat
 
-    def _send(self, seat: _Seat, now: float, late: float, events: list[MediaEvent]) -> None:
-        leg = seat.leg
-        if late > leg.late_max:
-            leg.late_max = late
-        packet, target = leg.next_packet(now, late), leg.latch.target
-        if packet is None or target is None:
-            return
-        try:
-            if packet:
-                seat.rtp.sendto(packet, target)
-        except OSError:
-            leg.send_errors += 1  # a full buffer, no route, ICMP: the packet is lost, as it would be on the way
-        leg.sent(events)
-
-    def _send_rtcp(self, seat: _Seat, data: bytes | None) -> None:
-        rtcp = seat.leg.rtcp
-        target = rtcp.target
-        data = None if data is None else seat.leg.protect_rtcp(data)
-        if data is None or target is None:
-            return
-        seat.leg.send_errors += not send(seat.rtp if rtcp.muxed else seat.sockets.rtcp, data, target)
-
     def collect(self) -> list[MediaEvent]:
         """What happened on all legs since the last call: reads the sockets."""
         events, tick = self._events, self.clock.tick
         now = self._now()
-        heard: list[_Seat] = []
+        heard: list[Seat] = []
         spare = _MAX_SPARE_DATAGRAMS_PER_TICK
         for seat, sock in self._readable.now():
             if sock is not seat.rtp:
-                spare -= max(0, self._drain_rtcp(seat, min(_MAX_DATAGRAMS_PER_TICK, 1 + spare), now) - 1)
+                spare -= max(0, seat.read_rtcp(min(_MAX_DATAGRAMS_PER_TICK, 1 + spare), now) - 1)
                 continue
             # One packet is what there nearly always is; asking for a second costs more than the next tick's finding it.
             # Where the tick before has found one as well, there is a queue.
             limit = min(_MAX_DATAGRAMS_PER_TICK, 1 + spare) if seat.busy_at >= tick - 1 else 1
             seat.busy_at = tick
-            spare -= max(0, self._read(seat, limit, now, events) - 1)
+            spare -= max(0, seat.read(limit, now, events) - 1)
             heard.append(seat)
         for seat in self._advancing:
             seat.leg.advance(now, events)
@@ -426,26 +358,6 @@ class MediaEngine:
         seats = [seat for seat in dict.fromkeys(heard + due) if seat.open]
         for seat in seats:
             if seat.leg.security is not None:
-                self._shake_hands(seat)
+                seat.shake_hands()
         take_audio([seat.leg for seat in seats], now, events)
         return events
-
-    def _read(self, seat: _Seat, limit: int, now: float, events: list[MediaEvent]) -> int:
-        for count in range(limit):
-            datagram = receive(seat.rtp)
-            if datagram is None:
-                return count
-            seat.leg.receive(datagram[0], datagram[1], now, events)
-        return limit
-
-    def _drain_rtcp(self, seat: _Seat, limit: int, now: float) -> int:
-        for count in range(limit):
-            datagram = receive(seat.sockets.rtcp)
-            if datagram is None:
-                return count
-            seat.leg.receive_rtcp(*datagram, now)
-        return limit
-
-    def _shake_hands(self, seat: _Seat) -> None:
-        for datagram, target in seat.leg.handshake():
-            seat.leg.send_errors += not send(seat.rtp, datagram, target)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
+from sipbridge.media.addresses import Address
+
 Handle: TypeAlias = int
 """Names a leg of one engine; never used twice."""
 
@@ -38,7 +40,7 @@ class SourceChanged:
     """Packets of a new source are believed from now on, and ours go there; also when the first source was learned."""
 
     handle: Handle
-    address: tuple[str, int]
+    address: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ class MediaStats:
     first_audio_received_at: float | None
     first_audio_sent_at: float | None
     last_audio_sent_at: float | None
-    remote: tuple[str, int] | None
+    remote: Address | None
     """Where packets go."""
     codec: str
     resampler: str

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
+from sipbridge.media.addresses import Address, is_inside
 from sipbridge.media.sdes import Crypto, answered, offer_lines, own_key, parse_lines
 from sipbridge.media.session_description import Attribute, MediaDescription, SessionDescription
 from sipbridge.media.srtp import MasterKey
@@ -19,7 +19,6 @@ from sipbridge.media.srtp import MasterKey
 Policy = Literal["off", "optional", "required"]
 Offers = Literal["plain", "try_sdes", "sdes", "dtls"]
 Role = Literal["client", "server"]
-Host = tuple[str, int]
 
 _PLAIN = frozenset({"RTP/AVP", "RTP/AVPF"})
 _SECURE = frozenset({"RTP/SAVP", "RTP/SAVPF"})
@@ -30,10 +29,6 @@ PROFILES = _PLAIN | _SECURE | _DTLS
 _MAX_FINGERPRINTS = 8
 _STRENGTH = {"sha-1": 20, "sha-224": 28, "sha-256": 32, "sha-384": 48, "sha-512": 64}
 """Octets. RFC 8122 §5 knows md5 and md2, too, which must not be used."""
-_INSIDE: tuple[IPv4Network | IPv6Network, ...] = (
-    *map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")),
-    *map(IPv6Network, ("fc00::/7", "fe80::/10")),
-)
 _FINGERPRINT = re.compile(r"([A-Za-z0-9-]{1,16})[ \t]+([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){15,63})[ \t]*", re.ASCII)
 
 
@@ -62,7 +57,6 @@ class Fingerprint:
 class SdesParams:
     """A key for each direction."""
 
-    kind: ClassVar = "sdes"
     tag: int
     send: MasterKey
     receive: MasterKey
@@ -72,12 +66,11 @@ class SdesParams:
 class DtlsParams:
     """A handshake to make, or one that holds as long as nothing of this changes (RFC 8842 §3.1)."""
 
-    kind: ClassVar = "dtls"
     role: Role
     """Ours: the client begins."""
     fingerprints: tuple[Fingerprint, ...]
     """The other side's certificate is to have one of them."""
-    peer: Host | None
+    peer: Address | None
     """Where it is, as far as SDP says."""
 
 
@@ -117,7 +110,7 @@ def answer_line(
     media: MediaDescription,
     local: LocalSecurity,
     *,
-    remote: Host | None,
+    remote: Address | None,
     address: str,
     previous: SecurityParams | None,
 ) -> Keying:
@@ -162,7 +155,7 @@ def accept_line(
     theirs: SessionDescription,
     media: MediaDescription,
     *,
-    remote: Host | None,
+    remote: Address | None,
     previous: SecurityParams | None,
 ) -> Keying:
     """What the answer to our line `own` agrees to."""
@@ -205,7 +198,7 @@ def _fingerprints(theirs: SessionDescription, media: MediaDescription) -> tuple[
     return tuple(dict.fromkeys(fingerprint for fingerprint in found if len(fingerprint.digest) == strongest))
 
 
-def _role(setup: str, remote: Host | None, address: str, previous: SecurityParams | None) -> Role | None:
+def _role(setup: str, remote: Address | None, address: str, previous: SecurityParams | None) -> Role | None:
     """Ours, where they say this of theirs (RFC 4145 §4.1, RFC 5763 §5); None for what is no way to begin."""
     match setup.lower():
         case "active":
@@ -221,16 +214,7 @@ def _role(setup: str, remote: Host | None, address: str, previous: SecurityParam
             return None
 
 
-def is_inside(host: str) -> bool:
-    """An address of somebody's own network, which is nobody's outside."""
-    try:
-        address = ip_address(host)
-    except ValueError:  # our own public address may be a name
-        return False
-    return any(address in network for network in _INSIDE)
-
-
-def _peer(remote: Host | None, previous: SecurityParams | None) -> Host | None:
+def _peer(remote: Address | None, previous: SecurityParams | None) -> Address | None:
     """A hold by 0.0.0.0 is not another place."""
     if remote is None and isinstance(previous, DtlsParams):
         return previous.peer

@@ -6,6 +6,10 @@ Another source can only take over soon after a new offer or answer, or once the 
 seconds: by being what SDP names, or again with five in a row. A locked address may change its SSRC (a PBX that connects
 its next leg does, without telling): five packets in a row without one of the old SSRC between them.
 
+What SDP names goes before whoever was learned from packets: five of its own, whatever comes in between, take over at
+any time. Else a stranger who is quicker than the phone's first packet, or sends while it is mute, would have the call
+for as long as he goes on.
+
 Before the other side has confirmed the call nothing is sent: over UDP a forged INVITE names any address it likes, and
 whoever lives there would get our packets. An ACK shows that our answer arrived where it says it is; a packet that is
 believed does so, too.
@@ -18,9 +22,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from ipaddress import ip_address
 
-Address = tuple[str, int]
+from sipbridge.media.addresses import Address, usable
 
 _CONSISTENT_PACKETS = 5
 _SILENCE_SECONDS = 2.0
@@ -52,7 +55,7 @@ class Latch:
         """`remote` as SDP says; None where that is no address. Not `enabled`: nothing is learned, only that address is
         believed and sent to. Not `confirmed`: nothing is sent there before `confirm`."""
         self._enabled = enabled
-        self._remote = _usable(remote)
+        self._remote = usable(remote)
         self._source: Address | None = None
         self._ssrc = 0
         self._heard_at = 0.0
@@ -81,11 +84,11 @@ class Latch:
 
         Where the address in SDP is as before we go on sending to what was learned, else to the new one.
         """
-        usable = _usable(remote)
-        if usable != self._remote:
-            self._remote = usable
-            if usable is not None and self.confirmed:
-                self.target = usable
+        named = usable(remote)
+        if named != self._remote:
+            self._remote = named
+            if named is not None and self.confirmed:
+                self.target = named
         self._open_until = now + _OPEN_SECONDS
         self._candidates.clear()
 
@@ -106,12 +109,12 @@ class Latch:
         if source == self._source and ssrc == self._ssrc:
             self._heard_at = now
             if self._candidates:
-                self._candidates.clear()
+                self._not_in_a_row()
             return Verdict.ACCEPTED
         if not self._may_learn(source, now):
             return Verdict.WRONG_SOURCE
         # What SDP names needs no proof, unless it is locked already and only the SSRC is new.
-        proven = self.authenticated or (source == self._remote and source != self._source)
+        proven = self.authenticated or (source == self._remote and source != self._source and self._is_free(now))
         if not proven and not self._is_consistent(source, ssrc, sequence_number, now):
             return Verdict.WRONG_SOURCE
         self._lock(source, ssrc, now)
@@ -120,9 +123,18 @@ class Latch:
     def _may_learn(self, source: Address, now: float) -> bool:
         if not self._enabled:
             return source == self._remote
-        if self._source is None or source == self._source or now < self._open_until:
-            return True
-        return now - self._heard_at >= _SILENCE_SECONDS
+        return source in (self._source, self._remote) or self._is_free(now)
+
+    def _is_free(self, now: float) -> bool:
+        """Nobody is locked, or he may be followed by another."""
+        return self._source is None or now < self._open_until or now - self._heard_at >= _SILENCE_SECONDS
+
+    def _not_in_a_row(self) -> None:
+        """A packet of the locked source came between those of the candidates."""
+        if self._source == self._remote:
+            self._candidates.clear()
+        else:
+            self._candidates = {key: found for key, found in self._candidates.items() if key[0] == self._remote}
 
     def _is_consistent(self, source: Address, ssrc: int, sequence_number: int, now: float) -> bool:
         key = (source, ssrc)
@@ -135,7 +147,8 @@ class Latch:
         step = (sequence_number - candidate.sequence_number) & 0xFFFF
         candidate.sequence_number = sequence_number
         candidate.count = candidate.count + 1 if 0 < step <= _MAX_STEP else 1
-        if self._source is not None and now - self._heard_at < _HANDOVER_SECONDS:
+        named = source == self._remote and source != self._source
+        if self._source is not None and not named and now - self._heard_at < _HANDOVER_SECONDS:
             return False
         return candidate.count >= _CONSISTENT_PACKETS
 
@@ -148,16 +161,3 @@ class Latch:
         self.confirm()
         if self._enabled:
             self.target = source
-
-
-def _usable(address: Address | None) -> Address | None:
-    """None for what nothing can be sent to, such as 0.0.0.0. A host name is not looked up here: that would wait, and be
-    somebody's choice."""
-    if address is None:
-        return None
-    host, port = address
-    try:
-        parsed = ip_address(host)
-    except ValueError:
-        return None
-    return None if parsed.is_unspecified or not port else (str(parsed), port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sipbridge.audio import Played
+from sipbridge.media.addresses import Address
 from sipbridge.media.convert import Converter
 from sipbridge.media.downlink import Downlink
 from sipbridge.media.dtls import DtlsIdentity
@@ -18,14 +19,12 @@ from sipbridge.media.events import (
     SourceChanged,
 )
 from sipbridge.media.keying import DtlsParams
-from sipbridge.media.latch import Address
-from sipbridge.media.mixer import Mixer, Route
+from sipbridge.media.listeners import Listeners
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_channel import RtcpChannel
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import MAX_DATAGRAM, Sequencer, is_rtcp
 from sipbridge.media.security import Security
-from sipbridge.media.tap import Tap
 from sipbridge.media.timing import Timing
 from sipbridge.media.uplink import Uplink
 
@@ -47,10 +46,7 @@ class Leg:
         self.uplink = Uplink(params, now)
         self.downlink = Downlink(params, sequencer)
         self.latch = self.uplink.latch
-        self.tap: Tap | None = None
-        self.routes: dict[Leg, Route] = {}
-        """By whom it is heard."""
-        self._hears: dict[Handle, Leg] = {}
+        self.listeners = Listeners(handle, self.uplink, self.downlink)
         self.send_errors = 0
         self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer, now)
         self.rephased = 0
@@ -89,7 +85,7 @@ class Leg:
         """A new key of ours wants a stream that begins anew (see `SrtpSender`)."""
         if self.security is not None and self.security.renewed:
             self.security.renewed = False
-            if self.downlink.packets:
+            if self.downlink.packets or self.rtcp.sent:  # reports are numbered from the beginning again, too
                 self._sequencer.renew()
                 self.rtcp.renew(self._sequencer.ssrc)
 
@@ -149,6 +145,13 @@ class Leg:
     def handshake(self) -> list[tuple[bytes, Address]]:
         """DTLS datagrams to send on the RTP port, and where."""
         return [] if self.security is None else self.security.outgoing(self.latch.target)
+
+    def _watch_handshake(self, security: Security, now: float, events: list[MediaEvent]) -> None:
+        if security.shaking_hands:
+            security.handle_timer(now, self.latch.target, confirmed=self.latch.confirmed)
+        if security.failure and not self._encryption_failed:
+            self._encryption_failed = True
+            events.append(EncryptionFailed(self.handle, security.failure))
 
     def next_packet(self, now: float, late: float = 0.0) -> bytes | None:
         """What to send to `latch.target` at this packet time; None while the direction allows nothing, or nobody is
@@ -223,54 +226,6 @@ class Leg:
             self._timed_out_at = uplink.heard_at
             events.append(MediaTimeout(self.handle, silent))
 
-    # --- who else listens ---------------------------------------------------------------------------------------------
-
-    def use_tap(self, tap: Tap | None, now: float) -> None:
-        if self.tap is not None:
-            self.tap.ended(now)
-        self.tap = self.downlink.tap = tap
-
-    def overhear(self, chunk: bytes, now: float) -> None:
-        """What the uplink has given, for who else listens."""
-        uplink = self.uplink
-        audio_format, live = uplink.converter.source, uplink.audio_at == now
-        if self.tap is not None:
-            self.tap.received(chunk, audio_format, now, live)
-        for route in self.routes.values():
-            route.hear(chunk, audio_format, now, live)
-
-    def heard_by(self, other: Leg, gain: float) -> None:
-        """What this leg says is played to the other one, beside whatever else that hears."""
-        route = self.routes.setdefault(other, Route(gain))
-        route.gain = gain
-        if other.downlink.mixer is None:
-            other.downlink.mixer = Mixer()
-        other.downlink.mixer.routes[self.handle] = route
-        other._hears[self.handle] = self
-
-    def not_heard_by(self, other: Leg) -> None:
-        mixer = other.downlink.mixer
-        if self.routes.pop(other, None) is None or mixer is None:
-            return
-        del mixer.routes[self.handle], other._hears[self.handle]
-        if not mixer.routes:
-            other.downlink.mixer = None
-
-    def end_listening(self, now: float) -> None:
-        """Nobody listens to this leg any more, nor does it to anybody."""
-        self.use_tap(None, now)
-        for other in tuple(self.routes):
-            self.not_heard_by(other)
-        for other in tuple(self._hears.values()):
-            other.not_heard_by(self)
-
-    def _watch_handshake(self, security: Security, now: float, events: list[MediaEvent]) -> None:
-        if security.shaking_hands:
-            security.handle_timer(now, self.latch.target)
-        if security.failure and not self._encryption_failed:
-            self._encryption_failed = True
-            events.append(EncryptionFailed(self.handle, security.failure))
-
     def stalled(self, ms: int) -> None:
         """The clock stood still for so long that the packets of that time are left out."""
         self.stalled_ms += ms
@@ -298,7 +253,7 @@ class Leg:
             comfort_noise_ms=round(up.filler.noise_ms),
             fec_ms=round(up.filler.recovered_ms),
             skipped_ms=round(up.skipped_seconds * 1000),
-            wrong_source=up.wrong_source,
+            wrong_source=up.wrong_source + (0 if security is None else security.refused),
             wrong_payload=up.wrong_payload,
             undecodable=up.undecodable,
             malformed=up.malformed,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat
 from sipbridge.codecs import Codec, Parameters
+from sipbridge.media.addresses import Address
 from sipbridge.media.keying import SecurityParams
 from sipbridge.media.sdp import Direction, Negotiated
 
@@ -26,7 +27,7 @@ class MediaParams:
     """One leg as offer and answer left it. Payload types are those of each direction (RFC 3264 lets them differ)."""
 
     codec: Codec
-    remote: tuple[str, int] | None
+    remote: Address | None
     """RTP address of the other side, from its SDP: an IP address, not a name. None: it is not known until packets come
     from there."""
     payload_type_send: int
@@ -50,7 +51,7 @@ class MediaParams:
     """How much of it there is at least in one `Audio`, unless the sender pauses."""
     downlink: AudioFormat = PCM_24K
     """What `push` is given; likewise."""
-    remote_rtcp: tuple[str, int] | None = None
+    remote_rtcp: Address | None = None
     """Where SDP says that RTCP goes."""
     rtcp_mux: bool = False
     """RTCP shares the RTP port, in both directions (RFC 5761)."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from math import inf
 
+from sipbridge.media.addresses import Address
 from sipbridge.media.downlink import Downlink
-from sipbridge.media.latch import Address
 from sipbridge.media.params import MediaParams
 from sipbridge.media.quality_meter import QualityMeter, Scores
 from sipbridge.media.rtcp_session import RtcpSession, Sent

@@ -8,7 +8,7 @@ The round trip is the RFC's, from LSR and DLSR; what makes it wrong in life is t
 clock's at the start and runs on by the steady clock, so that a clock that is set does not become a delay; a block whose
 LSR we never sent or whose round trip cannot be is counted and left out; what is told is the median of the last five.
 
-Whether the sender of a datagram is to be believed is decided before (`leg.py`).
+Whether the sender of a datagram is to be believed is decided before (`rtcp_channel`).
 """
 
 from __future__ import annotations

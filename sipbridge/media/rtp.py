@@ -198,11 +198,6 @@ class Sequencer:
         self.timestamp = (self.timestamp + ticks) & 0xFFFFFFFF
 
 
-def sequence_difference(later: int, earlier: int) -> int:
-    """`later - earlier` of two 16-bit sequence numbers, -32768 to 32767: right across the wrap."""
-    return ((later - earlier + 0x8000) & 0xFFFF) - 0x8000
-
-
 def timestamp_difference(later: int, earlier: int) -> int:
     """`later - earlier` of two 32-bit timestamps: right across the wrap."""
     return ((later - earlier + 0x80000000) & 0xFFFFFFFF) - 0x80000000

@@ -8,13 +8,12 @@ SdpError with the status to answer. What is said about encryption is `keying`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from sipbridge.codecs import Codec, Parameters, select
 from sipbridge.errors import EncryptionError, SdpError
+from sipbridge.media.addresses import Address, Remote, remote_of
 from sipbridge.media.formats import (
     assign_payload_types,
     choose,
@@ -41,14 +40,9 @@ from sipbridge.media.session_description import (
     MediaDescription,
     Origin,
     SessionDescription,
-    number,
 )
 
 __all__ = ["Direction", "LocalAudio", "Negotiated", "SessionDescription", "accept", "answer", "offer"]
-
-Host = tuple[str, int]
-
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +79,10 @@ class Negotiated:
     event_payload_type_receive: int | None
     ptime_ms: int
     """Of what we send."""
-    remote: Host | None
+    remote: Address | None
     """Where to send: always a numeric unicast address of our own family, so that no resolver can block. None: not known
     until packets come from there (a host name, the wrong family, no address), or never while we are held."""
-    remote_rtcp: Host | None
+    remote_rtcp: Address | None
     direction: Direction
     event_clock_rate: int = 8000
     """Of the telephone events."""
@@ -96,20 +90,10 @@ class Negotiated:
     """What the other side's a=fmtp says of the audio that it wants; ours said `Codec.format_parameters`."""
     comfort_noise_payload_type: int | None = None
     """Of what we receive (RFC 3389); None: none was agreed on. We send none."""
-    remote_name: Host | None = None
-    """The host name given in place of an address, for whoever wants to resolve it."""
     security: SecurityParams | None = None
     """None: in the clear."""
     rtcp_mux: bool = False
     """RTCP comes and goes on the port of RTP (RFC 5761)."""
-
-    @property
-    def may_send(self) -> bool:
-        return self.direction in ("sendrecv", "sendonly")
-
-    @property
-    def may_receive(self) -> bool:
-        return self.direction in ("sendrecv", "recvonly")
 
 
 def answer(offer: bytes, local: LocalAudio, *, version: int = 0, previous: Negotiated | None = None) -> Negotiated:
@@ -147,7 +131,6 @@ def answer(offer: bytes, local: LocalAudio, *, version: int = 0, previous: Negot
         ptime_ms=ptime,
         remote=remote.rtp,
         remote_rtcp=_rtcp_target(remote, keying, mux),
-        remote_name=remote.name,
         direction=direction,
         security=keying.security,
         rtcp_mux=mux,
@@ -204,7 +187,7 @@ def accept(
         own_keys = key_events(own, keys.clock_rate)
     if keys is None or own_keys is None or own_keys.clock_rate != keys.clock_rate:
         keys = own_keys = None
-    remote = _remote(theirs, media, local.address)
+    remote = remote_of(theirs, media, local.address)
     held = None if previous is None else previous.security
     keying = accept_line(own, theirs, media, remote=remote.rtp, previous=held)
     if keying.refusal:
@@ -223,7 +206,6 @@ def accept(
         ptime_ms=packet_time(media, local.ptime, codec),
         remote=remote.rtp,
         remote_rtcp=_rtcp_target(remote, keying, mux),
-        remote_name=remote.name,
         direction=_our_direction(theirs, media, ours.direction(own)),
         security=keying.security,
         rtcp_mux=mux,
@@ -242,7 +224,7 @@ class _Taken(NamedTuple):
     payload_type: int
     codec: Codec
     keying: Keying
-    remote: _Remote
+    remote: Remote
 
 
 def _take(theirs: SessionDescription, local: LocalAudio, previous: Negotiated | None) -> _Taken:
@@ -256,7 +238,7 @@ def _take(theirs: SessionDescription, local: LocalAudio, previous: Negotiated | 
         pair = choose(line, wanted) if _is_live_audio(line) else None
         if pair is None:
             continue
-        remote = _remote(theirs, line, local.address)
+        remote = remote_of(theirs, line, local.address)
         keying = answer_line(theirs, line, local.security, remote=remote.rtp, address=local.address, previous=held)
         refusal = refusal or keying.refusal
         if not keying.refusal:
@@ -277,53 +259,11 @@ def _our_direction(theirs: SessionDescription, media: MediaDescription, wanted: 
     return "recvonly" if receive else "inactive"
 
 
-class _Remote(NamedTuple):
-    rtp: Host | None
-    rtcp: Host | None
-    name: Host | None
-
-
-def _remote(theirs: SessionDescription, media: MediaDescription, local_address: str) -> _Remote:
-    """Where their RTP and RTCP go: the next port, if a=rtcp (RFC 3605) says nothing else."""
-    host = theirs.address(media) or ""
-    if not _is_address(host):
-        is_name = _HOST_NAME.fullmatch(host) is not None
-        return _Remote(None, None, (host, media.port) if is_name else None)
-    rtcp_host, rtcp_port = host, media.port + 1 if media.port < 65535 else 0
-    fields = (media.attribute("rtcp") or "").split()
-    if fields and (port := number(fields[0], 65535)):
-        rtcp_port = port
-        rtcp_host = fields[3] if len(fields) == 4 else host
-    return _Remote(
-        rtp=(host, media.port) if _can_send_to(host, local_address) else None,
-        rtcp=(rtcp_host, rtcp_port) if rtcp_port and _can_send_to(rtcp_host, local_address) else None,
-        name=None,
-    )
-
-
-def _rtcp_target(remote: _Remote, keying: Keying, mux: bool) -> Host | None:
+def _rtcp_target(remote: Remote, keying: Keying, mux: bool) -> Address | None:
     if mux:
         return remote.rtp
     # On a port of its own it would want a handshake of its own (RFC 5764 §4.1.2), which nobody makes any more.
     return None if isinstance(keying.security, DtlsParams) else remote.rtcp
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _can_send_to(host: str, local_address: str) -> bool:
-    """A stranger's word must not make us flood a group or a network, and one socket speaks one family."""
-    if not _is_address(host) or "%" in host:
-        return False
-    address = ip_address(host)
-    if address.is_unspecified or address.is_multicast or host == "255.255.255.255":
-        return False
-    return (address.version == 6) == (":" in local_address)
 
 
 # Writing ours.

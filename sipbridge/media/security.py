@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sipbridge.media.addresses import Address, is_inside
 from sipbridge.media.dtls import HANDSHAKE_SECONDS, DtlsIdentity, Handshake
-from sipbridge.media.keying import DtlsParams, SdesParams, SecurityParams, is_inside
+from sipbridge.media.keying import DtlsParams, SdesParams, SecurityParams
 from sipbridge.media.srtp import MasterKey, SrtpReceiver, SrtpSender
 
-Address = tuple[str, int]
 Process = Callable[[bytes], bytes | None]
 
 _SDP_FIRST_SECONDS = 0.8
@@ -151,10 +151,12 @@ class Security:
             self.dtls_ignored += 1
         self._look_at(handshake, target)
 
-    def handle_timer(self, now: float, target: Address | None) -> None:
+    def handle_timer(self, now: float, target: Address | None, *, confirmed: bool = True) -> None:
+        """Not `confirmed`: the other side is so far only what an INVITE says, which can be forged like its hello. It is
+        answered once."""
         handshake = self._handshake
         if handshake is not None and self.shaking_hands:
-            handshake.handle_timer(now)
+            handshake.handle_timer(now, repeat=confirmed)
             if handshake.failure:
                 self._failed(handshake, target, final=now >= handshake.deadline)
 

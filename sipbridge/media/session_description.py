@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from sipbridge.errors import SdpError
@@ -123,8 +124,9 @@ class MediaDescription:
         return (value for key, value in self.attributes if key == name and value is not None)
 
     def encodings(self) -> dict[int, Encoding]:
-        """By payload type; the first one where a type is mapped twice."""
-        parsed = [encoding for value in self.values("rtpmap") if (encoding := Encoding.parse(value)) is not None]
+        """By payload type; the first one where a type is mapped twice. Of so many as there can be formats."""
+        values = islice(self.values("rtpmap"), _MAX_FORMATS)
+        parsed = [encoding for value in values if (encoding := Encoding.parse(value)) is not None]
         return {encoding.payload_type: encoding for encoding in reversed(parsed)}
 
     def payload_types(self) -> list[int]:

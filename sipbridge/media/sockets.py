@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from sipbridge.media.latch import Address
+from sipbridge.media.addresses import Address
 from sipbridge.media.rtp import MAX_DATAGRAM, Kind, classify
 
 # Voice is marked "expedited forwarding" (RFC 4594 §4.1); a network that knows nothing of it does no harm.

@@ -6,6 +6,7 @@ clear, repeated, no packet at all) is counted and is None: it is never decoded, 
 A receiver outlives a change of its key (`rekey`). Until the first packet of the new one has come, those of the old are
 believed, so that a change has no gap; and a few after it, which were overtaken on the way. RFC 3711 §8.1 has the
 rollover counter go on when the key changes, many a peer begins again at zero: whichever fits the first packet is taken.
+A key that comes back finds what was received under it, or a recording of that time could be played back.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _MAX_SSRCS = 64
 """Of one key: a PBX that connects its next leg brings a new one, and each costs memory. Those above are refused."""
 _REPLAY_WINDOW = 256  # packets; libsrtp's 128 are less than three seconds of 20 ms
+_MAX_KEYS = 4  # that may come back, with what was received under them
 _OVERTAKEN = 16  # packets of an old key that are believed after the first of the new one
 _UPPER, _LOWER = 0xC0, 0x40  # of a sequence number's first octet: what lies between the two is no wrap
 _HEADER = struct.Struct("!BBHII")
@@ -113,14 +115,20 @@ class SrtpReceiver:
         self._resumed: _Context | None = None  # the present key, with the rollover counter of the one before
         self._old: _Context | None = None
         self._old_left = 0
+        self._past: dict[MasterKey, _Context] = {}
 
     def rekey(self, key: MasterKey) -> None:
         """The other side has a new key. Nothing happens where it is the same one."""
         if key == self.key:
             return
         before, self.key = self._current, key
-        self._current, self._resumed = _Context(key), None
-        if before.ssrc:  # else nothing has come under it, and what was there before it is still the one to believe
+        self._past[before.key] = before
+        if len(self._past) > _MAX_KEYS:
+            del self._past[next(iter(self._past))]
+        self._current = self._past.pop(key) if key in self._past else _Context(key)
+        self._current.heard = False
+        self._resumed = None
+        if before.heard:  # else nothing has come under it, and what was there before it is still the one to believe
             self._old, self._old_left = before, _OVERTAKEN
         if self._old is not None and self._old.rollover:
             self._resumed = _Context(key, self._old)
@@ -134,7 +142,7 @@ class SrtpReceiver:
 
     def _otherwise(self, packet: bytes, error: Exception) -> bytes | None:
         resumed, old = self._resumed, self._old
-        if resumed is not None and not self._current.ssrc:
+        if resumed is not None and not self._current.heard:
             try:
                 clear = resumed.unprotect(packet)
             except self._errors:
@@ -154,7 +162,7 @@ class SrtpReceiver:
         return None
 
     def _one_less_of_old(self) -> None:
-        if self._current.ssrc:
+        if self._current.heard:
             self._resumed = None
             self._old_left -= 1
             if self._old_left <= 0:
@@ -192,10 +200,13 @@ class _TooManySsrcs(Exception):
 class _Context:
     """One key with all that was received under it."""
 
-    __slots__ = ("_high", "_rtcp", "_rtp", "_session", "_ssrcs", "errors", "rollover", "ssrc")
+    __slots__ = ("_high", "_rtcp", "_rtp", "_session", "_ssrcs", "errors", "heard", "key", "rollover", "ssrc")
 
     def __init__(self, key: MasterKey, before: _Context | None = None) -> None:
         """`before`: go on where that one is."""
+        self.key = key
+        self.heard = False
+        """RTP has come since it is the key that was agreed on last."""
         self._session, self.errors = _session(key)
         self._rtp, self._rtcp = self._session.unprotect, self._session.unprotect_rtcp
         self._ssrcs: set[bytes] = set()
@@ -232,6 +243,7 @@ class _Context:
             elif high >= _UPPER and self._high < _LOWER and self.rollover:
                 self.rollover -= 1
             self._high = high
+        self.heard = True
         return clear
 
     def unprotect_rtcp(self, packet: bytes) -> bytes:

@@ -27,8 +27,9 @@ def take_audio(legs: Iterable[Leg], now: float, events: list[MediaEvent]) -> Non
     for leg in legs:
         chunk = leg.uplink.take()
         if chunk:
-            if leg.tap is not None or leg.routes:
-                leg.overhear(chunk, now)
+            listeners = leg.listeners
+            if listeners.tap is not None or listeners.routes:
+                listeners.tell(chunk, now)
             handles.append(leg.handle)
             converters.append(leg.uplink.converter)
             chunks.append(chunk)

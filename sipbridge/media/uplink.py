@@ -20,11 +20,12 @@ from collections.abc import Sequence
 from sipbridge.codecs import Decoder
 from sipbridge.errors import RtpError
 from sipbridge.media import comfort_noise, rtp
+from sipbridge.media.addresses import Address
 from sipbridge.media.convert import Converter
 from sipbridge.media.dtmf import KeyReceiver
 from sipbridge.media.filler import Filler
 from sipbridge.media.jitter import Chunk, Gap, JitterBuffer
-from sipbridge.media.latch import Address, Latch, Verdict
+from sipbridge.media.latch import Latch, Verdict
 from sipbridge.media.params import MediaParams
 from sipbridge.media.rtcp_session import Reception
 
@@ -38,6 +39,8 @@ _MAX_AHEAD_SECONDS = 1.0
 # model loses nothing by it, because the whole time is made up for at once and voice detection counts stream time.
 _SILENT_AFTER_SECONDS = 0.12
 _LOOK_AHEAD_SECONDS = 0.04  # what of the sound after a loss helps to fill it
+# Nobody sends shorter packets. To conceal each second one of a row of single octets would keep the loop busy.
+_LEAST_CONCEALED_SECONDS = 0.0025
 _EARLY_SECONDS = 0.04  # more than that a packet is not early, but the network has changed
 # The sender's clock is not ours: what it gains or loses is no sound too much or too little. Crystals differ by 0.0002.
 _SKEW = 0.001
@@ -297,7 +300,7 @@ class Uplink:
         if not samples:
             return
         packet = self.jitter.packet_ticks * self._wire.rate // clock_rate
-        if not gap.lost:
+        if not gap.lost or self.jitter.packet_ticks < _LEAST_CONCEALED_SECONDS * clock_rate:
             filling = filler.rest(samples)
         elif self._decoder is not None and self._params.codec.conceals:
             (next_payload, *_) = (chunk for chunk in following if isinstance(chunk, bytes))

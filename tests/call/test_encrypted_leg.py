@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from sipbridge.audio import PCM_8K
 from sipbridge.errors import CallNotAnsweredError, EncryptionError
-from sipbridge.leg import InboundLeg, LegParts, MediaChoices
+from sipbridge.inbound_leg import InboundLeg
+from sipbridge.leg import LegParts, MediaChoices
 from sipbridge.media import sdp
 from sipbridge.media.keying import DtlsParams, Fingerprint, LocalSecurity, Offers, Policy, SdesParams
 from sipbridge.media.params import MediaParams

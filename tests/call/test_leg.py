@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 
 from sipbridge.audio import PCM_8K
-from sipbridge.leg import InboundLeg, LegParts, MediaChoices, SipLeg, _words_of
+from sipbridge.inbound_leg import InboundLeg
+from sipbridge.leg import LegParts, MediaChoices, SipLeg, _words_of
 from sipbridge.media import sdp
 from sipbridge.media.params import MediaParams
 from sipbridge.media.stream import MediaStream

@@ -45,7 +45,7 @@ def description(local: sdp.LocalAudio, data: bytes) -> Hashable:
         except SdpError as error:
             outcomes.append((error.sip_status, str(error)[:12]))
         else:
-            kind = None if agreed.security is None else agreed.security.kind
+            kind = type(agreed.security)
             outcomes.append((agreed.codec.name, agreed.direction, agreed.remote is None, agreed.ptime_ms, kind))
             assert agreed.remote is None or 0 < agreed.remote[1] < 65_536
             assert len(agreed.sdp) < 65_536

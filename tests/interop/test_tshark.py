@@ -20,10 +20,10 @@ import pytest
 from sipbridge import codecs
 from sipbridge.audio import PCM_16K, PCM_24K
 from sipbridge.codecs import Codec
-from sipbridge.media.engine import MediaEngine, MediaSettings
+from sipbridge.media.engine import MediaEngine
 from sipbridge.media.events import MediaEvent, MediaStats
 from sipbridge.media.leg import Leg
-from sipbridge.media.params import MediaParams
+from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.rtp import JitterEstimator, Sequencer
 from tests.interop import tshark
 from tests.interop.sound import tone

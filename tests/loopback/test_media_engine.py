@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 import time
-import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -19,18 +17,9 @@ from structlog.testing import capture_logs
 from sipbridge import codecs
 from sipbridge.audio import PCM_16K, PCM_24K, PCMU, Played
 from sipbridge.errors import NoPortAvailableError
-from sipbridge.media.engine import (
-    Audio,
-    Drained,
-    Handle,
-    KeyPressed,
-    MediaEngine,
-    MediaEvent,
-    MediaParams,
-    MediaSettings,
-    MediaTimeout,
-    SourceChanged,
-)
+from sipbridge.media.engine import MediaEngine
+from sipbridge.media.events import Audio, Drained, Handle, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
+from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.rtp import RtpPacket
 from sipbridge.media.stream import MediaStream
 from tests.media.test_leg import spectrum, tone
@@ -398,23 +387,6 @@ class TestPorts:
             assert engine.legs == 0
         finally:
             engine.shut_down()
-
-
-def test_a_leg_that_is_over_is_freed_at_once() -> None:
-    """Not by the collector: its walk would hold up the sound of the others."""
-    with Stepped(1) as stepped:
-        leg = weakref.ref(stepped.engine._seats[stepped.handles[0]].leg)
-        for _ in range(300):
-            stepped.tick()
-        gc.collect()
-        gc.disable()
-        try:
-            stepped.engine.close(stepped.handles.pop())
-            for _ in range(20):
-                stepped.tick()
-            assert leg() is None
-        finally:
-            gc.enable()
 
 
 class Stepped:

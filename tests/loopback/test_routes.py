@@ -9,7 +9,7 @@ import pytest
 
 from sipbridge import codecs
 from sipbridge.audio import PCMU
-from sipbridge.media.engine import MediaParams
+from sipbridge.media.params import MediaParams
 from sipbridge.media.stream import MediaStream
 from tests.loopback.earpiece import FRAME, Earpiece
 from tests.loopback.sound import LAWS, Samples, clean_share, join, level_db, tone

@@ -9,7 +9,8 @@ import pytest
 
 from sipbridge import codecs
 from sipbridge.media import rtcp
-from sipbridge.media.engine import MediaEngine, MediaParams, MediaSettings
+from sipbridge.media.engine import MediaEngine
+from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.rtcp import CNAME, Bye, ReceiverReport, ReportBlock, SenderReport, SourceDescription
 from sipbridge.media.rtp import RtpPacket, is_rtcp
 from tests.loopback.house import house

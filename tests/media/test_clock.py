@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from sipbridge.media.clock import TICK_SECONDS, Rota, TickClock, Turn
+from sipbridge.media.clock import TICK_SECONDS, Place, Rota, TickClock
 
 
 def test_deadlines_are_absolute() -> None:
@@ -42,39 +42,39 @@ def test_restart_forgets_the_time_between() -> None:
     assert given_up == 0
 
 
-def entered(rota: Rota[Turn], tick: int, period: int) -> Turn:
-    turn = Turn(period)
-    rota.enter(turn, tick)
-    return turn
+def entered(rota: Rota[Place], tick: int, period: int) -> Place:
+    place = Place(period)
+    rota.enter(place, tick)
+    return place
 
 
 def test_members_are_spread_and_a_free_place_is_taken_first() -> None:
-    rota: Rota[Turn] = Rota()
-    turns = [entered(rota, 6, 4) for _ in range(8)]
+    rota: Rota[Place] = Rota()
+    places = [entered(rota, 6, 4) for _ in range(8)]
     due = [rota.take(tick) for tick in range(7, 11)]
     assert sorted(len(names) for names in due) == [2, 2, 2, 2]
-    assert sorted(turn.phase for turn in turns) == [0, 0, 1, 1, 2, 2, 3, 3]
-    rota.leave(turns[5])
+    assert sorted(place.phase for place in places) == [0, 0, 1, 1, 2, 2, 3, 3]
+    rota.leave(places[5])
     late = entered(rota, 10, 4)
-    assert late.phase == turns[5].phase
+    assert late.phase == places[5].phase
     assert all(rota.take(tick) in ([], [late]) for tick in range(11, 30))  # nobody stays who does not say so
 
 
 class TestHasten:
     def sent(self, period: int, speech: dict[int, int], until: int = 2000) -> list[int]:
         """The ticks at which packets leave; speech that comes just after such a tick lasts so many packets."""
-        rota: Rota[Turn] = Rota()
-        turn = entered(rota, 0, period)
+        rota: Rota[Place] = Rota()
+        place = entered(rota, 0, period)
         ticks, left = [], 0
         for tick in range(1, until):
             for member in rota.take(tick):
-                assert member is turn
+                assert member is place
                 ticks.append(tick)
                 left -= 1
-                rota.again(turn, silent=left <= 0)
+                rota.again(place, silent=left <= 0)
             if tick in speech:
                 if left <= 0:
-                    rota.hasten(turn, tick)
+                    rota.hasten(place, tick)
                 left = speech[tick]
         return ticks
 
@@ -98,26 +98,26 @@ class TestHasten:
 
     @pytest.mark.parametrize("members", [4, 20, 100, 300])
     def test_many_that_begin_at_once_do_not_stay_together(self, members: int) -> None:
-        rota: Rota[Turn] = Rota()
-        turns = [entered(rota, 0, 4) for _ in range(members)]
+        rota: Rota[Place] = Rota()
+        places = [entered(rota, 0, 4) for _ in range(members)]
         for tick in range(1, 9):
-            for turn in rota.take(tick):
-                rota.again(turn, silent=True)
-        hastened = sum(rota.hasten(turn, 8) for turn in turns)
+            for place in rota.take(tick):
+                rota.again(place, silent=True)
+        hastened = sum(rota.hasten(place, 8) for place in places)
         assert hastened >= members // 5
         due = []
         for tick in range(9, 29):
             taken = rota.take(tick)
             due.append(len(taken))
-            for turn in taken:
-                rota.again(turn, silent=False)
+            for place in taken:
+                rota.again(place, silent=False)
         assert sum(due) == 5 * members
         assert max(due) <= max(8, members * 3 // 8)
 
     def test_who_has_left_is_not_due(self) -> None:
-        rota: Rota[Turn] = Rota()
-        turn = entered(rota, 0, 4)
-        assert rota.hasten(turn, 1)
-        rota.leave(turn)
-        assert not rota.hasten(turn, 1)
+        rota: Rota[Place] = Rota()
+        place = entered(rota, 0, 4)
+        assert rota.hasten(place, 1)
+        rota.leave(place)
+        assert not rota.hasten(place, 1)
         assert not any(rota.take(tick) for tick in range(20))

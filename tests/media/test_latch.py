@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sipbridge.media.latch import Address, Latch, Verdict
+from sipbridge.media.addresses import Address
+from sipbridge.media.latch import Latch, Verdict
 
 SDP = ("192.0.2.1", 4000)
 NAT = ("198.51.100.7", 31000)
@@ -198,3 +199,27 @@ class TestUnconfirmed:
         feed.send(NAT, 5)
         feed.latch.confirm()
         assert feed.latch.target == NAT
+
+
+@pytest.mark.parametrize("muted", [False, True])
+def test_the_sdp_address_takes_the_call_back_from_a_stranger_who_goes_on_sending(feed: Feed, muted: bool) -> None:
+    """He was quicker than its first packet, or sent while it was mute for two seconds."""
+    if muted:
+        feed.send(SDP, 3)
+        feed.send(STRANGER, 110, ssrc=9)
+    feed.send(STRANGER, 5, ssrc=9, step=0.001)
+    assert feed.latch.target == STRANGER
+    verdicts = []
+    for _ in range(10):
+        verdicts += feed.send(SDP)
+        feed.send(STRANGER, 3, ssrc=9, step=0.001)
+    assert verdicts == [W] * 4 + [N] + [A] * 5
+    assert feed.latch.target == SDP
+    assert feed.send(STRANGER, 20, ssrc=9) == [W] * 20
+
+
+def test_a_stray_packet_of_the_sdp_address_does_not_interrupt_somebody_behind_a_nat(feed: Feed) -> None:
+    feed.send(NAT, 5)
+    assert feed.send(SDP, 4) == [W] * 4
+    assert feed.send(NAT, 3) == [A] * 3
+    assert feed.latch.target == NAT

@@ -68,7 +68,7 @@ class House:
                 one.speak(self.now)
                 one.leg.advance(self.now, [])
                 chunk = one.leg.uplink.take()
-                for route in one.leg.routes.values():
+                for route in one.leg.listeners.routes.values():
                     route.hear(chunk, one.leg.uplink.converter.source, self.now)
 
 
@@ -80,7 +80,7 @@ class TestTwo:
     def test_octets_pass_as_they_are(self) -> None:
         one, two = Telephone(1), Telephone(2)
         house = House(one, two)
-        one.leg.heard_by(two.leg, 1.0)
+        one.leg.listeners.add(two.leg.listeners, 1.0)
         one.voice = bytes(range(120)) + b"\x80" * 40
         house.run(2)
         assert one.voice in b"".join(packet.payload for packet in two.heard[-20:])
@@ -91,8 +91,8 @@ class TestTwo:
         """Two minutes: 24 ms of difference, more than a packet."""
         one, two = Telephone(1, ppm=ppm), Telephone(2, ppm=-ppm)
         house = House(one, two)
-        one.leg.heard_by(two.leg, 1.0)
-        two.leg.heard_by(one.leg, 1.0)
+        one.leg.listeners.add(two.leg.listeners, 1.0)
+        two.leg.listeners.add(one.leg.listeners, 1.0)
         one.voice, two.voice = octets(1000), octets(500)
         house.run(120)
         for telephone, hz in ((one, 500), (two, 1000)):
@@ -108,7 +108,7 @@ class TestTwo:
     def test_what_is_said_is_one_talkspurt(self) -> None:
         one, two = Telephone(1), Telephone(2)
         house = House(one, two)
-        one.leg.heard_by(two.leg, 1.0)
+        one.leg.listeners.add(two.leg.listeners, 1.0)
         house.run(1)
         one.voice = octets(1000)
         house.run(1)
@@ -120,21 +120,21 @@ class TestTwo:
     def test_no_more(self) -> None:
         one, two = Telephone(1), Telephone(2)
         house = House(one, two)
-        one.leg.heard_by(two.leg, 1.0)
+        one.leg.listeners.add(two.leg.listeners, 1.0)
         one.voice = octets(1000)
         house.run(1)
-        one.leg.not_heard_by(two.leg)
-        one.leg.not_heard_by(two.leg)
+        one.leg.listeners.remove(two.leg.listeners)
+        one.leg.listeners.remove(two.leg.listeners)
         house.run(1)
         assert two.heard[-1].payload == SILENCE
         assert two.leg.downlink.mixer is None
-        assert one.leg.routes == {}
+        assert one.leg.listeners.routes == {}
 
     def test_other_codecs_and_in_mid_call(self) -> None:
         alaw = replace(PARAMS, codec=codecs.PCMA, uplink=PCMA, payload_type_receive=8)
         one, two = Telephone(1), Telephone(2, params=alaw)
         house = House(one, two)
-        one.leg.heard_by(two.leg, 1.0)
+        one.leg.listeners.add(two.leg.listeners, 1.0)
         one.voice = octets(1000)
         house.run(1)
         laws = {PCMA: g711.ALaw().decode, PCMU: g711.MuLaw().decode}
@@ -149,7 +149,7 @@ class TestMixing:
     def test_the_agent_speaks_as_well(self) -> None:
         one, two = Telephone(1), Telephone(2)
         house = House(one, two)
-        one.leg.heard_by(two.leg, 0.5)
+        one.leg.listeners.add(two.leg.listeners, 0.5)
         one.voice = octets(1000)
         two.leg.downlink.push(octets(500, 4000) * 200, "r", "i")
         house.run(2)
@@ -165,7 +165,7 @@ class TestMixing:
         for one in everybody:
             for other in everybody:
                 if one is not other:
-                    one.leg.heard_by(other.leg, 1.0)
+                    one.leg.listeners.add(other.leg.listeners, 1.0)
         for one, hz in zip(everybody, (400, 1000, 2000), strict=True):
             one.voice = octets(hz)
         house.run(5)

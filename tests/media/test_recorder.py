@@ -156,7 +156,7 @@ class TestOfALeg:
     def test_what_was_flushed_is_not_on_it_but_the_fade_is(self) -> None:
         bench = Bench()
         recorder = Listening(8000, bench.now)
-        bench.leg.use_tap(recorder, bench.now)
+        bench.leg.listeners.use_tap(recorder, bench.now)
         voice = ulaw(tone(440, 1000, 8000))
         bench.leg.downlink.push(voice, "r", "i")
         bench.tick(10)
@@ -170,7 +170,7 @@ class TestOfALeg:
     def test_hold_another_codec_and_keys(self) -> None:
         bench = Bench()
         recorder = Listening(8000, bench.now)
-        bench.leg.use_tap(recorder, bench.now)
+        bench.leg.listeners.use_tap(recorder, bench.now)
         began = bench.now
 
         def both(octets: bytes, packets: int) -> None:
@@ -199,7 +199,7 @@ class TestOfALeg:
             pytest.skip(f"{name} cannot be had here")
         bench = Bench(replace(PARAMS, codec=codec, uplink=PCM_16K, downlink=PCM_16K))
         recorder = Listening(16000, bench.now)
-        bench.leg.use_tap(recorder, bench.now)
+        bench.leg.listeners.use_tap(recorder, bench.now)
         encoder, said = codec.new_encoder(codecs.NO_PARAMETERS, 16000), tone(5000, 2000, 16000)
         bench.leg.downlink.push(tone(6000, 2000, 16000), "r", "i")
         for number in range(100):
@@ -227,7 +227,7 @@ class TestOfALeg:
         """Of 20 s, in which the clock stands in for the far end; twice. Both say something at the same moments."""
         bench = Bench()
         recorder = Listening(8000, bench.now)
-        bench.leg.use_tap(recorder, bench.now)
+        bench.leg.listeners.use_tap(recorder, bench.now)
         taken = b""
         for number in range(60 * 50):
             second, packet = divmod(number, 50)
@@ -251,7 +251,7 @@ class TestOfALeg:
             bench.leg.advance(bench.now, bench.events)
             chunk = bench.leg.uplink.take()
             if chunk:
-                bench.leg.overhear(chunk, bench.now)
+                bench.leg.listeners.tell(chunk, bench.now)
             if number % 15 == 0:
                 taken += recorder.take(bench.now)
         far, ours = sides(taken + recorder.finish(bench.now))

@@ -15,6 +15,7 @@ import pytest
 from sipbridge import codecs
 from sipbridge.audio import PCMU
 from sipbridge.media import rtp
+from sipbridge.media.addresses import Address
 from sipbridge.media.dtls import DtlsIdentity
 from sipbridge.media.events import EncryptionFailed, MediaEvent, SourceChanged
 from sipbridge.media.keying import DtlsParams, Role, SdesParams, SecurityParams
@@ -24,7 +25,6 @@ from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import RtpPacket, Sequencer
 from sipbridge.media.srtp import SUITES, MasterKey, SrtpSender
 
-Address = tuple[str, int]
 ALICE, BOB, STRANGER = ("203.0.113.1", 4000), ("203.0.113.2", 5000), ("198.51.100.66", 666)
 HOME = ("192.168.1.7", 4000)
 VOICE = bytes(range(160))
@@ -220,6 +220,19 @@ class TestSdes:
         assert (stats.source_changes, stats.wrong_source) == (2, 0)
         assert call.bob.heard.count(VOICE) == 20
 
+    def test_sources_without_end_are_refused_and_counted(self) -> None:
+        """Genuine, but more than a PBX has."""
+        call = Call(*SDES)
+        call.tick(10, alice=VOICE)
+        sender = SrtpSender(key(1))
+        for ssrc in range(100, 200):
+            protected = sender.protect(RtpPacket(0, 1, 0, ssrc, VOICE).serialize())
+            assert protected is not None
+            call.bob.leg.receive(protected, ALICE, call.now, call.bob.events)
+        stats = call.bob.leg.stats()
+        assert stats.source_changes + stats.wrong_source == 1 + 100
+        assert stats.wrong_source == 100 - 63, "64 of a key, with the one that spoke first"
+
     def test_somebody_behind_a_nat_is_heard_with_his_first_packet(self) -> None:
         call = Call(*SDES, behind_nat=True)
         call.tick(10, alice=VOICE, bob=VOICE)
@@ -255,6 +268,20 @@ class TestSdes:
         assert last.ssrc == first.ssrc + 1
         assert call.bob.heard.count(VOICE) == 20
         assert call.bob.leg.stats().unauthenticated == 0
+
+    def test_reports_alone_are_a_stream_that_begins_anew(self) -> None:
+        """The key of a suite is the same when the suite comes back, and SRTCP counts from the beginning: under the same
+        SSRC two reports would be encrypted alike."""
+        call = Call(*SDES)
+        call.alice.params = replace(call.alice.params, direction="recvonly")
+        call.alice.update(SDES[0], call.now)
+        call.tick(500)
+        assert (call.alice.leg.stats().packets_sent, call.alice.leg.rtcp.sent > 0) == (0, True)
+        reports = [call.alice.leg.rtcp.bye(call.now)]
+        for security in (sdes(5, 2), SDES[0]):
+            call.alice.update(security, call.now)
+            reports.append(call.alice.leg.rtcp.bye(call.now))
+        assert len({report[4:8] for report in reports if report is not None}) == 3
 
     def test_a_refresh_with_the_same_keys_changes_nothing(self) -> None:
         call = Call(*SDES)
@@ -326,6 +353,25 @@ class TestDtls:
         assert call.alice.heard.count(VOICE) == 0
         assert not call.alice.leg.stats().encryption
         assert all(rtp.classify(data) is not rtp.Kind.RTP for data in call.alice.wire)
+
+    def test_who_has_not_acknowledged_is_answered_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """INVITE and hello can be forged, and name somebody else."""
+        bob = Side(BOB, ALICE, None, "bob")
+        bob.params = replace(bob.params, security=dtls("server", "alice", ALICE), confirmed=False)
+        bob.leg = Leg(1, bob.params, Sequencer(3, 300, 7), 0.0, identity=identity("bob"))
+        alice = Side(ALICE, BOB, dtls("client", "bob", BOB), "alice")
+        for datagram, _ in alice.leg.handshake():
+            bob.leg.receive(datagram, ALICE, 0.0, bob.events)
+        assert bob.leg.handshake()
+        handshake = bob.leg.security and bob.leg.security._handshake
+        assert handshake
+        repeated: list[None] = []
+        monkeypatch.setattr(handshake._connection, "DTLSv1_handle_timeout", lambda: repeated.append(None))
+        bob.leg.advance(3.0, bob.events)
+        assert not repeated
+        bob.leg.latch.confirm()
+        bob.leg.advance(4.0, bob.events)
+        assert repeated
 
     def test_hold_and_resume_shake_no_hands(self) -> None:
         call = Call(*DTLS)

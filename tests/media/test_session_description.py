@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sipbridge.errors import SdpError
-from sipbridge.media.session_description import Encoding, Origin, SessionDescription, number
+from sipbridge.media.session_description import Encoding, MediaDescription, Origin, SessionDescription, number
 
 FULL = b"""v=0
 o=jdoe 3724394400 3724394405 IN IP4 198.51.100.1
@@ -136,3 +136,11 @@ def test_any_bytes_are_a_description_or_an_sdp_error(data: bytes) -> None:
     assert [again.direction(media) for media in again.media] == [
         description.direction(media) for media in description.media
     ]
+
+
+def test_only_as_many_rtpmaps_are_read_as_there_can_be_formats() -> None:
+    """They are read several times for each offer: 1,900 of them took 11 ms."""
+    maps = tuple(("rtpmap", f"{number % 90} X{number}/8000") for number in range(256))
+    line = MediaDescription("audio", 4000, "RTP/AVP", ("0", "96"), attributes=(*maps, ("rtpmap", "96 PCMU/8000")))
+    assert len(line.encodings()) == 90
+    assert 96 not in line.encodings()

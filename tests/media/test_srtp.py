@@ -258,3 +258,27 @@ class TestRekey:
         assert self.comes(SrtpSender(gcm), 3)
         report = self.before.protect_rtcp(RTCP) or b""
         assert self.receiver.unprotect_rtcp(report) == RTCP
+
+
+@pytest.mark.parametrize("spoken", [True, False])
+def test_a_key_that_comes_back_brings_no_recording_back_to_life(spoken: bool) -> None:
+    first, second = SrtpSender(key()), SrtpSender(key(fill=2))
+    receiver = SrtpReceiver(key())
+    recorded = [first.protect(rtp(number)) or b"" for number in range(50)]
+    assert all(map(receiver.unprotect, recorded))
+    receiver.rekey(key(fill=2))
+    if spoken:
+        assert all(receiver.unprotect(second.protect(rtp(number)) or b"") for number in range(50, 80))
+    receiver.rekey(key())
+    assert not any(map(receiver.unprotect, recorded))
+    assert receiver.replayed == 50
+    overtaken = [second.protect(rtp(number)) or b"" for number in range(80, 82)]
+    assert not spoken or all(map(receiver.unprotect, overtaken)), "no gap"
+    assert all(receiver.unprotect(first.protect(rtp(number)) or b"") for number in range(82, 120))
+
+
+def test_not_all_keys_are_remembered() -> None:
+    receiver = SrtpReceiver(key())
+    for fill in range(2, 100):
+        receiver.rekey(key(fill=fill))
+    assert len(receiver._past) == 4

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from sipbridge.audio import PCM_8K
 from sipbridge.media import sdp
-from sipbridge.media.engine import Audio, KeyPressed, MediaEngine, MediaEvent, MediaParams, MediaSettings
+from sipbridge.media.engine import MediaEngine
+from sipbridge.media.events import Audio, KeyPressed, MediaEvent
+from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.vad import SpeechStarted, Vad, VadSettings
 from sipbridge.sip.events import Acknowledged, CallEnded, InviteReceived, SipEvent
 from sipbridge.sip.invite import Invite

@@ -1,0 +1,60 @@
+"""InboundLeg: a call that came in."""
+
+from __future__ import annotations
+
+from sipbridge.audio import AudioFormat
+from sipbridge.errors import EncryptionError
+from sipbridge.leg import LegParts, SipLeg
+from sipbridge.media import sdp
+from sipbridge.sip.uas import IncomingInvite
+
+
+class InboundLeg(SipLeg):
+    def __init__(self, invite: IncomingInvite, offer: bytes | None, parts: LegParts) -> None:
+        super().__init__(parts)
+        self._invite = self._incoming = invite
+        self._offer = offer
+        self._warning = ""
+
+    def negotiate(self) -> None:
+        """The SDP is the answer to the offer or, where the INVITE had none, an offer of ours."""
+        super().negotiate()
+        assert self._local is not None
+        if self._offer is None:
+            self._body = sdp.offer(self._local)
+            self._answer_due = True
+        else:
+            try:
+                self._negotiated = sdp.answer(self._offer, self._local)
+            except EncryptionError as error:
+                self._warning = str(error)
+                raise
+            self._body = self._negotiated.sdp
+
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+        super().begin(uplink, downlink)
+        self._incoming.ring(self._clock())
+
+    async def answer(self) -> None:
+        self._answer()
+
+    def pick_up(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+        """`begin` and `answer` in one, without ringing: nobody has to be waited for."""
+        super().begin(uplink, downlink)
+        self._answer()
+
+    def _answer(self) -> None:
+        """200 OK."""
+        self._incoming.answer(self._body, self._clock())
+        if self._negotiated is not None:
+            self._use(self._negotiated, confirmed=False)
+
+    def reject(self, status: int, reason: str) -> None:
+        """Refuse with a Reason header field's value (RFC 3326); 503 says when to come back, too."""
+        headers = [("Reason", reason)]
+        if status == 503:
+            headers.append(("Retry-After", "5"))
+        if self._warning:
+            headers.append(("Warning", f'399 sipbridge "{self._warning}"'))
+        self._dialog_open = False
+        self._incoming.reject(status, now=self._clock(), headers=tuple(headers))
