@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from datetime import date
 
-from bench import machine, report
+from bench import machine, report, rig
 from bench.measurements import MEASUREMENTS
 from bench.results import Finding, Row
 from bench.size import SMALL, Size
@@ -21,10 +21,13 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, help="the median of how many (default 3)")
     parser.add_argument("--seconds", type=float, default=10, help="how long each lasts (default 10)")
     parser.add_argument("--steps", type=int, nargs="+", default=Size().steps, help="of scaling: how many calls")
-    parser.add_argument("--loads", nargs="+", default=(), help="of scaling: some of pcm60 pcm20 g71160 g71120")
+    parser.add_argument("--loads", nargs="+", default=(), help="of scaling: some of pcm60 pcm20 g711")
     parser.add_argument("--small", action="store_true", help="a moment with a few calls, to see that it works")
+    parser.add_argument("--interpreted", action="store_true", help="not the compiled media plane, where there is one")
     parser.add_argument("--write", action="store_true", help="put the figures into docs/performance.md")
     options = parser.parse_args()
+    if options.interpreted:
+        rig.interpret()
     names = options.measurement or list(MEASUREMENTS)
     if unknown := [name for name in names if name not in MEASUREMENTS]:
         parser.error(f"there is no measurement {', '.join(unknown)}; there are {', '.join(MEASUREMENTS)}")
@@ -39,7 +42,8 @@ def main() -> int:
         print("one core only: gateway and generator share it, and the figures are worth little", file=sys.stderr)
     if options.write and options.small:
         parser.error("--small measures nothing that could be written down")
-    print(f"{machine.description()}\n")
+    circumstances = f"{machine.description()}, {'compiled' if rig.compiled() else 'interpreted'} media plane"
+    print(f"{circumstances}\n")
     missed = False
     for name in names:
         findings = _measure(name, size)
@@ -47,7 +51,7 @@ def main() -> int:
         print(f"## {name}\n\n{report.markdown(findings)}\n", flush=True)
         if options.write:
             command = f"`python -m bench {name}`, runs of {size.seconds:g} s, medians of {size.runs}"
-            report.write(name, findings, f"{machine.description()}; {date.today().isoformat()}; {command}.")
+            report.write(name, findings, f"{circumstances}; {date.today().isoformat()}; {command}.")
     return 1 if missed else 0
 
 

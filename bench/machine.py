@@ -21,7 +21,9 @@ def description() -> str:
     except OSError:
         pass
     system = f"{platform.system()} {platform.release().split('-')[0]}"
-    return f"{model}, {os.cpu_count()} cores, {system}, Python {platform.python_version()}"
+    nice = os.nice(0)
+    priority = f", nice {nice}" if nice else ""
+    return f"{model}, {os.cpu_count()} cores, {system}, Python {platform.python_version()}{priority}"
 
 
 def load_average() -> float:

@@ -15,7 +15,7 @@ from bench.numbers import Spread, median_spread
 from bench.quality import quality
 from bench.results import Chart, Finding, Line, Row, Table, late, ms
 from bench.rig import Figures
-from bench.scaling import scaling
+from bench.scaling import interpreted, scaling
 from bench.size import Size
 
 _IDLE_SECONDS = 2.0
@@ -317,6 +317,7 @@ def _ratio(source: int, target: int) -> str:
 
 MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
     "scaling": scaling,
+    "interpreted": interpreted,
     "pacing": pacing,
     "interruption": interruption,
     "latency": latency,

@@ -15,6 +15,7 @@ from sipbridge import logs
 from sipbridge.cli import keep_start_up, run
 from sipbridge.config import Config
 from sipbridge.gateway import Gateway
+from sipbridge.media import engine
 from sipbridge.outcome import CallReport
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant, TenantDirectory
@@ -83,6 +84,8 @@ async def _serve(provider_url: str, uplink_ms: int, core: int) -> None:
 def main() -> None:
     options = json.loads(sys.argv[1])
     machine.pin(options["core"])
+    if options["compiled"] != (not str(engine.__file__).endswith(".py")):
+        raise SystemExit(f"{engine.__file__} is not what was to be measured")
     logs.set_up("info")
     work = _serve(options["provider"], options["uplink_ms"], options["core"])
     if options["uvloop"]:

@@ -62,6 +62,13 @@ def unmasked(data: bytes, mask: bytes) -> bytes:
     return (int.from_bytes(data) ^ key).to_bytes(size)
 
 
+def audio_size(masked: bytes, mask: bytes) -> int:
+    """How much audio is in an append, with no more of it unmasked than its end."""
+    turn = len(masked) & 3  # the mask begins with the message, not with its last four octets
+    ending = unmasked(masked[-4:], mask[turn:] + mask[:turn])
+    return (len(masked) - _APPEND_SIZE) * 3 // 4 - ending.count(b"=")
+
+
 class Session:
     """One connection, so one call. `call_id` is what its instructions say, because the bench's tenants say that."""
 
@@ -178,7 +185,7 @@ class Session:
                 self._told(json.loads(unmasked(masked, mask)), moment)
                 return
             self.audio_messages += 1
-            self.audio_bytes += (len(masked) - _APPEND_SIZE) * 3 // 4
+            self.audio_bytes += audio_size(masked, mask)
             if self.on_audio is not None:
                 message = unmasked(masked, mask)
                 self.on_audio(b64decode(message[len(_APPEND) : -len(_APPEND_TAIL)]), moment)

@@ -16,6 +16,21 @@ from typing import IO, Any
 
 from bench import machine, secrecy
 
+_REPOSITORY = Path(__file__).parents[1]
+_NATIVE = _REPOSITORY / "build" / "native"
+_force_interpreted = False
+
+
+def interpret() -> None:
+    """From now on, the gateway's sources as they are, even where there is a compiled media plane."""
+    global _force_interpreted
+    _force_interpreted = True
+
+
+def compiled() -> bool:
+    """Whether gateways are started with the compiled media plane (`scripts/native.sh`)."""
+    return not _force_interpreted and _NATIVE.is_dir()
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -36,12 +51,21 @@ class _Process:
     """A module of the bench that speaks in lines of JSON."""
 
     def __init__(
-        self, module: str, options: dict[str, Any], errors: IO[bytes] | int | None, trusted: Path | None = None
+        self,
+        module: str,
+        options: dict[str, Any],
+        errors: IO[bytes] | int | None,
+        *,
+        trusted: Path | None = None,
+        package: Path = _REPOSITORY,
     ) -> None:
-        """`trusted`: the authority whose certificates it believes."""
+        """`trusted`: the authority whose certificates it believes; `package`: the folder that has the product."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(options)],
-            env=os.environ | ({} if trusted is None else {"SSL_CERT_FILE": str(trusted)}),
+            cwd=package,
+            env=os.environ
+            | {"PYTHONPATH": str(_REPOSITORY)}
+            | ({} if trusted is None else {"SSL_CERT_FILE": str(trusted)}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -95,6 +119,7 @@ def run(
     spin: bool = False,
     tls: bool = False,
     uplink_ms: int = 20,
+    interpreted: bool = False,
     at_point: AtPoint = lambda point, ask: None,
     **more: Any,
 ) -> dict[str, Any]:
@@ -111,9 +136,12 @@ def run(
     far_end = _Process("bench.far_end", options, None)
     try:
         provider = far_end.hear()["provider"]
+        native = compiled() and not interpreted
         node_options = {"provider": provider, "uvloop": uvloop, "core": gateway_core, "uplink_ms": uplink_ms}
+        node_options["compiled"] = native
         # The log is written, as it is in use, but nobody reads it.
-        node = _Process("bench.node", node_options, subprocess.DEVNULL, trusted)
+        package = _NATIVE if native else _REPOSITORY
+        node = _Process("bench.node", node_options, subprocess.DEVNULL, trusted=trusted, package=package)
         try:
 
             def ask(question: str) -> Figures:

@@ -5,7 +5,7 @@ model; and how many it carries with its pacing as it should be.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -35,8 +35,7 @@ class Load:
 LOADS = (
     Load("PCM 24 kHz, TLS, 60 ms uplink", "pcm60", "pcm", 60, 300),
     Load("PCM 24 kHz, TLS, 20 ms uplink", "pcm20", "pcm", 20, 200),
-    Load("G.711 passed through, TLS, 60 ms uplink", "g71160", "g711", 60, None),
-    Load("G.711 passed through, TLS, 20 ms uplink", "g71120", "g711", 20, None),
+    Load("G.711 passed through, TLS, 20 ms uplink", "g711", "g711", 20, None),
 )
 
 
@@ -105,7 +104,9 @@ class _Watch:
         )
 
 
-def ramp(load: Load, steps: tuple[int, ...], seconds: float, seed: int) -> tuple[list[Step], tuple[int, int]]:
+def ramp(
+    load: Load, steps: tuple[int, ...], seconds: float, seed: int, *, interpreted: bool = False
+) -> tuple[list[Step], tuple[int, int]]:
     """On one fresh gateway; ends early where calls are refused. And its memory in KiB, before and after the first
     calls."""
     watch = _Watch()
@@ -118,6 +119,7 @@ def ramp(load: Load, steps: tuple[int, ...], seconds: float, seed: int) -> tuple
         spin=True,
         tls=True,
         uplink_ms=load.uplink_ms,
+        interpreted=interpreted,
         at_point=watch.at,
         steps=steps,
     )
@@ -173,6 +175,17 @@ def scaling(size: Size) -> list[Finding]:
     )
     tables = [_table(load, steps) for load, steps in found.items()]
     return [*rows, *tables, *_charts(found)]
+
+
+def interpreted(size: Size) -> list[Finding]:
+    """The same without the compiled media plane, for comparison; one run of a few steps."""
+    if not rig.compiled():
+        return []
+    tables = []
+    for load in LOADS[:2]:
+        steps, _ = ramp(load, size.compared, size.ramp_seconds, 0, interpreted=True)
+        tables.append(_table(replace(load, name=f"{load.name}, interpreted"), steps))
+    return list(tables)
 
 
 def _capacity_row(load: Load, steps: list[Step], most: int) -> Row:

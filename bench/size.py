@@ -17,7 +17,9 @@ class Size:
     """Until the last SIP transaction of a call is forgotten (RFC 3261: 64 * T1 = 32 s)."""
     flood_seconds: float = 60
     steps: tuple[int, ...] = (1, 10, 50, 100, 200, 300, 400)
-    ramp_seconds: float = 4
+    compared: tuple[int, ...] = (100, 200, 300)
+    """Calls, of those steps, for which the interpreted media plane is measured too."""
+    ramp_seconds: float = 3
     sentences: int = 4
     seeds: int = 4
     loads: tuple[str, ...] = ()
@@ -34,6 +36,7 @@ SMALL = Size(
     timer_seconds=0,
     flood_seconds=2,
     steps=(1, 3),
+    compared=(3,),
     ramp_seconds=1,
     sentences=1,
     seeds=1,

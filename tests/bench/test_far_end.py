@@ -15,7 +15,7 @@ from websockets.streams import StreamReader
 
 from bench import sounds
 from bench.measurements import pacing
-from bench.provider import audio_frame, unmasked
+from bench.provider import audio_frame, audio_size, unmasked
 from bench.secrecy import Layer, make_certificate, server_context
 from bench.size import SMALL
 
@@ -49,6 +49,13 @@ def test_the_cheap_frames_are_frames(size: int) -> None:
     assert frame.opcode is Opcode.TEXT
     assert frame.fin
     assert json.loads(bytes(frame.data))["delta"] == b64encode(audio).decode()
+
+
+@pytest.mark.parametrize("size", [160, 161, 162, 480, 1440])
+def test_audio_is_counted_without_being_unmasked(size: int) -> None:
+    message = b'{"type":"input_audio_buffer.append","audio":"' + b64encode(bytes(size)) + b'"}'
+    masked = bytes(byte ^ b"mask"[position % 4] for position, byte in enumerate(message))
+    assert audio_size(masked, b"mask") == size
 
 
 def test_unmasking() -> None:
