@@ -21,7 +21,7 @@ run: setup ## start the gateway, place a call to it, stay up (needs no key, no n
 test: setup-test lab lint types cores-3.13 ## what CI runs: lint, types, all quick tests, each real peer's main cases
 	$(PYTHON_BIN)/pytest -q -m "not slow"
 
-test-all: setup-test lab lint types quick-3.13 ## test, and what takes longer
+test-all: setup-test lab lint types quick-3.13 test-native ## test, and what takes longer
 	$(PYTHON_BIN)/pytest -q
 
 quick: setup-test ## the tests that need no real peer
@@ -34,6 +34,12 @@ quick-3.13: setup-test
 cores-3.13: setup-test
 	@TEST_EXTRAS=$(TEST_EXTRAS) scripts/quick-3.13.sh $(SECOND) --ignore tests/loopback --ignore tests/simulator --ignore tests/fuzz
 
+native: setup-test ## the package with its media plane compiled, in build/native/
+	@scripts/native.sh
+
+test-native: native ## the tests of the compiled modules
+	@scripts/test-native.sh
+
 lint: setup-test ## ruff, both linter and formatter
 	$(PYTHON_BIN)/ruff check .
 	$(PYTHON_BIN)/ruff format --check .
@@ -45,7 +51,7 @@ format: setup-test ## let ruff rewrite what it can
 	$(PYTHON_BIN)/ruff check --fix .
 	$(PYTHON_BIN)/ruff format .
 
-bench: setup-test ## the figures of docs/performance.md
+bench: native ## the figures of docs/performance.md
 	$(PYTHON_BIN)/python -m bench --write
 
 setup:

@@ -18,6 +18,7 @@ from sipbridge.media.engine import MediaEngine
 from sipbridge.media.events import Audio, Handle, MediaEvent
 from sipbridge.media.params import MediaParams, MediaSettings
 from sipbridge.media.rtp import RtpPacket
+from tests.compiled import takes_weak_references
 
 SPEECH = bytes(n % 100 for n in range(160))
 
@@ -154,6 +155,7 @@ def test_a_late_tick_leaves_the_conversion_to_the_packets(house: House) -> None:
     assert len(house.heard[handle]) in (3, 4)
 
 
+@takes_weak_references
 def test_a_leg_that_is_closed_is_freed_at_once(house: House) -> None:
     """Not by the collector, whose walk would hold up the sound of the others, nor when the next call comes."""
     gc.collect()

@@ -16,7 +16,10 @@ from sipbridge.codecs import Codec
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import RtpPacket
 from sipbridge.recordings import Recording
+from tests.compiled import takes_weak_references
 from tests.media.test_leg import PARAMS, PHONE, VOICE, Bench
+
+pytestmark = takes_weak_references
 
 WIDE = replace(PARAMS, uplink=PCM_16K, downlink=PCM_24K)
 
