@@ -153,7 +153,7 @@ class Recordings:
 
     def begin(self, call_id: str, tenant: str, *, rate: int, sound_format: SoundFormat = "wav") -> Recording:
         """Record from now on what the recording is told as a `Tap`, until it `ended`."""
-        recording = Recording(call_id, self._directory / _plain(tenant), rate, sound_format, self._clock())
+        recording = Recording(call_id, self._directory / folder_name(tenant), rate, sound_format, self._clock())
         self._new.append(recording)
         if self._thread is None:
             sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
@@ -293,8 +293,19 @@ class _Reel:
 
 def file_name(call_id: str) -> str:
     """What a call's recording is called, without its suffix. A Call-ID is a stranger's text."""
-    return f"{_plain(call_id)[:60]}.{blake2s(call_id.encode('utf-8', 'surrogateescape'), digest_size=6).hexdigest()}"
+    return f"{_plain(call_id)[:60]}.{_digest(call_id)}"
+
+
+def folder_name(tenant: str) -> str:
+    """Where a tenant's recordings lie: his id, told apart from others that look alike where it is more than letters and
+    digits."""
+    plain = _plain(tenant)
+    return plain if plain == tenant else f"{plain}.{_digest(tenant)}"
 
 
 def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)
+
+
+def _digest(text: str) -> str:
+    return blake2s(text.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()

@@ -17,7 +17,7 @@ import soundfile
 from structlog.testing import capture_logs
 
 from sipbridge.audio import PCMU
-from sipbridge.recordings import Recording, Recordings, file_name
+from sipbridge.recordings import Recording, Recordings, file_name, folder_name
 from sipbridge.sound_files import SoundFormat, WavFile, create
 
 VOICE = b"\x80" * 160
@@ -280,3 +280,9 @@ def test_a_call_id_that_comes_hundreds_of_times_is_still_recorded(tmp_path: Path
 
     run(scenario)
     assert len(list((tmp_path / "acme").glob("*.wav"))) == 1000
+
+
+def test_tenants_that_look_alike_have_folders_of_their_own() -> None:
+    assert folder_name("acme-2_b") == "acme-2_b"
+    assert len({folder_name(tenant) for tenant in ("a.b", "a_b", "a b", "a/b", "..")}) == 5
+    assert all("/" not in name and not name.startswith(".") for name in map(folder_name, ("a/b", "..", "../etc")))

@@ -2,8 +2,8 @@
 
 `ClientProtocol` is that library without I/O: handshake, frames, pings, the closing handshake. Here it is driven by the
 event loop's own callbacks. A message that comes in is delivered within the callback that read it; one that goes out is
-written at once, or waits here while the socket does not take it. Per message that costs a fifth of what the library's
-connection object does with its task, its queue and two futures.
+written at once, or waits here while the socket does not take it: no task, queue or future for each message, as the
+library's connection object has them.
 """
 
 from __future__ import annotations
