@@ -16,6 +16,7 @@ from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
 
 E = TypeVar("E", bound=SipEvent)
+F = TypeVar("F", bound=SipEvent)
 
 
 class Telephone:
@@ -72,6 +73,17 @@ class Telephone:
         while not isinstance(event := self._events.get(timeout=timeout), kind):
             pass
         return event
+
+    def wait_for_both(self, one: type[E], other: type[F], timeout: float = 10) -> tuple[E, F]:
+        """The next event of each kind, in whichever order they come."""
+        first, second = None, None
+        while first is None or second is None:
+            event = self._events.get(timeout=timeout)
+            if first is None and isinstance(event, one):
+                first = event
+            elif second is None and isinstance(event, other):
+                second = event
+        return first, second
 
     async def _open(self) -> None:
         self._transport = await SipTransport.open(

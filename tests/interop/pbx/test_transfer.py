@@ -99,8 +99,9 @@ def test_an_attended_transfer_connects_two_calls(asterisk: Asterisk, operator: T
     second = operator.call(f"sip:consulted@{places.asterisk}")
     operator.transfer(first, second)
     assert asterisk.ami.wait_event("AttendedTransfer")["Result"] == "Success"
-    assert operator.wait_for(ReferProgress).status == 200
-    assert operator.wait_for(CallEnded).call is second
+    progress, ended = operator.wait_for_both(ReferProgress, CallEnded)  # Asterisk does not wait for its own NOTIFY
+    assert progress.status == 200
+    assert ended.call is second
     operator.hang_up(first)  # whoever transfers takes leave himself
     asterisk.ami.wait_event("Hangup", Exten="listen", timeout=20)
     assert tone_seconds(asterisk.heard(), DESK_HERTZ) > 1
