@@ -29,7 +29,7 @@ def interpret() -> None:
 
 def compiled() -> bool:
     """Whether gateways are started with the compiled media plane (`scripts/native.sh`)."""
-    return not _force_interpreted and _NATIVE.is_dir()
+    return not _force_interpreted and (_NATIVE / "sipbridge").is_dir()
 
 
 @dataclass(frozen=True, slots=True)
