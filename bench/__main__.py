@@ -50,7 +50,8 @@ def main() -> int:
         missed |= any(isinstance(finding, Row) and finding.met is False for finding in findings)
         print(f"## {name}\n\n{report.markdown(findings)}\n", flush=True)
         if options.write:
-            command = f"`python -m bench {name}`, runs of {size.seconds:g} s, medians of {size.runs}"
+            seconds = "" if size.seconds == Size().seconds else f" --seconds {size.seconds:g}"
+            command = f"`python -m bench {name}{seconds}`, medians of {size.runs} runs unless a row says otherwise"
             report.write(name, findings, f"{circumstances}; {date.today().isoformat()}; {command}.")
     return 1 if missed else 0
 
