@@ -89,12 +89,6 @@ class Gateway:
         wanted = dict.fromkeys(name for _, names in codec_lists(config) for name in names)
         if lacking := await asyncio.to_thread(codecs.prepare, wanted):
             log.warning("codecs not available on this machine", codecs=lacking)
-        first, last = config.media.ports
-        settings = MediaSettings(
-            address=config.media.address,
-            ports=range(first, last + 1),
-            media_timeout_seconds=config.limits.media_timeout_seconds,
-        )
         self.user_agent = UserAgent(
             new_token=lambda: secrets.token_hex(8),
             identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
@@ -108,16 +102,12 @@ class Gateway:
             files = None if config.sip.ladders is None else LadderFiles(config.sip.ladders)
             if files is not None:
                 stack.push_async_callback(files.close)
-            directory = config.recordings.directory
-            self.recordings = (
-                None
-                if directory is None
-                else Recordings(directory, self._clock, on_count=self.metrics.count_recordings)
-            )
-            if self.recordings is not None:
+            self.recordings = None
+            if (directory := config.recordings.directory) is not None:
+                self.recordings = Recordings(directory, self._clock, on_count=self.metrics.count_recordings)
                 stack.push_async_callback(self.recordings.close)
             identity = await asyncio.to_thread(_prepare_encryption) if encryption.wanted(config) else None
-            self._engine = MediaEngine(settings, clock=self._clock, identity=identity)
+            self._engine = MediaEngine(_media_settings(config), clock=self._clock, identity=identity)
             stack.callback(self._engine.shut_down)
             self.transport = await SipTransport.open(
                 self.user_agent,
@@ -254,6 +244,15 @@ class Gateway:
             event.call.reject(404, now=now)
             return
         self.calls.answer(event, tenant, fields, configured)
+
+
+def _media_settings(config: Config) -> MediaSettings:
+    first, last = config.media.ports
+    return MediaSettings(
+        address=config.media.address,
+        ports=range(first, last + 1),
+        media_timeout_seconds=config.limits.media_timeout_seconds,
+    )
 
 
 def _session_timers(settings: SessionTimersConfig) -> SessionTimers:
