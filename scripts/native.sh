@@ -13,7 +13,8 @@ wanted="$("$python" --version) $(cat pyproject.toml $(git ls-files 'sipbridge/*.
 [[ -f $folder/.stamp && $(<"$folder/.stamp") == "$wanted" ]] && exit 0
 if ! scripts/can-build.sh; then
     echo "native: no C compiler or no Python headers here, left out"
-    exit 0
+    [[ ${CI:-} != true ]] # there it was to be tested
+    exit
 fi
 rm -rf "$folder"
 mkdir -p "$folder"
