@@ -21,6 +21,9 @@ from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat, Played
 # --- what a model can do, and what is asked of it ---------------------------------------------------------------------
 
 
+TurnDetectionType: TypeAlias = Literal["server_vad", "semantic_vad", "local_vad", "none"]
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a provider's models can do; the call asks this instead of asking which vendor it has."""
@@ -45,13 +48,44 @@ class Capabilities:
     takes_text: bool = True
     takes_images: bool = False
     takes_tools: bool = True
+    takes_instructions: bool = True
+    """`update_instructions` has an effect in mid-call."""
+    says_verbatim: bool = False
+    """`say` speaks the very words; elsewhere the model is asked to."""
+    transcribes: bool = True
+    """Tells what the caller said, in words."""
+    turn_detection: frozenset[TurnDetectionType] = frozenset({"server_vad", "none"})
+    """What it knows of `TurnDetection.type`; of the rest the operator is warned, and the vendor's default is taken."""
+    voices: tuple[str, ...] = ()
+    """The vendor's voices, its default first, as far as they are known; (): any name may be one."""
+    input_rates: tuple[int, ...] = ()
+    """PCM16 rates it takes beside `input_format`'s, so that a wideband phone's sound may pass unresampled."""
+    output_rates: tuple[int, ...] = ()
+    successor_overlaps: bool = True
+    """A session that goes on where this one has to end may be opened while this one is still up."""
+
+    def formats_for(self, native: AudioFormat | None, rate: int) -> tuple[AudioFormat, AudioFormat]:
+        """What to push into it and what to ask of it, for a leg whose codec is `native` on the wire (G.711, or None)
+        and decodes to `rate`: the wire's own where it takes that, else the nearest PCM rate, rather above than below
+        (what is above loses nothing)."""
+        if native is not None and native in self.native_formats:
+            return native, native
+        return (
+            AudioFormat("pcm16", _nearest(rate, {self.input_format.rate, *self.input_rates})),
+            AudioFormat("pcm16", _nearest(rate, {self.output_format.rate, *self.output_rates})),
+        )
+
+
+def _nearest(rate: int, rates: set[int]) -> int:
+    above = [other for other in rates if other >= rate]
+    return min(above) if above else max(rates)
 
 
 @dataclass(frozen=True, slots=True)
 class TurnDetection:
     """Who decides that the caller's turn began and ended. None means: the vendor's default, nothing is sent."""
 
-    type: Literal["server_vad", "semantic_vad", "local_vad", "none"] = "server_vad"
+    type: TurnDetectionType = "server_vad"
     threshold: float | None = None
     prefix_ms: int | None = None
     silence_ms: int | None = None
@@ -67,6 +101,27 @@ class ToolDeclaration:
     name: str
     description: str
     parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Words of a conversation, as they were heard: an answer that was cut off ends where the caller cut it."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUsed:
+    """A tool call of a conversation. `output` is None where no result had come yet."""
+
+    call_id: str
+    name: str
+    arguments: str
+    output: str | None = None
+
+
+HistoryItem: TypeAlias = Said | ToolUsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +143,10 @@ class AgentOptions:
     interim_transcripts: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Vendor keys, merged into the vendor's session object as they are."""
+    history: tuple[HistoryItem, ...] = ()
+    """The conversation so far, oldest first, where this session goes on with one that was lost or had to end."""
+    resume_handle: str = ""
+    """The vendor's own word for that conversation (`Dialect.resume_handle`); with it `history` is not sent."""
 
 
 # --- events: one closed union -----------------------------------------------------------------------------------------
@@ -107,15 +166,22 @@ class SessionClosed:
     reason: str
     expected: bool = False
     """True when we closed it ourselves."""
+    again: bool = False
+    """Whether a new session has a chance: the connection broke, the vendor's time was up. Not where the key, the model
+    or what we asked for was refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconnecting:
+    """The session was lost in mid-call; another one is being opened. Replies that were open have been ended."""
+
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
+    """The model can hear again. `context_kept`: it knows what was said before."""
+
     context_kept: bool
 
 
@@ -209,10 +275,18 @@ class AgentError:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one reply, by the vendor's own names (`input_audio_tokens` and the like)."""
+    """What one reply, or one stretch of the session (`reply_id` ""), is charged for.
+
+    Counts by these names, whatever the vendor's are; others may be beside them: `input_tokens`, `output_tokens`,
+    `input_text_tokens`, `input_audio_tokens`, `input_cached_tokens`, `output_text_tokens`, `output_audio_tokens`,
+    `input_audio_seconds`, `output_audio_seconds`, `session_seconds`, `characters` (spoken by a separate voice).
+    They add up over a session: each is what came on top since the last one.
+    """
 
     reply_id: str
-    counts: Mapping[str, int]
+    counts: Mapping[str, float]
+    model: str = ""
+    """What the price table has it under; "": the session's model."""
 
 
 AgentEvent: TypeAlias = (

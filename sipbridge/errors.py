@@ -170,13 +170,18 @@ class UnknownProviderError(ProviderError):
 
 
 class AgentStartError(ProviderError):
-    """The agent could not be started. `code` is the vendor's or transport's own word for it, for logs and Reason."""
+    """The agent could not be started. `code` is the vendor's or transport's own word for it, for logs and Reason.
+
+    `again`: the next attempt may well succeed (no connection, too many sessions, a server in trouble); False where the
+    key, the model or what was asked for is refused.
+    """
 
     label = "provider_start"
 
-    def __init__(self, message: str, *, code: str = "") -> None:
+    def __init__(self, message: str, *, code: str = "", again: bool = False) -> None:
         super().__init__(message)
         self.code = code
+        self.again = again
 
 
 class AgentClosedError(ProviderError):

@@ -35,6 +35,18 @@ class Transcripts(Section):
     interim: bool = False
 
 
+class ServiceConfig(Section):
+    """One part of an agent that is made of several: a transcriber, a language model, a voice."""
+
+    provider: str = Field(min_length=1)
+    api_key: Secret | None = None
+    url: str | None = None
+    model: str | None = None
+    voice: str | None = None
+    language: str | None = None
+    extra: dict[str, Any] = {}
+
+
 class AgentConfig(Section):
     provider: str = Field(min_length=1)
     api_key: Secret | None = None
@@ -51,6 +63,12 @@ class AgentConfig(Section):
     native_audio: bool = True
     """Let the phone's own codec through to a model that takes it, instead of going over PCM."""
     extra: dict[str, Any] = {}
+    voice_provider: ServiceConfig | None = None
+    """Who speaks what the model writes, where it is not to speak itself."""
+    stt: ServiceConfig | None = None
+    llm: ServiceConfig | None = None
+    tts: ServiceConfig | None = None
+    """The parts of a `cascade`."""
 
     @field_validator("url")
     @classmethod

@@ -21,8 +21,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from sipbridge.agent import AgentOptions, ToolDeclaration, TurnDetection
 from sipbridge.audio import AudioFormat
 from sipbridge.config import Config, not_in_use, secrets_of
-from sipbridge.configfile import Place, located
+from sipbridge.configfile import Place, Section, located
 from sipbridge.errors import ConfigError, UnknownProviderError
+from sipbridge.logins import Secret
 from sipbridge.prompts import PROMPT_RATE, load_wav
 from sipbridge.providers import capabilities_of
 from sipbridge.sip.headers import readable
@@ -141,13 +142,7 @@ class Tenant:
 
     def credential(self) -> dict[str, Any]:
         """What `new_agent_from_credential` is given. Raises `ConfigError` where a secret that is needed is missing."""
-        agent = self.config.agent
-        return {
-            "provider": agent.provider,
-            "api_key": agent.api_key.reveal() if agent.api_key else None,
-            "url": agent.url,
-            "model": agent.model,
-        }
+        return _revealed(self.config.agent, _OPTIONS)
 
     def agent_options(
         self, fields: CallFields, uplink: AudioFormat, downlink: AudioFormat, tools: tuple[ToolDeclaration, ...]
@@ -173,6 +168,35 @@ class Tenant:
             interim_transcripts=agent.transcripts.interim,
             extra=agent.extra,
         )
+
+
+_OPTIONS = frozenset(
+    {
+        "voice",
+        "temperature",
+        "instructions",
+        "greeting",
+        "farewell",
+        "language",
+        "turn_detection",
+        "transcripts",
+        "native_audio",
+        "extra",
+    }
+)
+"""Keys of `agent` that say how the model is to talk (`AgentOptions`) or what the call does; the rest is the credential:
+who and where it is."""
+
+
+def _revealed(section: Section, left_out: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """A section as plain data, its secrets read. Raises `ConfigError`."""
+    return {name: _plain(value) for name, value in section if name not in left_out}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return value.reveal()
+    return _revealed(value) if isinstance(value, Section) else value
 
 
 _TEMPLATES = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)

@@ -24,6 +24,7 @@ from sipbridge.errors import UnknownProviderError
 __all__ = [
     "Dialect",
     "Endpoint",
+    "Lifetime",
     "Outgoing",
     "ProgramEndpoint",
     "Provider",
@@ -65,6 +66,15 @@ class ProgramEndpoint:
 
 
 Endpoint: TypeAlias = WebSocketEndpoint | ProgramEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """A session's known end, on the clock of `now`. From `rotate_at` on its successor is opened at the first quiet
+    moment, at the latest so that it has taken over at `expires_at`."""
+
+    rotate_at: float
+    expires_at: float
 
 
 class Outgoing(NamedTuple):
@@ -119,6 +129,14 @@ class Dialect(Protocol):
 
     # what goes out
 
+    @property
+    def lifetime(self) -> Lifetime | None:
+        """When this session has to end, as far as that is known by now."""
+
+    @property
+    def resume_handle(self) -> str:
+        """What a successor may be given as `AgentOptions.resume_handle`; "" where there is no such thing."""
+
     def messages_to_send(self) -> list[Outgoing]:
         """Takes what is to be sent, in order."""
 
@@ -165,6 +183,9 @@ class Provider(Protocol):
     def __call__(self, credential: Mapping[str, Any], options: AgentOptions) -> Dialect:
         """Raises `ConfigError` where the credential lacks what the vendor needs."""
 
+    def capabilities_for(self, credential: Mapping[str, Any]) -> Capabilities:
+        """What this model can do, where that depends on the model or on other keys of the credential. Never raises."""
+
     def tools_for_session(self, tools: Sequence[ToolDeclaration]) -> list[dict[str, Any]]:
         """The vendor's tools array."""
 
@@ -172,8 +193,20 @@ class Provider(Protocol):
 # --- the registry -----------------------------------------------------------------------------------------------------
 
 _providers: dict[str, Provider | str] = {
+    "azure_openai": "sipbridge.providers.azure_openai:AzureOpenAIDialect",
+    "azure_voice_live": "sipbridge.providers.azure_voice_live:VoiceLiveDialect",
+    "cascade": "sipbridge.providers.cascade:CascadeDialect",
+    "dashscope": "sipbridge.providers.dashscope:DashScopeDialect",
+    "deepgram": "sipbridge.providers.deepgram:DeepgramDialect",
+    "elevenlabs": "sipbridge.providers.elevenlabs:ElevenLabsDialect",
+    "gemini": "sipbridge.providers.gemini:GeminiDialect",
+    "nova_sonic": "sipbridge.providers.nova_sonic:NovaSonicDialect",
     "offline": "sipbridge.providers.offline:OfflineDialect",
     "openai": "sipbridge.providers.openai:OpenAIDialect",
+    "openai_compatible": "sipbridge.providers.openai_compatible:CompatibleDialect",
+    "openai_live": "sipbridge.providers.openai_live:OpenAILiveDialect",
+    "ultravox": "sipbridge.providers.ultravox:UltravoxDialect",
+    "xai": "sipbridge.providers.xai:XaiDialect",
 }
 """Slug -> dialect, or where to import it from when it is first asked for."""
 
@@ -207,9 +240,10 @@ def _as_provider(value: Any) -> Provider:
     return provider
 
 
-def capabilities_of(slug: str) -> Capabilities:
-    """What the provider's models can do, known without a session or a key."""
-    return lookup(slug).capabilities
+def capabilities_of(slug: str, credential: Mapping[str, Any] | None = None) -> Capabilities:
+    """What the provider's models can do, known without a session or a key; with a credential: what its model can."""
+    provider = lookup(slug)
+    return provider.capabilities if credential is None else provider.capabilities_for(credential)
 
 
 def tools_for_session(slug: str, tools: Sequence[ToolDeclaration]) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from sipbridge.agent import (
 from sipbridge.audio import Played
 from sipbridge.errors import ConfigError
 from sipbridge.prompts import DEFAULT_GREETING, PROMPTS, find_prompt, key_prompt, load_prompt
-from sipbridge.providers import Endpoint, Outgoing, ProgramEndpoint
+from sipbridge.providers import Endpoint, Lifetime, Outgoing, ProgramEndpoint
 from sipbridge.providers.offline_ear import Ear, Utterance
 from sipbridge.providers.offline_voice import CallTool, Part, Plan, Speech, Voice, read_wav, recorded
 
@@ -70,6 +70,10 @@ class OfflineDialect:
         self._was_cut_short = False
 
     @classmethod
+    def capabilities_for(cls, credential: Mapping[str, Any]) -> Capabilities:
+        return cls.capabilities
+
+    @classmethod
     def tools_for_session(cls, tools: Sequence[ToolDeclaration]) -> list[dict[str, Any]]:
         return [{"name": tool.name, "description": tool.description, "parameters": tool.parameters} for tool in tools]
 
@@ -105,6 +109,14 @@ class OfflineDialect:
         pcm = read_wav(message, self._options.output_format.rate) if isinstance(message, bytes) else b""
         self._voice.synthesised(pcm or None, self._substitute())
         self._speak(now)
+
+    @property
+    def lifetime(self) -> Lifetime | None:
+        return None
+
+    @property
+    def resume_handle(self) -> str:
+        return ""
 
     def messages_to_send(self) -> list[Outgoing]:
         outgoing, self._outgoing = self._outgoing, []

@@ -23,6 +23,7 @@ from sipbridge.agent import (
     AgentEvent,
     AgentOptions,
     AssistantAudio,
+    Capabilities,
     SessionClosed,
     SessionOpen,
     ToolDeclaration,
@@ -32,11 +33,12 @@ from sipbridge.agent import (
 )
 from sipbridge.audio import Played
 from sipbridge.errors import ConfigError
-from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
+from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
 from sipbridge.providers import openai_wire as wire
+from sipbridge.providers.base import REFUSALS, check_formats
 from sipbridge.providers.openai_reader import ReplyReader, Status
 from sipbridge.providers.openai_replies import Replies, Request
-from sipbridge.providers.openai_wire import Json, number_of, text_of
+from sipbridge.providers.wire import Json, encode, number_of, text_of
 
 log = structlog.get_logger(__name__)
 
@@ -76,17 +78,15 @@ class OpenAIDialect:
         self._logged: set[str] = set()
 
     def _check(self, has_url: bool) -> None:
-        takes = {self.capabilities.input_format, *self.capabilities.native_formats}
-        gives = {self.capabilities.output_format, *self.capabilities.native_formats}
-        if self._options.input_format not in takes or self._options.output_format not in gives:
-            raise ConfigError(
-                f"this provider takes {_names(takes)} and gives {_names(gives)}, not "
-                f"{_names({self._options.input_format})} and {_names({self._options.output_format})}"
-            )
+        check_formats(self.capabilities, self._options)
         if urlsplit(self._url).scheme not in ("ws", "wss"):
             raise ConfigError("url: must begin with ws:// or wss://")
         if self.shape.key_required and not self._key and not has_url:
             raise ConfigError("api_key: is needed for the vendor's own endpoint")
+
+    @classmethod
+    def capabilities_for(cls, credential: Mapping[str, Any]) -> Capabilities:
+        return cls.capabilities
 
     @classmethod
     def tools_for_session(cls, tools: Sequence[ToolDeclaration]) -> list[Json]:
@@ -115,7 +115,15 @@ class OpenAIDialect:
             return
         why = f"{code} {reason}".strip()
         self._events.append(AgentError(f"the model's connection closed: {why}", "closed", fatal=True))
-        self._end(why, "failed", now)
+        self._end(why, "failed", now, again=code not in REFUSALS)
+
+    @property
+    def lifetime(self) -> Lifetime | None:
+        return None
+
+    @property
+    def resume_handle(self) -> str:
+        return ""
 
     def messages_to_send(self) -> list[Outgoing]:
         messages, self._outbox = self._outbox, []
@@ -213,7 +221,7 @@ class OpenAIDialect:
 
     def _send(self, message: Json) -> None:
         if self._state != "closed":
-            self._outbox.append(Outgoing(CHANNEL, wire.encode(message)))
+            self._outbox.append(Outgoing(CHANNEL, encode(message)))
 
     def _update(self, session: Json) -> None:
         self._send({"type": "session.update", "event_id": self._new_id(), "session": session})
@@ -259,14 +267,14 @@ class OpenAIDialect:
         fatal = self._state != "open" or code in wire.FATAL_CODES or kind in wire.FATAL_CODES
         self._events.append(AgentError(message, code or kind, fatal))
         if fatal:
-            self._end(code or kind or "error", "failed", now)
+            self._end(code or kind or "error", "failed", now, again=code == wire.EXPIRED)
         elif ours:
             self._replies.rejected(ours)
 
-    def _end(self, reason: str, status: Status, now: float, *, expected: bool = False) -> None:
+    def _end(self, reason: str, status: Status, now: float, *, expected: bool = False, again: bool = False) -> None:
         for reply in self._replies.open_replies():
             self._reader.end(reply, status, now)
-        self._events.append(SessionClosed(reason, expected))
+        self._events.append(SessionClosed(reason, expected, again))
         self._outbox.clear()
         self._state = "closed"
 
@@ -331,7 +339,3 @@ _REPLY_EVENTS = {
     "response.done": "on_response_done",
 }
 # By name, so that a relative's subclass may override a method.
-
-
-def _names(formats: set[Any]) -> str:
-    return " or ".join(sorted(f"{audio.encoding} at {audio.rate} Hz" for audio in formats))

@@ -24,16 +24,8 @@ from sipbridge.agent import (
 )
 from sipbridge.audio import AudioFormat
 from sipbridge.providers.openai_replies import Replies, Reply
-from sipbridge.providers.openai_wire import (
-    FATAL_CODES,
-    RATE_LIMITED,
-    Json,
-    decode_audio,
-    is_object,
-    number_of,
-    text_of,
-    usage_counts,
-)
+from sipbridge.providers.openai_wire import FATAL_CODES, RATE_LIMITED, usage_counts
+from sipbridge.providers.wire import Json, decode_audio, is_object, number_of, text_of
 
 CUT_GRACE = 1.0
 """Seconds of late audio after which we no longer believe that the server cuts the reply by itself, and cancel it."""

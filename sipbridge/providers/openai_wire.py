@@ -6,21 +6,12 @@ Many vendors speak dialects of this protocol. What differs between them is gathe
 
 from __future__ import annotations
 
-import json
-from binascii import b2a_base64
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from math import isfinite
-from typing import Any, TypeAlias
-
-from pydantic_core import CoreConfig, SchemaValidator, core_schema, from_json
 
 from sipbridge.agent import AgentOptions, Capabilities, ToolDeclaration, TurnDetection
 from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
-
-Json: TypeAlias = dict[str, Any]
+from sipbridge.providers.wire import Json, encode_audio, merged, parameters_of
 
 GA_CAPABILITIES = Capabilities(
     input_format=PCM_24K,
@@ -74,55 +65,16 @@ FATAL_CODES = frozenset(
         "session_expired",
     }
 )
+EXPIRED = "session_expired"
 ACTIVE_RESPONSE = "conversation_already_has_active_response"
 NOTHING_TO_CANCEL = "response_cancel_not_active"
 RATE_LIMITED = "rate_limit_exceeded"
-
-try:
-    _quick: Any = import_module("pybase64")  # a tenth of the time, where it is installed (the extra "fast")
-except ImportError:
-    _quick = None
 
 _APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
 _APPEND_TAIL = b'"}'
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
-
-
-# Twice as fast as the standard library, and already a dependency. It decides what is valid.
-_BASE64 = SchemaValidator(core_schema.bytes_schema(), CoreConfig(val_json_bytes="base64"))
-
-
-def decode_audio(text: str) -> bytes:
-    """Raises `ValueError` or `TypeError`."""
-    if _quick is not None:
-        with suppress(ValueError):
-            quickly: bytes = _quick.b64decode(text, validate=True)
-            return quickly
-    audio: bytes = _BASE64.validate_json('"' + text + '"')
-    return audio
-
-
-def text_of(message: Json, key: str) -> str:
-    value = message.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def number_of(message: Json, key: str) -> int | None:
-    """None where it is no number, or none that can be counted with: JSON's 1e400 reads as infinity."""
-    value = message.get(key)
-    if isinstance(value, float):
-        return int(value) if isfinite(value) else None
-    return value if isinstance(value, int) else None
-
-
-def is_object(text: str) -> bool:
-    """Whether this is a whole JSON object, as the arguments of a complete tool call are."""
-    try:
-        return isinstance(from_json(text), dict)
-    except ValueError:
-        return False
 
 
 def usage_counts(usage: Json, prefix: str = "") -> dict[str, int]:
@@ -139,16 +91,9 @@ def usage_counts(usage: Json, prefix: str = "") -> dict[str, int]:
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
-def encode(message: Json) -> str:
-    """Whatever text is in it. Half a surrogate pair is no text: the socket would take nothing of the message."""
-    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
 def append_audio(data: bytes) -> bytes:
     """The hot one, fifty times a second and call: no JSON encoder needed, base64 has nothing to escape."""
-    audio: bytes = b2a_base64(data, newline=False) if _quick is None else _quick.b64encode(data)
-    return _APPEND_HEAD + audio + _APPEND_TAIL
+    return _APPEND_HEAD + encode_audio(data) + _APPEND_TAIL
 
 
 def response_create(event_id: str, response: Json | None) -> Json:
@@ -196,7 +141,7 @@ def user_text(text: str) -> Json:
 
 
 def user_image(data: bytes, media_type: str) -> Json:
-    url = f"data:{media_type};base64,{b2a_base64(data, newline=False).decode('ascii')}"
+    url = f"data:{media_type};base64,{encode_audio(data).decode('ascii')}"
     return {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": url}]}
 
 
@@ -237,7 +182,7 @@ def flat_tools(tools: Sequence[ToolDeclaration]) -> list[Json]:
             "type": "function",
             "name": tool.name,
             "description": tool.description,
-            "parameters": dict(tool.parameters) or {"type": "object", "properties": {}},
+            "parameters": parameters_of(tool),
         }
         for tool in tools
     ]
@@ -274,15 +219,6 @@ def ga_session(options: AgentOptions) -> Json:
 
 def ga_instructions(text: str) -> Json:
     return {"type": "realtime", "instructions": text}
-
-
-def merged(base: Json, extra: Mapping[str, Any]) -> Json:
-    """`extra` over `base`, object by object; anything that is no object replaces."""
-    result = dict(base)
-    for key, value in extra.items():
-        old = result.get(key)
-        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return result
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from importlib import import_module
 from typing import Any, Protocol, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -95,6 +96,18 @@ class Faulty(Exception):
         self.fault = fault
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a client opened its WebSocket with."""
+
+    path: str
+    query: Mapping[str, list[str]]
+    headers: Mapping[str, str]
+
+    def parameter(self, name: str, default: str = "") -> str:
+        return self.query.get(name, [default])[0]
+
+
 class Model(Protocol):
     """One connection's conversation in one vendor's wire format."""
 
@@ -136,14 +149,28 @@ class Connection:
             self._mute = True
 
 
-def _openai(connection: Connection, script: Script, model: str) -> Model:
-    from sipbridge.simulator.openai_server import OpenAIModel
+class NewModel(Protocol):
+    """A model's class."""
 
-    return OpenAIModel(connection, script, model)
+    path: str
+    """Of the URL that clients of this vendor open."""
+
+    def __call__(self, connection: Connection, script: Script, opening: Opening) -> Model: ...
 
 
-WIRES: dict[str, Callable[[Connection, Script, str], Model]] = {"openai": _openai}
-"""The vendors that can be simulated."""
+WIRES: dict[str, NewModel | str] = {
+    "openai": "sipbridge.simulator.openai_server:OpenAIModel",
+}
+"""The vendors that can be simulated, and where their models are."""
+
+
+def new_model(wire: str) -> NewModel:
+    entry = WIRES[wire]
+    if not isinstance(entry, str):
+        return entry
+    module, _, name = entry.partition(":")
+    model: NewModel = getattr(import_module(module), name)
+    return model
 
 
 class ModelServer:
@@ -155,7 +182,7 @@ class ModelServer:
         self.script = script or Script()
         self.sessions: list[SessionRecord] = []
         self.refused = 0
-        self._new_model = WIRES[wire]
+        self._new_model = new_model(wire)
         self._host = host
         self._port = port
         self._server: Server | None = None
@@ -169,7 +196,7 @@ class ModelServer:
 
     @property
     def url(self) -> str:
-        return f"ws://{self._host}:{self.port}/v1/realtime"
+        return f"ws://{self._host}:{self.port}{self._new_model.path}"
 
     async def __aenter__(self) -> Self:
         self._server = await serve(
@@ -225,8 +252,8 @@ class ModelServer:
         self.sessions.append(record)
         self._arrived.set()
         connection = Connection(websocket, record)
-        model_name = parse_qs(urlsplit(request.path).query).get("model", ["simulated"])[0]
-        model = self._new_model(connection, script, model_name)
+        where = urlsplit(request.path)
+        model = self._new_model(connection, script, Opening(where.path, parse_qs(where.query), record.headers))
         fault = script.fault
         log.info("client connected", path=urlsplit(request.path).path)
         try:

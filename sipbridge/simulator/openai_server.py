@@ -12,9 +12,9 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
-from sipbridge.simulator.model import Connection, Faulty
+from sipbridge.simulator.model import Connection, Faulty, Opening
 from sipbridge.simulator.openai_check import Refusal, check_message
 from sipbridge.simulator.openai_reply import Json, Plan, Reply, SpokenItem
 from sipbridge.simulator.script import Fault, Script, ToolUse
@@ -54,10 +54,16 @@ _DEFAULTS: Json = {
 class OpenAIModel:
     """Fed with `receive`; everything it says goes out by `connection.send`."""
 
-    def __init__(self, connection: Connection, script: Script, model: str) -> None:
+    path: ClassVar[str] = "/v1/realtime"
+
+    def __init__(self, connection: Connection, script: Script, opening: Opening) -> None:
         self._connection = connection
         self._script = script
-        self._session = deepcopy(_DEFAULTS) | {"model": model, "id": "sess_sim", "expires_at": 4102444800}
+        self._session = deepcopy(_DEFAULTS) | {
+            "model": opening.parameter("model", "simulated"),
+            "id": "sess_sim",
+            "expires_at": 4102444800,
+        }
         self._ear: Ear | None = None
         self._last_id = 0
         self._reply: Reply | None = None

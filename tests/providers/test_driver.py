@@ -29,6 +29,8 @@ class Parrot:
     """Opens at once, hears speech in any audio, begins a reply a while after `create_response`."""
 
     capabilities = Capabilities()
+    lifetime = None
+    resume_handle = ""
 
     def __init__(self, endpoints: Mapping[str, Endpoint] | None = None, *, refuses: bool = False) -> None:
         self.counters: Counter[str] = Counter()

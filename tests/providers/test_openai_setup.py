@@ -233,7 +233,7 @@ def test_a_lost_connection_ends_the_open_reply_first() -> None:
     assert isinstance(error_, AgentError)
     assert error_.fatal
     assert end == AssistantTurnEnd("r1", "failed")
-    assert closed == SessionClosed("1011 keepalive")
+    assert closed == SessionClosed("1011 keepalive", again=True)
     driver.drop()
     driver.command("close")
     assert driver.take_events() == []

@@ -8,7 +8,8 @@ from base64 import b64decode, b64encode
 
 import pytest
 
-from sipbridge.providers import openai_wire as wire
+from sipbridge.providers import wire
+from sipbridge.providers.openai_wire import append_audio
 
 WAYS = ["with", "without"]
 
@@ -24,7 +25,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 160, 960, 2880, 48000])
 def test_audio_goes_both_ways(size: int) -> None:
     data = os.urandom(size)
-    message = json.loads(wire.append_audio(data))
+    message = json.loads(append_audio(data))
     assert message["type"] == "input_audio_buffer.append"
     assert b64decode(message["audio"], validate=True) == data
     assert wire.decode_audio(b64encode(data).decode()) == data

@@ -339,7 +339,7 @@ def test_a_fatal_error_closes_the_socket_even_if_the_server_keeps_it() -> None:
             agent = agent_for(server.url)
             await agent.start()
             agent.create_response()
-            assert (await rest(agent))[-1] == SessionClosed("session_expired")
+            assert (await rest(agent))[-1] == SessionClosed("session_expired", again=True)
             await server.sessions[0].closed.wait()
             await agent.close()
 
