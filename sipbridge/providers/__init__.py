@@ -42,12 +42,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class WebSocketEndpoint:
-    url: str
+    url: str = field(repr=False)
     """With its query. Printed only without it, and never with the headers: either may hold a secret."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    subprotocols: tuple[str, ...] = ()
+    subprotocols: tuple[str, ...] = field(default=(), repr=False)
+    """Browsers' way to send a key: never printed either."""
     ping_interval: float | None = 20.0
-    """Seconds between our pings; None where a vendor answers them too late to be of use."""
+    """Seconds between our pings; None: none are sent."""
+    pong_seconds: float = 20.0
+    """How long a ping may stay without an answer, and without anything else that is heard of the server."""
     text: bool = False
     """Every message sent is a text frame, also one given as bytes (UTF-8 already); what is received comes as bytes."""
 
