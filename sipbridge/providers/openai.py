@@ -35,10 +35,10 @@ from sipbridge.audio import Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
 from sipbridge.providers import openai_wire as wire
-from sipbridge.providers.base import REFUSALS, check_formats
+from sipbridge.providers.base import REFUSALS, check_formats, history_as_text
 from sipbridge.providers.openai_reader import ReplyReader, Status
 from sipbridge.providers.openai_replies import Replies, Request
-from sipbridge.providers.wire import Json, encode, number_of, text_of
+from sipbridge.providers.wire import Json, encode, merged, number_of, text_of
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,8 @@ class OpenAIDialect:
     capabilities = wire.GA_CAPABILITIES
 
     def __init__(self, credential: Mapping[str, Any], options: AgentOptions) -> None:
-        self._options = options
+        self._past = "" if self.shape.takes_history else history_as_text(options.history)
+        self._options = replace(options, instructions=options.instructions + self._past) if self._past else options
         self._key = str(credential.get("api_key") or "")
         self._url = str(credential.get("url") or self.shape.default_url)
         self._model = str(credential.get("model") or self.shape.default_model)
@@ -61,17 +62,21 @@ class OpenAIDialect:
             for key, header in (("organization", "OpenAI-Organization"), ("project", "OpenAI-Project"))
             if credential.get(key)
         }
-        self._check(bool(credential.get("url")))
-        detects_turns = options.turn_detection.type in ("server_vad", "semantic_vad")
-        self._server_cuts = detects_turns and options.turn_detection.interrupt_response
+        self._detects_turns = options.turn_detection.type in ("server_vad", "semantic_vad")
+        self._server_cuts = self._detects_turns and options.turn_detection.interrupt_response
         self.capabilities = replace(
-            self.capabilities, speech_events=detects_turns, interrupts_by_itself=self._server_cuts
+            self.capabilities_for(credential),
+            speech_events=self._detects_turns,
+            interrupts_by_itself=self._server_cuts,
         )
+        self._check(bool(credential.get("url")))
         self.counters: Counter[str] = Counter()
         self._events: deque[AgentEvent] = deque()
         self._replies = Replies(options.output_format.bytes_per_ms)
         self._outbox: list[Outgoing] = []
-        self._reader = ReplyReader(self._replies, self._events, self.counters, options.output_format)
+        self._reader = ReplyReader(
+            self._replies, self._events, self.counters, options.output_format, self.shape.fatal_codes
+        )
         self._state: Literal["connecting", "updating", "open", "closed"] = "connecting"
         self._session_id = ""
         self._last_id = 0
@@ -101,11 +106,25 @@ class OpenAIDialect:
         """The server speaks first."""
 
     def endpoints(self) -> Mapping[str, Endpoint]:
-        joint = "&" if urlsplit(self._url).query else "?"
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in self.query().items() if value)
+        joint = ("&" if urlsplit(self._url).query else "?") if query else ""
+        return {CHANNEL: WebSocketEndpoint(f"{self._url}{joint}{query}", self.headers(), text=True)}
+
+    # What a relative overrides where data in its `Shape` do not say it:
+
+    def query(self) -> dict[str, str]:
+        """The URL's query; what is empty is left out."""
+        return {self.shape.model_parameter: self._model}
+
+    def headers(self) -> dict[str, str]:
         headers = dict(self._account)
         if self._key:
             headers[self.shape.key_header] = self.shape.key_prefix + self._key
-        return {CHANNEL: WebSocketEndpoint(f"{self._url}{joint}model={quote(self._model)}", headers, text=True)}
+        return headers
+
+    def session_object(self) -> Json:
+        """The whole configuration, for the first `session.update`; `AgentOptions.extra` is merged into it."""
+        return self.shape.session(self._options)
 
     def channel_opened(self, channel: str, now: float) -> None:
         """`session.created` comes by itself."""
@@ -153,6 +172,8 @@ class OpenAIDialect:
             return
         try:
             event = from_json(message)
+            if "type" not in event and "code" in event:  # a vendor's gateway, before or behind the model
+                event = {"type": "error", "error": event}
             kind = wire.EVENT_ALIASES.get(event["type"], event["type"])
             if self._state == "open" or kind in _SETUP_EVENTS:
                 self._handler(kind)(event, now)
@@ -168,7 +189,7 @@ class OpenAIDialect:
         self._outbox.append(Outgoing(CHANNEL, wire.append_audio(pcm), audio_ms))
 
     def commit_input_audio(self, now: float) -> None:
-        if self._options.turn_detection.type in ("server_vad", "semantic_vad"):
+        if self._detects_turns:
             return
         self._send({"type": "input_audio_buffer.commit", "event_id": self._new_id()})
         self.create_response(now)
@@ -185,7 +206,7 @@ class OpenAIDialect:
         self._settle(now)
 
     def update_instructions(self, text: str, now: float) -> None:
-        self._update(self.shape.instructions(text))
+        self._update(self.shape.instructions(text + self._past))
 
     def send_text(self, text: str, now: float) -> None:
         self._send(wire.item_create(self._new_id(), wire.user_text(text)))
@@ -194,7 +215,7 @@ class OpenAIDialect:
         self._send(wire.item_create(self._new_id(), wire.user_image(data, media_type)))
 
     def say(self, text: str, now: float) -> None:
-        self._replies.want(Request(wire.say_response(text)))
+        self._replies.want(Request(self.shape.say(text)))
         self._settle(now)
 
     def create_response(self, now: float) -> None:
@@ -246,12 +267,19 @@ class OpenAIDialect:
         self._session_id = text_of(event["session"], "id")
         if self._state == "connecting":
             self._state = "updating"
-            self._update(self.shape.session(self._options))
+            self._update(merged(self.session_object(), self._options.extra))
 
     def _on_session_updated(self, event: Json, now: float) -> None:
         if self._state == "updating":
-            self._state = "open"
-            self._events.append(SessionOpen(self._session_id))
+            self._open()
+
+    def _open(self) -> None:
+        """Configured: what was said before in this conversation is put back first."""
+        self._state = "open"
+        if self.shape.takes_history:
+            for item in wire.history_items(self._options.history, self.shape.text_type):
+                self._send(wire.item_create(self._new_id(), item))
+        self._events.append(SessionOpen(self._session_id))
 
     def _on_error(self, event: Json, now: float) -> None:
         error = event["error"]
@@ -264,18 +292,24 @@ class OpenAIDialect:
             self.counters["response_refused"] += 1
             self._replies.refused(ours, now)
             return
-        fatal = self._state != "open" or code in wire.FATAL_CODES or kind in wire.FATAL_CODES
+        fatal = self._state != "open" or code in self.shape.fatal_codes or kind in self.shape.fatal_codes
         self._events.append(AgentError(message, code or kind, fatal))
         if fatal:
-            self._end(code or kind or "error", "failed", now, again=code == wire.EXPIRED)
+            self._end(code or kind or "error", "failed", now, again=code in wire.PASSING or kind in wire.PASSING)
         elif ours:
             self._replies.rejected(ours)
+
+    def _on_response_done(self, event: Json, now: float) -> None:
+        self._reader.on_response_done(event, now)
+        if self._reader.broken:
+            self._end(self._reader.broken, "failed", now, again=self._reader.broken in wire.PASSING)
 
     def _end(self, reason: str, status: Status, now: float, *, expected: bool = False, again: bool = False) -> None:
         for reply in self._replies.open_replies():
             self._reader.end(reply, status, now)
         self._events.append(SessionClosed(reason, expected, again))
-        self._outbox.clear()
+        if not expected:
+            self._outbox.clear()
         self._state = "closed"
 
     # --- the caller ---------------------------------------------------------------------------------------------------
@@ -318,6 +352,7 @@ _SESSION_EVENTS = {
     "session.created": "_on_session_created",
     "session.updated": "_on_session_updated",
     "error": "_on_error",
+    "response.done": "_on_response_done",
     "input_audio_buffer.speech_started": "_on_speech_started",
     "input_audio_buffer.speech_stopped": "_on_speech_stopped",
     "conversation.item.input_audio_transcription.delta": "_on_user_delta",
@@ -336,6 +371,5 @@ _REPLY_EVENTS = {
     "response.function_call_arguments.delta": "on_arguments_delta",
     "response.function_call_arguments.done": "on_arguments_done",
     "response.output_item.done": "on_item_done",
-    "response.done": "on_response_done",
 }
 # By name, so that a relative's subclass may override a method.

@@ -24,7 +24,7 @@ from sipbridge.agent import (
 )
 from sipbridge.audio import AudioFormat
 from sipbridge.providers.openai_replies import Replies, Reply
-from sipbridge.providers.openai_wire import FATAL_CODES, RATE_LIMITED, usage_counts
+from sipbridge.providers.openai_wire import RATE_LIMITED, usage_counts
 from sipbridge.providers.wire import Json, decode_audio, is_object, number_of, text_of
 
 CUT_GRACE = 1.0
@@ -36,13 +36,21 @@ _STATUSES: dict[Any, Status] = {"cancelled": "cancelled", "incomplete": "incompl
 
 class ReplyReader:
     def __init__(
-        self, replies: Replies, events: deque[AgentEvent], counters: Counter[str], output_format: AudioFormat
+        self,
+        replies: Replies,
+        events: deque[AgentEvent],
+        counters: Counter[str],
+        output_format: AudioFormat,
+        fatal_codes: frozenset[str],
     ) -> None:
         self._replies = replies
         self._events = events
         self._counters = counters
         self._sample_size = output_format.bytes_per_sample
         self._nameless = 0
+        self._fatal_codes = fatal_codes
+        self.broken = ""
+        """The code with which a reply failed that says that no other will go better."""
 
     # --- begin and end ------------------------------------------------------------------------------------------------
 
@@ -86,7 +94,10 @@ class ReplyReader:
         code = text_of(error, "code") or text_of(error, "type") or "failed"
         if code == RATE_LIMITED and self._replies.retry(reply, now):
             self._counters["rate_limited"] += 1
-        self._events.append(AgentError(text_of(error, "message") or code, code, fatal=code in FATAL_CODES))
+        fatal = code in self._fatal_codes or text_of(error, "type") in self._fatal_codes
+        self._events.append(AgentError(text_of(error, "message") or code, code, fatal))
+        if fatal:
+            self.broken = code
 
     def end(self, reply: Reply, status: Status, now: float) -> None:
         """Everything of the reply comes before its end: words whose last form never came, calls that were cut short."""

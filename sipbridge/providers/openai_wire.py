@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sipbridge.agent import AgentOptions, Capabilities, ToolDeclaration, TurnDetection
+from sipbridge.agent import AgentOptions, Capabilities, HistoryItem, Said, ToolDeclaration, TurnDetection
 from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
-from sipbridge.providers.wire import Json, encode_audio, merged, parameters_of
+from sipbridge.providers.wire import Json, encode_audio, parameters_of
 
 GA_CAPABILITIES = Capabilities(
     input_format=PCM_24K,
@@ -65,7 +65,8 @@ FATAL_CODES = frozenset(
         "session_expired",
     }
 )
-EXPIRED = "session_expired"
+PASSING = frozenset({"session_expired", "server_error", "rate_limit_exceeded"})
+"""Of what ends a session, or keeps one from beginning: where the next one may fare better."""
 ACTIVE_RESPONSE = "conversation_already_has_active_response"
 NOTHING_TO_CANCEL = "response_cancel_not_active"
 RATE_LIMITED = "rate_limit_exceeded"
@@ -149,6 +150,29 @@ def tool_output(call_id: str, output: str) -> Json:
     return {"type": "function_call_output", "call_id": call_id, "output": output}
 
 
+def said(item: Said, text_type: str) -> Json:
+    """A message of the conversation so far. `text_type`: what the shape calls an assistant's words."""
+    kind = "input_text" if item.role == "user" else text_type
+    return {"type": "message", "role": item.role, "content": [{"type": kind, "text": item.text}]}
+
+
+def tool_call(call_id: str, name: str, arguments: str) -> Json:
+    return {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments}
+
+
+def history_items(history: Sequence[HistoryItem], text_type: str) -> list[Json]:
+    """The conversation so far as items to create, oldest first. They are given no ids: the server makes its own."""
+    items = []
+    for item in history:
+        if isinstance(item, Said):
+            items.append(said(item, text_type))
+        else:
+            items.append(tool_call(item.call_id, item.name, item.arguments))
+            if item.output is not None:
+                items.append(tool_output(item.call_id, item.output))
+    return items
+
+
 # --- the session object, GA shape -------------------------------------------------------------------------------------
 
 
@@ -159,7 +183,7 @@ def ga_format(audio: AudioFormat) -> Json:
     return {"type": f"audio/{audio.encoding}"}
 
 
-def ga_turn_detection(detection: TurnDetection) -> Json | None:
+def turn_detection(detection: TurnDetection) -> Json | None:
     """None (JSON null): nobody but us ends a turn."""
     if detection.type == "server_vad":
         settings = {
@@ -188,13 +212,18 @@ def flat_tools(tools: Sequence[ToolDeclaration]) -> list[Json]:
     ]
 
 
+def transcription(options: AgentOptions, model: str) -> Json | None:
+    """Of what the caller says. None (JSON null): not wanted."""
+    if not options.transcription:
+        return None
+    wanted: Json = {"model": model}
+    if options.language:
+        wanted["language"] = options.language.partition("-")[0].lower()  # ISO 639-1
+    return wanted
+
+
 def ga_session(options: AgentOptions) -> Json:
     """What `session.update` carries at the start. There is no temperature in GA: sending one drops the whole update."""
-    transcription: Json | None = None
-    if options.transcription:
-        transcription = {"model": "gpt-transcribe"}
-        if options.language:
-            transcription["language"] = options.language.partition("-")[0].lower()  # ISO 639-1
     output: Json = {"format": ga_format(options.output_format)}
     if options.voice:
         output["voice"] = options.voice
@@ -205,8 +234,8 @@ def ga_session(options: AgentOptions) -> Json:
         "audio": {
             "input": {
                 "format": ga_format(options.input_format),
-                "transcription": transcription,
-                "turn_detection": ga_turn_detection(options.turn_detection),
+                "transcription": transcription(options, "gpt-transcribe"),
+                "turn_detection": turn_detection(options.turn_detection),
             },
             "output": output,
         },
@@ -214,7 +243,7 @@ def ga_session(options: AgentOptions) -> Json:
     }
     if options.tools:
         session["tool_choice"] = "auto"
-    return merged(session, options.extra)
+    return session
 
 
 def ga_instructions(text: str) -> Json:
@@ -223,18 +252,32 @@ def ga_instructions(text: str) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Where the members of the family differ."""
+    """Where the members of the family differ, as data; what needs the credential is a method of the dialect."""
 
     default_url: str
+    """The vendor's own endpoint; "": there is none, the operator has to name one."""
     default_model: str
     session: Callable[[AgentOptions], Json] = ga_session
+    """What the first `session.update` carries, without `AgentOptions.extra`."""
     instructions: Callable[[str], Json] = ga_instructions
+    """What a later one carries that changes the instructions and nothing else."""
     tools: Callable[[Sequence[ToolDeclaration]], list[Json]] = flat_tools
+    say: Callable[[str], Json] = say_response
+    """`response.create.response` to have a text spoken."""
+    text_type: str = "output_text"
+    """The content type of an assistant's words."""
+    takes_history: bool = True
+    """`conversation.item.create` takes messages and calls of the past; else they go behind the instructions."""
+    model_parameter: str = "model"
+    """What the URL's query calls the model."""
     key_header: str = "Authorization"
     key_prefix: str = "Bearer "
     key_required: bool = True
+    """By the vendor's own endpoint; one that the operator names may do without."""
     cancel_names_response: bool = True
     can_truncate: bool = True
+    fatal_codes: frozenset[str] = FATAL_CODES
+    """Errors, by code or by type, after which the session is of no more use and another one would fare no better."""
 
 
 OPENAI_GA = Shape(default_url="wss://api.openai.com/v1/realtime", default_model="gpt-realtime-2.1")
