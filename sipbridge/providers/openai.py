@@ -55,7 +55,7 @@ class OpenAIDialect:
         self._past = "" if self.shape.takes_history else history_as_text(options.history)
         self._options = replace(options, instructions=options.instructions + self._past) if self._past else options
         self._key = str(credential.get("api_key") or "")
-        self._url = str(credential.get("url") or self.shape.default_url)
+        self._url = str(credential.get("url") or self.default_url(credential))
         self._model = str(credential.get("model") or self.shape.default_model)
         self._account = {
             header: str(credential[key])
@@ -74,9 +74,7 @@ class OpenAIDialect:
         self._events: deque[AgentEvent] = deque()
         self._replies = Replies(options.output_format.bytes_per_ms)
         self._outbox: list[Outgoing] = []
-        self._reader = ReplyReader(
-            self._replies, self._events, self.counters, options.output_format, self.shape.fatal_codes
-        )
+        self._reader = ReplyReader(self._replies, self._events, self.counters, options.output_format, self.shape)
         self._state: Literal["connecting", "updating", "open", "closed"] = "connecting"
         self._session_id = ""
         self._last_id = 0
@@ -111,6 +109,10 @@ class OpenAIDialect:
         return {CHANNEL: WebSocketEndpoint(f"{self._url}{joint}{query}", self.headers(), text=True)}
 
     # What a relative overrides where data in its `Shape` do not say it:
+
+    def default_url(self, credential: Mapping[str, Any]) -> str:
+        """The vendor's own endpoint, where the operator names none; may raise `ConfigError`."""
+        return self.shape.default_url
 
     def query(self) -> dict[str, str]:
         """The URL's query; what is empty is left out."""
@@ -295,14 +297,14 @@ class OpenAIDialect:
         fatal = self._state != "open" or code in self.shape.fatal_codes or kind in self.shape.fatal_codes
         self._events.append(AgentError(message, code or kind, fatal))
         if fatal:
-            self._end(code or kind or "error", "failed", now, again=code in wire.PASSING or kind in wire.PASSING)
+            self._end(code or kind or "error", "failed", now, again=self.shape.passes(code, kind))
         elif ours:
             self._replies.rejected(ours)
 
     def _on_response_done(self, event: Json, now: float) -> None:
         self._reader.on_response_done(event, now)
         if self._reader.broken:
-            self._end(self._reader.broken, "failed", now, again=self._reader.broken in wire.PASSING)
+            self._end(self._reader.broken, "failed", now, again=self.shape.passes(self._reader.broken))
 
     def _end(self, reason: str, status: Status, now: float, *, expected: bool = False, again: bool = False) -> None:
         for reply in self._replies.open_replies():

@@ -24,7 +24,7 @@ from sipbridge.agent import (
 )
 from sipbridge.audio import AudioFormat
 from sipbridge.providers.openai_replies import Replies, Reply
-from sipbridge.providers.openai_wire import RATE_LIMITED, usage_counts
+from sipbridge.providers.openai_wire import Shape, usage_counts
 from sipbridge.providers.wire import Json, decode_audio, is_object, number_of, text_of
 
 CUT_GRACE = 1.0
@@ -41,14 +41,14 @@ class ReplyReader:
         events: deque[AgentEvent],
         counters: Counter[str],
         output_format: AudioFormat,
-        fatal_codes: frozenset[str],
+        shape: Shape,
     ) -> None:
         self._replies = replies
         self._events = events
         self._counters = counters
         self._sample_size = output_format.bytes_per_sample
         self._nameless = 0
-        self._fatal_codes = fatal_codes
+        self._shape = shape
         self.broken = ""
         """The code with which a reply failed that says that no other will go better."""
 
@@ -92,9 +92,9 @@ class ReplyReader:
 
     def _on_failure(self, reply: Reply, error: Json, now: float) -> None:
         code = text_of(error, "code") or text_of(error, "type") or "failed"
-        if code == RATE_LIMITED and self._replies.retry(reply, now):
+        if code.startswith(self._shape.rate_codes) and self._replies.retry(reply, now):
             self._counters["rate_limited"] += 1
-        fatal = code in self._fatal_codes or text_of(error, "type") in self._fatal_codes
+        fatal = code in self._shape.fatal_codes or text_of(error, "type") in self._shape.fatal_codes
         self._events.append(AgentError(text_of(error, "message") or code, code, fatal))
         if fatal:
             self.broken = code

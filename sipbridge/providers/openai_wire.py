@@ -65,11 +65,8 @@ FATAL_CODES = frozenset(
         "session_expired",
     }
 )
-PASSING = frozenset({"session_expired", "server_error", "rate_limit_exceeded"})
-"""Of what ends a session, or keeps one from beginning: where the next one may fare better."""
 ACTIVE_RESPONSE = "conversation_already_has_active_response"
 NOTHING_TO_CANCEL = "response_cancel_not_active"
-RATE_LIMITED = "rate_limit_exceeded"
 
 _APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
 _APPEND_TAIL = b'"}'
@@ -84,8 +81,8 @@ def usage_counts(usage: Json, prefix: str = "") -> dict[str, int]:
     for key, value in usage.items():
         if isinstance(value, int) and not isinstance(value, bool):
             counts[prefix + key] = value
-        elif isinstance(value, dict) and key.endswith("_token_details"):
-            counts |= usage_counts(value, prefix + key.removesuffix("token_details"))
+        elif isinstance(value, dict) and key.endswith(("_token_details", "_tokens_details")):
+            counts |= usage_counts(value, prefix + key.removesuffix("details").rpartition("token")[0])
     return counts
 
 
@@ -278,6 +275,15 @@ class Shape:
     can_truncate: bool = True
     fatal_codes: frozenset[str] = FATAL_CODES
     """Errors, by code or by type, after which the session is of no more use and another one would fare no better."""
+    rate_codes: tuple[str, ...] = ("rate_limit_exceeded",)
+    """How the codes begin that say: too much at once, ask again."""
+    passing_codes: tuple[str, ...] = ("session_expired", "server_error")
+    """And those of what ends a session, or keeps one from beginning, where the next one may fare better."""
+
+    def passes(self, code: str, kind: str = "") -> bool:
+        """Whether a new session has a chance after this error."""
+        words = self.rate_codes + self.passing_codes
+        return code.startswith(words) or kind.startswith(words)
 
 
 OPENAI_GA = Shape(default_url="wss://api.openai.com/v1/realtime", default_model="gpt-realtime-2.1")
