@@ -68,6 +68,13 @@ FATAL_CODES = frozenset(
 ACTIVE_RESPONSE = "conversation_already_has_active_response"
 NOTHING_TO_CANCEL = "response_cancel_not_active"
 
+_DETAILS = {
+    "input_token_details": "input_",
+    "output_token_details": "output_",
+    "input_tokens_details": "input_",
+    "output_tokens_details": "output_",
+}
+
 _APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
 _APPEND_TAIL = b'"}'
 
@@ -81,8 +88,8 @@ def usage_counts(usage: Json, prefix: str = "") -> dict[str, int]:
     for key, value in usage.items():
         if isinstance(value, int) and not isinstance(value, bool):
             counts[prefix + key] = value
-        elif isinstance(value, dict) and key.endswith(("_token_details", "_tokens_details")):
-            counts |= usage_counts(value, prefix + key.removesuffix("details").rpartition("token")[0])
+        elif isinstance(value, dict) and key in _DETAILS:
+            counts |= usage_counts(value, prefix + _DETAILS[key])
     return counts
 
 
