@@ -24,9 +24,12 @@ from sipbridge.agent import (
     AgentOptions,
     AssistantAudio,
     Capabilities,
+    Said,
     SessionClosed,
     SessionOpen,
+    ToolCallCancelled,
     ToolDeclaration,
+    Usage,
     UserSpeechEnded,
     UserSpeechStarted,
     UserTranscript,
@@ -35,7 +38,7 @@ from sipbridge.audio import Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
 from sipbridge.providers import openai_wire as wire
-from sipbridge.providers.base import REFUSALS, check_formats, history_as_text
+from sipbridge.providers.base import CANCELLED_OUTPUT, REFUSALS, check_formats, history_as_text
 from sipbridge.providers.openai_reader import ReplyReader, Status
 from sipbridge.providers.openai_replies import Replies, Request
 from sipbridge.providers.wire import Json, encode, merged, number_of, text_of
@@ -43,6 +46,9 @@ from sipbridge.providers.wire import Json, encode, merged, number_of, text_of
 log = structlog.get_logger(__name__)
 
 CHANNEL = "realtime"
+_ROTATE_BEFORE = 300.0
+_MARGIN = 30.0
+"""Seconds before a session's end: from where its successor is looked for, and when that must have taken over."""
 
 
 class OpenAIDialect:
@@ -52,8 +58,9 @@ class OpenAIDialect:
     capabilities = wire.GA_CAPABILITIES
 
     def __init__(self, credential: Mapping[str, Any], options: AgentOptions) -> None:
+        possible = self.capabilities_for(credential)
         self._past = "" if self.shape.takes_history else history_as_text(options.history)
-        self._options = replace(options, instructions=options.instructions + self._past) if self._past else options
+        self._options = options = _within(possible, options, self._past)
         self._key = str(credential.get("api_key") or "")
         self._url = str(credential.get("url") or self.default_url(credential))
         self._model = str(credential.get("model") or self.shape.default_model)
@@ -62,21 +69,24 @@ class OpenAIDialect:
             for key, header in (("organization", "OpenAI-Organization"), ("project", "OpenAI-Project"))
             if credential.get(key)
         }
-        self._detects_turns = options.turn_detection.type in ("server_vad", "semantic_vad")
+        self._detects_turns = options.turn_detection.type != "none"
         self._server_cuts = self._detects_turns and options.turn_detection.interrupt_response
         self.capabilities = replace(
-            self.capabilities_for(credential),
+            possible,
             speech_events=self._detects_turns,
             interrupts_by_itself=self._server_cuts,
         )
         self._check(bool(credential.get("url")))
         self.counters: Counter[str] = Counter()
         self._events: deque[AgentEvent] = deque()
-        self._replies = Replies(options.output_format.bytes_per_ms)
+        self._replies = Replies(options.output_format.rate * options.output_format.bytes_per_sample)
         self._outbox: list[Outgoing] = []
         self._reader = ReplyReader(self._replies, self._events, self.counters, options.output_format, self.shape)
         self._state: Literal["connecting", "updating", "open", "closed"] = "connecting"
         self._session_id = ""
+        self._began: float | None = None
+        self._transcriber = ""
+        """The model that writes down what the caller says: it is charged for apart."""
         self._last_id = 0
         self._logged: set[str] = set()
 
@@ -136,11 +146,16 @@ class OpenAIDialect:
             return
         why = f"{code} {reason}".strip()
         self._events.append(AgentError(f"the model's connection closed: {why}", "closed", fatal=True))
-        self._end(why, "failed", now, again=code not in REFUSALS)
+        for_good = any(word in reason for word in self.shape.fatal_codes - wire.PASSING)
+        self._end(why, "failed", now, again=code not in REFUSALS and not for_good)
 
     @property
     def lifetime(self) -> Lifetime | None:
-        return None
+        """From the server's first word. It names the end as well (`expires_at`), on a clock that is not ours."""
+        if self._began is None or self.shape.session_seconds is None:
+            return None
+        end = self._began + self.shape.session_seconds
+        return Lifetime(end - _ROTATE_BEFORE, end - _MARGIN)
 
     @property
     def resume_handle(self) -> str:
@@ -204,8 +219,16 @@ class OpenAIDialect:
                 self.counters["late_audio_bytes"] += len(event.pcm)
             else:
                 self._events.append(event)
-        self._replies.interrupt(played)
+        for call_id in self._replies.interrupt(played):
+            self._events.append(ToolCallCancelled(call_id))
         self._settle(now)
+
+    def heard(self, reply_id: str, text: str, now: float) -> None:
+        """Where another voice speaks what this session writes: of all that this reply wrote, only these words were
+        heard. To be given after `cancel`."""
+        if self.shape.can_delete:
+            self._replies.heard(reply_id, text)
+            self._settle(now)
 
     def update_instructions(self, text: str, now: float) -> None:
         self._update(self.shape.instructions(text + self._past))
@@ -259,6 +282,15 @@ class OpenAIDialect:
         for cut in replies.to_cut if self.shape.can_truncate else ():
             self._send(wire.truncate(self._new_id(), cut.item_id, cut.content_index, cut.audio_end_ms))
         replies.to_cut.clear()
+        for call_id in replies.to_revoke:
+            self._send(wire.item_create(self._new_id(), wire.tool_output(call_id, CANCELLED_OUTPUT)))
+        replies.to_revoke.clear()
+        for item_id, text in replies.to_replace:
+            if text:
+                part = wire.said(Said("assistant", text), self.shape.text_type)
+                self._send(wire.item_create(self._new_id(), part, after=item_id))
+            self._send(wire.item_delete(self._new_id(), item_id))
+        replies.to_replace.clear()
         if self._state == "open" and (request := replies.next_request(now)):
             request.event_id = self._new_id()
             self._send(wire.response_create(request.event_id, request.response))
@@ -268,8 +300,11 @@ class OpenAIDialect:
     def _on_session_created(self, event: Json, now: float) -> None:
         self._session_id = text_of(event["session"], "id")
         if self._state == "connecting":
+            self._began = now
             self._state = "updating"
-            self._update(merged(self.session_object(), self._options.extra))
+            session = merged(self.session_object(), self._options.extra)
+            self._transcriber = self.shape.transcriber(session)
+            self._update(session)
 
     def _on_session_updated(self, event: Json, now: float) -> None:
         if self._state == "updating":
@@ -281,6 +316,7 @@ class OpenAIDialect:
         if self.shape.takes_history:
             for item in wire.history_items(self._options.history, self.shape.text_type):
                 self._send(wire.item_create(self._new_id(), item))
+            self._replies.called_before(wire.unanswered(self._options.history))
         self._events.append(SessionOpen(self._session_id))
 
     def _on_error(self, event: Json, now: float) -> None:
@@ -331,6 +367,8 @@ class OpenAIDialect:
     def _on_user_transcript(self, event: Json, now: float) -> None:
         transcript = text_of(event, "transcript").strip()
         self._events.append(UserTranscript(transcript, final=True, item_id=text_of(event, "item_id")))
+        if counts := wire.transcription_counts(event.get("usage") or {}):
+            self._events.append(Usage("", counts, self._transcriber))
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
@@ -346,6 +384,15 @@ class OpenAIDialect:
         if key not in self._logged and len(self._logged) < 100:
             self._logged.add(key)
             log.warning(text, **values)
+
+
+def _within(possible: Capabilities, options: AgentOptions, past: str) -> AgentOptions:
+    """What is asked for, as far as it exists: who else's turn detection was wanted gets the server's."""
+    if past:
+        options = replace(options, instructions=options.instructions + past)
+    if options.turn_detection.type not in possible.turn_detection:
+        options = replace(options, turn_detection=replace(options.turn_detection, type="server_vad"))
+    return options
 
 
 _SETUP_EVENTS = frozenset({"session.created", "session.updated", "error"})

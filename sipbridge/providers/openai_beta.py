@@ -12,11 +12,16 @@ from dataclasses import replace
 from sipbridge.agent import AgentOptions
 from sipbridge.audio import AudioFormat
 from sipbridge.providers import openai_wire as wire
-from sipbridge.providers.wire import Json
+from sipbridge.providers.wire import Json, text_of
 
 _FORMATS = {"pcm16": "pcm16", "pcmu": "g711_ulaw", "pcma": "g711_alaw"}
 
-BETA_CAPABILITIES = replace(wire.GA_CAPABILITIES, takes_temperature=(0.6, 1.2), takes_images=False)
+BETA_CAPABILITIES = replace(
+    wire.GA_CAPABILITIES,
+    takes_temperature=(0.6, 1.2),
+    takes_images=False,
+    voices=tuple(voice for voice in wire.GA_CAPABILITIES.voices if voice not in ("marin", "cedar")),
+)
 
 
 def beta_format(audio: AudioFormat) -> str:
@@ -52,11 +57,17 @@ def beta_instructions(text: str) -> Json:
     return {"instructions": text}
 
 
+def beta_transcriber(session: Json) -> str:
+    wanted = session.get("input_audio_transcription")
+    return text_of(wanted, "model") if isinstance(wanted, dict) else ""
+
+
 OPENAI_BETA = wire.Shape(
     default_url="",
     default_model="",
     session=beta_session,
     instructions=beta_instructions,
     text_type="text",
+    transcriber=beta_transcriber,
 )
 """What relatives of this shape are made of, with `dataclasses.replace`."""

@@ -101,10 +101,11 @@ class ReplyReader:
 
     def end(self, reply: Reply, status: Status, now: float) -> None:
         """Everything of the reply comes before its end: words whose last form never came, calls that were cut short."""
-        for pieces in reply.texts.values():
-            self._events.append(AssistantText(reply.id, "".join(pieces), final=True))
+        for item_id, pieces in reply.texts.items():
+            reply.written[item_id] = "".join(pieces)
+            self._events.append(AssistantText(reply.id, reply.written[item_id], final=True))
         reply.texts.clear()
-        for call_id in reply.announced - reply.calls:
+        for call_id in sorted(reply.announced):
             self._events.append(ToolCallCancelled(call_id))
         self._replies.done(reply, now, went_well=status in ("completed", "incomplete"))
         self._events.append(AssistantTurnEnd(reply.id, status))
@@ -139,6 +140,8 @@ class ReplyReader:
         text = text_of(event, "transcript") or text_of(event, "text") or "".join(pieces)
         if text and not reply.done:
             self._events.append(AssistantText(reply.id, text, final=True))
+            if event["type"] == "response.output_text.done" or event["type"] == "response.text.done":
+                reply.written[text_of(event, "item_id")] = text
 
     # --- tool calls ---------------------------------------------------------------------------------------------------
 
@@ -154,7 +157,7 @@ class ReplyReader:
 
     def on_arguments_delta(self, event: Json, now: float) -> None:
         reply, call_id = self._reply_of(event, now), text_of(event, "call_id")
-        if not reply.done:
+        if not reply.done and not reply.cancelled:
             reply.announced.add(call_id)
             self._events.append(ToolCallDelta(call_id, text_of(event, "delta")))
 
@@ -178,4 +181,5 @@ class ReplyReader:
     def _call(self, reply: Reply, call_id: str, name: str, arguments: str) -> None:
         name = name or reply.names.get(call_id, "")
         if call_id and name and not reply.done and self._replies.called(reply, call_id):
+            reply.announced.discard(call_id)
             self._events.append(ToolCall(call_id, name, arguments, reply.id))

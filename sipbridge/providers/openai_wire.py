@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sipbridge.agent import AgentOptions, Capabilities, HistoryItem, Said, ToolDeclaration, TurnDetection
+from sipbridge.agent import AgentOptions, Capabilities, HistoryItem, Said, ToolDeclaration, ToolUsed, TurnDetection
 from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
-from sipbridge.providers.wire import Json, encode_audio, parameters_of
+from sipbridge.providers.wire import Json, encode_audio, parameters_of, text_of
 
 GA_CAPABILITIES = Capabilities(
     input_format=PCM_24K,
@@ -20,7 +20,10 @@ GA_CAPABILITIES = Capabilities(
     can_leave_interrupting=True,
     can_truncate=True,
     takes_images=True,
+    turn_detection=frozenset({"server_vad", "semantic_vad", "none"}),
+    voices=("marin", "cedar", "alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse"),
 )
+"""Voices as in the vendor's SDK 3.54; marin and cedar are those it recommends."""
 
 # Names of the beta shape -> names of GA. A tolerant reader accepts both.
 EVENT_ALIASES = {
@@ -44,11 +47,23 @@ IGNORED_EVENTS = frozenset(
         "conversation.item.truncated",
         "input_audio_buffer.cleared",
         "input_audio_buffer.committed",
+        "input_audio_buffer.dtmf_event_received",
         "input_audio_buffer.timeout_triggered",
+        "mcp_list_tools.completed",
+        "mcp_list_tools.failed",
+        "mcp_list_tools.in_progress",
+        "output_audio_buffer.cleared",
+        "output_audio_buffer.started",
+        "output_audio_buffer.stopped",
         "ping",
         "rate_limits.updated",
         "response.content_part.added",
         "response.content_part.done",
+        "response.mcp_call.completed",
+        "response.mcp_call.failed",
+        "response.mcp_call.in_progress",
+        "response.mcp_call_arguments.delta",
+        "response.mcp_call_arguments.done",
         "response.output_audio.done",
     }
 )
@@ -90,6 +105,15 @@ def usage_counts(usage: Json, prefix: str = "") -> dict[str, int]:
             counts[prefix + key] = value
         elif isinstance(value, dict) and key in _DETAILS:
             counts |= usage_counts(value, prefix + _DETAILS[key])
+    return counts
+
+
+def transcription_counts(usage: Json) -> dict[str, float]:
+    """What writing down the caller's words cost: by the second, or in tokens."""
+    seconds = usage.get("seconds")
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < 1e6:
+        return {"input_audio_seconds": float(seconds)}
+    counts: dict[str, float] = dict(usage_counts(usage))
     return counts
 
 
@@ -137,8 +161,16 @@ def truncate(event_id: str, item_id: str, content_index: int, audio_end_ms: int)
     }
 
 
-def item_create(event_id: str, item: Json) -> Json:
-    return {"type": "conversation.item.create", "event_id": event_id, "item": item}
+def item_create(event_id: str, item: Json, *, after: str = "") -> Json:
+    """Without `after`, at the end of the conversation."""
+    message: Json = {"type": "conversation.item.create", "event_id": event_id, "item": item}
+    if after:
+        message["previous_item_id"] = after
+    return message
+
+
+def item_delete(event_id: str, item_id: str) -> Json:
+    return {"type": "conversation.item.delete", "event_id": event_id, "item_id": item_id}
 
 
 def user_text(text: str) -> Json:
@@ -175,6 +207,11 @@ def history_items(history: Sequence[HistoryItem], text_type: str) -> list[Json]:
             if item.output is not None:
                 items.append(tool_output(item.call_id, item.output))
     return items
+
+
+def unanswered(history: Sequence[HistoryItem]) -> list[str]:
+    """Calls in it whose result may still come."""
+    return [item.call_id for item in history if isinstance(item, ToolUsed) and item.output is None]
 
 
 # --- the session object, GA shape -------------------------------------------------------------------------------------
@@ -226,28 +263,39 @@ def transcription(options: AgentOptions, model: str) -> Json | None:
     return wanted
 
 
+def ga_voice(voice: str) -> str | Json:
+    """One of one's own is named by its id, `voice_...`."""
+    return {"id": voice} if voice.startswith("voice_") else voice
+
+
 def ga_session(options: AgentOptions) -> Json:
     """What `session.update` carries at the start. There is no temperature in GA: sending one drops the whole update."""
-    output: Json = {"format": ga_format(options.output_format)}
-    if options.voice:
-        output["voice"] = options.voice
+    speaks = "audio" in options.modalities
+    heard: Json = {
+        "format": ga_format(options.input_format),
+        "transcription": transcription(options, "gpt-transcribe"),
+        "turn_detection": turn_detection(options.turn_detection),
+    }
+    audio: Json = {"input": heard}
+    if speaks:
+        audio["output"] = {"format": ga_format(options.output_format)}
+        if options.voice:
+            audio["output"]["voice"] = ga_voice(options.voice)
     session: Json = {
         "type": "realtime",
         "instructions": options.instructions,
-        "output_modalities": ["audio"] if "audio" in options.modalities else ["text"],
-        "audio": {
-            "input": {
-                "format": ga_format(options.input_format),
-                "transcription": transcription(options, "gpt-transcribe"),
-                "turn_detection": turn_detection(options.turn_detection),
-            },
-            "output": output,
-        },
+        "output_modalities": ["audio"] if speaks else ["text"],
+        "audio": audio,
         "tools": flat_tools(options.tools),
     }
     if options.tools:
         session["tool_choice"] = "auto"
     return session
+
+
+def ga_transcriber(session: Json) -> str:
+    wanted = session["audio"]["input"]["transcription"]
+    return text_of(wanted, "model") if isinstance(wanted, dict) else ""
 
 
 def ga_instructions(text: str) -> Json:
@@ -280,6 +328,12 @@ class Shape:
     """By the vendor's own endpoint; one that the operator names may do without."""
     cancel_names_response: bool = True
     can_truncate: bool = True
+    can_delete: bool = True
+    """Items of the conversation can be deleted, and others made in their place."""
+    transcriber: Callable[[Json], str] = ga_transcriber
+    """Which model of a session object writes down what the caller says; "" where none does."""
+    session_seconds: float | None = 3600.0
+    """How long the server lets a session live; None: not known."""
     fatal_codes: frozenset[str] = FATAL_CODES
     """Errors, by code or by type, after which the session is of no more use and another one would fare no better."""
     rate_codes: tuple[str, ...] = ("rate_limit_exceeded",)
