@@ -1,4 +1,5 @@
-"""The two kinds of channel that a session opens for its dialect: a WebSocket, and a program run once per message."""
+"""The kinds of channel that a session opens for its dialect: a WebSocket, an address asked over HTTP, and a program run
+once per message."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from urllib.parse import urlsplit
 from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 
 from sipbridge.errors import AgentStartError
-from sipbridge.providers import Endpoint, Outgoing, ProgramEndpoint, WebSocketEndpoint
+from sipbridge.providers import Endpoint, HttpEndpoint, Outgoing, ProgramEndpoint, WebSocketEndpoint
+from sipbridge.providers.http import HttpChannel
 from sipbridge.providers.programs import run_program
 from sipbridge.providers.websocket import MAX_UNSENT_MS, Receive, WebSocketChannel
 
@@ -48,6 +50,8 @@ async def open_channel(endpoint: Endpoint) -> Channel:
     where = urlsplit(endpoint.url)
     place = f"{where.scheme}://{where.netloc.rpartition('@')[2]}{where.path}"
     try:
+        if isinstance(endpoint, HttpEndpoint):
+            return await HttpChannel.open(endpoint)
         return await WebSocketChannel.open(endpoint, _ws_log)
     except (OSError, InvalidHandshake, InvalidURI, EOFError) as error:
         raise _start_error(error, place, endpoint) from None
@@ -95,7 +99,7 @@ _STATUS_WORDS = {
 }
 
 
-def _start_error(error: Exception, place: str, endpoint: WebSocketEndpoint) -> AgentStartError:
+def _start_error(error: Exception, place: str, endpoint: WebSocketEndpoint | HttpEndpoint) -> AgentStartError:
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         words = _STATUS_WORDS.get(status, "refused the connection")
@@ -124,7 +128,7 @@ def _transport_words(error: Exception) -> tuple[str, str]:
     return "handshake", f"the WebSocket handshake failed ({type(error).__name__})"
 
 
-def _redacted(text: str, endpoint: WebSocketEndpoint) -> str:
+def _redacted(text: str, endpoint: WebSocketEndpoint | HttpEndpoint) -> str:
     """A server may quote the key it refuses."""
     for value in endpoint.headers.values():
         for secret in (value, value.rpartition(" ")[2]):
