@@ -8,7 +8,7 @@ Two tenants that are equally specific for one number are an error when they are 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +18,9 @@ import structlog
 from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from sipbridge.agent import AgentOptions, ToolDeclaration, TurnDetection
+from sipbridge.agent import AgentOptions, Capabilities, ToolDeclaration, TurnDetection
 from sipbridge.audio import AudioFormat
+from sipbridge.codecs import Codec
 from sipbridge.config import Config, not_in_use, secrets_of
 from sipbridge.configfile import Place, Section, located
 from sipbridge.errors import ConfigError, UnknownProviderError
@@ -144,6 +145,16 @@ class Tenant:
         """What `new_agent_from_credential` is given. Raises `ConfigError` where a secret that is needed is missing."""
         return _revealed(self.config.agent, _OPTIONS)
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the agent's model can do; no secret has to be there for that. Raises `UnknownProviderError`."""
+        return capabilities_of(self.config.agent.provider, _revealed(self.config.agent, _OPTIONS, _hidden))
+
+    def formats(self, codec: Codec) -> tuple[AudioFormat, AudioFormat]:
+        """(up, down) between this agent and a leg that speaks `codec`: at most one conversion of the rate each way."""
+        native = codec.audio_format if self.config.agent.native_audio else None
+        return self.capabilities.formats_for(native, min(codec.sample_rate, _HIGHEST_RATE))
+
     def agent_options(
         self, fields: CallFields, uplink: AudioFormat, downlink: AudioFormat, tools: tuple[ToolDeclaration, ...]
     ) -> AgentOptions:
@@ -188,15 +199,25 @@ _OPTIONS = frozenset(
 who and where it is."""
 
 
-def _revealed(section: Section, left_out: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """A section as plain data, its secrets read. Raises `ConfigError`."""
-    return {name: _plain(value) for name, value in section if name not in left_out}
+_HIGHEST_RATE = 24000
+"""Of speech: no model hears or says more. A codec with more (Opus: 48 kHz) can be coded at this rate as well."""
 
 
-def _plain(value: Any) -> Any:
+def _hidden(secret: Secret) -> str:
+    return "hidden"
+
+
+def _revealed(
+    section: Section, left_out: frozenset[str] = frozenset(), reveal: Callable[[Secret], str] = Secret.reveal
+) -> dict[str, Any]:
+    """A section as plain data, its secrets as `reveal` gives them. Raises `ConfigError`."""
+    return {name: _plain(value, reveal) for name, value in section if name not in left_out}
+
+
+def _plain(value: Any, reveal: Callable[[Secret], str]) -> Any:
     if isinstance(value, Secret):
-        return value.reveal()
-    return _revealed(value) if isinstance(value, Section) else value
+        return reveal(value)
+    return _revealed(value, reveal=reveal) if isinstance(value, Section) else value
 
 
 _TEMPLATES = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
