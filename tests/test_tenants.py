@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sipbridge.agent import Capabilities
+from sipbridge.agent_settings import temperature
 from sipbridge.audio import PCM_8K, PCM_16K, PCM_24K, AudioFormat
 from sipbridge.audio import PCMA as PCMA_AUDIO
 from sipbridge.audio import PCMU as PCMU_AUDIO
@@ -22,7 +23,7 @@ from sipbridge.media.uplink import Uplink
 from sipbridge.prompts import DIRECTORY, load_prompt
 from sipbridge.providers import register
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import CallFields, Tenant, TenantDirectory, temperature, warnings
+from sipbridge.tenants import CallFields, Tenant, TenantDirectory, warnings
 
 
 class Quiet:

@@ -20,6 +20,8 @@ GA_CAPABILITIES = Capabilities(
     can_leave_interrupting=True,
     can_truncate=True,
     takes_images=True,
+    transcribes_interim=True,
+    takes_language=True,
 )
 
 # Names of the beta shape -> names of GA. A tolerant reader accepts both.
