@@ -65,6 +65,15 @@ def _plain(value: Any, reveal: Callable[[Secret], str]) -> Any:
     return _plain_section(value, reveal) if isinstance(value, Section) else value
 
 
+def secrets_in(section: Section, place: str) -> Iterator[tuple[str, Secret]]:
+    """All of them, each with its place."""
+    for name, value in section:
+        if isinstance(value, Secret):
+            yield f"{place}.{name}", value
+        elif isinstance(value, Section):
+            yield from secrets_in(value, f"{place}.{name}")
+
+
 # --- what is sent -----------------------------------------------------------------------------------------------------
 
 

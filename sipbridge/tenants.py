@@ -24,6 +24,7 @@ from sipbridge.agent_settings import (
     cautions,
     credential_of,
     problems,
+    secrets_in,
     temperature,
     turn_detection,
     voice,
@@ -257,12 +258,9 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
     """What a configuration asks for that will not happen, in words for the operator."""
     for key in not_in_use(config):
         yield f"{key} has no effect in this version"
-    if isinstance(config, Config):
-        for place, secret in secrets_of(config):
-            if secret.in_plain_sight:
-                yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
-    if isinstance(config, TenantConfig) and config.agent.api_key and config.agent.api_key.in_plain_sight:
-        yield "agent.api_key is written out in the file; ${NAME} or file:PATH would keep it out"
+    for place, secret in secrets_of(config) if isinstance(config, Config) else secrets_in(config.agent, "agent"):
+        if secret.in_plain_sight:
+            yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
     if isinstance(config, TenantConfig):
         yield from cautions(config)
 
