@@ -37,6 +37,7 @@ _SILENCE_MS = (200, 6000)
 _LARGEST_IMAGE = 196_608
 """Octets: 256 KiB in base64."""
 _IMAGES_WAITING = 4
+_HARMLESS = (wire.NOTHING_TO_CANCEL, wire.ACTIVE_RESPONSE)
 _CANCEL_WAIT = 1.5
 """Seconds after which a reply that was cut is taken for done: of some models it was observed that no
 `response.done` follows a cancel."""
@@ -110,10 +111,10 @@ def nested_tools(tools: Sequence[ToolDeclaration]) -> list[Json]:
 
 
 def turn_detection(detection: TurnDetection, family: Family) -> Json | None:
-    """None (JSON null): nobody but us ends a turn. What the model does not know becomes `server_vad`."""
-    if detection.type not in ("server_vad", "semantic_vad"):
+    """None (JSON null): nobody but us ends a turn."""
+    if detection.type == "none":
         return None
-    kind = (detection.type == "semantic_vad" and family.semantic_vad) or "server_vad"
+    kind = family.semantic_vad if detection.type == "semantic_vad" else "server_vad"
     settings: Json = {"type": kind}
     if kind != "smart_turn":  # which has no settings
         settings["threshold"] = detection.threshold
@@ -167,6 +168,7 @@ class DashScopeDialect(OpenAIDialect):
         tools=nested_tools,
         say=say_response,
         takes_history=False,
+        session_seconds=7200.0,
         cancel_names_response=False,
         can_truncate=False,
         fatal_codes=wire.FATAL_CODES
@@ -306,11 +308,9 @@ class DashScopeDialect(OpenAIDialect):
         elif words.startswith("cannot create response while"):
             code = wire.ACTIVE_RESPONSE
         super()._on_error({**event, "error": {**error, "code": code}}, now)
-        if self._state != "open" or text_of(error, "event_id"):
-            return
         if code.startswith(self.shape.rate_codes):
             self._replies.refused("", now)
-        elif text_of(error, "param").startswith("response"):
+        elif text_of(error, "param").startswith("response.") and code not in _HARMLESS:
             self._replies.rejected("")
 
     def _on_user_delta(self, event: Json, now: float) -> None:

@@ -146,7 +146,7 @@ class OpenAIDialect:
             return
         why = f"{code} {reason}".strip()
         self._events.append(AgentError(f"the model's connection closed: {why}", "closed", fatal=True))
-        for_good = any(word in reason and not self.shape.passes(word) for word in self.shape.fatal_codes)
+        for_good = any(word in reason for word in self.shape.fatal_codes if not self.shape.passes(word))
         self._end(why, "failed", now, again=code not in REFUSALS and not for_good)
 
     @property
