@@ -1,4 +1,5 @@
-"""The two kinds of channel that a session opens for its dialect: a WebSocket, and a program run once per message."""
+"""The kinds of channel that a session opens for its dialect: a WebSocket, an address asked over HTTP, and a program run
+once per message."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from typing import Protocol
 from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 
 from sipbridge.errors import AgentStartError
-from sipbridge.providers import Endpoint, Outgoing, ProgramEndpoint, WebSocketEndpoint
+from sipbridge.providers import Endpoint, HttpEndpoint, Outgoing, ProgramEndpoint, WebSocketEndpoint
 from sipbridge.providers.failures import Secrets, not_connected, place_of, refused_by_status
+from sipbridge.providers.http import HttpChannel
 from sipbridge.providers.programs import run_program
 from sipbridge.providers.websocket import MAX_UNSENT_MS, Receive, WebSocketChannel
 
@@ -44,6 +46,8 @@ async def open_channel(endpoint: Endpoint) -> Channel:
         return ProgramChannel(endpoint)
     place = place_of(endpoint.url)
     try:
+        if isinstance(endpoint, HttpEndpoint):
+            return await HttpChannel.open(endpoint)
         return await WebSocketChannel.open(endpoint, _ws_log)
     except InvalidStatus as error:
         response = error.response
@@ -61,6 +65,8 @@ async def open_channel(endpoint: Endpoint) -> Channel:
 
 def secrets_of(endpoint: Endpoint) -> Secrets:
     """What a server may have learned from us by being connected to, and must not be quoted with."""
+    if isinstance(endpoint, HttpEndpoint):
+        return Secrets(endpoint.url, [*endpoint.headers.values()])
     if isinstance(endpoint, WebSocketEndpoint):
         return Secrets(endpoint.url, [*endpoint.headers.values(), *endpoint.subprotocols])
     return Secrets()
