@@ -16,7 +16,7 @@ from sipbridge.audio import PCMA, PCMU, AudioFormat
 from sipbridge.errors import ConfigError
 from sipbridge.providers import openai_wire as wire
 from sipbridge.providers.openai import OpenAIDialect
-from sipbridge.providers.openai_beta import OPENAI_BETA
+from sipbridge.providers.openai_beta import BETA_CAPABILITIES, OPENAI_BETA
 from sipbridge.providers.openai_replies import Request
 from sipbridge.providers.wire import Json, merged, text_of
 
@@ -30,7 +30,7 @@ START_WAIT = 2.5
 _GA = replace(wire.OPENAI_GA, default_url="", default_model="", session_seconds=None)
 _SHAPES = {"ga": _GA, "beta": replace(OPENAI_BETA, session_seconds=None)}
 _CAPABILITIES = replace(
-    wire.GA_CAPABILITIES, native_formats=frozenset(), takes_temperature=(0.0, 2.0), takes_images=False, voices=()
+    BETA_CAPABILITIES, native_formats=frozenset(), takes_images=False, takes_language=False, voices=()
 )
 _RATES = (8000, 16000, 22050, 24000, 44100, 48000)
 
@@ -64,6 +64,8 @@ class CompatibleDialect(OpenAIDialect):
             input_format=_pcm(credential.get("input_rate")),
             output_format=_pcm(credential.get("output_rate")),
             native_formats=frozenset({PCMU, PCMA} if credential.get("g711") else ()),
+            takes_temperature=None if credential.get("shape") == "ga" else cls.capabilities.takes_temperature,
+            takes_language=bool(credential.get("transcription_model")),
         )
 
     def _check(self, has_url: bool) -> None:
@@ -201,7 +203,9 @@ def apart(session: Json) -> tuple[Json, list[Json]]:
     pieces that may be refused one by one."""
     kind = {"type": session["type"]} if "type" in session else {}
     least = {key: session[key] for key in _LEAST if key in session}
-    rest = [kind | {key: value} for key, value in session.items() if key not in (*_LEAST, "audio", "tools", "tool_choice")]
+    rest = [
+        kind | {key: value} for key, value in session.items() if key not in (*_LEAST, "audio", "tools", "tool_choice")
+    ]
     if session.get("tools"):
         rest.append(kind | {key: session[key] for key in ("tools", "tool_choice") if key in session})
     if "audio" in session:
