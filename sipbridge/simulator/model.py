@@ -143,6 +143,8 @@ class Connection:
     async def break_off(self, fault: Fault) -> None:
         if fault.name == "close":
             await self._websocket.close(fault.number or 1011, "the simulator was told to close")
+        elif fault.name == "expire":
+            await self._websocket.close(1001, "session_expired")
         elif fault.name == "drop":
             self._websocket.transport.abort()
         elif fault.name == "hang":
@@ -159,7 +161,10 @@ class NewModel(Protocol):
 
 
 WIRES: dict[str, NewModel | str] = {
+    "azure_openai": "sipbridge.simulator.openai_relatives:AzureModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
+    "openai_compatible": "sipbridge.simulator.openai_relatives:CompatibleModel",
+    "xai": "sipbridge.simulator.xai_server:XaiModel",
 }
 """The vendors that can be simulated, and where their models are."""
 
