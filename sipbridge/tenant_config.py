@@ -54,6 +54,19 @@ class DelegationConfig(Section):
     instructions: str | None = None
 
 
+class VertexConfig(Section):
+    """Gemini on Vertex AI: whose project, and who may."""
+
+    project: str = Field(min_length=1)
+    location: str = Field(pattern=r"^[a-z0-9-]+$")
+    service_account: str | None = None
+    """Path of a service account's key file."""
+    token: Secret | None = None
+    """An access token of one's own, instead; it lives an hour."""
+    quota_project: str | None = None
+    """Another project that pays, and counts against its quota."""
+
+
 class AgentConfig(Section):
     provider: str = Field(min_length=1)
     api_key: Secret | None = None
@@ -71,6 +84,9 @@ class AgentConfig(Section):
     """Let the phone's own codec through to a model that takes it, instead of going over PCM."""
     extra: dict[str, Any] = {}
     delegation: DelegationConfig | None = None
+    vertex: VertexConfig | None = None
+    tool_behavior: Literal["blocking", "non_blocking"] | None = None
+    """Whether the model goes on talking while a tool works, where it can."""
     voice_provider: ServiceConfig | None = None
     """Who speaks what the model writes, where it is not to speak itself."""
     stt: ServiceConfig | None = None

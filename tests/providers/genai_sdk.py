@@ -124,8 +124,8 @@ def _origin(annotation: Any) -> Any:
 
 
 def _options(annotation: Any) -> list[Any]:
-    """What may stand here: a union's members, flat. What the SDK takes from its users and makes a `Content`, or a list of
-    `Tool` of, is that on the wire."""
+    """What may stand here: the members of a union, flat. What the SDK takes from its users and makes a `Content` or a list
+    of `Tool` of, is that on the wire."""
     if isinstance(annotation, typing.ForwardRef):
         annotation = getattr(types, annotation.__forward_arg__)
     if annotation is list or types.Tool in typing.get_args(annotation):
