@@ -298,8 +298,8 @@ def capabilities_of(slug: str, credential: Mapping[str, Any] | None = None) -> C
         return provider.capabilities
     capabilities = provider.capabilities_for(credential)
     if section := credential.get("voice_provider"):
-        from sipbridge.providers.speech.voiced import capabilities_with_voice
         from sipbridge.providers.speech.voice import voice_class
+        from sipbridge.providers.speech.voiced import capabilities_with_voice
 
         return capabilities_with_voice(capabilities, voice_class(section))
     return capabilities

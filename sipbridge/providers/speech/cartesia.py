@@ -228,4 +228,3 @@ class CartesiaVoice(Voice):
             return
         for context in active:
             self._retry(context, now)
-

@@ -51,8 +51,8 @@ VoiceEvent: TypeAlias = VoiceAudio | VoiceWords | VoiceDone | VoiceFailed
 
 
 class Voice(Part[VoiceEvent]):
-    """Speaks texts, each in a context: one for each thing that the model says. Contexts are spoken in the order in which
-    they were begun, or at the same time; the audio of one is in order.
+    """Speaks texts, each in a context: one for each thing that the model says. Contexts are spoken in the order in
+    which they were begun, or at the same time; the audio of one is in order.
 
     `speak(context, text)` any number of times, then `finish(context)`; or `cancel(context)` at any time: nothing more
     comes of it. The pieces of a context make one text when put together: their spaces are in them.

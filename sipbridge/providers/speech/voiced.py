@@ -1,9 +1,9 @@
 """A model that writes, with another vendor's voice: a dialect that wraps a dialect (modality text) and a `Voice`.
 
 What the model writes goes to the voice in phrases while it still writes, and comes out as `AssistantAudio`. Every text
-item is one context of the voice and one item of speech. A reply has ended when the voice has spoken it; replies that the
-model begins meanwhile wait, so that they are heard one after another. After an interruption the model is told what was
-heard in words: `Dialect.heard`, where it has that.
+item is one context of the voice and one item of speech. A reply has ended when the voice has spoken it; replies that
+the model begins meanwhile wait, so that they are heard one after another. After an interruption the model is told what
+was heard in words: `heard(reply_id, text, now)`, where its dialect has that.
 """
 
 from __future__ import annotations
@@ -209,9 +209,9 @@ class VoicedDialect:
         for reply in self._line:
             self._cut(reply, now)
         self.inner.cancel(played, now)
-        tell = getattr(self.inner, "heard", None)
-        for reply_id, text in heard if tell is not None else ():
-            tell(reply_id, text, now)
+        if (tell := getattr(self.inner, "heard", None)) is not None:
+            for reply_id, text in heard:
+                tell(reply_id, text, now)
         self._advance()
         self._pump(now)
 
@@ -285,13 +285,13 @@ class VoicedDialect:
     def _on_voice(self, event: VoiceEvent | PartFailed, now: float) -> None:
         if isinstance(event, PartFailed):
             self._events.append(AgentError(event.message, event.code, fatal=True))
-            for reply in self._line:
-                reply.failed = True
+            for unspoken in self._line:
+                unspoken.failed = True
             self._close(SessionClosed(event.message, again=event.again))
             return
-        reply, speech = self._by_context.get(event.context, (None, None))
-        if reply is None or speech is None:
+        if event.context not in self._by_context:
             return
+        reply, speech = self._by_context[event.context]
         match event:
             case VoiceAudio(_, pcm):
                 speech.received += len(pcm)
