@@ -48,6 +48,8 @@ class Capabilities:
     takes_text: bool = True
     takes_images: bool = False
     takes_tools: bool = True
+    can_write: bool = False
+    """May be asked for words instead of speech (`AgentOptions.modalities`), for a separate voice to speak."""
     takes_instructions: bool = True
     """`update_instructions` has an effect in mid-call."""
     says_verbatim: bool = False

@@ -350,6 +350,15 @@ def check_formats(capabilities: Capabilities, options: AgentOptions) -> None:
         )
 
 
+def check_output_format(
+    usual: AudioFormat, rates: tuple[int, ...], native: frozenset[AudioFormat], wanted: AudioFormat
+) -> None:
+    """The same for a separate voice, which takes no audio."""
+    gives = _pcm(usual, rates) | native
+    if wanted not in gives:
+        raise ConfigError(f"this voice gives {_names(gives)}, not {_names({wanted})}")
+
+
 def _pcm(usual: AudioFormat, rates: tuple[int, ...]) -> frozenset[AudioFormat]:
     return frozenset({usual, *(AudioFormat("pcm16", rate) for rate in rates)})
 
