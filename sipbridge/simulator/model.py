@@ -26,6 +26,7 @@ from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from sipbridge.audio import AudioFormat
 from sipbridge.simulator.http import HttpAnswer, HttpRequest, HttpServer
 from sipbridge.simulator.script import Fault, Script
 
@@ -51,6 +52,8 @@ class SessionRecord:
     """(code, message) of everything that was refused."""
     audio: bytearray = field(default_factory=bytearray)
     """All audio the client appended."""
+    audio_format: AudioFormat | None = None
+    """What that is, where the vendor decides on it and not the client."""
     open_calls: list[str] = field(default_factory=list)
     close_code: int | None = None
     closed: asyncio.Event = field(default_factory=asyncio.Event)
