@@ -31,7 +31,6 @@ from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed,
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.paced_speech import PacedSpeech
-from sipbridge.providers import capabilities_of
 from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
@@ -70,7 +69,7 @@ class CallSession:
         self._clock = clock
         self._deadlines = config.deadlines
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
-        capabilities = capabilities_of(config.agent.provider)
+        capabilities = tenant.capabilities
         # Where the model listens while it speaks, the floor is its own: nothing here cuts what it says.
         barge_in = config.barge_in.enabled and not capabilities.full_duplex
         self._turn = Turn(barge_in=barge_in, protect_greeting_ms=tenant.protect_greeting_ms)
@@ -80,7 +79,6 @@ class CallSession:
         self._toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
         self._full_duplex = capabilities.full_duplex
         self._paced: PacedSpeech | None = None
-        self._native_formats = capabilities.native_formats if config.agent.native_audio else frozenset()
         self._uplink, self._downlink = capabilities.input_format, capabilities.output_format
 
         self._agent: Agent | None = None
@@ -170,9 +168,8 @@ class CallSession:
         leg = self._leg
         try:
             leg.negotiate()
-            codec = leg.likely_codec
-            if codec is not None and codec.audio_format in self._native_formats:
-                self._uplink = self._downlink = codec.audio_format
+            if (codec := leg.likely_codec) is not None:
+                self._uplink, self._downlink = self._tenant.formats(codec)
             leg.begin(self._uplink, self._downlink)
         except SipbridgeError as error:
             self._refuse(error.sip_status, Ended.REFUSED, str(error), error.label)
