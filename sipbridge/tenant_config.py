@@ -47,6 +47,10 @@ class ServiceConfig(Section):
     extra: dict[str, Any] = {}
 
 
+_ASKED_OVER_HTTP = frozenset({"elevenlabs", "ultravox"})
+"""Providers whose API is asked for the URL of the WebSocket: their `url` may be that of the API."""
+
+
 class DelegationConfig(Section):
     """Who does the work that a voice delegates (openai_live)."""
 
@@ -59,6 +63,8 @@ class AgentConfig(Section):
     api_key: Secret | None = None
     url: str | None = None
     model: str | None = None
+    agent_id: str | None = None
+    """Of an agent that was made at the vendor's, where there are such (`elevenlabs`)."""
     voice: str | None = None
     temperature: float | None = None
     instructions: str = ""
@@ -80,9 +86,15 @@ class AgentConfig(Section):
 
     @field_validator("url")
     @classmethod
-    def _websocket_url(cls, url: str | None) -> str | None:
-        if url is not None and not re.match(r"wss?://[^/?#\s]+[^?#\s]*$", url):
+    def _websocket_url(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url is None or re.match(r"wss?://[^/?#\s]+[^?#\s]*$", url):
+            return url
+        if info.data.get("provider") not in _ASKED_OVER_HTTP:
             raise ValueError("a full WebSocket URL without query is expected: wss://HOST[:PORT]/PATH")
+        if not re.match(r"https?://[^/?#\s]+[^?#\s]*$", url):
+            raise ValueError(
+                "expected is the API's address, https://HOST[:PORT], or a full WebSocket URL without query"
+            )
         return url
 
 
