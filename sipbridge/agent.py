@@ -56,6 +56,12 @@ class Capabilities:
     """`say` speaks the very words; elsewhere the model is asked to."""
     transcribes: bool = True
     """Tells what the caller said, in words."""
+    transcribes_interim: bool = False
+    """Also while he speaks, where `AgentOptions.interim_transcripts` asks for it."""
+    takes_language: bool = False
+    """`AgentOptions.language` has an effect."""
+    can_say: bool = True
+    """`say` works: the agent may speak first, and by itself."""
     turn_detection: frozenset[TurnDetectionType] = frozenset({"server_vad", "none"})
     """What it knows of `TurnDetection.type`; of the rest the operator is warned, and the vendor's default is taken."""
     voices: tuple[str, ...] = ()

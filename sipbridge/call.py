@@ -30,7 +30,6 @@ from sipbridge.leg import SipLeg
 from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
-from sipbridge.providers import capabilities_of
 from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
@@ -74,8 +73,7 @@ class CallSession:
         self._new_recording = record
         self.recording: Recording | None = None
         self._toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
-        capabilities = capabilities_of(config.agent.provider)
-        self._native_formats = capabilities.native_formats if config.agent.native_audio else frozenset()
+        capabilities = tenant.capabilities
         self._uplink, self._downlink = capabilities.input_format, capabilities.output_format
 
         self._agent: Agent | None = None
@@ -155,9 +153,8 @@ class CallSession:
         leg = self._leg
         try:
             leg.negotiate()
-            codec = leg.likely_codec
-            if codec is not None and codec.audio_format in self._native_formats:
-                self._uplink = self._downlink = codec.audio_format
+            if (codec := leg.likely_codec) is not None:
+                self._uplink, self._downlink = self._tenant.formats(codec)
             leg.begin(self._uplink, self._downlink)
         except SipbridgeError as error:
             self._refuse(error.sip_status, Ended.REFUSED, str(error), error.label)

@@ -1,7 +1,7 @@
 """`sipbridge check`: does what the configuration names work, and if not, what is to be done?
 
 Every look takes a bounded time, and all of them are taken at once. Nothing is changed by looking: listeners are bound
-and let go, a trunk is asked by OPTIONS.
+and let go, a trunk is asked by OPTIONS, a model's session is opened and closed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import errno
 import ipaddress
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 from sipbridge import codecs, health
 from sipbridge.certificates import validity
+from sipbridge.check_providers import look_at_providers
 from sipbridge.check_trunks import look_at_trunks
 from sipbridge.config import Config, codec_lists
 from sipbridge.encryption import weaknesses
@@ -28,6 +29,7 @@ from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.flow import Transport
 from sipbridge.sip.headers import Uri
 from sipbridge.sip.sockets import parse_listen
+from sipbridge.tenants import Tenant
 from sipbridge.trunks import proxy_of
 
 _RECORDED_HOUR = 4 * 8000 * 3600
@@ -41,8 +43,14 @@ _SOON_DAYS = 14
 _RUNNING = "in use by what speaks SIP: sipbridge, if it is running"
 
 
-async def check(config: Config, *, resolver: DnsResolver | None = None, answer_s: float = ANSWER_S) -> list[Finding]:
-    """Everything that can be looked at from here, in the order of the configuration."""
+async def check(
+    config: Config,
+    tenants: Sequence[Tenant] = (),
+    *,
+    resolver: DnsResolver | None = None,
+    answer_s: float = ANSWER_S,
+) -> list[Finding]:
+    """Everything that can be looked at from here, in the order of the configuration; then the tenants' agents."""
     resolver = resolver or DnsResolver(config.sip.nameservers)
     looks: list[Coroutine[Any, Any, Finding]] = [_listener(url) for url in config.sip.listen]
     looks.append(_media(config))
@@ -54,8 +62,10 @@ async def check(config: Config, *, resolver: DnsResolver | None = None, answer_s
         found.append(await asyncio.to_thread(_recordings, config.recordings.directory))
     found += weaknesses(config)
     running = any(finding.text == _RUNNING for finding in found)
-    found += await look_at_trunks(config, resolver, answer_s, register=not running)
-    return found
+    trunks, agents = await asyncio.gather(
+        look_at_trunks(config, resolver, answer_s, register=not running), look_at_providers(tenants)
+    )
+    return [*found, *trunks, *agents]
 
 
 # --- listeners --------------------------------------------------------------------------------------------------------

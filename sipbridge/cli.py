@@ -212,35 +212,34 @@ def check(
     config: ConfigPath = DEFAULT_CONFIG,
     offline: Annotated[bool, typer.Option("--offline", help="Only read: open no socket, ask nobody.")] = False,
 ) -> None:
-    """Say of the configuration, each tenant, listener, certificate, name and trunk whether it works, and what to do."""
+    """Say of each listener, certificate, name, trunk and tenant's agent whether it works, and what to do if not."""
+    from sipbridge.agent_settings import secrets_in
     from sipbridge.config import secrets_of
 
     settings, tenants = _load(config)
     missing = []
-    for place, secret in secrets_of(settings):
+    secrets = [*secrets_of(settings)]
+    for tenant in tenants.tenants:
+        secrets += secrets_in(tenant.config.agent, f"tenant {tenant.id}: agent")
+    for place, secret in secrets:
         try:
             secret.reveal()
         except ConfigError as error:
             missing.append(f"{place}: {error}")
-    for tenant in tenants.tenants:
-        try:
-            tenant.credential()
-        except ConfigError as error:
-            missing.append(f"tenant {tenant.id}: agent.api_key: {error}")
     for line in missing:
         print(line, file=sys.stderr)
     print(f"{config}: {len(tenants.tenants)} tenants: {', '.join(tenant.id for tenant in tenants.tenants)}")
-    failed = False if offline else _looked_at(settings)
+    failed = False if offline else _looked_at(settings, tenants.tenants)
     if missing or failed:
         raise typer.Exit(2 if missing else 1)
 
 
-def _looked_at(settings: Any) -> bool:
+def _looked_at(settings: Any, tenants: Any) -> bool:
     """Print what was found; whether something does not work."""
     from sipbridge.check import check
 
     logs.set_up("error", json=False)  # what the parts would log is in the findings
-    findings = run(check(settings))
+    findings = run(check(settings, tenants))
     print(*findings, sep="\n")
     return any(finding.verdict == "failed" for finding in findings)
 
@@ -309,7 +308,7 @@ def config_schema(tenant: Annotated[bool, typer.Option(help="Of a tenant's file.
 
 @app.command()
 def simulate(
-    wire: Annotated[str, typer.Argument(help="Whose wire format: openai.")],
+    wire: Annotated[str | None, typer.Argument(help="Whose wire format; without one: the list.")] = None,
     port: Annotated[int, typer.Option(help="0: any free one.")] = 8765,
     wav: Annotated[Path | None, typer.Option(help="What it says; a tone without one.")] = None,
     text: Annotated[str, typer.Option(help="What it claims to say.")] = "This is the simulated model speaking.",
@@ -324,6 +323,9 @@ def simulate(
     from sipbridge.simulator.model import WIRES, ModelServer
     from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
 
+    if wire is None:
+        print(*WIRES, sep="\n")
+        return
     if wire not in WIRES:
         raise typer.BadParameter(f"{wire!r} cannot be simulated; there is: {', '.join(WIRES)}", param_hint="WIRE")
     tools = {}

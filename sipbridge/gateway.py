@@ -269,7 +269,7 @@ def _load_what_a_call_needs(tenants: Iterable[Tenant]) -> None:
     """What is read at first use: neither the first caller nor the audio of the others should wait for it."""
     import_module("sipbridge.providers.session")
     for name in ("unavailable", "goodbye"):
-        for rate in (8000, 24000):
+        for rate in (8000, 16000, 24000):
             load_prompt(name, rate)
     for tenant in tenants:
         for rate in (8000, 16000, 24000):

@@ -18,18 +18,27 @@ import structlog
 from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from sipbridge.agent import AgentOptions, ToolDeclaration, TurnDetection
+from sipbridge.agent import AgentOptions, Capabilities, ToolDeclaration
+from sipbridge.agent_settings import (
+    capabilities,
+    cautions,
+    credential_of,
+    problems,
+    secrets_in,
+    temperature,
+    turn_detection,
+    voice,
+)
 from sipbridge.audio import AudioFormat
+from sipbridge.codecs import Codec
 from sipbridge.config import Config, not_in_use, secrets_of
-from sipbridge.configfile import Place, Section, located
-from sipbridge.errors import ConfigError, UnknownProviderError
-from sipbridge.logins import Secret
+from sipbridge.configfile import Place, located
+from sipbridge.errors import ConfigError
 from sipbridge.prompts import PROMPT_RATE, load_wav
-from sipbridge.providers import capabilities_of
 from sipbridge.sip.headers import readable
 from sipbridge.sip.identity import CallerIdentity, Party
 from sipbridge.sip.message import Request
-from sipbridge.tenant_config import AgentConfig, Match, TenantConfig, load_tenant
+from sipbridge.tenant_config import Match, TenantConfig, load_tenant
 
 log = structlog.get_logger(__name__)
 
@@ -142,63 +151,38 @@ class Tenant:
 
     def credential(self) -> dict[str, Any]:
         """What `new_agent_from_credential` is given. Raises `ConfigError` where a secret that is needed is missing."""
-        return _revealed(self.config.agent, _OPTIONS)
+        return credential_of(self.config.agent)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the agent's model can do; no secret has to be there for that. Raises `UnknownProviderError`."""
+        return capabilities(self.config.agent)
+
+    def formats(self, codec: Codec) -> tuple[AudioFormat, AudioFormat]:
+        """(up, down) between this agent and a leg that speaks `codec`: at most one conversion of the rate each way."""
+        native = codec.audio_format if self.config.agent.native_audio else None
+        return self.capabilities.formats_for(native, min(codec.sample_rate, _HIGHEST_RATE))
 
     def agent_options(
         self, fields: CallFields, uplink: AudioFormat, downlink: AudioFormat, tools: tuple[ToolDeclaration, ...]
     ) -> AgentOptions:
         agent = self.config.agent
-        turns = agent.turn_detection
         return AgentOptions(
             instructions=self.instructions(fields),
-            voice=agent.voice,
+            voice=voice(agent),
             temperature=temperature(agent),
             language=agent.language,
             input_format=uplink,
             output_format=downlink,
-            turn_detection=TurnDetection(
-                type=turns.type,
-                threshold=turns.threshold,
-                prefix_ms=turns.prefix_ms,
-                silence_ms=turns.silence_ms,
-                eagerness=turns.eagerness,
-                interrupt_response=self.config.barge_in.enabled,
-            ),
+            turn_detection=turn_detection(agent, interrupt=self.config.barge_in.enabled),
             tools=tools,
             interim_transcripts=agent.transcripts.interim,
             extra=agent.extra,
         )
 
 
-_OPTIONS = frozenset(
-    {
-        "voice",
-        "temperature",
-        "instructions",
-        "greeting",
-        "farewell",
-        "language",
-        "turn_detection",
-        "transcripts",
-        "native_audio",
-        "extra",
-    }
-)
-"""Keys of `agent` that say how the model is to talk (`AgentOptions`) or what the call does; the rest is the credential:
-who and where it is."""
-
-
-def _revealed(section: Section, left_out: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """A section as plain data, its secrets read. Raises `ConfigError`."""
-    return {name: _plain(value) for name, value in section if name not in left_out}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Secret):
-        return value.reveal()
-    return _revealed(value) if isinstance(value, Section) else value
-
-
+_HIGHEST_RATE = 24000
+"""Of speech: no model hears or says more. A codec with more (Opus: 48 kHz) can be coded at this rate as well."""
 _TEMPLATES = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 
 
@@ -274,35 +258,17 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
     """What a configuration asks for that will not happen, in words for the operator."""
     for key in not_in_use(config):
         yield f"{key} has no effect in this version"
-    if isinstance(config, Config):
-        for place, secret in secrets_of(config):
-            if secret.in_plain_sight:
-                yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
-    if isinstance(config, TenantConfig) and config.agent.api_key and config.agent.api_key.in_plain_sight:
-        yield "agent.api_key is written out in the file; ${NAME} or file:PATH would keep it out"
-    if isinstance(config, TenantConfig) and config.agent.temperature is not None:
-        limits = capabilities_of(config.agent.provider).takes_temperature
-        if limits is None:
-            yield f"agent.temperature is not sent: {config.agent.provider} takes none"
-        elif not limits[0] <= config.agent.temperature <= limits[1]:
-            yield f"agent.temperature is clamped to {limits[0]}..{limits[1]}, the range of {config.agent.provider}"
-
-
-def temperature(agent: AgentConfig) -> float | None:
-    """What may be sent to the vendor: None where it takes no temperature, else within its range."""
-    limits = capabilities_of(agent.provider).takes_temperature
-    if agent.temperature is None or limits is None:
-        return None
-    return min(max(agent.temperature, limits[0]), limits[1])
+    for place, secret in secrets_of(config) if isinstance(config, Config) else secrets_in(config.agent, "agent"):
+        if secret.in_plain_sight:
+            yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
+    if isinstance(config, TenantConfig):
+        yield from cautions(config)
 
 
 def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
     """What can only be judged beside the rest: provider names, trunks, names in templates; each with its place."""
     agent, match = tenant.config.agent, tenant.config.match
-    try:
-        capabilities_of(agent.provider)
-    except UnknownProviderError as error:
-        yield ("agent", "provider"), str(error)
+    yield from problems(agent)
     trunks = [trunk.name for trunk in config.trunks]
     if match.trunk is not None and match.trunk not in trunks:
         yield ("match", "trunk"), f"no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"

@@ -88,6 +88,18 @@ def test_check_looks_unless_it_is_told_not_to(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [f"{path}: 1 tenants: a"]
 
 
+def test_check_opens_and_closes_a_session_of_each_tenants_model(tmp_path: Path) -> None:
+    config = "sip: {listen: ['udp://127.0.0.1:0']}\nmedia: {ports: 29000-29999}\nlimits: {max_calls: 10}\n"
+    path = gateway(tmp_path, config=config)
+    model = "agent: {provider: openai, url: 'ws://127.0.0.1:1/v1/realtime'}\nmatch: {to: x}\n"
+    (tmp_path / "tenants" / "b.yaml").write_text(model)
+    done = sipbridge("check", "-c", str(path))
+    assert done.returncode == 1
+    assert re.search(r"^ok       tenant a: offline: ready to talk within \d+ ms$", done.stdout, re.MULTILINE)
+    assert re.search(r"^failed   tenant b: openai: .*nothing listens there: see agent.url$", done.stdout, re.MULTILINE)
+    assert sipbridge("check", "--offline", "-c", str(path)).returncode == 0
+
+
 def test_ladders_are_listed_and_printed(tmp_path: Path) -> None:
     path = gateway(tmp_path, config="sip: {ladders: kept}\n")
     (tmp_path / "kept").mkdir()
@@ -165,5 +177,6 @@ def test_a_call_nobody_answers_is_status_1() -> None:
 
 def test_simulate_knows_what_it_can_be() -> None:
     assert "there is: openai" in sipbridge("simulate", "parrot").stderr
+    assert "openai" in sipbridge("simulate").stdout.splitlines()
     assert sipbridge("simulate", "openai", "--fault", "boredom").returncode == 2
     assert sipbridge("simulate", "openai", "--tool", "x").returncode == 2

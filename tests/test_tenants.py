@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sipbridge.agent import Capabilities
+from sipbridge.agent_settings import temperature
+from sipbridge.audio import PCM_8K, PCM_16K, PCM_24K, AudioFormat
+from sipbridge.audio import PCMA as PCMA_AUDIO
+from sipbridge.audio import PCMU as PCMU_AUDIO
+from sipbridge.codecs import G722, L16_8K, L16_16K, OPUS, PCMA, PCMU, Codec
 from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
+from sipbridge.media.downlink import Downlink
+from sipbridge.media.params import MediaParams
+from sipbridge.media.rtp import Sequencer
+from sipbridge.media.uplink import Uplink
 from sipbridge.prompts import DIRECTORY, load_prompt
 from sipbridge.providers import register
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import CallFields, Tenant, TenantDirectory, temperature, warnings
+from sipbridge.tenants import CallFields, Tenant, TenantDirectory, warnings
 
 
 class Quiet:
@@ -23,6 +33,9 @@ class Quiet:
 
     def __call__(self, credential: object, options: object) -> object:
         raise NotImplementedError
+
+    def capabilities_for(self, credential: object) -> Capabilities:
+        return self.capabilities
 
     def tools_for_session(self, tools: object) -> list[dict[str, object]]:
         return []
@@ -228,3 +241,73 @@ def test_a_key_in_plain_sight_is_warned_of_and_not_shown(key: str, plain: bool) 
     said = list(warnings(tenant("a", "{}", f"provider: quiet, api_key: '{key}'").config))
     assert len(said) == plain
     assert key not in " ".join(said)
+
+
+# --- rates ------------------------------------------------------------------------------------------------------------
+
+
+WIDE_IN = Capabilities(
+    native_formats=frozenset({PCMU_AUDIO, PCMA_AUDIO}), input_rates=(8000, 24000), output_rates=(8000, 16000)
+)
+FIXED = Capabilities()
+ONE_RATE = Capabilities(input_format=PCM_24K)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "codec", "up", "down"),
+    [
+        (FIXED, PCMU, PCM_16K, PCM_24K),
+        (FIXED, G722, PCM_16K, PCM_24K),
+        (FIXED, OPUS, PCM_16K, PCM_24K),
+        (ONE_RATE, PCMU, PCM_24K, PCM_24K),
+        (ONE_RATE, L16_16K, PCM_24K, PCM_24K),
+        (WIDE_IN, PCMU, PCMU_AUDIO, PCMU_AUDIO),
+        (WIDE_IN, PCMA, PCMA_AUDIO, PCMA_AUDIO),
+        (WIDE_IN, G722, PCM_16K, PCM_16K),
+        (WIDE_IN, L16_8K, PCM_8K, PCM_8K),
+        (WIDE_IN, OPUS, PCM_24K, PCM_24K),
+        (Capabilities(input_rates=(24000, 48000), output_rates=(48000,)), OPUS, PCM_24K, PCM_24K),
+    ],
+)
+def test_a_leg_and_a_model_meet_with_one_conversion_of_the_rate_at_most(
+    capabilities: Capabilities, codec: Codec, up: AudioFormat, down: AudioFormat
+) -> None:
+    class Model(Quiet):
+        pass
+
+    Model.capabilities = capabilities
+    register(Model(), "model")  # type: ignore[arg-type]
+    assert tenant("t", "{}", "provider: model").formats(codec) == (up, down)
+    settings = MediaParams(codec, None, 0, 0, uplink=up, downlink=down)
+    ends = {
+        "up": Uplink(settings, 0.0).converter,
+        "down": Downlink(settings, Sequencer(1, 0, 0)).converter,
+    }
+    for way, converter in ends.items():
+        coded_at = {codec.sample_rate, *codec.other_rates}
+        assert (converter.source if way == "up" else converter.target).rate in coded_at
+    if {up.rate, down.rate} <= {codec.sample_rate, *codec.other_rates}:
+        assert [converter.delay_ms for converter in ends.values()] == [0, 0], "nothing is resampled"
+
+
+def test_the_operator_may_want_pcm() -> None:
+    class Model(Quiet):
+        capabilities = WIDE_IN
+
+    register(Model(), "model")  # type: ignore[arg-type]
+    assert tenant("t", "{}", "provider: model, native_audio: false").formats(PCMU) == (PCM_8K, PCM_8K)
+
+
+def test_what_a_model_can_do_needs_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    class Curious(Quiet):
+        def capabilities_for(self, credential: object) -> Capabilities:
+            seen.append(credential)
+            return self.capabilities
+
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    register(Curious(), "curious")  # type: ignore[arg-type]
+    one = tenant("t", "{}", "provider: curious, api_key: '${NO_SUCH_KEY}', model: m, tts: {provider: x, api_key: 'k'}")
+    assert one.capabilities == Quiet.capabilities
+    assert (seen[0]["model"], seen[0]["api_key"], seen[0]["tts"]["api_key"]) == ("m", "hidden", "hidden")

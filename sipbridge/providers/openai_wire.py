@@ -22,6 +22,8 @@ GA_CAPABILITIES = Capabilities(
     takes_images=True,
     turn_detection=frozenset({"server_vad", "semantic_vad", "none"}),
     voices=("marin", "cedar", "alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse"),
+    transcribes_interim=True,
+    takes_language=True,
 )
 """Voices as in the vendor's SDK 3.54; marin and cedar are those it recommends."""
 

@@ -37,6 +37,10 @@ class ScriptedAgent:
         self._start = start
         self._events: asyncio.Queue[AgentEvent | None] = asyncio.Queue()
 
+    @classmethod
+    def capabilities_for(cls, credential: Mapping[str, Any]) -> Capabilities:
+        return cls.capabilities
+
     def emit(self, *events: AgentEvent) -> None:
         for event in events:
             self._events.put_nowait(event)

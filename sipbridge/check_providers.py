@@ -1,0 +1,91 @@
+"""Can each tenant's agent be made ready? A part of `check`: a session is opened, configured as for a call, and closed.
+
+That costs nothing at any vendor: nobody speaks. What a call would be refused for shows here, with what to do about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from sipbridge.agent import AgentOptions
+from sipbridge.errors import AgentStartError, ConfigError, SipbridgeError
+from sipbridge.finding import Finding
+from sipbridge.providers import new_agent_from_credential
+from sipbridge.tenants import CallFields, Tenant
+from sipbridge.tools import toolbox_for
+
+_AT_ONCE = 10
+"""More would look like an attack to some vendors."""
+
+CURES = {
+    "400": "see agent.model, and agent.extra",
+    "401": "see agent.api_key: is it of this vendor, this account, this region?",
+    "403": "the account of agent.api_key may not use this model, or not from here",
+    "404": "see agent.model and agent.url",
+    "429": "the account is at its limit: raise that at the vendor, or try again later",
+    "dns": "see agent.url; else /etc/resolv.conf, and whether a firewall stops DNS",
+    "refused": "nothing listens there: see agent.url",
+    "unreachable": "see agent.url, and whether a firewall stops outgoing connections",
+    "tls": "see agent.url; is this machine's clock right, and are its authorities (SSL_CERT_FILE) the right ones?",
+    "timeout": "is the vendor up, and a firewall not in between? else raise deadlines.connect_seconds",
+    "config": "see the page of this provider in docs/providers",
+}
+"""By `AgentStartError.code`."""
+_SERVER = "the vendor has trouble: see its status page; calls are refused with 480 until it is over"
+_OTHER = "the vendor refuses what it is asked for: see agent.model, agent.voice, agent.extra and the tools"
+
+
+async def look_at_providers(tenants: Sequence[Tenant]) -> list[Finding]:
+    """Each tenant's, within its own deadline. Those whose secrets are missing are left out: that is said elsewhere."""
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def look(tenant: Tenant) -> Finding:
+        async with limit:
+            return await _provider(tenant)
+
+    return list(await asyncio.gather(*(look(tenant) for tenant in tenants if _has_secrets(tenant))))
+
+
+def _has_secrets(tenant: Tenant) -> bool:
+    try:
+        tenant.credential()
+    except ConfigError:
+        return False
+    return True
+
+
+async def _provider(tenant: Tenant) -> Finding:
+    agent_config, seconds = tenant.config.agent, tenant.config.deadlines.connect_seconds
+    model = f" {agent_config.model}" if agent_config.model else ""
+    subject = f"tenant {tenant.id}: {agent_config.provider}{model}"
+    began = time.monotonic()
+    try:
+        agent = new_agent_from_credential(tenant.credential(), _options(tenant), connect_timeout=seconds)
+        try:
+            await agent.start()
+        finally:
+            await agent.close()
+    except SipbridgeError as error:
+        code = error.code if isinstance(error, AgentStartError) else error.label
+        return Finding("failed", subject, str(error), _cure(code))
+    taken = time.monotonic() - began
+    if taken > seconds / 2:
+        cure = f"callers hear it ring so long; near deadlines.connect_seconds ({seconds:g} s) calls fail"
+        return Finding("warning", subject, f"ready, but only after {taken:.1f} s", cure)
+    return Finding("ok", subject, f"ready to talk within {taken * 1000:.0f} ms")
+
+
+def _options(tenant: Tenant) -> AgentOptions:
+    """As for a call from a telephone that nobody knows."""
+    can = tenant.capabilities
+    tools = toolbox_for(tenant.config.tools, timeout_seconds=tenant.config.deadlines.tool_seconds)
+    fields = CallFields(to="", caller="anonymous")
+    return tenant.agent_options(fields, can.input_format, can.output_format, tools.declarations)
+
+
+def _cure(code: str) -> str:
+    if code.isdigit() and int(code) >= 500:
+        return _SERVER
+    return CURES.get(code, _OTHER)

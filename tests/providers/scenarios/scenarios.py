@@ -1,0 +1,230 @@
+"""The scenarios. Each is written once, knows no vendor, and asks `Capabilities` what it may expect."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from sipbridge.agent import (
+    AssistantAudio,
+    AssistantInterrupted,
+    AssistantTurnEnd,
+    AssistantTurnStarted,
+    Capabilities,
+    SessionClosed,
+    SessionOpen,
+    ToolCall,
+    ToolCallCancelled,
+    UserSpeechEnded,
+    UserSpeechStarted,
+    UserTranscript,
+)
+from sipbridge.audio import Played
+from sipbridge.codecs import G722, OPUS, PCMA, PCMU
+from sipbridge.errors import AgentClosedError
+from sipbridge.providers import capabilities_of
+from sipbridge.simulator.script import Script, ToolUse, Utterance
+from tests.providers.scenarios.bench import Bench
+from tests.providers.scenarios.talk import CALLER_HZ, TOOL, Heard, Talk, peak_hz
+
+Run = Callable[[Bench], Awaitable[None]]
+Needs = Callable[[Capabilities], bool]
+
+FIRST, SECOND, THIRD = Utterance("One.", 0.5, 440.0), Utterance("Two.", 0.5, 560.0), Utterance("Three.", 0.5, 620.0)
+SHORT = Script(utterances=(FIRST, SECOND, THIRD), transcripts=("two nights", "from Monday", "that is all"), speed=0.0)
+LONG = replace(SHORT, utterances=(Utterance("A long story.", 6.0, 440.0), SECOND, THIRD), speed=8.0)
+"""While it is told, there is time to interrupt."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    run: Run
+    needs: Needs
+    why_not: str
+    """What the provider lacks where `needs` does not hold."""
+
+    def possible(self, bench: Bench) -> bool:
+        return self.needs(capabilities_of(bench.slug, {**bench.credential, "provider": bench.slug}))
+
+
+SCENARIOS: list[Scenario] = []
+
+
+def scenario(name: str, needs: Needs = lambda _: True, why_not: str = "") -> Callable[[Run], Run]:
+    def add(run: Run) -> Run:
+        SCENARIOS.append(Scenario(name, run, needs, why_not))
+        return run
+
+    return add
+
+
+def sounds_like(heard: Heard, utterance: Utterance) -> None:
+    """All of its speech, and nothing else."""
+    assert heard.hz == pytest.approx(utterance.tone_hz, abs=5)
+    assert heard.audio.duration_ms(heard.pcm) == pytest.approx(utterance.seconds * 1000, abs=30)
+
+
+# --- talking ----------------------------------------------------------------------------------------------------------
+
+
+@scenario("greeting")
+async def greeting(bench: Bench) -> None:
+    async with Talk(bench, SHORT) as talk:
+        talk.agent.say("Hotel Aster, how can I help?")
+        heard = await talk.reply(since=0)
+        assert isinstance(talk.seen[0], SessionOpen)
+        sounds_like(heard, FIRST)
+        assert heard.status == "completed"
+        assert heard.text, "what it says is told in words"
+        await talk.told("Hotel Aster, how can I help?")
+        await talk.told("You run a hotel.")
+
+
+@scenario("turn")
+async def turn(bench: Bench) -> None:
+    async with Talk(bench, SHORT) as talk:
+        sounds_like(await talk.turn(), FIRST)
+        sounds_like(await talk.turn(), SECOND)
+        if talk.capabilities.speech_events:
+            assert (talk.count(UserSpeechStarted), talk.count(UserSpeechEnded)) == (2, 2)
+        if talk.capabilities.transcribes:
+            for said in ("two nights", "from Monday"):
+                await talk.until(UserTranscript, 0, lambda event, said=said: event.final and event.text == said)  # type: ignore[misc]
+
+
+@scenario("rates")
+async def rates(bench: Bench) -> None:
+    """What telephones of all kinds say and hear, whatever the model takes."""
+    tried = set()
+    for codec in (PCMU, PCMA, G722, OPUS):
+        talk = Talk(bench, SHORT, codec=codec)
+        async with talk:
+            heard = await talk.turn()
+            sounds_like(heard, FIRST)
+            formats = (talk.options.input_format, talk.options.output_format)
+            if formats in tried:
+                continue
+            tried.add(formats)
+        sound = b"".join(bytes(record.audio) for record in talk.server.sessions)
+        assert peak_hz(sound, formats[0]) == pytest.approx(CALLER_HZ, abs=5), f"what the model heard of {codec.name}"
+        assert formats[0].duration_ms(sound) == pytest.approx(2100, abs=100)
+
+
+@scenario("silence")
+async def silence(bench: Bench) -> None:
+    """Who says nothing is not answered."""
+    async with Talk(bench, SHORT) as talk:
+        talk.hush(2.0)
+        sounds_like(await talk.turn(), FIRST)
+        assert talk.count(AssistantTurnStarted) == 1
+        assert talk.count(UserSpeechStarted) <= 1
+        assert talk.count(UserTranscript) <= 2
+
+
+@scenario("DTMF", lambda can: can.takes_text, "takes no text")
+async def keys(bench: Bench) -> None:
+    async with Talk(bench, SHORT) as talk:
+        talk.agent.send_text("The caller pressed 1 2 #.")
+        talk.agent.create_response()
+        sounds_like(await talk.reply(since=0), FIRST)
+        await talk.told("The caller pressed 1 2 #.")
+
+
+@scenario("instructions in mid-call", lambda can: can.takes_instructions, "fixed for a session")
+async def instructions(bench: Bench) -> None:
+    async with Talk(bench, SHORT) as talk:
+        sounds_like(await talk.turn(), FIRST)
+        talk.agent.update_instructions("From now on you run a bakery.")
+        await talk.told("From now on you run a bakery.")
+        sounds_like(await talk.turn(), SECOND)
+        assert not list(talk.those(SessionClosed))
+
+
+# --- interrupting -----------------------------------------------------------------------------------------------------
+
+
+async def interrupt(talk: Talk, began: AssistantAudio, played_ms: int = 200) -> None:
+    """The caller speaks while this is heard; what a call does then."""
+    here = talk.here
+    talk.speak()
+    if talk.capabilities.speech_events:
+        await talk.until(UserSpeechStarted, here)
+    else:
+        await talk.until(AssistantInterrupted, here)
+    talk.cancel([Played(began.reply_id, began.item_id, played_ms)])
+
+
+@scenario("barge-in", lambda can: not can.full_duplex, "has the floor by itself")
+async def barge_in(bench: Bench) -> None:
+    async with Talk(bench, LONG) as talk:
+        talk.agent.say("A long story.")
+        began = await talk.until(AssistantAudio, 0)
+        await interrupt(talk, began)
+        talk.hush()
+        ended = await talk.until(AssistantTurnEnd, 0, lambda end: end.reply_id == began.reply_id)
+        assert ended.status == "cancelled"
+        cut = talk.heard(began.reply_id)
+        assert cut.audio.duration_ms(cut.pcm) < 5500, "the rest of it was never told"
+        sounds_like(await talk.reply(talk.seen.index(ended)), SECOND)
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+
+
+def has_tools(capabilities: Capabilities) -> bool:
+    return capabilities.takes_tools
+
+
+@scenario("tool call and result", has_tools, "takes no tools")
+async def tool(bench: Bench) -> None:
+    script = replace(SHORT, tools={0: ToolUse(TOOL.name, '{"nights":2}')})
+    async with Talk(bench, script) as talk:
+        talk.speak()
+        talk.hush()
+        call = await talk.until(ToolCall, 0)
+        assert (call.name, call.arguments.replace(" ", "")) == (TOOL.name, '{"nights":2}')
+        here = talk.here
+        talk.agent.send_tool_result(call.call_id, '{"eur": 240}')
+        heard = await talk.reply(talk.seen.index(call) if here == 0 else 0)
+        assert heard.pcm, "the model goes on by itself"
+        await talk.told("240")
+        assert talk.count(ToolCall) == 1
+        sounds_like(await talk.turn(), THIRD)
+
+
+@scenario("tool cancelled by barge-in", lambda can: can.takes_tools and not can.full_duplex, "takes no tools")
+async def tool_cancelled(bench: Bench) -> None:
+    script = replace(SHORT, tools={0: ToolUse(TOOL.name, '{"nights":2}', spoken=True)})
+    async with Talk(bench, script) as talk:
+        talk.speak()
+        talk.hush()
+        began = await talk.until(AssistantAudio, 0)
+        call = await talk.until(ToolCall, 0)
+        here = talk.here
+        await interrupt(talk, began)
+        await talk.until(ToolCallCancelled, here, lambda event: event.call_id == call.call_id)
+        talk.agent.send_tool_result(call.call_id, '{"eur": 240}')  # a tool that did not notice
+        talk.hush()
+        assert (await talk.reply(talk.here)).status == "completed"
+        assert talk.agent.counters["tool_result_unexpected"] == 1
+
+
+# --- a session's life -------------------------------------------------------------------------------------------------
+
+
+@scenario("close")
+async def close(bench: Bench) -> None:
+    async with Talk(bench, LONG) as talk:
+        talk.agent.say("A long story.")
+        await talk.until(AssistantAudio, 0)
+        await talk.agent.close()
+        assert await talk.until(SessionClosed, 0) == SessionClosed("closed", expected=True)
+        assert not talk.order.open_replies
+        with pytest.raises(AgentClosedError):
+            talk.agent.push_audio(b"\0\0")
+        for record in talk.server.sessions:
+            await record.closed.wait()
+            assert record.close_code == 1000

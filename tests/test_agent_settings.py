@@ -1,0 +1,153 @@
+"""Options mean the same everywhere: what is sent, what the operator is told, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sipbridge.agent import Capabilities, TurnDetection
+from sipbridge.audio import PCM_16K, PCM_24K
+from sipbridge.config import Config
+from sipbridge.configfile import parse
+from sipbridge.errors import ConfigError
+from sipbridge.providers import register
+from sipbridge.tenant_config import TenantConfig
+from sipbridge.tenants import CallFields, Tenant, TenantDirectory, warnings
+
+POOR = Capabilities(
+    takes_tools=False, can_say=False, voices=("Tina", "Ethan", "Jennifer"), turn_detection=frozenset({"server_vad"})
+)
+RICH = Capabilities(
+    takes_temperature=(0.6, 1.2),
+    takes_language=True,
+    transcribes_interim=True,
+    can_leave_interrupting=True,
+    turn_detection=frozenset({"server_vad", "semantic_vad", "none"}),
+)
+
+
+class Model:
+    """One slug, two models that differ in what they take."""
+
+    capabilities = POOR
+
+    @classmethod
+    def capabilities_for(cls, credential: Mapping[str, Any]) -> Capabilities:
+        return RICH if credential.get("model") == "rich" else POOR
+
+    def __call__(self, credential: object, options: object) -> object:
+        raise NotImplementedError
+
+
+@pytest.fixture(autouse=True)
+def _provider() -> None:
+    register(Model(), "both")  # type: ignore[arg-type]
+
+
+def tenant(agent: str, more: str = "") -> Tenant:
+    return Tenant("t", parse(f"agent: {{provider: both, {agent}}}\n{more}", TenantConfig, "t.yaml"))
+
+
+def said(agent: str, more: str = "") -> list[str]:
+    return list(warnings(tenant(agent, more).config))
+
+
+def sent(agent: str, more: str = "") -> Any:
+    return tenant(agent, more).agent_options(CallFields(to="1"), PCM_16K, PCM_24K, ())
+
+
+def refused(tmp_path: Path, text: str) -> str:
+    (tmp_path / "tenants").mkdir()
+    (tmp_path / "tenants" / "t.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        TenantDirectory.load(Config(), tmp_path)
+    return str(caught.value).replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize(
+    ("agent", "value", "words"),
+    [
+        ("model: rich", None, []),
+        ("model: rich, temperature: 0.8", 0.8, []),
+        ("model: rich, temperature: 2", 1.2, ["agent.temperature is clamped to 0.6..1.2, the range of both rich"]),
+        ("temperature: 0.8", None, ["agent.temperature is not sent: both takes none"]),
+        ("model: m, temperature: 0.8", None, ["agent.temperature is not sent: both m takes none"]),
+    ],
+)
+def test_temperature_by_the_model(agent: str, value: float | None, words: list[str]) -> None:
+    assert sent(agent).temperature == value
+    assert said(agent) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("Tina", "Tina", []),
+        ("ETHAN", "Ethan", ["agent.voice: 'ETHAN' is spelled 'Ethan' by both, and is sent so"]),
+        (
+            "clone-4711",
+            "clone-4711",
+            [
+                "agent.voice: 'clone-4711' is not among the voices known of both (Tina, Ethan, Jennifer);"
+                " it is sent as it is"
+            ],
+        ),
+    ],
+)
+def test_voices(name: str, value: str, words: list[str]) -> None:
+    assert sent(f"voice: {name}").voice == value
+    assert said(f"voice: {name}") == words
+
+
+@pytest.mark.parametrize(("name", "meant"), [("Tinna", "Tina"), ("jenifer", "Jennifer"), ("Etan", "Ethan")])
+def test_a_voice_that_is_misspelled_is_an_error_with_its_place(tmp_path: Path, name: str, meant: str) -> None:
+    text = refused(tmp_path, f"agent:\n  provider: both\n  voice: {name}\n")
+    assert text == f"/tenants/t.yaml:3: agent.voice: both has no voice {name!r}; did you mean {meant!r}?"
+
+
+def test_any_voice_goes_where_none_are_known() -> None:
+    assert sent("model: rich, voice: whoever").voice == "whoever"
+    assert said("model: rich, voice: whoever") == []
+
+
+def test_turn_detection_that_a_model_does_not_know_is_its_own_way() -> None:
+    asked = "turn_detection: {type: semantic_vad, eagerness: low}"
+    assert sent(asked).turn_detection == TurnDetection()
+    assert said(asked) == [
+        "agent.turn_detection: both knows no semantic_vad; it finds turns in its own way, and the other settings there"
+        " are not sent"
+    ]
+    assert sent(f"model: rich, {asked}").turn_detection == TurnDetection("semantic_vad", eagerness="low")
+    assert said(f"model: rich, {asked}") == []
+
+
+@pytest.mark.parametrize(
+    ("turns", "words"),
+    [
+        ("{type: server_vad, eagerness: low}", "agent.turn_detection.eagerness is a setting of semantic_vad"),
+        ("{type: semantic_vad, silence_ms: 5}", "agent.turn_detection.silence_ms is a setting of server_vad"),
+        ("{type: none}", "agent.turn_detection.type none: nothing here ends the caller's turns yet"),
+        ("{type: local_vad}", "agent.turn_detection: both rich knows no local_vad"),
+    ],
+)
+def test_turn_settings_that_come_to_nothing(turns: str, words: str) -> None:
+    (warning,) = said(f"model: rich, turn_detection: {turns}")
+    assert warning.startswith(words)
+
+
+def test_everything_that_a_poor_model_lacks_is_said() -> None:
+    agent = "language: de, transcripts: {interim: true}, greeting: Hello., farewell: Bye."
+    more = "tools: {hang_up: {}}\nbarge_in: {enabled: false}\nrecording: {enabled: true, notice: We record.}"
+    assert [warning.partition(":")[0].partition(" ")[0] for warning in said(agent, more)] == [
+        "barge_in.enabled",
+        "agent.language",
+        "agent.transcripts.interim",
+        "tools",
+        "agent.greeting",
+        "agent.farewell",
+        "recording.notice",
+    ]
+    assert said(f"model: rich, {agent}", more) == []
