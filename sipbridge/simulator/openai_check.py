@@ -194,6 +194,11 @@ def _missing(param: str) -> Refusal:
     return Refusal("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
 
 
+def check_value(value: Any, description: Any, path: str = "") -> Refusal | None:
+    """The first thing wrong with a value, by such a table; for other wires' messages too."""
+    return _check(value, description, path)
+
+
 def _check(value: Any, description: Any, path: str) -> Refusal | None:
     name = path.rstrip(".")
     if isinstance(description, dict):
