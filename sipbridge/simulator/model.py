@@ -180,6 +180,7 @@ class NewModel(Protocol):
 
 WIRES: dict[str, NewModel | str] = {
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
+    "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
 }
 """The vendors that can be simulated, and where their models are."""
@@ -201,12 +202,12 @@ class ModelServer:
     """Listens as long as it is entered. A client's URL may change its script: see `Script.with_query`."""
 
     def __init__(
-        self, script: Script | None = None, *, wire: str = "openai", host: str = "127.0.0.1", port: int = 0
+        self, script: Script | None = None, *, wire: str | NewModel = "openai", host: str = "127.0.0.1", port: int = 0
     ) -> None:
         self.script = script or Script()
         self.sessions: list[SessionRecord] = []
         self.refused = 0
-        self._new_model = new_model(wire)
+        self._new_model = new_model(wire) if isinstance(wire, str) else wire
         self._host = host
         self._port = port
         self._server: Server | None = None
