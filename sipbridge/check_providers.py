@@ -1,4 +1,4 @@
-"""Can each tenant's agent be made ready? A part of `check`: a session is opened and configured as for a call, and closed.
+"""Can each tenant's agent be made ready? A part of `check`: a session is opened, configured as for a call, and closed.
 
 That costs nothing at any vendor: nobody speaks. What a call would be refused for shows here, with what to do about it.
 """

@@ -47,6 +47,13 @@ class ServiceConfig(Section):
     extra: dict[str, Any] = {}
 
 
+class DelegationConfig(Section):
+    """Who does the work that a voice delegates (openai_live)."""
+
+    model: str | None = None
+    instructions: str | None = None
+
+
 class AgentConfig(Section):
     provider: str = Field(min_length=1)
     api_key: Secret | None = None
@@ -63,6 +70,7 @@ class AgentConfig(Section):
     native_audio: bool = True
     """Let the phone's own codec through to a model that takes it, instead of going over PCM."""
     extra: dict[str, Any] = {}
+    delegation: DelegationConfig | None = None
     voice_provider: ServiceConfig | None = None
     """Who speaks what the model writes, where it is not to speak itself."""
     stt: ServiceConfig | None = None

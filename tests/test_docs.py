@@ -112,7 +112,7 @@ _YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RECIPES = [
     (page.name, block)
     for page in DOCUMENTS
-    if page.parent.name == "pbx"
+    if page.parent.name in ("pbx", "providers")
     for block in _YAML.findall(page.read_text())
     if "certificate:" not in block  # read when it is loaded; tests/interop has such files
 ]

@@ -24,6 +24,8 @@ from sipbridge.errors import UnknownProviderError
 __all__ = [
     "Dialect",
     "Endpoint",
+    "HttpEnd",
+    "HttpEndpoint",
     "Lifetime",
     "Outgoing",
     "ProgramEndpoint",
@@ -42,12 +44,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class WebSocketEndpoint:
-    url: str
+    url: str = field(repr=False)
     """With its query. Printed only without it, and never with the headers: either may hold a secret."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    subprotocols: tuple[str, ...] = ()
+    subprotocols: tuple[str, ...] = field(default=(), repr=False)
+    """Browsers' way to send a key: never printed either."""
     ping_interval: float | None = 20.0
-    """Seconds between our pings; None where a vendor answers them too late to be of use."""
+    """Seconds between our pings; None: none are sent."""
+    pong_seconds: float = 20.0
+    """How long a ping may stay without an answer, and without anything else that is heard of the server."""
     text: bool = False
     """Every message sent is a text frame, also one given as bytes (UTF-8 already); what is received comes as bytes."""
 
@@ -65,7 +70,52 @@ class ProgramEndpoint:
     max_output: int = 16 * 1024 * 1024
 
 
-Endpoint: TypeAlias = WebSocketEndpoint | ProgramEndpoint
+@dataclass(frozen=True, slots=True)
+class HttpEndpoint:
+    """An address that is asked over HTTP. Each message sent is the body of one POST; they are asked one after another.
+
+    What comes back while the answer streams: of an event stream (`text/event-stream`) a `str` "data:..." for each
+    event, of any other body `bytes` in pieces as they come; then, for each message sent and in that order, exactly one
+    `str` that `HttpEnd.parse` reads. An empty message sent cancels all that were sent before it and have not ended.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    content_type: str = "application/json"
+    timeout: float = 10.0
+    """Seconds without a word from the server until it is given up."""
+    max_answer: int = 32 * 1024 * 1024
+
+
+class HttpEnd(NamedTuple):
+    """How a request to an `HttpEndpoint` ended."""
+
+    code: str
+    """"": it went well; "cancelled"; the HTTP status as text; or the transport's word: refused, timeout, closed, ..."""
+    message: str = ""
+    """For the operator; no secret in it."""
+
+    @classmethod
+    def parse(cls, message: str | bytes) -> HttpEnd | None:
+        """None where this is a part of an answer, not its end."""
+        if not isinstance(message, str) or not message.startswith(_HTTP_END):
+            return None
+        code, _, words = message.removeprefix(_HTTP_END).partition(" ")
+        return cls(code, words)
+
+    def __str__(self) -> str:
+        return f"{_HTTP_END}{self.code} {self.message}"
+
+    @property
+    def again(self) -> bool:
+        """Whether the same request may well succeed later."""
+        return self.code in ("429", "408") or self.code.startswith("5") or not self.code.isdigit()
+
+
+_HTTP_END = "end:"
+
+
+Endpoint: TypeAlias = WebSocketEndpoint | ProgramEndpoint | HttpEndpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,19 @@
-"""The two kinds of channel that a session opens for its dialect: a WebSocket, and a program run once per message."""
+"""The kinds of channel that a session opens for its dialect: a WebSocket, an address asked over HTTP, and a program run
+once per message."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import socket
-import ssl
 from collections import deque
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 
 from sipbridge.errors import AgentStartError
-from sipbridge.providers import Endpoint, Outgoing, ProgramEndpoint, WebSocketEndpoint
+from sipbridge.providers import Endpoint, HttpEndpoint, Outgoing, ProgramEndpoint, WebSocketEndpoint
+from sipbridge.providers.failures import Secrets, not_connected, place_of, refused_by_status
+from sipbridge.providers.http import HttpChannel
 from sipbridge.providers.programs import run_program
 from sipbridge.providers.websocket import MAX_UNSENT_MS, Receive, WebSocketChannel
 
@@ -45,12 +44,32 @@ async def open_channel(endpoint: Endpoint) -> Channel:
     """Raises `AgentStartError`."""
     if isinstance(endpoint, ProgramEndpoint):
         return ProgramChannel(endpoint)
-    where = urlsplit(endpoint.url)
-    place = f"{where.scheme}://{where.netloc.rpartition('@')[2]}{where.path}"
+    place = place_of(endpoint.url)
     try:
+        if isinstance(endpoint, HttpEndpoint):
+            return await HttpChannel.open(endpoint)
         return await WebSocketChannel.open(endpoint, _ws_log)
-    except (OSError, InvalidHandshake, InvalidURI, EOFError) as error:
-        raise _start_error(error, place, endpoint) from None
+    except InvalidStatus as error:
+        response = error.response
+        secrets = secrets_of(endpoint)
+        raise refused_by_status(place, response.status_code, bytes(response.body or b""), secrets) from None
+    except InvalidURI:
+        raise AgentStartError(f"{place}: not a WebSocket URL", code="url") from None
+    except InvalidMessage as error:
+        # The connection closed in mid-answer, or what answers is no HTTP server.
+        cut = isinstance(error.__cause__, EOFError | OSError)
+        raise not_connected(place, error.__cause__ if cut and error.__cause__ else error) from None
+    except (OSError, InvalidHandshake, EOFError) as error:
+        raise not_connected(place, error) from None
+
+
+def secrets_of(endpoint: Endpoint) -> Secrets:
+    """What a server may have learned from us by being connected to, and must not be quoted with."""
+    if isinstance(endpoint, HttpEndpoint):
+        return Secrets(endpoint.url, [*endpoint.headers.values()])
+    if isinstance(endpoint, WebSocketEndpoint):
+        return Secrets(endpoint.url, [*endpoint.headers.values(), *endpoint.subprotocols])
+    return Secrets()
 
 
 class ProgramChannel:
@@ -82,52 +101,3 @@ class ProgramChannel:
     def abort(self) -> None:
         self._closed = True
         self._wanted.set()
-
-
-# --- what a failed connection is called -------------------------------------------------------------------------------
-
-_STATUS_WORDS = {
-    400: "refused the request (is the model right?)",
-    401: "does not accept the key",
-    403: "denies access with this key",
-    404: "does not know this model or address",
-    429: "takes no more sessions at the moment",
-}
-
-
-def _start_error(error: Exception, place: str, endpoint: WebSocketEndpoint) -> AgentStartError:
-    if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        words = _STATUS_WORDS.get(status, "refused the connection")
-        body = _redacted((error.response.body or b"").decode("utf-8", "replace"), endpoint)
-        said = " ".join(body.split())[:200]
-        return AgentStartError(f"{place} {words}: HTTP {status}{' ' + said if said else ''}", code=str(status))
-    code, words = _transport_words(error)
-    return AgentStartError(f"{place}: {words}", code=code)
-
-
-def _transport_words(error: Exception) -> tuple[str, str]:
-    if isinstance(error, socket.gaierror):
-        return "dns", f"the host name can't be resolved ({error.strerror})"
-    if isinstance(error, ssl.SSLError):
-        return "tls", f"TLS failed ({error.reason or type(error).__name__})"
-    if isinstance(error, TimeoutError):
-        return "timeout", "no answer"
-    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
-        return "refused", "connection refused"
-    if isinstance(error, (InvalidMessage, ConnectionResetError, EOFError)):
-        return "closed", "the connection closed before the handshake was done"
-    if isinstance(error, InvalidURI):
-        return "url", "not a WebSocket URL"
-    if isinstance(error, OSError):
-        return "unreachable", f"can't be reached ({error.strerror or type(error).__name__})"
-    return "handshake", f"the WebSocket handshake failed ({type(error).__name__})"
-
-
-def _redacted(text: str, endpoint: WebSocketEndpoint) -> str:
-    """A server may quote the key it refuses."""
-    for value in endpoint.headers.values():
-        for secret in (value, value.rpartition(" ")[2]):
-            if len(secret) >= 6:
-                text = text.replace(secret, "***")
-    return text

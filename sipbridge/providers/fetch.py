@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from sipbridge.errors import AgentStartError
+from sipbridge.providers.failures import Secrets, not_connected, place_of, refused_by_status
 from sipbridge.providers.wire import Json
 
 FETCH_SECONDS = 3.0
@@ -29,20 +29,21 @@ async def fetch_json(
     """
     import httpx  # takes longer to load than all of a call's set-up: only where it is needed
 
-    where = urlsplit(url)
-    place = f"{where.scheme}://{where.netloc.rpartition('@')[2]}{where.path}"
+    place = place_of(url)
     try:
         async with httpx.AsyncClient(timeout=seconds) as client:
             answer = await client.request(method, url, headers=headers, json=json, data=form, params=params)
     except httpx.TimeoutException:
         raise AgentStartError(f"{place}: no answer", code="timeout", again=True) from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise AgentStartError(
-            f"{place}: can't be reached ({type(error).__name__})", code="unreachable", again=True
-        ) from None
-    status = answer.status_code
-    if status >= 300:
-        raise AgentStartError(f"{place}: HTTP {status}", code=str(status), again=status == 429 or status >= 500)
+    except httpx.RemoteProtocolError:
+        raise not_connected(place, ConnectionResetError()) from None  # hung up before, or in mid-answer
+    except httpx.InvalidURL:
+        raise AgentStartError(f"{place}: not a URL", code="url") from None
+    except httpx.HTTPError as error:
+        raise not_connected(place, error) from None
+    if answer.status_code >= 300:
+        sent = [*(headers or {}).values(), *(params or {}).values(), *(form or {}).values()]
+        raise refused_by_status(place, answer.status_code, answer.content, Secrets(url, sent))
     try:
         content = answer.json()
     except ValueError:

@@ -24,9 +24,12 @@ from sipbridge.agent import (
     AgentOptions,
     AssistantAudio,
     Capabilities,
+    Said,
     SessionClosed,
     SessionOpen,
+    ToolCallCancelled,
     ToolDeclaration,
+    Usage,
     UserSpeechEnded,
     UserSpeechStarted,
     UserTranscript,
@@ -35,14 +38,17 @@ from sipbridge.audio import Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
 from sipbridge.providers import openai_wire as wire
-from sipbridge.providers.base import REFUSALS, check_formats
+from sipbridge.providers.base import CANCELLED_OUTPUT, REFUSALS, check_formats, history_as_text
 from sipbridge.providers.openai_reader import ReplyReader, Status
 from sipbridge.providers.openai_replies import Replies, Request
-from sipbridge.providers.wire import Json, encode, number_of, text_of
+from sipbridge.providers.wire import Json, encode, merged, number_of, text_of
 
 log = structlog.get_logger(__name__)
 
 CHANNEL = "realtime"
+_ROTATE_BEFORE = 300.0
+_MARGIN = 30.0
+"""Seconds before a session's end: from where its successor is looked for, and when that must have taken over."""
 
 
 class OpenAIDialect:
@@ -52,28 +58,35 @@ class OpenAIDialect:
     capabilities = wire.GA_CAPABILITIES
 
     def __init__(self, credential: Mapping[str, Any], options: AgentOptions) -> None:
-        self._options = options
+        possible = self.capabilities_for(credential)
+        self._past = "" if self.shape.takes_history else history_as_text(options.history)
+        self._options = options = _within(possible, options, self._past)
         self._key = str(credential.get("api_key") or "")
-        self._url = str(credential.get("url") or self.shape.default_url)
+        self._url = str(credential.get("url") or self.default_url(credential))
         self._model = str(credential.get("model") or self.shape.default_model)
         self._account = {
             header: str(credential[key])
             for key, header in (("organization", "OpenAI-Organization"), ("project", "OpenAI-Project"))
             if credential.get(key)
         }
-        self._check(bool(credential.get("url")))
-        detects_turns = options.turn_detection.type in ("server_vad", "semantic_vad")
-        self._server_cuts = detects_turns and options.turn_detection.interrupt_response
+        self._detects_turns = options.turn_detection.type != "none"
+        self._server_cuts = self._detects_turns and options.turn_detection.interrupt_response
         self.capabilities = replace(
-            self.capabilities, speech_events=detects_turns, interrupts_by_itself=self._server_cuts
+            possible,
+            speech_events=self._detects_turns,
+            interrupts_by_itself=self._server_cuts,
         )
+        self._check(bool(credential.get("url")))
         self.counters: Counter[str] = Counter()
         self._events: deque[AgentEvent] = deque()
-        self._replies = Replies(options.output_format.bytes_per_ms)
+        self._replies = Replies(options.output_format.rate * options.output_format.bytes_per_sample)
         self._outbox: list[Outgoing] = []
-        self._reader = ReplyReader(self._replies, self._events, self.counters, options.output_format)
+        self._reader = ReplyReader(self._replies, self._events, self.counters, options.output_format, self.shape)
         self._state: Literal["connecting", "updating", "open", "closed"] = "connecting"
         self._session_id = ""
+        self._began: float | None = None
+        self._transcriber = ""
+        """The model that writes down what the caller says: it is charged for apart."""
         self._last_id = 0
         self._logged: set[str] = set()
 
@@ -101,11 +114,29 @@ class OpenAIDialect:
         """The server speaks first."""
 
     def endpoints(self) -> Mapping[str, Endpoint]:
-        joint = "&" if urlsplit(self._url).query else "?"
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in self.query().items() if value)
+        joint = ("&" if urlsplit(self._url).query else "?") if query else ""
+        return {CHANNEL: WebSocketEndpoint(f"{self._url}{joint}{query}", self.headers(), text=True)}
+
+    # What a relative overrides where data in its `Shape` do not say it:
+
+    def default_url(self, credential: Mapping[str, Any]) -> str:
+        """The vendor's own endpoint, where the operator names none; may raise `ConfigError`."""
+        return self.shape.default_url
+
+    def query(self) -> dict[str, str]:
+        """The URL's query; what is empty is left out."""
+        return {self.shape.model_parameter: self._model}
+
+    def headers(self) -> dict[str, str]:
         headers = dict(self._account)
         if self._key:
             headers[self.shape.key_header] = self.shape.key_prefix + self._key
-        return {CHANNEL: WebSocketEndpoint(f"{self._url}{joint}model={quote(self._model)}", headers, text=True)}
+        return headers
+
+    def session_object(self) -> Json:
+        """The whole configuration, for the first `session.update`; `AgentOptions.extra` is merged into it."""
+        return self.shape.session(self._options)
 
     def channel_opened(self, channel: str, now: float) -> None:
         """`session.created` comes by itself."""
@@ -115,11 +146,16 @@ class OpenAIDialect:
             return
         why = f"{code} {reason}".strip()
         self._events.append(AgentError(f"the model's connection closed: {why}", "closed", fatal=True))
-        self._end(why, "failed", now, again=code not in REFUSALS)
+        for_good = any(word in reason for word in self.shape.fatal_codes if not self.shape.passes(word))
+        self._end(why, "failed", now, again=code not in REFUSALS and not for_good)
 
     @property
     def lifetime(self) -> Lifetime | None:
-        return None
+        """From the server's first word. It names the end as well (`expires_at`), on a clock that is not ours."""
+        if self._began is None or self.shape.session_seconds is None:
+            return None
+        end = self._began + self.shape.session_seconds
+        return Lifetime(end - _ROTATE_BEFORE, end - _MARGIN)
 
     @property
     def resume_handle(self) -> str:
@@ -153,6 +189,8 @@ class OpenAIDialect:
             return
         try:
             event = from_json(message)
+            if "type" not in event and "code" in event:  # a vendor's gateway, before or behind the model
+                event = {"type": "error", "error": event}
             kind = wire.EVENT_ALIASES.get(event["type"], event["type"])
             if self._state == "open" or kind in _SETUP_EVENTS:
                 self._handler(kind)(event, now)
@@ -168,7 +206,7 @@ class OpenAIDialect:
         self._outbox.append(Outgoing(CHANNEL, wire.append_audio(pcm), audio_ms))
 
     def commit_input_audio(self, now: float) -> None:
-        if self._options.turn_detection.type in ("server_vad", "semantic_vad"):
+        if self._detects_turns:
             return
         self._send({"type": "input_audio_buffer.commit", "event_id": self._new_id()})
         self.create_response(now)
@@ -181,11 +219,19 @@ class OpenAIDialect:
                 self.counters["late_audio_bytes"] += len(event.pcm)
             else:
                 self._events.append(event)
-        self._replies.interrupt(played)
+        for call_id in self._replies.interrupt(played):
+            self._events.append(ToolCallCancelled(call_id))
         self._settle(now)
 
+    def heard(self, reply_id: str, text: str, now: float) -> None:
+        """Where another voice speaks what this session writes: of all that this reply wrote, only these words were
+        heard. To be given after `cancel`."""
+        if self.shape.can_delete:
+            self._replies.heard(reply_id, text)
+            self._settle(now)
+
     def update_instructions(self, text: str, now: float) -> None:
-        self._update(self.shape.instructions(text))
+        self._update(self.shape.instructions(text + self._past))
 
     def send_text(self, text: str, now: float) -> None:
         self._send(wire.item_create(self._new_id(), wire.user_text(text)))
@@ -194,7 +240,7 @@ class OpenAIDialect:
         self._send(wire.item_create(self._new_id(), wire.user_image(data, media_type)))
 
     def say(self, text: str, now: float) -> None:
-        self._replies.want(Request(wire.say_response(text)))
+        self._replies.want(Request(self.shape.say(text)))
         self._settle(now)
 
     def create_response(self, now: float) -> None:
@@ -236,6 +282,15 @@ class OpenAIDialect:
         for cut in replies.to_cut if self.shape.can_truncate else ():
             self._send(wire.truncate(self._new_id(), cut.item_id, cut.content_index, cut.audio_end_ms))
         replies.to_cut.clear()
+        for call_id in replies.to_revoke:
+            self._send(wire.item_create(self._new_id(), wire.tool_output(call_id, CANCELLED_OUTPUT)))
+        replies.to_revoke.clear()
+        for item_id, text in replies.to_replace:
+            if text:
+                part = wire.said(Said("assistant", text), self.shape.text_type)
+                self._send(wire.item_create(self._new_id(), part, after=item_id))
+            self._send(wire.item_delete(self._new_id(), item_id))
+        replies.to_replace.clear()
         if self._state == "open" and (request := replies.next_request(now)):
             request.event_id = self._new_id()
             self._send(wire.response_create(request.event_id, request.response))
@@ -245,13 +300,24 @@ class OpenAIDialect:
     def _on_session_created(self, event: Json, now: float) -> None:
         self._session_id = text_of(event["session"], "id")
         if self._state == "connecting":
+            self._began = now
             self._state = "updating"
-            self._update(self.shape.session(self._options))
+            session = merged(self.session_object(), self._options.extra)
+            self._transcriber = self.shape.transcriber(session)
+            self._update(session)
 
     def _on_session_updated(self, event: Json, now: float) -> None:
         if self._state == "updating":
-            self._state = "open"
-            self._events.append(SessionOpen(self._session_id))
+            self._open()
+
+    def _open(self) -> None:
+        """Configured: what was said before in this conversation is put back first."""
+        self._state = "open"
+        if self.shape.takes_history:
+            for item in wire.history_items(self._options.history, self.shape.text_type):
+                self._send(wire.item_create(self._new_id(), item))
+            self._replies.called_before(wire.unanswered(self._options.history))
+        self._events.append(SessionOpen(self._session_id))
 
     def _on_error(self, event: Json, now: float) -> None:
         error = event["error"]
@@ -264,18 +330,24 @@ class OpenAIDialect:
             self.counters["response_refused"] += 1
             self._replies.refused(ours, now)
             return
-        fatal = self._state != "open" or code in wire.FATAL_CODES or kind in wire.FATAL_CODES
+        fatal = self._state != "open" or code in self.shape.fatal_codes or kind in self.shape.fatal_codes
         self._events.append(AgentError(message, code or kind, fatal))
         if fatal:
-            self._end(code or kind or "error", "failed", now, again=code == wire.EXPIRED)
+            self._end(code or kind or "error", "failed", now, again=self.shape.passes(code, kind))
         elif ours:
             self._replies.rejected(ours)
+
+    def _on_response_done(self, event: Json, now: float) -> None:
+        self._reader.on_response_done(event, now)
+        if self._reader.broken:
+            self._end(self._reader.broken, "failed", now, again=self.shape.passes(self._reader.broken))
 
     def _end(self, reason: str, status: Status, now: float, *, expected: bool = False, again: bool = False) -> None:
         for reply in self._replies.open_replies():
             self._reader.end(reply, status, now)
         self._events.append(SessionClosed(reason, expected, again))
-        self._outbox.clear()
+        if not expected:
+            self._outbox.clear()
         self._state = "closed"
 
     # --- the caller ---------------------------------------------------------------------------------------------------
@@ -295,6 +367,8 @@ class OpenAIDialect:
     def _on_user_transcript(self, event: Json, now: float) -> None:
         transcript = text_of(event, "transcript").strip()
         self._events.append(UserTranscript(transcript, final=True, item_id=text_of(event, "item_id")))
+        if counts := wire.transcription_counts(event.get("usage") or {}):
+            self._events.append(Usage("", counts, self._transcriber))
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
@@ -312,12 +386,22 @@ class OpenAIDialect:
             log.warning(text, **values)
 
 
+def _within(possible: Capabilities, options: AgentOptions, past: str) -> AgentOptions:
+    """What is asked for, as far as it exists: who else's turn detection was wanted gets the server's."""
+    if past:
+        options = replace(options, instructions=options.instructions + past)
+    if options.turn_detection.type not in possible.turn_detection:
+        options = replace(options, turn_detection=replace(options.turn_detection, type="server_vad"))
+    return options
+
+
 _SETUP_EVENTS = frozenset({"session.created", "session.updated", "error"})
 """The only ones that mean anything before the session is open."""
 _SESSION_EVENTS = {
     "session.created": "_on_session_created",
     "session.updated": "_on_session_updated",
     "error": "_on_error",
+    "response.done": "_on_response_done",
     "input_audio_buffer.speech_started": "_on_speech_started",
     "input_audio_buffer.speech_stopped": "_on_speech_stopped",
     "conversation.item.input_audio_transcription.delta": "_on_user_delta",
@@ -336,6 +420,5 @@ _REPLY_EVENTS = {
     "response.function_call_arguments.delta": "on_arguments_delta",
     "response.function_call_arguments.done": "on_arguments_done",
     "response.output_item.done": "on_item_done",
-    "response.done": "on_response_done",
 }
 # By name, so that a relative's subclass may override a method.

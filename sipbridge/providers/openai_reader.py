@@ -24,7 +24,7 @@ from sipbridge.agent import (
 )
 from sipbridge.audio import AudioFormat
 from sipbridge.providers.openai_replies import Replies, Reply
-from sipbridge.providers.openai_wire import FATAL_CODES, RATE_LIMITED, usage_counts
+from sipbridge.providers.openai_wire import Shape, usage_counts
 from sipbridge.providers.wire import Json, decode_audio, is_object, number_of, text_of
 
 CUT_GRACE = 1.0
@@ -36,13 +36,21 @@ _STATUSES: dict[Any, Status] = {"cancelled": "cancelled", "incomplete": "incompl
 
 class ReplyReader:
     def __init__(
-        self, replies: Replies, events: deque[AgentEvent], counters: Counter[str], output_format: AudioFormat
+        self,
+        replies: Replies,
+        events: deque[AgentEvent],
+        counters: Counter[str],
+        output_format: AudioFormat,
+        shape: Shape,
     ) -> None:
         self._replies = replies
         self._events = events
         self._counters = counters
         self._sample_size = output_format.bytes_per_sample
         self._nameless = 0
+        self._shape = shape
+        self.broken = ""
+        """The code with which a reply failed that says that no other will go better."""
 
     # --- begin and end ------------------------------------------------------------------------------------------------
 
@@ -84,16 +92,20 @@ class ReplyReader:
 
     def _on_failure(self, reply: Reply, error: Json, now: float) -> None:
         code = text_of(error, "code") or text_of(error, "type") or "failed"
-        if code == RATE_LIMITED and self._replies.retry(reply, now):
+        if code.startswith(self._shape.rate_codes) and self._replies.retry(reply, now):
             self._counters["rate_limited"] += 1
-        self._events.append(AgentError(text_of(error, "message") or code, code, fatal=code in FATAL_CODES))
+        fatal = code in self._shape.fatal_codes or text_of(error, "type") in self._shape.fatal_codes
+        self._events.append(AgentError(text_of(error, "message") or code, code, fatal))
+        if fatal:
+            self.broken = code
 
     def end(self, reply: Reply, status: Status, now: float) -> None:
         """Everything of the reply comes before its end: words whose last form never came, calls that were cut short."""
-        for pieces in reply.texts.values():
-            self._events.append(AssistantText(reply.id, "".join(pieces), final=True))
+        for item_id, pieces in reply.texts.items():
+            reply.written[item_id] = "".join(pieces)
+            self._events.append(AssistantText(reply.id, reply.written[item_id], final=True))
         reply.texts.clear()
-        for call_id in reply.announced - reply.calls:
+        for call_id in sorted(reply.announced):
             self._events.append(ToolCallCancelled(call_id))
         self._replies.done(reply, now, went_well=status in ("completed", "incomplete"))
         self._events.append(AssistantTurnEnd(reply.id, status))
@@ -128,6 +140,8 @@ class ReplyReader:
         text = text_of(event, "transcript") or text_of(event, "text") or "".join(pieces)
         if text and not reply.done:
             self._events.append(AssistantText(reply.id, text, final=True))
+            if event["type"] == "response.output_text.done" or event["type"] == "response.text.done":
+                reply.written[text_of(event, "item_id")] = text
 
     # --- tool calls ---------------------------------------------------------------------------------------------------
 
@@ -143,7 +157,7 @@ class ReplyReader:
 
     def on_arguments_delta(self, event: Json, now: float) -> None:
         reply, call_id = self._reply_of(event, now), text_of(event, "call_id")
-        if not reply.done:
+        if not reply.done and not reply.cancelled:
             reply.announced.add(call_id)
             self._events.append(ToolCallDelta(call_id, text_of(event, "delta")))
 
@@ -167,4 +181,5 @@ class ReplyReader:
     def _call(self, reply: Reply, call_id: str, name: str, arguments: str) -> None:
         name = name or reply.names.get(call_id, "")
         if call_id and name and not reply.done and self._replies.called(reply, call_id):
+            reply.announced.discard(call_id)
             self._events.append(ToolCall(call_id, name, arguments, reply.id))

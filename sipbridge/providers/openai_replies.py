@@ -16,6 +16,8 @@ from sipbridge.audio import Played
 _ITEMS_KEPT = 64
 """Items whose length is remembered for truncation; a caller can't interrupt what was said long ago."""
 _REPLIES_KEPT = 16
+_UNCONFIRMED_KEPT = 64
+"""Tool results of which a server may owe us the sight; some never show them."""
 RETRIES = 2
 """How often a response refused for its rate is asked for again."""
 OWED_WAIT = 20.0
@@ -72,6 +74,10 @@ class Reply:
     owed: set[str] = field(default_factory=set)
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Item -> text deltas whose whole text has not come yet."""
+    written: dict[str, str] = field(default_factory=dict)
+    """Item -> its whole text, where a session writes what another voice speaks."""
+    heard: str | None = None
+    """How much of that was heard, where it was not all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +88,25 @@ class Cut:
 
 
 class Replies:
-    def __init__(self, bytes_per_ms: int) -> None:
-        self._bytes_per_ms = bytes_per_ms
+    def __init__(self, bytes_per_second: int) -> None:
+        self._bytes_per_second = bytes_per_second
         self.active: Reply | None = None
         self.in_flight: Request | None = None
         """Sent, not yet created."""
         self._waiting: deque[Request] = deque()
         self._replies: dict[str, Reply] = {}
         self._items: dict[str, Item] = {}
-        self._unconfirmed: set[str] = set()
+        self._unconfirmed: dict[str, None] = {}
         """Tool results sent that the server has not yet shown as items of the conversation."""
 
         self.to_cancel: list[str] = []
         """Responses the server has to be told to cancel ("": the one in flight), in the order they came up."""
         self.to_cut: list[Cut] = []
         """Items it has to be told to truncate; after the cancels."""
+        self.to_replace: list[tuple[str, str]] = []
+        """Items in text of which only this was heard; "": nothing."""
+        self.to_revoke: list[str] = []
+        """Tool calls that nobody will answer any more: the server is given something, so that it does not wait."""
 
     # asking for replies
 
@@ -162,6 +172,7 @@ class Replies:
             reply.cancelled = self.in_flight.cancelled
             reply.cancel_sent = reply.cancelled
             self.in_flight = None
+            self._unconfirmed.clear()  # all that were sent came before the request that has become this reply
         elif not self._unconfirmed:
             # The server's own answer to a turn has seen all tool results: nothing is left to ask for.
             self._waiting = deque(request for request in self._waiting if request.response is not None)
@@ -185,6 +196,7 @@ class Replies:
         if not went_well:
             # It was cut or failed: what its calls return is for the record, the caller has moved on.
             reply.cancelled = True
+        self._replace_unheard(reply)
         self._continue(reply)
 
     def open_replies(self) -> list[Reply]:
@@ -193,25 +205,36 @@ class Replies:
     # tool calls
 
     def called(self, reply: Reply, call_id: str) -> bool:
-        """False: known already."""
+        """Whether to hand it out: it is new, and the caller has not cut the reply before it came."""
         if call_id in reply.calls:
             return False
         reply.calls.add(call_id)
+        if reply.cancelled:
+            self.to_revoke.append(call_id)
+            return False
         reply.owed.add(call_id)
         return True
+
+    def called_before(self, call_ids: Sequence[str]) -> None:
+        """Calls of an earlier session of this conversation, whose results are still to come."""
+        reply = self._replies[""] = Reply("", done=True)
+        reply.calls.update(call_ids)
+        reply.owed.update(call_ids)
 
     def answered(self, call_id: str) -> bool:
         """A result goes out. False: nobody asked for it, or it was answered before."""
         for reply in self._replies.values():
             if call_id in reply.owed:
                 reply.owed.discard(call_id)
-                self._unconfirmed.add(call_id)
+                self._unconfirmed[call_id] = None
+                if len(self._unconfirmed) > _UNCONFIRMED_KEPT:
+                    del self._unconfirmed[next(iter(self._unconfirmed))]
                 self._continue(reply)
                 return True
         return False
 
     def confirmed(self, call_id: str) -> None:
-        self._unconfirmed.discard(call_id)
+        self._unconfirmed.pop(call_id, None)
 
     def _continue(self, reply: Reply) -> None:
         if reply.done and reply.calls and not reply.owed and not reply.cancelled:
@@ -239,8 +262,9 @@ class Replies:
 
     # barge-in
 
-    def interrupt(self, played: Sequence[Played]) -> None:
-        """The caller has the floor: stop what is being generated, cut what he did not hear."""
+    def interrupt(self, played: Sequence[Played]) -> list[str]:
+        """The caller has the floor: stop what is being generated, cut what he did not hear. Returns the tool calls that
+        go with it: those of the reply under way and of replies that were being heard. Others go on."""
         # What only asked to go on is settled by his turn.
         self._waiting = deque(request for request in self._waiting if request.response is not None)
         if self.in_flight is not None and not self.in_flight.cancelled:
@@ -254,6 +278,20 @@ class Replies:
         self._cut(played)
         if reply is not None:
             self._cut_unheard(reply)
+        revoked = [] if reply is None else self._revoke(reply)
+        for heard in played:
+            audible = self._replies.get(heard.reply_id)
+            if audible is not None:
+                revoked += self._revoke(audible)
+        return revoked
+
+    def _revoke(self, reply: Reply) -> list[str]:
+        revoked = sorted(reply.owed)
+        if revoked:
+            reply.cancelled = True  # what went before is for the record: nothing more is asked for
+            reply.owed.clear()
+            self.to_revoke += revoked
+        return revoked
 
     def cancel(self, reply: Reply) -> None:
         if not reply.cancel_sent:
@@ -266,7 +304,7 @@ class Replies:
             item = self._items.get(heard.item_id)
             if item is None or (item.cut_ms is not None and item.cut_ms <= heard.played_ms):
                 continue
-            sent_ms = item.received // self._bytes_per_ms
+            sent_ms = item.received * 1000 // self._bytes_per_second
             generating = self.active is not None and self.active.id == item.reply_id
             if heard.played_ms < sent_ms or generating:
                 item.cut_ms = max(0, min(heard.played_ms, sent_ms))
@@ -276,3 +314,24 @@ class Replies:
         """The items of a cancelled reply of which nothing reached the call, so that it can't report on them."""
         mine = [(item_id, item) for item_id, item in self._items.items() if item.reply_id == reply.id]
         self._cut([Played(reply.id, item_id, 0) for item_id, item in mine if item.handed_on <= 0])
+
+    # what was heard of words that another voice spoke
+
+    def heard(self, reply_id: str, text: str) -> None:
+        """Of all that this reply wrote, its beginning up to here. Settled when the reply is done."""
+        reply = self._replies.get(reply_id)
+        if reply is not None:
+            reply.heard = text.strip()
+            if reply.done:
+                self._replace_unheard(reply)
+
+    def _replace_unheard(self, reply: Reply) -> None:
+        if reply.heard is None:
+            return
+        rest, reply.heard = reply.heard, None
+        for item_id, text in reply.written.items():
+            whole = text.strip()
+            if len(rest) < len(whole):
+                self.to_replace.append((item_id, rest))
+            rest = rest[len(whole) :].lstrip()
+        reply.written.clear()

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sipbridge.agent import AgentOptions, Capabilities, ToolDeclaration, TurnDetection
+from sipbridge.agent import AgentOptions, Capabilities, HistoryItem, Said, ToolDeclaration, ToolUsed, TurnDetection
 from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
-from sipbridge.providers.wire import Json, encode_audio, merged, parameters_of
+from sipbridge.providers.wire import Json, encode_audio, parameters_of, text_of
 
 GA_CAPABILITIES = Capabilities(
     input_format=PCM_24K,
@@ -22,7 +22,10 @@ GA_CAPABILITIES = Capabilities(
     takes_images=True,
     transcribes_interim=True,
     takes_language=True,
+    turn_detection=frozenset({"server_vad", "semantic_vad", "none"}),
+    voices=("marin", "cedar", "alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse"),
 )
+"""Voices as in the vendor's SDK 3.54; marin and cedar are those it recommends."""
 
 # Names of the beta shape -> names of GA. A tolerant reader accepts both.
 EVENT_ALIASES = {
@@ -46,11 +49,23 @@ IGNORED_EVENTS = frozenset(
         "conversation.item.truncated",
         "input_audio_buffer.cleared",
         "input_audio_buffer.committed",
+        "input_audio_buffer.dtmf_event_received",
         "input_audio_buffer.timeout_triggered",
+        "mcp_list_tools.completed",
+        "mcp_list_tools.failed",
+        "mcp_list_tools.in_progress",
+        "output_audio_buffer.cleared",
+        "output_audio_buffer.started",
+        "output_audio_buffer.stopped",
         "ping",
         "rate_limits.updated",
         "response.content_part.added",
         "response.content_part.done",
+        "response.mcp_call.completed",
+        "response.mcp_call.failed",
+        "response.mcp_call.in_progress",
+        "response.mcp_call_arguments.delta",
+        "response.mcp_call_arguments.done",
         "response.output_audio.done",
     }
 )
@@ -67,10 +82,15 @@ FATAL_CODES = frozenset(
         "session_expired",
     }
 )
-EXPIRED = "session_expired"
 ACTIVE_RESPONSE = "conversation_already_has_active_response"
 NOTHING_TO_CANCEL = "response_cancel_not_active"
-RATE_LIMITED = "rate_limit_exceeded"
+
+_DETAILS = {
+    "input_token_details": "input_",
+    "output_token_details": "output_",
+    "input_tokens_details": "input_",
+    "output_tokens_details": "output_",
+}
 
 _APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
 _APPEND_TAIL = b'"}'
@@ -85,8 +105,17 @@ def usage_counts(usage: Json, prefix: str = "") -> dict[str, int]:
     for key, value in usage.items():
         if isinstance(value, int) and not isinstance(value, bool):
             counts[prefix + key] = value
-        elif isinstance(value, dict) and key.endswith("_token_details"):
-            counts |= usage_counts(value, prefix + key.removesuffix("token_details"))
+        elif isinstance(value, dict) and key in _DETAILS:
+            counts |= usage_counts(value, prefix + _DETAILS[key])
+    return counts
+
+
+def transcription_counts(usage: Json) -> dict[str, float]:
+    """What writing down the caller's words cost: by the second, or in tokens."""
+    seconds = usage.get("seconds")
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < 1e6:
+        return {"input_audio_seconds": float(seconds)}
+    counts: dict[str, float] = dict(usage_counts(usage))
     return counts
 
 
@@ -134,8 +163,16 @@ def truncate(event_id: str, item_id: str, content_index: int, audio_end_ms: int)
     }
 
 
-def item_create(event_id: str, item: Json) -> Json:
-    return {"type": "conversation.item.create", "event_id": event_id, "item": item}
+def item_create(event_id: str, item: Json, *, after: str = "") -> Json:
+    """Without `after`, at the end of the conversation."""
+    message: Json = {"type": "conversation.item.create", "event_id": event_id, "item": item}
+    if after:
+        message["previous_item_id"] = after
+    return message
+
+
+def item_delete(event_id: str, item_id: str) -> Json:
+    return {"type": "conversation.item.delete", "event_id": event_id, "item_id": item_id}
 
 
 def user_text(text: str) -> Json:
@@ -151,6 +188,34 @@ def tool_output(call_id: str, output: str) -> Json:
     return {"type": "function_call_output", "call_id": call_id, "output": output}
 
 
+def said(item: Said, text_type: str) -> Json:
+    """A message of the conversation so far. `text_type`: what the shape calls an assistant's words."""
+    kind = "input_text" if item.role == "user" else text_type
+    return {"type": "message", "role": item.role, "content": [{"type": kind, "text": item.text}]}
+
+
+def tool_call(call_id: str, name: str, arguments: str) -> Json:
+    return {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments}
+
+
+def history_items(history: Sequence[HistoryItem], text_type: str) -> list[Json]:
+    """The conversation so far as items to create, oldest first. They are given no ids: the server makes its own."""
+    items = []
+    for item in history:
+        if isinstance(item, Said):
+            items.append(said(item, text_type))
+        else:
+            items.append(tool_call(item.call_id, item.name, item.arguments))
+            if item.output is not None:
+                items.append(tool_output(item.call_id, item.output))
+    return items
+
+
+def unanswered(history: Sequence[HistoryItem]) -> list[str]:
+    """Calls in it whose result may still come."""
+    return [item.call_id for item in history if isinstance(item, ToolUsed) and item.output is None]
+
+
 # --- the session object, GA shape -------------------------------------------------------------------------------------
 
 
@@ -161,7 +226,7 @@ def ga_format(audio: AudioFormat) -> Json:
     return {"type": f"audio/{audio.encoding}"}
 
 
-def ga_turn_detection(detection: TurnDetection) -> Json | None:
+def turn_detection(detection: TurnDetection) -> Json | None:
     """None (JSON null): nobody but us ends a turn."""
     if detection.type == "server_vad":
         settings = {
@@ -190,33 +255,49 @@ def flat_tools(tools: Sequence[ToolDeclaration]) -> list[Json]:
     ]
 
 
+def transcription(options: AgentOptions, model: str) -> Json | None:
+    """Of what the caller says. None (JSON null): not wanted."""
+    if not options.transcription:
+        return None
+    wanted: Json = {"model": model}
+    if options.language:
+        wanted["language"] = options.language.partition("-")[0].lower()  # ISO 639-1
+    return wanted
+
+
+def ga_voice(voice: str) -> str | Json:
+    """One of one's own is named by its id, `voice_...`."""
+    return {"id": voice} if voice.startswith("voice_") else voice
+
+
 def ga_session(options: AgentOptions) -> Json:
     """What `session.update` carries at the start. There is no temperature in GA: sending one drops the whole update."""
-    transcription: Json | None = None
-    if options.transcription:
-        transcription = {"model": "gpt-transcribe"}
-        if options.language:
-            transcription["language"] = options.language.partition("-")[0].lower()  # ISO 639-1
-    output: Json = {"format": ga_format(options.output_format)}
-    if options.voice:
-        output["voice"] = options.voice
+    speaks = "audio" in options.modalities
+    heard: Json = {
+        "format": ga_format(options.input_format),
+        "transcription": transcription(options, "gpt-transcribe"),
+        "turn_detection": turn_detection(options.turn_detection),
+    }
+    audio: Json = {"input": heard}
+    if speaks:
+        audio["output"] = {"format": ga_format(options.output_format)}
+        if options.voice:
+            audio["output"]["voice"] = ga_voice(options.voice)
     session: Json = {
         "type": "realtime",
         "instructions": options.instructions,
-        "output_modalities": ["audio"] if "audio" in options.modalities else ["text"],
-        "audio": {
-            "input": {
-                "format": ga_format(options.input_format),
-                "transcription": transcription,
-                "turn_detection": ga_turn_detection(options.turn_detection),
-            },
-            "output": output,
-        },
+        "output_modalities": ["audio"] if speaks else ["text"],
+        "audio": audio,
         "tools": flat_tools(options.tools),
     }
     if options.tools:
         session["tool_choice"] = "auto"
-    return merged(session, options.extra)
+    return session
+
+
+def ga_transcriber(session: Json) -> str:
+    wanted = session["audio"]["input"]["transcription"]
+    return text_of(wanted, "model") if isinstance(wanted, dict) else ""
 
 
 def ga_instructions(text: str) -> Json:
@@ -225,18 +306,47 @@ def ga_instructions(text: str) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Where the members of the family differ."""
+    """Where the members of the family differ, as data; what needs the credential is a method of the dialect."""
 
     default_url: str
+    """The vendor's own endpoint; "": there is none, the operator has to name one."""
     default_model: str
     session: Callable[[AgentOptions], Json] = ga_session
+    """What the first `session.update` carries, without `AgentOptions.extra`."""
     instructions: Callable[[str], Json] = ga_instructions
+    """What a later one carries that changes the instructions and nothing else."""
     tools: Callable[[Sequence[ToolDeclaration]], list[Json]] = flat_tools
+    say: Callable[[str], Json] = say_response
+    """`response.create.response` to have a text spoken."""
+    text_type: str = "output_text"
+    """The content type of an assistant's words."""
+    takes_history: bool = True
+    """`conversation.item.create` takes messages and calls of the past; else they go behind the instructions."""
+    model_parameter: str = "model"
+    """What the URL's query calls the model."""
     key_header: str = "Authorization"
     key_prefix: str = "Bearer "
     key_required: bool = True
+    """By the vendor's own endpoint; one that the operator names may do without."""
     cancel_names_response: bool = True
     can_truncate: bool = True
+    can_delete: bool = True
+    """Items of the conversation can be deleted, and others made in their place."""
+    transcriber: Callable[[Json], str] = ga_transcriber
+    """Which model of a session object writes down what the caller says; "" where none does."""
+    session_seconds: float | None = 3600.0
+    """How long the server lets a session live; None: not known."""
+    fatal_codes: frozenset[str] = FATAL_CODES
+    """Errors, by code or by type, after which the session is of no more use and another one would fare no better."""
+    rate_codes: tuple[str, ...] = ("rate_limit_exceeded",)
+    """How the codes begin that say: too much at once, ask again."""
+    passing_codes: tuple[str, ...] = ("session_expired", "server_error")
+    """And those of what ends a session, or keeps one from beginning, where the next one may fare better."""
+
+    def passes(self, code: str, kind: str = "") -> bool:
+        """Whether a new session has a chance after this error."""
+        words = self.rate_codes + self.passing_codes
+        return code.startswith(words) or kind.startswith(words)
 
 
 OPENAI_GA = Shape(default_url="wss://api.openai.com/v1/realtime", default_model="gpt-realtime-2.1")

@@ -91,6 +91,11 @@ def _tls_context(file: str | None, directory: str | None) -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
+def tls_context() -> ssl.SSLContext:
+    """For connections to models, whatever the protocol above."""
+    return _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
 # What the socket, or TLS, reads into: one for all channels, because it is emptied before the loop does anything else.
 # Without it each read allocates 256 KiB, whatever comes, and the system has to find and forget the pages.
 _buffer = memoryview(bytearray(64 * 1024))
@@ -137,7 +142,7 @@ class WebSocketChannel(asyncio.BufferedProtocol):
         carry the key to somewhere else."""
         channel = cls(endpoint, logger)
         uri = channel._protocol.uri
-        tls = _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")) if uri.secure else None
+        tls = tls_context() if uri.secure else None
         loop = asyncio.get_running_loop()
         await loop.create_connection(
             lambda: channel, uri.host, uri.port, ssl=tls, server_hostname=uri.host if uri.secure else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from binascii import b2a_base64
 from collections.abc import Mapping
 from contextlib import suppress
@@ -50,6 +51,11 @@ def number_of(message: Json, key: str) -> int | None:
     if isinstance(value, float):
         return int(value) if isfinite(value) else None
     return value if isinstance(value, int) else None
+
+
+def seconds_until(unix_time: float) -> float:
+    """Until a moment that a vendor names by the date; ours is another clock."""
+    return unix_time - time.time()
 
 
 def is_object(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from sipbridge.agent import (
     UserSpeechStarted,
 )
 from sipbridge.audio import Played
+from sipbridge.providers.base import CANCELLED_OUTPUT
 from tests.providers.openai_driver import (
     Driver,
     audio,
@@ -222,6 +224,114 @@ def test_a_result_that_never_comes_holds_up_other_words_for_a_while_only() -> No
     assert driver.take_sent() == []
     driver.advance(20.0)
     assert len(driver.take_sent()) == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_a_reply_asked_for_goes_with_it_when_the_caller_cuts_it(named: bool) -> None:
+    """Under way, it need not be named; done, it goes if it was still being heard."""
+    driver = Driver(LEAVE_IT_TO_US).open()
+    driver.server(created("r1"), audio("r1", "i1", 1000), call("r1", "b"), call("r1", "a"))
+    if named:
+        driver.server(done("r1"))
+    driver.take_events()
+    driver.command("cancel", [Played("r1", "i1", 340)] if named else [])
+    gone = [output("a", CANCELLED_OUTPUT), output("b", CANCELLED_OUTPUT)]
+    before = [truncated("i1", 340)] if named else [cancelled("r1")]
+    assert driver.take_sent() == [*before, *gone]
+    assert driver.take_events() == [ToolCallCancelled("a"), ToolCallCancelled("b")]
+    driver.command("send_tool_result", "a", "late")
+    if not named:
+        driver.server(done("r1", "cancelled", "client_cancelled"))
+    assert driver.take_sent() == []
+
+
+def test_a_silent_reply_s_calls_go_on_when_the_caller_cuts_another() -> None:
+    driver = Driver(LEAVE_IT_TO_US).open()
+    driver.server(created("r1"), call("r1", "a"), done("r1"), created("vad"), audio("vad", "i1", 100))
+    driver.take_events()
+    driver.command("cancel", [Played("vad", "i1", 50)])
+    assert driver.take_events() == []
+    driver.take_sent()
+    driver.server(done("vad", "cancelled", "client_cancelled"))
+    driver.command("send_tool_result", "a", "1")
+    assert driver.take_sent() == [output("a", "1"), CREATE]
+
+
+def test_a_call_that_comes_after_the_cut_is_answered_and_told_to_nobody() -> None:
+    driver = Driver().open()
+    delta = {"type": "response.function_call_arguments.delta", "response_id": "r1", "call_id": "a", "delta": "{"}
+    driver.server(created("r1"), audio("r1", "i1", 100), delta, speech_started())
+    driver.command("cancel", [Played("r1", "i1", 100)])
+    driver.take_sent()
+    driver.take_events()
+    item = {"type": "function_call", "name": "lookup", "call_id": "a", "arguments": "{}", "status": "completed"}
+    driver.server(call("r1", "a"), done("r1", "cancelled", "turn_detected", output=[item]))
+    assert driver.take_sent() == [output("a", CANCELLED_OUTPUT)]
+    assert driver.take_events() == [
+        AssistantInterrupted("r1"),
+        ToolCallCancelled("a"),
+        AssistantTurnEnd("r1", "cancelled"),
+    ]
+
+
+def test_a_server_that_never_shows_results_as_items_is_not_asked_twice() -> None:
+    driver = Driver().open()
+    driver.server(created("r1"), call("r1", "a"), done("r1"))
+    driver.command("send_tool_result", "a", "1")
+    driver.server(created("r2"), done("r2"))
+    driver.take_sent()
+    driver.server(created("r3"))
+    driver.command("create_response")
+    driver.server(done("r3"))
+    assert driver.take_sent() == [CREATE]
+    driver.server(created("vad"))
+    driver.command("create_response")
+    driver.server(done("vad"))
+    assert driver.take_sent() == [CREATE]
+
+
+# --- words that another voice speaks ----------------------------------------------------------------------------------
+
+
+def written(reply_id: str, item_id: str, text: str, kind: str = "done") -> dict[str, Any]:
+    place = {"response_id": reply_id, "item_id": item_id, "output_index": 0, "content_index": 0}
+    return {"type": f"response.output_text.{kind}", "text" if kind == "done" else "delta": text, **place}
+
+
+def replaced(item_id: str, text: str) -> list[dict[str, Any]]:
+    item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+    gone = {"type": "conversation.item.delete", "item_id": item_id}
+    made = {"type": "conversation.item.create", "previous_item_id": item_id, "item": item}
+    return [made, gone] if text else [gone]
+
+
+def test_words_that_were_not_heard_are_taken_out_of_the_conversation() -> None:
+    driver = Driver(options(modalities=("text",))).open()
+    driver.server(created("r1"), written("r1", "i1", "One. "), written("r1", "i2", "Two, three. "))
+    driver.server(written("r1", "i3", "Four."), done("r1"))
+    driver.command("cancel", [])
+    driver.command("heard", "r1", "One. Two,")
+    assert driver.take_sent() == [*replaced("i2", "Two,"), *replaced("i3", "")]
+    driver.command("heard", "r1", "")
+    assert driver.take_sent() == []
+
+
+def test_words_of_a_reply_under_way_are_taken_out_when_it_is_done() -> None:
+    driver = Driver(replace(LEAVE_IT_TO_US, modalities=("text",))).open()
+    driver.server(created("r1"), written("r1", "i1", "One, ", "delta"), written("r1", "i1", "two", "delta"))
+    driver.command("cancel", [])
+    driver.command("heard", "r1", "One,")
+    assert driver.take_sent() == [cancelled("r1")]
+    driver.server(done("r1", "cancelled", "client_cancelled"))
+    assert driver.take_sent() == replaced("i1", "One,")
+
+
+def test_words_that_were_all_heard_are_left_alone() -> None:
+    driver = Driver(options(modalities=("text",))).open()
+    driver.server(created("r1"), written("r1", "i1", "One, two. "), done("r1"))
+    driver.command("heard", "r1", "One, two.")
+    driver.command("heard", "unknown", "")
+    assert driver.take_sent() == []
 
 
 # --- barge-in ---------------------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ import json
 import random
 from base64 import b64encode
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from openai.types.realtime import RealtimeServerEvent
 from structlog.testing import capture_logs
 
 from sipbridge.agent import (
@@ -16,9 +17,12 @@ from sipbridge.agent import (
     AgentOptions,
     AssistantAudio,
     AssistantTurnEnd,
+    AssistantTurnStarted,
+    Said,
     SessionClosed,
     SessionOpen,
     ToolDeclaration,
+    ToolUsed,
     TurnDetection,
     UserSpeechStarted,
     UserTranscript,
@@ -26,8 +30,9 @@ from sipbridge.agent import (
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU
 from sipbridge.errors import ConfigError
 from sipbridge.providers import WebSocketEndpoint, tools_for_session
+from sipbridge.providers import openai_wire as wire
 from sipbridge.providers.openai import CHANNEL, OpenAIDialect
-from tests.providers.openai_driver import CREDENTIAL, Driver, audio, created, error, options
+from tests.providers.openai_driver import CREDENTIAL, Driver, audio, created, done, error, options
 
 SESSION_CREATED = {"type": "session.created", "session": {"id": "sess_1"}}
 
@@ -126,7 +131,7 @@ def test_formats_are_chosen_apart(audio_format: Any, named: dict[str, Any]) -> N
             {"type": "semantic_vad", "eagerness": "low", "create_response": True, "interrupt_response": True},
         ),
         (TurnDetection("none"), None),
-        (TurnDetection("local_vad"), None),
+        (TurnDetection("local_vad"), {"type": "server_vad", "create_response": True, "interrupt_response": True}),
     ],
 )
 def test_turn_detection(detection: TurnDetection, sent: dict[str, Any] | None) -> None:
@@ -138,6 +143,17 @@ def test_transcription_and_its_language() -> None:
     spoken = session(options(language="pt-BR"))["audio"]["input"]["transcription"]
     assert spoken == {"model": "gpt-transcribe", "language": "pt"}
     assert session(options(transcription=False))["audio"]["input"]["transcription"] is None
+
+
+def test_a_voice_of_one_s_own_is_named_by_its_id() -> None:
+    assert session(options(voice="cedar"))["audio"]["output"]["voice"] == "cedar"
+    assert session(options(voice="voice_1234"))["audio"]["output"]["voice"] == {"id": "voice_1234"}
+
+
+def test_a_session_that_only_writes_says_nothing_of_a_voice() -> None:
+    described = session(options(modalities=("text",), voice="marin"))
+    assert described["output_modalities"] == ["text"]
+    assert "output" not in described["audio"]
 
 
 def test_vendor_extras_are_merged_object_by_object() -> None:
@@ -222,6 +238,124 @@ def test_errors_that_no_retry_helps(code: str) -> None:
     assert told.fatal
     assert isinstance(closed, SessionClosed)
     assert not closed.expected
+
+
+@pytest.mark.parametrize("code", sorted(wire.FATAL_CODES))
+def test_a_session_whose_time_is_up_may_be_followed_by_another_one_that_was_refused_may_not(code: str) -> None:
+    driver = Driver().open()
+    driver.server(error(code))
+    assert driver.take_events()[-1] == SessionClosed(code, again=code == "session_expired")
+
+
+@pytest.mark.parametrize(
+    ("code", "again"), [("invalid_value", False), ("server_error", True), ("rate_limit_exceeded", True)]
+)
+def test_a_setup_that_failed_says_whether_it_may_be_tried_again(code: str, again: bool) -> None:
+    driver = Driver()
+    driver.server(error(code))
+    assert driver.take_events()[-1] == SessionClosed(code, again=again)
+
+
+@pytest.mark.parametrize("code", ["insufficient_quota", "credit_balance_exhausted"])
+def test_a_reply_that_failed_for_good_ends_the_session(code: str) -> None:
+    driver = Driver().open()
+    details = {"type": "failed", "error": {"type": code, "code": code, "message": "no money"}}
+    driver.server(created("r1"), done("r1", "failed", status_details=details))
+    assert driver.take_events()[1:] == [
+        AgentError("no money", code, fatal=True),
+        AssistantTurnEnd("r1", "failed"),
+        SessionClosed(code),
+    ]
+    driver.order.done()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "again"),
+    [
+        (1006, "", True),
+        (1011, "keepalive ping timeout", True),
+        (1013, "", True),
+        (1001, "session_expired", True),
+        (1008, "policy", False),
+        (4000, "invalid_request_error.beta_api_shape_disabled", False),
+        (4000, "invalid_request_error.invalid_api_key", False),
+    ],
+)
+def test_a_close_says_whether_another_session_has_a_chance(code: int, reason: str, again: bool) -> None:
+    driver = Driver().open()
+    driver.drop(code, reason)
+    assert driver.take_events()[-1] == SessionClosed(f"{code} {reason}".strip(), again=again)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["cannot_update_voice", "input_audio_buffer_commit_empty", "item_truncate_invalid_item_id", "unknown_parameter"],
+)
+def test_errors_that_cost_one_message_only(code: str) -> None:
+    driver = Driver().open()
+    driver.server(error(code), error(code, kind="server_error"))
+    assert driver.take_events() == [AgentError(f"about {code}", code, fatal=False)] * 2
+
+
+def test_an_error_without_a_type_is_one() -> None:
+    driver = Driver().open()
+    driver.server({"code": "InternalError", "message": "try later", "request_id": "1"})
+    assert driver.take_events() == [AgentError("try later", "InternalError", fatal=False)]
+
+
+def test_a_session_lives_for_an_hour_from_the_server_s_first_word() -> None:
+    driver = Driver()
+    assert driver.dialect.lifetime is None
+    driver.advance(7.0)
+    driver.server(SESSION_CREATED)
+    lifetime = driver.dialect.lifetime
+    assert lifetime is not None
+    assert 7.0 + 3000 <= lifetime.rotate_at < lifetime.expires_at < 7.0 + 3600
+
+
+# --- a session that goes on where another one ended -------------------------------------------------------------------
+
+PAST = (
+    Said("user", "How much for two nights?"),
+    ToolUsed("call_1", "room_price", '{"nights":2}', '{"eur":240}'),
+    Said("assistant", "Two nights are"),
+    ToolUsed("call_2", "book", "{}"),
+)
+
+
+def _create(item: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "conversation.item.create", "item": item}
+
+
+def _words(role: str, kind: str, text: str) -> dict[str, Any]:
+    return _create({"type": "message", "role": role, "content": [{"type": kind, "text": text}]})
+
+
+def test_what_was_said_before_is_put_back_before_the_session_is_open() -> None:
+    driver = Driver(options(history=PAST))
+    driver.server(SESSION_CREATED)
+    driver.take_sent()
+    driver.server({"type": "session.updated", "session": {}})
+    assert driver.take_events() == [SessionOpen("sess_1")]
+    call = {"type": "function_call", "call_id": "call_1", "name": "room_price", "arguments": '{"nights":2}'}
+    assert driver.take_sent() == [
+        _words("user", "input_text", "How much for two nights?"),
+        _create(call),
+        _create({"type": "function_call_output", "call_id": "call_1", "output": '{"eur":240}'}),
+        _words("assistant", "output_text", "Two nights are"),
+        _create({"type": "function_call", "call_id": "call_2", "name": "book", "arguments": "{}"}),
+    ]
+
+
+def test_a_result_that_was_still_to_come_is_sent_to_the_session_that_goes_on() -> None:
+    driver = Driver(options(history=PAST))
+    driver.server(SESSION_CREATED, {"type": "session.updated", "session": {}})
+    driver.take_sent()
+    driver.command("send_tool_result", "call_2", "done")
+    output = {"type": "function_call_output", "call_id": "call_2", "output": "done"}
+    assert driver.take_sent() == [_create(output), {"type": "response.create"}]
+    driver.command("send_tool_result", "call_1", "late")
+    assert driver.take_sent() == []
 
 
 def test_a_lost_connection_ends_the_open_reply_first() -> None:
@@ -313,6 +447,24 @@ def test_a_time_that_is_none_is_left_out(number: str) -> None:
     driver.raw(f'{{"type":"input_audio_buffer.speech_started","audio_start_ms":{number}}}')
     (event,) = driver.take_events()
     assert event in (UserSpeechStarted(None), UserSpeechStarted(1))
+
+
+def test_every_event_that_the_vendor_s_sdk_knows_is_known() -> None:
+    (kinds, *_) = get_args(RealtimeServerEvent)
+    names = {name for kind in get_args(kinds) for name in get_args(kind.model_fields["type"].annotation)}
+    assert len(names) > 40
+    driver = Driver().open()
+    for name in sorted(names):
+        driver.server({"type": name})
+    assert driver.dialect.counters["unknown"] == 0
+
+
+def test_a_caller_who_says_nothing_is_spoken_to_by_the_server() -> None:
+    """`idle_timeout_ms`, a vendor's key: it commits the silence and answers by itself."""
+    driver = Driver().open()
+    idle = {"type": "input_audio_buffer.timeout_triggered", "item_id": "u", "audio_start_ms": 0, "audio_end_ms": 9}
+    driver.server(idle, created("r1"))
+    assert driver.take_events() == [AssistantTurnStarted("r1")]
 
 
 def test_events_of_the_future_are_ignored_and_logged_once() -> None:

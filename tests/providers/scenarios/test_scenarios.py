@@ -10,7 +10,7 @@ import pytest
 from tests.providers.scenarios.bench import BENCHES, Bench
 from tests.providers.scenarios.scenarios import SCENARIOS, Scenario
 
-NOT_YET = {("openai", "tool cancelled by barge-in")}
+NOT_YET: set[tuple[str, str]] = set()
 """What a provider is known to get wrong still."""
 
 
