@@ -27,6 +27,8 @@ _BLOCK = 16
 # The longest run filtered at once: 128 ms at 8 kHz output, so that a model's usual 100 ms are one run.
 _MAX_BLOCKS = 64
 _MAX_FACTOR = 6
+# The rates of some servers' voices: their groups are up to 20 ms long, so that a block is one group.
+_ODD_RATES = frozenset({22050, 44100})
 _TAPS_PER_FACTOR = 32
 _KAISER_BETA = 6.0
 _FRACTION = 1 << 30
@@ -40,13 +42,14 @@ class _Kernel:
     def __init__(self, up: int, down: int) -> None:
         self.up = up
         self.down = down
+        self.block = _BLOCK if max(up, down) <= _MAX_FACTOR else 1
         taps = design(up, down)
         self.delay = (len(taps) - 1) / 2
         """In samples of the virtual rate."""
         self.history = (len(taps) - 1) // up
         """Input samples before a block that its outputs still need."""
-        position = np.arange(_BLOCK * up) * down  # of the block's outputs at the virtual rate
-        source = np.arange(-self.history, _BLOCK * down) * up  # of its window's inputs
+        position = np.arange(self.block * up) * down  # of the block's outputs at the virtual rate
+        source = np.arange(-self.history, self.block * down) * up  # of its window's inputs
         tap = position[np.newaxis, :] - source[:, np.newaxis]
         inside = (tap >= 0) & (tap < len(taps))
         self.weights: NDArray[np.float64] = np.where(inside, taps[np.clip(tap, 0, len(taps) - 1)], 0.0)
@@ -93,12 +96,12 @@ class _Workspace:
     where buffers of fifty legs would not, and a stream keeps nothing but its history."""
 
     def __init__(self, kernel: _Kernel) -> None:
-        rows, self._step = kernel.max_rows, _BLOCK * kernel.down
+        rows, self._step = kernel.max_rows, kernel.block * kernel.down
         self._kernel = kernel
         self.input = memoryview(bytearray(2 * (kernel.history + rows * self._step)))
         self._window = np.zeros((rows, len(kernel.weights)))
-        self._product = np.zeros((rows, _BLOCK * kernel.up))
-        self._output = np.zeros((rows, _BLOCK * kernel.up), "<i2")
+        self._product = np.zeros((rows, kernel.block * kernel.up))
+        self._output = np.zeros((rows, kernel.block * kernel.up), "<i2")
         self._plans: dict[int, _Plan] = {}
 
     def plan(self, rows: int) -> _Plan:
@@ -142,7 +145,8 @@ _HIGHEST = np.array(32767.0)
 class Resampler:
     """One direction of one stream of mono 16-bit little-endian PCM. Not to be shared between threads.
 
-    Any two rates whose reduced ratio has no side above 6 will do: all of 8, 16, 24 and 48 kHz among each other.
+    Any two rates whose reduced ratio has no side above 6 will do: all of 8, 16, 24 and 48 kHz among each other. So will
+    22.05 and 44.1 kHz with any of these, up to 20 ms later, as only whole groups are converted.
     """
 
     def __init__(self, source_rate: int, target_rate: int) -> None:
@@ -151,7 +155,7 @@ class Resampler:
             raise ValueError(f"cannot resample {source_rate} to {target_rate} Hz")
         divisor = gcd(source_rate, target_rate)
         up, down = target_rate // divisor, source_rate // divisor
-        if max(up, down) > _MAX_FACTOR:
+        if max(up, down) > _MAX_FACTOR and (source_rate not in _ODD_RATES or target_rate % 1000):
             raise ValueError(f"cannot resample {source_rate} to {target_rate} Hz")
         self.source_rate = source_rate
         self.target_rate = target_rate
@@ -161,7 +165,7 @@ class Resampler:
         self._rest = b""
         if self._kernel is not None:
             self._history = bytes(2 * self._kernel.history)
-            self._max_bytes = self._kernel.max_blocks * _BLOCK * self._kernel.group_bytes
+            self._max_bytes = self._kernel.max_blocks * self._kernel.block * self._kernel.group_bytes
 
     def process(self, pcm: bytes) -> bytes:
         """What follows from `pcm` and all before it, any length.
@@ -184,7 +188,7 @@ class Resampler:
         if size <= self._max_bytes:
             return self._filter(kernel, pcm, size)
         # Pieces of equal length, so that they share one plan.
-        block_bytes = _BLOCK * kernel.group_bytes
+        block_bytes = kernel.block * kernel.group_bytes
         count = -(-size // self._max_bytes)
         step = -(-size // (count * block_bytes)) * block_bytes
         pieces = (pcm[start : start + step] for start in range(0, size, step))
@@ -211,7 +215,7 @@ class Resampler:
             return b""
         groups = size // kernel.group_bytes
         workspace = _workspaces.of(kernel)
-        plan = workspace.plan(-(-groups // _BLOCK))
+        plan = workspace.plan(-(-groups // kernel.block))
         samples, history = workspace.input, len(self._history)
         samples[:history] = self._history
         # What lies behind `pcm` in the buffer is old, but it only reaches outputs that are cut off below.
@@ -232,12 +236,12 @@ def process_together(streams: Sequence[Resampler], chunks: Sequence[bytes]) -> l
     alike: dict[tuple[_Kernel, int], list[int]] = {}
     for index, (stream, chunk) in enumerate(zip(streams, chunks, strict=True)):
         kernel = stream._kernel
-        if kernel is None or stream._rest or len(chunk) % (_BLOCK * kernel.group_bytes) or not chunk:
+        if kernel is None or stream._rest or len(chunk) % (kernel.block * kernel.group_bytes) or not chunk:
             out[index] = stream.process(chunk)
         else:
             alike.setdefault((kernel, len(chunk)), []).append(index)
     for (kernel, size), indices in alike.items():
-        blocks = size // (_BLOCK * kernel.group_bytes)
+        blocks = size // (kernel.block * kernel.group_bytes)
         most = kernel.max_rows // blocks
         if most < 2 or len(indices) < 3 or size < 2 * kernel.history:
             for index in indices:
@@ -255,7 +259,7 @@ def process_together(streams: Sequence[Resampler], chunks: Sequence[bytes]) -> l
 def _filter_alike(kernel: _Kernel, blocks: int, streams: list[Resampler], chunks: list[bytes]) -> list[bytes]:
     history = 2 * kernel.history
     size = len(chunks[0])
-    step = 2 * _BLOCK * kernel.down
+    step = 2 * kernel.block * kernel.down
     parts: list[bytes] = []
     for stream, chunk in zip(streams, chunks, strict=True):
         parts.append(stream._history)

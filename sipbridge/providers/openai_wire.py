@@ -20,10 +20,10 @@ GA_CAPABILITIES = Capabilities(
     can_leave_interrupting=True,
     can_truncate=True,
     takes_images=True,
-    transcribes_interim=True,
-    takes_language=True,
     turn_detection=frozenset({"server_vad", "semantic_vad", "none"}),
     voices=("marin", "cedar", "alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse"),
+    transcribes_interim=True,
+    takes_language=True,
 )
 """Voices as in the vendor's SDK 3.54; marin and cedar are those it recommends."""
 

@@ -23,6 +23,8 @@ RATIOS = [
     (8000, 48000),
     (48000, 8000),
 ]
+ODD = [(22050, 8000), (22050, 16000), (22050, 48000), (44100, 8000)]
+"""What some servers' voices come in."""
 Samples = NDArray[np.float64]
 
 
@@ -48,7 +50,7 @@ def levels(pcm: bytes, rate: int) -> tuple[Samples, Samples]:
     return np.fft.rfftfreq(len(wave), 1 / rate).astype(np.float64), decibels
 
 
-@pytest.mark.parametrize(("source", "target"), RATIOS)
+@pytest.mark.parametrize(("source", "target"), [*RATIOS, *ODD])
 def test_output_does_not_depend_on_how_the_stream_is_cut(source: int, target: int) -> None:
     pcm = noise(source, 700)
     whole = Resampler(source, target).process(pcm)
@@ -107,7 +109,7 @@ def test_equal_rates_pass_through() -> None:
     resampler.reset()
 
 
-@pytest.mark.parametrize(("source", "target"), [(44100, 8000), (8000, 0), (-8000, 8000), (8000, 64000)])
+@pytest.mark.parametrize(("source", "target"), [(44000, 8000), (8000, 22050), (8000, 0), (-8000, 8000), (8000, 64000)])
 def test_rates_out_of_reach_are_refused(source: int, target: int) -> None:
     with pytest.raises(ValueError, match="cannot resample"):
         Resampler(source, target)
@@ -196,3 +198,18 @@ def test_speech_band_equals_soxr(source: int, target: int) -> None:
     middle = slice(target // 10, -target // 10)
     error = aligned[middle] - reference[middle]
     assert 10 * np.log10((reference[middle] ** 2).mean() / (error**2).mean()) > 55
+
+
+@pytest.mark.parametrize(("source", "target"), ODD)
+def test_a_tone_of_an_odd_rate_comes_out_as_it_is_and_whole_groups_at_a_time(source: int, target: int) -> None:
+    resampler = Resampler(source, target)
+    out = resampler.process(tone(1000, source, 1.0))
+    assert len(out) == 2 * target
+    frequencies, decibels = levels(out, target)
+    loudest = int(np.argmax(decibels))
+    assert abs(frequencies[loudest] - 1000) < 2
+    assert abs(decibels[loudest] - 20 * np.log10(16000 / 32768)) < 0.1
+    elsewhere = decibels[np.abs(frequencies - 1000) > 50]
+    assert elsewhere.max() < -80
+    assert len(resampler.process(tone(1000, source, 0.055))) < 2 * target * 0.055
+    assert resampler.flush()

@@ -1,4 +1,4 @@
-"""`python -m tests.providers.scenarios`: run the suite and print its tables, or with --write renew docs/providers.md."""
+"""`python -m tests.providers.scenarios`: run the suite and print its tables; with --write, renew docs/providers.md."""
 
 from __future__ import annotations
 
