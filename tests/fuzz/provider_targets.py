@@ -134,6 +134,13 @@ class Alone:
         self.dialect.receive(channel if channel in self.channels else self.channels[0], message, self.now)
         self.after()
 
+    def answer(self) -> None:
+        """What the tool says that was called last."""
+        if self._call is not None:
+            self.dialect.send_tool_result(self._call, "{}", self.now)
+            self._call = None
+            self.after()
+
     def command(self, number: int) -> None:
         """One of ours; only once the session is open, as a driver does."""
         if not self.order.seen or self.order.closed:
