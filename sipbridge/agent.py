@@ -48,6 +48,8 @@ class Capabilities:
     takes_text: bool = True
     takes_images: bool = False
     takes_tools: bool = True
+    can_write: bool = False
+    """May be asked for words instead of speech (`AgentOptions.modalities`), for a separate voice to speak."""
     takes_instructions: bool = True
     """`update_instructions` has an effect in mid-call."""
     says_verbatim: bool = False
@@ -158,6 +160,9 @@ class AgentOptions:
     interim_transcripts: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Vendor keys, merged into the vendor's session object as they are."""
+    greeting: str = ""
+    """The words of the first `say`, where they are known and may be said as soon as the session is open: for vendors
+    that are told their first words with the setup. Such a dialect passes that `say` over; the others take no notice."""
     history: tuple[HistoryItem, ...] = ()
     """The conversation so far, oldest first, where this session goes on with one that was lost or had to end."""
     resume_handle: str = ""

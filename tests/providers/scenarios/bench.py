@@ -41,4 +41,7 @@ class Bench:
         return {**self.place(self.credential, server), "provider": self.slug}
 
 
-BENCHES = (Bench("openai"),)
+BENCHES = (
+    Bench("openai"),
+    Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
+)
