@@ -20,6 +20,7 @@ GA_CAPABILITIES = Capabilities(
     native_formats=frozenset({PCMU, PCMA}),
     can_leave_interrupting=True,
     can_truncate=True,
+    can_write=True,
     takes_images=True,
     turn_detection=frozenset({"server_vad", "semantic_vad", "none"}),
     voices=("marin", "cedar", "alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse"),

@@ -19,7 +19,7 @@ from sipbridge.simulator.model import Connection, Faulty, Opening
 from sipbridge.simulator.openai_check import GA, Refusal, Tables, check_message
 from sipbridge.simulator.openai_reply import Json, Plan, Reply, SpokenItem
 from sipbridge.simulator.script import Fault, Script, ToolUse
-from sipbridge.simulator.voice import Ear, audio_format, speech
+from sipbridge.simulator.voice import Ear, audio_format, speech, spread
 
 _SEMANTIC_SILENCE_MS = {"low": 1500, "medium": 800, "high": 400, "auto": 800}
 _GARBAGE: tuple[str | bytes, ...] = ('{"type":', "[]", b"\x00\xff", '{"type":7}', '{"type":"of.the.future"}')
@@ -379,7 +379,7 @@ class OpenAIModel:
         size = reply.audio_format.bytes_per_ms * script.delta_ms
         deltas = [plan.audio[i : i + size] for i in range(0, len(plan.audio), size)] or [b""]
         started = clock()
-        for number, (words, audio) in enumerate(zip(_spread(plan.text, len(deltas)), deltas, strict=True)):
+        for number, (words, audio) in enumerate(zip(spread(plan.text, len(deltas)), deltas, strict=True)):
             self._spoken = self._spoken or bool(audio)
             self._misbehave(number)
             reply.say(words, audio)
@@ -430,11 +430,3 @@ def _merge(base: Json, update: Mapping[str, Any]) -> None:
             _merge(base[key], value)
         else:
             base[key] = deepcopy(value)
-
-
-def _spread(text: str, parts: int) -> list[str]:
-    """The text in so many pieces, cut between words; some may be empty."""
-    words = text.split(" ")
-    words[:-1] = [word + " " for word in words[:-1]]
-    cuts = [len(words) * i // parts for i in range(parts + 1)]
-    return ["".join(words[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
