@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import audioop
 import wave
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
 from sipbridge.simulator.script import Utterance
 
-FORMATS = {"audio/pcm": PCM_24K, "audio/pcmu": PCMU, "audio/pcma": PCMA}
+_G711 = {"audio/pcmu": PCMU, "audio/pcma": PCMA}
 _LOUDNESS = 0.3
 _FRAME_MS = 10
 _ONSET_FRAMES = 3
 """A click is no speech."""
+
+
+def audio_format(described: Mapping[str, Any]) -> AudioFormat:
+    """`{"type": "audio/pcm", "rate": 24000}` or `{"type": "audio/pcmu"}`, in words of our own."""
+    return _G711.get(described["type"]) or AudioFormat("pcm16", described.get("rate", PCM_24K.rate))
 
 
 @lru_cache(maxsize=32)
@@ -55,6 +62,14 @@ def _read_wav(utterance: Utterance, rate: int) -> np.ndarray[tuple[int], np.dtyp
         mono = soxr.resample(mono, source_rate, rate)
     clipped: np.ndarray[tuple[int], np.dtype[np.float64]] = np.clip(mono, -32768, 32767)
     return clipped
+
+
+def spread(text: str, parts: int) -> list[str]:
+    """The text in so many pieces, cut between words; some may be empty."""
+    words = text.split(" ")
+    words[:-1] = [word + " " for word in words[:-1]]
+    cuts = [len(words) * i // parts for i in range(parts + 1)]
+    return ["".join(words[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
 
 
 class Ear:
