@@ -87,6 +87,7 @@ class Session:
         self._knows_words = options.transcription and dialect.capabilities.transcribes
         self._names = Names(1)
         self._links = 1
+        self._resumed = False  # by the vendor's handle: it was not told the history
         # ended: the model's side is gone and commands go nowhere; closed: by us, and commands raise.
         self._state: Literal["new", "starting", "open", "ended", "closed"] = "new"
         self._opening: asyncio.Task[None] | None = None
@@ -280,12 +281,13 @@ class Session:
             self.tell(AssistantTurnEnd(reply_id, "failed"))
         self._links += 1
         self._names = Names(self._links)
-        self.tell(Resumed(context_kept=bool(told.resume_handle) or self._knows_words))
+        self._resumed = bool(told.resume_handle)
+        self.tell(Resumed(context_kept=self._resumed or self._knows_words))
         if self._memory.instructions != told.instructions:
             link.dialect.update_instructions(self._memory.instructions, now)
         results = self._results_unknown_to(told)
         for used in results:
-            link.dialect.send_text(_in_words(used), now)
+            owed = self._tell_result(link, used) or owed
         for text in to_say:
             link.dialect.say(text, now)
         link.after()
@@ -295,7 +297,7 @@ class Session:
             command()
         if commands or to_say or self._activity.owed_calls:
             return  # they bring a reply, or will
-        if owed or results:
+        if owed:
             self.create_response()
         elif speaking:
             self._ask = asyncio.get_running_loop().call_later(_HEAR_HIM_OUT, self._nothing_heard)
@@ -414,8 +416,6 @@ class Session:
             link.after()
 
     def send_tool_result(self, call_id: str, output: str) -> None:
-        """The result of a call of a link that is gone is told to the one in use in words: it knows of the call, but its
-        wire takes no answer to it."""
         if not self._live():
             return
         used = self._memory.answered(call_id, output)
@@ -429,12 +429,16 @@ class Session:
         elif own_name is not None:
             link.dialect.send_tool_result(own_name, output, now)
             link.after()
+        elif self._tell_result(link, used) and not self._activity.owed_calls:
+            self.create_response()
+
+    def _tell_result(self, link: Link, used: ToolUsed) -> bool:
+        """The result of a call of a link that is gone. True: it has to be asked to go on."""
+        by_name = link.dialect.capabilities.takes_late_results and not self._resumed
+        if by_name:
+            link.dialect.send_tool_result(used.call_id, used.output or "", self._clock())
         else:
-            link.dialect.send_text(_in_words(used), now)
-            link.after()
-            if not self._activity.owed_calls:
-                self.create_response()
-
-
-def _in_words(used: ToolUsed) -> str:
-    return f"The tool {used.name} that you called with {used.arguments} has answered: {used.output}"
+            words = f"The tool {used.name} that you called with {used.arguments} has answered: {used.output}"
+            link.dialect.send_text(words, self._clock())
+        link.after()
+        return not by_name
