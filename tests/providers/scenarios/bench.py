@@ -54,8 +54,9 @@ VERTEX = {
 }
 
 
-def at_vertex(credential: Credential, server: ModelServer) -> Credential:
-    return {**credential, "url": f"ws://127.0.0.1:{server.port}{GeminiModel.vertex_path}"}
+def at_vertex(credential: Credential, server: Server) -> Credential:
+    assert isinstance(server, ModelServer)
+    return {**credential, "url": server.url.replace(GeminiModel.path, GeminiModel.vertex_path)}
 
 
 BENCHES = (
