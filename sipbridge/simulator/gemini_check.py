@@ -128,6 +128,18 @@ class Session:
     def new(self) -> bool:
         return self.version >= (3, 8)
 
+    def took(self, message: Mapping[str, Any]) -> None:
+        """What follows from a message that was checked, for those after it."""
+        kind, body = next(iter(message.items()))
+        if kind == "setup":
+            self.setup = body
+            if body.get("historyConfig", {}).get("initialHistoryInClientContent"):
+                self.history = "expected"
+        elif kind == "clientContent" and body.get("turnComplete") and self.history == "expected":
+            self.history = "given"
+        elif kind == "realtimeInput" and ("activityStart" in body or "activityEnd" in body):
+            self.active = "activityStart" in body
+
 
 def check_message(message: Mapping[str, Any], session: Session) -> Refusal | None:
     """The first thing wrong with it. What it refers to (a call, a handle) is not looked at here."""
@@ -155,11 +167,11 @@ def check_message(message: Mapping[str, Any], session: Session) -> Refusal | Non
 def _check_setup(setup: Mapping[str, Any], session: Session) -> Refusal | None:
     model = setup.get("model", "")
     prefix = r"projects/[^/]+/locations/[^/]+/publishers/google/models/" if session.vertex else "models/"
-    found = re.fullmatch(prefix + r"gemini-(?:live-)?(\d+)\.(\d+)[a-z0-9.-]*", model)
-    if found is None:
+    if not re.fullmatch(prefix + r"gemini-[a-z0-9.-]+", model):
         words = f"{model} is not found for API version v1beta, or is not supported for bidiGenerateContent."
         return Refusal("model_not_found", words)
-    session.version = int(found[1]), int(found[2])
+    if version := re.search(r"gemini-(?:live-)?(\d+)\.(\d+)", model):
+        session.version = int(version[1]), int(version[2])
     generation = setup.get("generationConfig", {})
     if len(generation.get("responseModalities", ("AUDIO",))) != 1:
         return _invalid("exactly one response modality")

@@ -121,6 +121,8 @@ class GeminiModel(Talker):
         }
         if handler := handlers.get(kind):
             handler(message[kind])
+        if kind != "setup":
+            self._session.took(message)
         return None
 
     def closed(self) -> None:
@@ -140,9 +142,7 @@ class GeminiModel(Talker):
         handle = setup.get("sessionResumption", {}).get("handle", "")
         if handle and not self._resume(handle):
             return None
-        self._session.setup = setup
-        if setup.get("historyConfig", {}).get("initialHistoryInClientContent"):
-            self._session.history = "expected"
+        self._session.took({"setup": setup})
         self._emit(setupComplete={"sessionId": "session_sim"})
         if fault and fault.name == "stall":
             self.connection.stall()
@@ -187,10 +187,8 @@ class GeminiModel(Talker):
                 self._interrupt()
                 self._answer()
         elif "activityStart" in realtime:
-            self._session.active = True
             self._interrupt()
         elif "activityEnd" in realtime:
-            self._session.active = False
             if self._heard_something:
                 self._heard_something = False
                 self._tell_transcript()
@@ -242,8 +240,6 @@ class GeminiModel(Talker):
     def _on_client_content(self, content: Json) -> None:
         text = " ".join(part.get("text", "") for turn in content.get("turns", ()) for part in turn["parts"])
         if self._session.history == "expected":
-            if content.get("turnComplete"):
-                self._session.history = "given"
             return
         self._interrupt(always=True)
         if text:
