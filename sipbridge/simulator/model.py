@@ -159,6 +159,7 @@ class NewModel(Protocol):
 
 
 WIRES: dict[str, NewModel | str] = {
+    "dashscope": "sipbridge.simulator.dashscope_server:DashScopeModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
 }
 """The vendors that can be simulated, and where their models are."""
