@@ -48,6 +48,8 @@ class Capabilities:
     takes_text: bool = True
     takes_images: bool = False
     takes_tools: bool = True
+    can_write: bool = False
+    """May be asked for words instead of speech (`AgentOptions.modalities`), for a separate voice to speak."""
     takes_instructions: bool = True
     """`update_instructions` has an effect in mid-call."""
     says_verbatim: bool = False
@@ -62,6 +64,15 @@ class Capabilities:
     """`say` works: the agent may speak first, and by itself."""
     turn_detection: frozenset[TurnDetectionType] = frozenset({"server_vad", "none"})
     """What it knows of `TurnDetection.type`; of the rest the operator is warned, and the vendor's default is taken."""
+    turn_settings: frozenset[tuple[TurnDetectionType, str]] = frozenset(
+        {
+            ("server_vad", "threshold"),
+            ("server_vad", "prefix_ms"),
+            ("server_vad", "silence_ms"),
+            ("semantic_vad", "eagerness"),
+        }
+    )
+    """Which fields of `TurnDetection` have a meaning beside which type."""
     voices: tuple[str, ...] = ()
     """The vendor's voices, its default first, as far as they are known; (): any name may be one."""
     input_rates: tuple[int, ...] = ()
@@ -149,6 +160,9 @@ class AgentOptions:
     interim_transcripts: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Vendor keys, merged into the vendor's session object as they are."""
+    greeting: str = ""
+    """The words of the first `say`, where they are known and may be said as soon as the session is open: for vendors
+    that are told their first words with the setup. Such a dialect passes that `say` over; the others take no notice."""
     history: tuple[HistoryItem, ...] = ()
     """The conversation so far, oldest first, where this session goes on with one that was lost or had to end."""
     resume_handle: str = ""

@@ -178,6 +178,8 @@ class Tenant:
             tools=tools,
             interim_transcripts=agent.transcripts.interim,
             extra=agent.extra,
+            # Where we call, nobody knows when somebody will be there to hear it.
+            greeting="" if fields.identity is None else self.first_words(fields) or "",
         )
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "capabilities_of",
     "lookup",
     "new_agent_from_credential",
+    "new_dialect",
     "register",
     "registered_providers",
     "tools_for_session",
@@ -293,7 +294,26 @@ def _as_provider(value: Any) -> Provider:
 def capabilities_of(slug: str, credential: Mapping[str, Any] | None = None) -> Capabilities:
     """What the provider's models can do, known without a session or a key; with a credential: what its model can."""
     provider = lookup(slug)
-    return provider.capabilities if credential is None else provider.capabilities_for(credential)
+    if credential is None:
+        return provider.capabilities
+    capabilities = provider.capabilities_for(credential)
+    if section := credential.get("voice_provider"):
+        from sipbridge.providers.speech.voice import voice_class
+        from sipbridge.providers.speech.voiced import capabilities_with_voice
+
+        return capabilities_with_voice(capabilities, voice_class(section))
+    return capabilities
+
+
+def new_dialect(credential: Mapping[str, Any], options: AgentOptions) -> Dialect:
+    """The dialect of `credential["provider"]`, behind the voice of its `voice_provider` where it has one. Raises
+    `ConfigError`."""
+    provider = lookup(str(credential.get("provider") or ""))
+    if credential.get("voice_provider"):
+        from sipbridge.providers.speech.voiced import with_voice
+
+        return with_voice(provider, credential, options)
+    return provider(credential, options)
 
 
 def tools_for_session(slug: str, tools: Sequence[ToolDeclaration]) -> list[dict[str, Any]]:
@@ -312,9 +332,8 @@ def new_agent_from_credential(
     from sipbridge.providers.session import Session
 
     slug = str(credential.get("provider") or "")
-    dialect = lookup(slug)(credential, options)
     return Session(
-        dialect,
+        new_dialect(credential, options),
         slug=slug.lower(),
         input_format=options.input_format,
         connect_timeout=connect_timeout,

@@ -72,6 +72,7 @@ class BaseDialect:
         """The caller has cut the reply under way: what still comes of it is not heard."""
         self._texts: list[str] = []
         self._replies = 0
+        self._greeted = False
         self._owed: dict[str, str] = {}
         """Tool calls handed out and not answered: call id -> its reply."""
         self._logged: set[str] = set()
@@ -201,6 +202,18 @@ class BaseDialect:
         """Overridden (and called last) where the vendor knows a goodbye."""
         self._end("closed", now, status="cancelled", expected=True)
 
+    # --- the first words ----------------------------------------------------------------------------------------------
+
+    @property
+    def _first_words(self) -> str:
+        """What a vendor that is told with its setup is to say first: nothing where a conversation goes on."""
+        return "" if self._options.history or self._options.resume_handle else self._options.greeting
+
+    def _is_greeting(self, text: str) -> bool:
+        """Whether this `say` is what went with the setup as `_first_words`: true once."""
+        known, self._greeted = text == self._first_words and not self._greeted, True
+        return known
+
     # --- telling what happens -----------------------------------------------------------------------------------------
 
     def _opened(self, session_id: str = "") -> None:
@@ -316,6 +329,12 @@ class BaseDialect:
             log.warning(text, **values)
 
 
+SAY_THIS = (
+    "Say the following text aloud, word for word, in the language it is written in. "
+    "Add nothing, leave nothing out, and do not answer it:\n\n"
+)
+"""What goes before a text that a model is to speak, where its wire knows no such command."""
+
 CANCELLED_OUTPUT = '{"cancelled": "the caller interrupted"}'
 """The result of a call that was cut with its reply, for a vendor that would wait for one."""
 
@@ -329,6 +348,15 @@ def check_formats(capabilities: Capabilities, options: AgentOptions) -> None:
             f"this provider takes {_names(takes)} and gives {_names(gives)}, not "
             f"{_names({options.input_format})} and {_names({options.output_format})}"
         )
+
+
+def check_output_format(
+    usual: AudioFormat, rates: tuple[int, ...], native: frozenset[AudioFormat], wanted: AudioFormat
+) -> None:
+    """The same for a separate voice, which takes no audio."""
+    gives = _pcm(usual, rates) | native
+    if wanted not in gives:
+        raise ConfigError(f"this voice gives {_names(gives)}, not {_names({wanted})}")
 
 
 def _pcm(usual: AudioFormat, rates: tuple[int, ...]) -> frozenset[AudioFormat]:

@@ -82,7 +82,9 @@ class ReplyReader:
         for item in response.get("output") or ():
             self._on_call_item(item, reply, whole=status == "completed")
         details = response.get("status_details") or {}
-        if status == "cancelled" and details.get("reason") == "turn_detected":
+        # Not every relative says who cancelled: then it was the server if it heard the caller and we asked for nothing.
+        unsaid = "reason" not in details and reply.cut_at is not None and not reply.cancel_sent
+        if status == "cancelled" and (unsaid or details.get("reason") == "turn_detected"):
             self._events.append(AssistantInterrupted(reply.id))
         if status == "failed":
             self._on_failure(reply, details.get("error") or {}, now)
@@ -119,8 +121,9 @@ class ReplyReader:
         if not pcm:
             return
         reply = self._reply_of(event, now)
-        item_id = text_of(event, "item_id")
-        if self._replies.audio(reply, item_id, number_of(event, "content_index") or 0, len(pcm)):
+        named = text_of(event, "item_id")
+        item_id = named or f"{reply.id}-item"
+        if self._replies.audio(reply, item_id, number_of(event, "content_index") or 0, len(pcm), named != ""):
             self._events.append(AssistantAudio(reply.id, item_id, pcm))
             return
         self._counters["late_audio"] += 1

@@ -14,11 +14,11 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib import import_module
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import structlog
@@ -26,6 +26,8 @@ from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from sipbridge.audio import AudioFormat
+from sipbridge.simulator.http import HttpAnswer, HttpRequest, HttpServer
 from sipbridge.simulator.script import Fault, Script
 
 log = structlog.get_logger(__name__)
@@ -50,6 +52,8 @@ class SessionRecord:
     """(code, message) of everything that was refused."""
     audio: bytearray = field(default_factory=bytearray)
     """All audio the client appended."""
+    audio_format: AudioFormat | None = None
+    """What that is, where the vendor decides on it and not the client."""
     open_calls: list[str] = field(default_factory=list)
     close_code: int | None = None
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,7 +113,11 @@ class Opening:
 
 
 class Model(Protocol):
-    """One connection's conversation in one vendor's wire format."""
+    """One connection's conversation in one vendor's wire format.
+
+    Its class may have a static `answer_http`, an `AnswerHttp`: then the vendor is asked over HTTP as well, at
+    `ModelServer.http_url`.
+    """
 
     def opened(self) -> None: ...
 
@@ -124,6 +132,7 @@ class Connection:
     def __init__(self, websocket: ServerConnection, record: SessionRecord) -> None:
         self._websocket = websocket
         self._mute = False
+        self._breaking: set[asyncio.Future[None]] = set()
         self.record = record
 
     def send(self, message: dict[str, Any]) -> None:
@@ -133,8 +142,19 @@ class Connection:
         broadcast((self._websocket,), json.dumps(message))
         self.record.notify()
 
+    def send_audio(self, audio: bytes) -> None:
+        """A binary frame, where those are sound."""
+        if not self._mute:
+            broadcast((self._websocket,), audio)
+
     def send_raw(self, data: str | bytes) -> None:
         broadcast((self._websocket,), data)
+
+    def close_soon(self, fault: Fault) -> None:
+        """The same as `break_off`, for who cannot wait."""
+        task = asyncio.ensure_future(self.break_off(fault))
+        self._breaking.add(task)
+        task.add_done_callback(self._breaking.discard)
 
     def stall(self) -> None:
         """Read nothing any more, not even a close."""
@@ -143,6 +163,8 @@ class Connection:
     async def break_off(self, fault: Fault) -> None:
         if fault.name == "close":
             await self._websocket.close(fault.number or 1011, "the simulator was told to close")
+        elif fault.name == "expire":
+            await self._websocket.close(1001, "session_expired")
         elif fault.name == "drop":
             self._websocket.transport.abort()
         elif fault.name == "hang":
@@ -160,9 +182,17 @@ class NewModel(Protocol):
 
 WIRES: dict[str, NewModel | str] = {
     "dashscope": "sipbridge.simulator.dashscope_server:DashScopeModel",
+    "azure_openai": "sipbridge.simulator.openai_relatives:AzureModel",
+    "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
+    "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
+    "openai_compatible": "sipbridge.simulator.openai_relatives:CompatibleModel",
+    "xai": "sipbridge.simulator.xai_server:XaiModel",
 }
 """The vendors that can be simulated, and where their models are."""
+
+
+AnswerHttp: TypeAlias = Callable[[HttpRequest, "ModelServer"], Awaitable[HttpAnswer]]
 
 
 def new_model(wire: str) -> NewModel:
@@ -178,15 +208,19 @@ class ModelServer:
     """Listens as long as it is entered. A client's URL may change its script: see `Script.with_query`."""
 
     def __init__(
-        self, script: Script | None = None, *, wire: str = "openai", host: str = "127.0.0.1", port: int = 0
+        self, script: Script | None = None, *, wire: str | NewModel = "openai", host: str = "127.0.0.1", port: int = 0
     ) -> None:
         self.script = script or Script()
         self.sessions: list[SessionRecord] = []
         self.refused = 0
-        self._new_model = new_model(wire)
+        self._new_model = new_model(wire) if isinstance(wire, str) else wire
         self._host = host
         self._port = port
         self._server: Server | None = None
+        self._answer_http: AnswerHttp | None = getattr(self._new_model, "answer_http", None)
+        self._http = HttpServer(self._asked, host=host)
+        self.created: dict[str, Any] = {}
+        """What was asked for over HTTP and is not connected to yet, by the vendor's id of it."""
         self._arrived = asyncio.Event()
 
     @property
@@ -199,7 +233,27 @@ class ModelServer:
     def url(self) -> str:
         return f"ws://{self._host}:{self.port}{self._new_model.path}"
 
+    @property
+    def http_url(self) -> str:
+        """Of the vendor's API, where it has one beside the WebSocket."""
+        return self._http.url
+
+    @property
+    def asked(self) -> list[HttpRequest]:
+        """What came over HTTP."""
+        return self._http.requests
+
+    async def _asked(self, request: HttpRequest) -> HttpAnswer:
+        assert self._answer_http is not None
+        fault = self.script.fault
+        if fault is not None and fault.name == "status":
+            self.refused += 1
+            return HttpAnswer.of({"detail": "the simulator was told to refuse"}, fault.number or 401)
+        return await self._answer_http(request, self)
+
     async def __aenter__(self) -> Self:
+        if self._answer_http is not None:
+            await self._http.__aenter__()
         self._server = await serve(
             self._serve,
             self._host,
@@ -217,6 +271,8 @@ class ModelServer:
         self.resume()
         self._server.close()
         await self._server.wait_closed()
+        if self._answer_http is not None:
+            await self._http.__aexit__()
 
     async def session(self, index: int = 0) -> SessionRecord:
         """The record of a client, as soon as it has connected."""

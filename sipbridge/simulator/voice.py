@@ -64,6 +64,14 @@ def _read_wav(utterance: Utterance, rate: int) -> np.ndarray[tuple[int], np.dtyp
     return clipped
 
 
+def spread(text: str, parts: int) -> list[str]:
+    """The text in so many pieces, cut between words; some may be empty."""
+    words = text.split(" ")
+    words[:-1] = [word + " " for word in words[:-1]]
+    cuts = [len(words) * i // parts for i in range(parts + 1)]
+    return ["".join(words[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+
+
 class Ear:
     """Voice activity on stream time: milliseconds count the audio heard, not the clock."""
 

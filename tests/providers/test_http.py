@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -12,9 +12,23 @@ from sipbridge.errors import AgentStartError
 from sipbridge.providers import HttpEnd, HttpEndpoint, Outgoing
 from sipbridge.providers.channels import open_channel
 from sipbridge.providers.http import EventStream
-from sipbridge.simulator.http import HttpAnswer, HttpRequest, HttpServer
+from sipbridge.simulator.http import Broken, HttpAnswer, HttpRequest, HttpServer
 
 KEY = "Bearer sk-test-0123456789"
+
+
+EVENTS, SOUND = {"content-type": "text/event-stream; charset=utf-8"}, {"content-type": "audio/pcm"}
+
+
+async def pieces(*data: bytes | float | Exception) -> AsyncIterator[bytes]:
+    """Octets, pauses, and a break."""
+    for piece in data:
+        if isinstance(piece, Exception):
+            raise piece
+        if isinstance(piece, bytes):
+            yield piece
+        else:
+            await asyncio.sleep(piece)
 
 
 class Client:
@@ -39,12 +53,12 @@ class Client:
 
 
 async def converse(
-    handler: Callable[[HttpRequest, HttpAnswer], Awaitable[None]],
+    handler: Callable[[HttpRequest], Awaitable[HttpAnswer]],
     scenario: Callable[[Callable[[str | bytes], None], Client], Awaitable[None]],
     *,
     patience: float = 5.0,
 ) -> Client:
-    async with asyncio.timeout(10), HttpServer({"/ask": handler}) as server:
+    async with asyncio.timeout(10), HttpServer(handler) as server:
         channel = await open_channel(HttpEndpoint(server.url + "/ask", {"Authorization": KEY}, timeout=patience))
         client = Client()
         reading = asyncio.create_task(channel.receive(client))
@@ -57,19 +71,15 @@ async def converse(
 
 
 def test_one_request_after_another_each_with_its_end() -> None:
-    async def handler(request: HttpRequest, answer: HttpAnswer) -> None:
+    async def handler(request: HttpRequest) -> HttpAnswer:
         assert request.headers["authorization"] == KEY
         assert request.headers["content-type"] == "application/json"
         number = json.loads(request.body)["number"]
         if number == 1:
-            await answer.begin("text/event-stream; charset=utf-8")
-            await answer.write(b'data: {"a":1}\n\nda')
-            await answer.write("ta: größer".encode()[:9])
-            await answer.write("ta: größer".encode()[9:] + b"\r\n\r\n: nothing\n\ndata: [DONE]")
-        else:
-            await answer.begin("audio/pcm")
-            await answer.write(b"\x01\x02\x03")
-        await answer.end()
+            head, tail = "ta: größer".encode()[:9], "ta: größer".encode()[9:]
+            rest = tail + b"\r\n\r\n: nothing\n\ndata: [DONE]"
+            return HttpAnswer(200, pieces(b'data: {"a":1}\n\nda', head, rest), EVENTS)
+        return HttpAnswer(200, b"\x01\x02\x03", SOUND)
 
     async def scenario(send: Callable[[str | bytes], None], client: Client) -> None:
         send('{"number":1}')
@@ -84,14 +94,11 @@ def test_one_request_after_another_each_with_its_end() -> None:
 def test_a_cancel_ends_what_was_asked_and_nothing_that_comes_later() -> None:
     asked: list[int] = []
 
-    async def handler(request: HttpRequest, answer: HttpAnswer) -> None:
+    async def handler(request: HttpRequest) -> HttpAnswer:
         number = json.loads(request.body)["number"]
         asked.append(number)
-        await answer.begin("text/event-stream")
-        await answer.event(str(number))
-        if number == 1:
-            await asyncio.sleep(30)
-        await answer.end()
+        said = f"data: {number}\n\n".encode()
+        return HttpAnswer(200, pieces(said, 30.0 if number == 1 else 0.0), EVENTS)
 
     async def scenario(send: Callable[[str | bytes], None], client: Client) -> None:
         send('{"number":1}')
@@ -110,8 +117,9 @@ def test_a_cancel_ends_what_was_asked_and_nothing_that_comes_later() -> None:
 
 @pytest.mark.parametrize(("status", "again"), [(401, False), (404, False), (429, True), (503, True)])
 def test_a_refusal_says_why_and_not_the_key(status: int, again: bool) -> None:
-    async def handler(request: HttpRequest, answer: HttpAnswer) -> None:
-        await answer.refuse(status, "nope", f"Incorrect API key provided: {request.headers['authorization']}")
+    async def handler(request: HttpRequest) -> HttpAnswer:
+        words = f"Incorrect API key provided: {request.headers['authorization']}"
+        return HttpAnswer.of({"error": {"message": words}}, status)
 
     async def scenario(send: Callable[[str | bytes], None], client: Client) -> None:
         send("{}")
@@ -125,18 +133,13 @@ def test_a_refusal_says_why_and_not_the_key(status: int, again: bool) -> None:
 
 
 def test_a_connection_that_breaks_a_silent_server_and_an_endless_answer_all_end() -> None:
-    async def handler(request: HttpRequest, answer: HttpAnswer) -> None:
+    async def handler(request: HttpRequest) -> HttpAnswer:
         number = json.loads(request.body)["number"]
         if number == 0:
-            await answer.begin("audio/pcm")
-            await answer.write(b"\x01\x02")
-            answer.drop()
-        elif number == 1:
-            await asyncio.sleep(30)
-        else:
-            await answer.begin("text/event-stream")
-            while True:
-                await answer.write(b"x" * 65536)
+            return HttpAnswer(200, pieces(b"\x01\x02", Broken()), SOUND)
+        if number == 1:
+            return HttpAnswer(200, pieces(30.0), SOUND)
+        return HttpAnswer(200, pieces(*[b"x" * 65536] * 100), EVENTS)
 
     async def scenario(send: Callable[[str | bytes], None], client: Client) -> None:
         for number in range(3):
@@ -149,8 +152,8 @@ def test_a_connection_that_breaks_a_silent_server_and_an_endless_answer_all_end(
 
 
 def test_closing_does_not_wait_for_a_server() -> None:
-    async def handler(request: HttpRequest, answer: HttpAnswer) -> None:
-        await asyncio.sleep(30)
+    async def handler(request: HttpRequest) -> HttpAnswer:
+        return HttpAnswer(200, pieces(30.0), SOUND)
 
     async def scenario(send: Callable[[str | bytes], None], client: Client) -> None:
         send("{}")
@@ -159,9 +162,13 @@ def test_closing_does_not_wait_for_a_server() -> None:
     assert asyncio.run(converse(handler, scenario)).got == []
 
 
+async def never(request: HttpRequest) -> HttpAnswer:
+    raise AssertionError("nothing is asked")
+
+
 def test_nobody_there_is_known_before_the_first_request() -> None:
     async def scenario() -> None:
-        async with HttpServer({}) as server:
+        async with HttpServer(never) as server:
             url = server.url
         with pytest.raises(AgentStartError) as error:
             await open_channel(HttpEndpoint(url + "/ask"))

@@ -1,0 +1,123 @@
+"""What the parts of an agent have in common: one channel, an outbox, events, and input that may be wrong."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import structlog
+from pydantic_core import from_json
+
+from sipbridge.errors import ConfigError
+from sipbridge.providers import Endpoint, Outgoing
+from sipbridge.providers.wire import Json, encode
+
+log = structlog.get_logger(__name__)
+
+Event = TypeVar("Event")
+
+FATAL_STATUS = frozenset({"400", "401", "402", "403", "404", "405", "422"})
+"""HTTP statuses that the same request would get again: the key, the model, the money or what we ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartFailed:
+    """This part is of no more use. `again`: a new one may be."""
+
+    message: str
+    code: str
+    again: bool = False
+
+
+class Part(Generic[Event]):
+    """Driven like a `Dialect`, over one channel: after each call that takes `now` its messages, timer and events are
+    looked at. Nothing that a vendor sends makes a method raise."""
+
+    name = "part"
+    """What it is called in errors: voice, stt, llm."""
+
+    def __init__(self, section: Mapping[str, Any]) -> None:
+        self._section = section
+        self.counters: Counter[str] = Counter()
+        self._events: deque[Event | PartFailed] = deque()
+        self._outbox: list[Outgoing] = []
+        self._logged: set[str] = set()
+
+    @property
+    def model(self) -> str:
+        """For prices and logs."""
+        return str(self._section.get("model") or "")
+
+    def endpoint(self) -> Endpoint:
+        raise NotImplementedError
+
+    def opened(self, now: float) -> None:
+        """The channel is open, perhaps not for the first time."""
+
+    def closed(self, code: int, reason: str, now: float) -> None:
+        """The channel is gone, or could not be opened again. A message sent later opens it."""
+
+    def receive(self, message: str | bytes, now: float) -> None:
+        try:
+            self.on_message(message, now)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+            self.counters["malformed"] += 1
+            self._log_once("malformed", "malformed message passed over", error=type(error).__name__)
+
+    def on_message(self, message: str | bytes, now: float) -> None:
+        """May raise what reading it wrongly raises: it is counted as malformed."""
+        raise NotImplementedError
+
+    def messages_to_send(self) -> list[Outgoing]:
+        """Whose channel's name is left to whoever holds the part."""
+        messages, self._outbox = self._outbox, []
+        return messages
+
+    def get_timer(self) -> float | None:
+        return None
+
+    def handle_timer(self, now: float) -> None:
+        """Overridden with `get_timer`."""
+
+    def next_event(self) -> Event | PartFailed | None:
+        return self._events.popleft() if self._events else None
+
+    # --- for those that derive from it --------------------------------------------------------------------------------
+
+    def _send(self, message: Json) -> None:
+        self._outbox.append(Outgoing("", encode(message)))
+
+    def _fail(self, message: str, code: str, *, again: bool) -> None:
+        self._events.append(PartFailed(f"{self.name}: {message}", code, again))
+
+    def _unknown(self, kind: object) -> None:
+        self.counters["unknown"] += 1
+        self._log_once(str(kind), "unknown event passed over", type=str(kind)[:80])
+
+    def _log_once(self, key: str, text: str, **values: str) -> None:
+        if key not in self._logged and len(self._logged) < 100:
+            self._logged.add(key)
+            log.warning(text, part=self.name, **values)
+
+
+def json_object(message: str | bytes) -> Json:
+    """Raises `ValueError` or `TypeError`."""
+    content = from_json(message)
+    if not isinstance(content, dict):
+        raise TypeError("a message is a JSON object")
+    return content
+
+
+def key_of(section: Mapping[str, Any], name: str, default_url: str) -> tuple[str, str]:
+    """URL and API key of a service. Raises `ConfigError`: the vendor's own endpoint needs a key."""
+    url, key = str(section.get("url") or default_url), str(section.get("api_key") or "")
+    if url == default_url and not key:
+        raise ConfigError(f"{name}.api_key: is needed for the vendor's own endpoint")
+    return url, key
+
+
+def short_language(language: object) -> str:
+    """ISO 639-1 of a BCP 47 tag; "" where there is none."""
+    return language.partition("-")[0].lower() if isinstance(language, str) else ""

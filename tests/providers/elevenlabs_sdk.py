@@ -1,0 +1,56 @@
+"""The vendor's SDK as the judge of what our dialect sends: its typed models for the setup, its client's own messages
+for the rest. The models let unknown fields pass, so their fields are walked."""
+
+from __future__ import annotations
+
+import warnings
+from base64 import b64decode
+from typing import Any
+
+from elevenlabs import ConversationInitiationClientDataRequestInput
+from pydantic import BaseModel
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # it names a class that `websockets` has replaced
+    from elevenlabs.conversational_ai.conversation import (
+        ContextualUpdateClientToOrchestratorEvent,
+        UserMessageClientToOrchestratorEvent,
+    )
+
+Json = dict[str, Any]
+
+
+def check_client_event(message: Json) -> None:
+    """Raises `AssertionError` or pydantic's `ValidationError`."""
+    kind = message.get("type")
+    if kind is None:
+        assert message.keys() == {"user_audio_chunk"}, message.keys()
+        b64decode(message["user_audio_chunk"], validate=True)
+    elif kind == "conversation_initiation_client_data":
+        rest = {key: value for key, value in message.items() if key != "type"}
+        no_unknown_fields(ConversationInitiationClientDataRequestInput.model_validate(rest))
+    elif kind == "user_message":
+        assert message == plain(UserMessageClientToOrchestratorEvent(text=message["text"]).to_dict())
+    elif kind == "contextual_update":
+        assert message == plain(ContextualUpdateClientToOrchestratorEvent(text=message["text"]).to_dict())
+    elif kind == "pong":
+        assert message.keys() == {"type", "event_id"}
+        assert isinstance(message["event_id"], int)
+    else:
+        assert kind == "client_tool_result", kind
+        types = {name: type(value) for name, value in message.items()}
+        assert types == {"type": str, "tool_call_id": str, "result": str, "is_error": bool}
+
+
+def plain(message: Json) -> Json:
+    return message | {"type": message["type"].value}
+
+
+def no_unknown_fields(value: Any, path: str = "") -> None:
+    if isinstance(value, BaseModel):
+        assert not value.model_extra, f"{path or type(value).__name__}: unknown {list(value.model_extra)}"
+        for name in type(value).model_fields:
+            no_unknown_fields(getattr(value, name), f"{path}.{name}")
+    elif isinstance(value, list):
+        for item in value:
+            no_unknown_fields(item, path)
