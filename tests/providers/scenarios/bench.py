@@ -53,5 +53,8 @@ BENCHES = (
     Bench("dashscope", variant="qwen-audio", credential=QWEN_AUDIO),
     Bench("openai"),
     Bench("openai", variant="voice: cartesia", credential=CARTESIA, parts=PartsServer.model_and_voice),
+    Bench("azure_openai", credential={"api_key": "key-0123456789", "model": "d", "transcription_model": "t"}),
+    Bench("openai_compatible", credential={"output_rate": 16000, "transcription_model": "t"}),
+    Bench("xai"),
     Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
 )
