@@ -203,11 +203,13 @@ class NewModel(Protocol):
 
 
 WIRES: dict[str, NewModel | str] = {
-    "azure_openai": "sipbridge.simulator.openai_relatives:AzureModel",
+    "azure_openai": "sipbridge.simulator.openai_relatives:azure",
     "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
+    "dashscope": "sipbridge.simulator.dashscope_server:DashScopeModel",
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
     "gemini": "sipbridge.simulator.gemini_server:GeminiModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
+    "openai_beta": "sipbridge.simulator.openai_relatives:OlderModel",
     "openai_compatible": "sipbridge.simulator.openai_relatives:CompatibleModel",
     "xai": "sipbridge.simulator.xai_server:XaiModel",
 }
