@@ -175,6 +175,7 @@ class Session:
                 link.after()
             elif not self._finished:
                 self.tell(SessionClosed("closed", expected=True))
+                self.wake()
         await self._succession.close()
 
     def _end(self) -> None:
