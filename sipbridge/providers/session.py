@@ -33,6 +33,7 @@ from sipbridge.audio import PCM_16K, AudioFormat, Played
 from sipbridge.errors import AgentClosedError, AgentStartError, ProviderError
 from sipbridge.providers import Dialect
 from sipbridge.providers.activity import Activity
+from sipbridge.providers.breaker import Breaker
 from sipbridge.providers.channels import MAX_UNSENT_MS
 from sipbridge.providers.link import Link
 from sipbridge.providers.memory import Memory
@@ -61,13 +62,16 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
         options: AgentOptions | None = None,
         successor: NewDialect | None = None,
+        breaker: Breaker | None = None,
+        home: str = "",
     ) -> None:
         """`options` are those that the dialect was made with, `successor` makes another one. Without it a session that
-        is lost is over."""
+        is lost is over. `breaker` is asked before anything is opened; `home`: see `Link`."""
         options = options or AgentOptions(input_format=input_format)
         self._slug = slug
         self._connect_timeout = connect_timeout
         self._clock = clock
+        self._breaker, self._home = breaker, home
         self._memory = Memory(options)
         self._activity = Activity(options, dialect.capabilities)
         first = self._new_link(dialect)
@@ -103,7 +107,14 @@ class Session:
         self._ask: asyncio.TimerHandle | None = None
 
     def _new_link(self, dialect: Dialect) -> Link:
-        return Link(dialect, slug=self._slug, clock=self._clock, changed=self.wake)
+        return Link(
+            dialect,
+            slug=self._slug,
+            clock=self._clock,
+            changed=self.wake,
+            breaker=self._breaker,
+            home=self._home,
+        )
 
     @property
     def slug(self) -> str:
