@@ -181,6 +181,7 @@ class NewModel(Protocol):
 
 
 WIRES: dict[str, NewModel | str] = {
+    "azure_voice_live": "sipbridge.simulator.voice_live_server:VoiceLiveModel",
     "dashscope": "sipbridge.simulator.dashscope_server:DashScopeModel",
     "azure_openai": "sipbridge.simulator.openai_relatives:AzureModel",
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",

@@ -49,6 +49,7 @@ QWEN_AUDIO = {"api_key": "key-0123456789", "model": "qwen-audio-3.1-realtime-plu
 CARTESIA = {"api_key": "key-0123456789", "voice_provider": {"provider": "cartesia", "voice": "voice-1"}}
 
 BENCHES = (
+    Bench("azure_voice_live"),
     Bench("dashscope"),
     Bench("dashscope", variant="qwen-audio", credential=QWEN_AUDIO),
     Bench("openai"),
