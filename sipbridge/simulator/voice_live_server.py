@@ -64,6 +64,17 @@ class VoiceLiveModel(BetaModel):
             return Refusal("invalid_value", "A message of the assistant's is expected.", "response")
         return super()._on_create(message)
 
+    def _emit(self, kind: str, **fields: Any) -> None:
+        """By the SDK's types a caller's item can't do without its sound, which is not sent back, and a tool's output
+        has no status."""
+        item = fields.get("item") or {}
+        if item.get("type") == "function_call_output":
+            fields["item"] = {key: value for key, value in item.items() if key != "status"}
+        if item.get("role") == "user":
+            parts = [part | ({"audio": ""} if part["type"] == "input_audio" else {}) for part in item["content"]]
+            fields["item"] = item | {"content": parts}
+        super()._emit(kind, **fields)
+
     def describe_response(self, newer: Json) -> Json:
         described: dict[str, Any] = {"output_audio_format": self.flat["output_audio_format"]}
         return super().describe_response(newer) | described
