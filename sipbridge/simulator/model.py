@@ -204,6 +204,7 @@ class NewModel(Protocol):
 
 WIRES: dict[str, NewModel | str] = {
     "azure_openai": "sipbridge.simulator.openai_relatives:azure",
+    "azure_voice_live": "sipbridge.simulator.voice_live_server:VoiceLiveModel",
     "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
     "dashscope": "sipbridge.simulator.dashscope_server:DashScopeModel",
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",

@@ -66,6 +66,7 @@ def at_vertex(credential: Credential, server: Server) -> Credential:
 
 
 BENCHES = (
+    Bench("azure_voice_live"),
     Bench("dashscope"),
     Bench("dashscope", variant="qwen-audio", credential=QWEN_AUDIO),
     Bench("openai"),
