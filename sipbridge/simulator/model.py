@@ -32,6 +32,9 @@ from sipbridge.simulator.script import Fault, Script
 log = structlog.get_logger(__name__)
 
 
+_AUDIO = ("input_audio_buffer.append", "session.input_audio.append")
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     at: float
@@ -70,7 +73,7 @@ class SessionRecord:
         if kind is not None:
             return [entry.message for entry in self.received if entry.message.get("type") == kind]
         everything = [entry.message for entry in self.received]
-        return [message for message in everything if message.get("type") != "input_audio_buffer.append"]
+        return [message for message in everything if message.get("type") not in _AUDIO]
 
     async def wait_for(self, kind: str, count: int = 1) -> dict[str, Any]:
         """The `count`-th message of this type, as soon as it has come."""
@@ -178,6 +181,7 @@ class NewModel(Protocol):
 WIRES: dict[str, NewModel | str] = {
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
+    "openai_live": "sipbridge.simulator.openai_live:LiveModel",
 }
 """The vendors that can be simulated, and where their models are."""
 

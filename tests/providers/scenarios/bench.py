@@ -41,4 +41,4 @@ class Bench:
         return {**self.place(self.credential, server), "provider": self.slug}
 
 
-BENCHES = (Bench("openai"),)
+BENCHES = (Bench("openai"), Bench("openai_live"))
