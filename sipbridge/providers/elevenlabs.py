@@ -79,6 +79,8 @@ class ElevenLabsDialect(BaseDialect):
         output_format=PCM_16K,
         native_formats=frozenset({PCMU}),
         speech_events=False,
+        transcribes_interim=True,
+        takes_language=True,
         turn_detection=frozenset({"server_vad"}),
         input_rates=RATES,
         output_rates=RATES,
@@ -291,7 +293,7 @@ class ElevenLabsDialect(BaseDialect):
     def _audio_ends(self) -> None:
         """What the conversion holds back is still of this reply."""
         rest = self._down.flush()
-        if rest and self._reply_id and not self._cut:
+        if self._sounded and self._reply_id and not self._cut:
             self._audio(rest)
 
     def get_timer(self) -> float | None:

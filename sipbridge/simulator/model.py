@@ -26,6 +26,7 @@ from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from sipbridge.audio import AudioFormat
 from sipbridge.simulator.http import HttpAnswer, HttpRequest, HttpServer
 from sipbridge.simulator.script import Fault, Script
 
@@ -54,6 +55,8 @@ class SessionRecord:
     """(code, message) of everything that was refused."""
     audio: bytearray = field(default_factory=bytearray)
     """All audio the client appended."""
+    audio_format: AudioFormat | None = None
+    """What that is, where the vendor decides on it and not the client."""
     open_calls: list[str] = field(default_factory=list)
     close_code: int | None = None
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -180,6 +183,7 @@ class NewModel(Protocol):
 
 WIRES: dict[str, NewModel | str] = {
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
+    "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
     "openai_live": "sipbridge.simulator.openai_live:LiveModel",
 }
@@ -202,12 +206,12 @@ class ModelServer:
     """Listens as long as it is entered. A client's URL may change its script: see `Script.with_query`."""
 
     def __init__(
-        self, script: Script | None = None, *, wire: str = "openai", host: str = "127.0.0.1", port: int = 0
+        self, script: Script | None = None, *, wire: str | NewModel = "openai", host: str = "127.0.0.1", port: int = 0
     ) -> None:
         self.script = script or Script()
         self.sessions: list[SessionRecord] = []
         self.refused = 0
-        self._new_model = new_model(wire)
+        self._new_model = new_model(wire) if isinstance(wire, str) else wire
         self._host = host
         self._port = port
         self._server: Server | None = None

@@ -77,6 +77,7 @@ class Talker:
     # --- the caller ---------------------------------------------------------------------------------------------------
 
     def listen(self, audio: AudioFormat, *, silence_ms: int = 500) -> None:
+        self.connection.record.audio_format = audio
         self._ear = Ear(audio, rms=self.script.vad_rms, prefix_ms=0, silence_ms=silence_ms)
 
     def hear(self, audio: bytes) -> None:
@@ -110,7 +111,7 @@ class Talker:
             return False
         calls.remove(call_id)
         self._asked = _TOOL_SAID + output
-        if not calls:
+        if not calls and not (self._ear is not None and self._ear.speaking):
             self.answer()
         return True
 

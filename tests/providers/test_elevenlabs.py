@@ -299,7 +299,7 @@ def test_our_own_cut() -> None:
 
 
 def test_a_tool_call_is_a_reply_of_its_own_and_is_answered() -> None:
-    drive = opened(tools=(PRICE,))
+    drive = opened(tools=(PRICE,), output_format=PCM_24K)
     drive.server(tool("t1"))
     assert drive.take_events() == [
         AssistantTurnStarted("reply-1"),
