@@ -166,6 +166,8 @@ class Connection:
     async def break_off(self, fault: Fault) -> None:
         if fault.name == "close":
             await self._websocket.close(fault.number or 1011, "the simulator was told to close")
+        elif fault.name == "expire":
+            await self._websocket.close(1001, "session_expired")
         elif fault.name == "drop":
             self._websocket.transport.abort()
         elif fault.name == "hang":
@@ -182,10 +184,13 @@ class NewModel(Protocol):
 
 
 WIRES: dict[str, NewModel | str] = {
+    "azure_openai": "sipbridge.simulator.openai_relatives:AzureModel",
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
     "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
     "openai_live": "sipbridge.simulator.openai_live:LiveModel",
+    "openai_compatible": "sipbridge.simulator.openai_relatives:CompatibleModel",
+    "xai": "sipbridge.simulator.xai_server:XaiModel",
 }
 """The vendors that can be simulated, and where their models are."""
 

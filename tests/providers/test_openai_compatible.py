@@ -59,7 +59,7 @@ def endpoint(**credential: Any) -> WebSocketEndpoint:
     return found
 
 
-# --- 1: any address, and no key or another one -------------------------------------------------------------------------
+# --- 1: any address, and no key or another one ------------------------------------------------------------------------
 
 
 def test_any_address_and_no_key() -> None:
@@ -82,7 +82,7 @@ def test_keys_of_all_kinds(credential: Json, headers: Json) -> None:
     assert endpoint(**credential).headers == headers
 
 
-# --- 2: answers that are late or never come ----------------------------------------------------------------------------
+# --- 2: answers that are late or never come ---------------------------------------------------------------------------
 
 
 def test_an_update_that_is_not_answered_is_not_waited_for_longer_than_two_seconds() -> None:
@@ -108,7 +108,7 @@ def test_a_server_that_waits_for_us_is_configured_and_in_time_for_a_call() -> No
     assert it.take_events() == [SessionOpen("")]
 
 
-# --- 3: either naming --------------------------------------------------------------------------------------------------
+# --- 3: either naming -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_nothing_is_said_of_transcription_unless_its_model_is_named() -> None:
     assert it.take_sent()[0]["session"]["audio"]["input"]["transcription"] is None
 
 
-# --- 4: other rates ----------------------------------------------------------------------------------------------------
+# --- 4: other rates ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 24000, 48000])
@@ -194,7 +194,7 @@ def test_g711_only_where_the_operator_says_so() -> None:
         CompatibleDialect(HERE | {"output_rate": 12345}, PCM)
 
 
-# --- 5: events and members that are missing ----------------------------------------------------------------------------
+# --- 5: events and members that are missing ---------------------------------------------------------------------------
 
 
 def test_a_bare_stream_of_deltas_is_a_reply() -> None:
@@ -226,7 +226,7 @@ def test_a_tool_s_name_may_be_told_with_its_item_only() -> None:
     assert ToolCall("a", "hang_up", "{}", "r1") in it.take_events()
 
 
-# --- 6: a configuration refused for one field --------------------------------------------------------------------------
+# --- 6: a configuration refused for one field -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("first", [GA_CREATED, BETA_CREATED])
@@ -310,7 +310,7 @@ def test_the_pieces_make_the_whole() -> None:
     ]
 
 
-# --- 7: what it does not know ------------------------------------------------------------------------------------------
+# --- 7: what it does not know -----------------------------------------------------------------------------------------
 
 
 def test_a_server_that_cannot_truncate_is_asked_once() -> None:
@@ -346,7 +346,7 @@ def test_a_server_that_takes_no_word_about_a_response_is_told_in_the_conversatio
     assert [message["type"] for message in it.take_sent()] == ["conversation.item.create", "response.create"]
 
 
-# --- 8: no hurry -------------------------------------------------------------------------------------------------------
+# --- 8: no hurry ------------------------------------------------------------------------------------------------------
 
 
 def test_speech_at_the_pace_of_speech_is_cut_where_it_is_heard() -> None:
