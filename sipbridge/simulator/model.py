@@ -33,6 +33,9 @@ from sipbridge.simulator.script import Fault, Script
 log = structlog.get_logger(__name__)
 
 
+_AUDIO = ("input_audio_buffer.append", "session.input_audio.append")
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     at: float
@@ -212,6 +215,7 @@ WIRES: dict[str, NewModel | str] = {
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
     "openai_beta": "sipbridge.simulator.openai_relatives:OlderModel",
     "openai_compatible": "sipbridge.simulator.openai_relatives:CompatibleModel",
+    "openai_live": "sipbridge.simulator.openai_live:LiveModel",
     "xai": "sipbridge.simulator.xai_server:XaiModel",
 }
 """The vendors that can be simulated, and where their models are."""
