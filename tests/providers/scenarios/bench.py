@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sipbridge.simulator.model import ModelServer
-from sipbridge.simulator.parts import PartsServer
+from sipbridge.simulator.parts import CASCADE_SECTIONS, PartsServer
 
 Credential = Mapping[str, Any]
 Server = ModelServer | PartsServer
@@ -31,6 +32,8 @@ class Bench:
     """Makes the credential point at the simulator."""
     variant: str = ""
     """Where one provider is here more than once."""
+    hears_silence: bool = True
+    """False where only what was said reaches a server."""
     parts: Callable[[], PartsServer] | None = None
     """Where the agent is made of several services."""
 
@@ -47,8 +50,22 @@ class Bench:
 
 CARTESIA = {"api_key": "key-0123456789", "voice_provider": {"provider": "cartesia", "voice": "voice-1"}}
 
+
+def cascade(kind: str) -> Bench:
+    return Bench(
+        "cascade",
+        variant=kind,
+        credential=CASCADE_SECTIONS[kind],
+        parts=partial(PartsServer.cascade, kind),
+        hears_silence=kind != "plain",
+    )
+
+
 BENCHES = (
     Bench("openai"),
     Bench("openai", variant="voice: cartesia", credential=CARTESIA, parts=PartsServer.model_and_voice),
+    cascade("deepgram"),
+    cascade("openai"),
+    cascade("plain"),
     Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
 )
