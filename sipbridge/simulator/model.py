@@ -33,9 +33,6 @@ from sipbridge.simulator.script import Fault, Script
 log = structlog.get_logger(__name__)
 
 
-_AUDIO = ("input_audio_buffer.append", "session.input_audio.append")
-
-
 @dataclass(frozen=True, slots=True)
 class Received:
     at: float
@@ -43,7 +40,7 @@ class Received:
     message: dict[str, Any]
 
 
-_AUDIO = frozenset({"input_audio_buffer.append", "realtimeInput.audio"})
+_AUDIO = frozenset({"input_audio_buffer.append", "session.input_audio.append", "realtimeInput.audio"})
 
 
 def kind_of(message: Mapping[str, Any]) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sipbridge.simulator.gemini_server import GeminiModel
 from sipbridge.simulator.model import ModelServer
-from sipbridge.simulator.parts import PartsServer
+from sipbridge.simulator.parts import CASCADE_SECTIONS, PartsServer
 
 Credential = Mapping[str, Any]
 Server = ModelServer | PartsServer
@@ -37,6 +38,8 @@ class Bench:
     """Makes the credential point at the simulator."""
     variant: str = ""
     """Where one provider is here more than once."""
+    hears_silence: bool = True
+    """False where only what was said reaches a server."""
     parts: Callable[[], PartsServer] | None = None
     """Where the agent is made of several services."""
 
@@ -65,6 +68,16 @@ def at_vertex(credential: Credential, server: Server) -> Credential:
     return {**credential, "url": server.url.replace(GeminiModel.path, GeminiModel.vertex_path)}
 
 
+def cascade(kind: str) -> Bench:
+    return Bench(
+        "cascade",
+        variant=kind,
+        credential=CASCADE_SECTIONS[kind],
+        parts=partial(PartsServer.cascade, kind),
+        hears_silence=kind != "plain",
+    )
+
+
 BENCHES = (
     Bench("azure_voice_live"),
     Bench("dashscope"),
@@ -87,6 +100,9 @@ BENCHES = (
     Bench("openai_compatible", variant="older shape", wire="openai_beta", credential={"transcription_model": "t"}),
     Bench("openai_compatible", credential={"output_rate": 16000, "transcription_model": "t"}),
     Bench("xai"),
+    cascade("deepgram"),
+    cascade("openai"),
+    cascade("plain"),
     Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
     Bench("gemini"),
     Bench("gemini", variant="Vertex", credential=VERTEX, place=at_vertex),
