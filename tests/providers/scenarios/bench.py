@@ -15,6 +15,11 @@ def at_url(credential: Credential, server: ModelServer) -> Credential:
     return {**credential, "url": server.url}
 
 
+def at_api(credential: Credential, server: ModelServer) -> Credential:
+    """Where the vendor is asked over HTTP first."""
+    return {**credential, "url": server.http_url}
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """A provider and the simulated server that it talks to."""
@@ -44,4 +49,5 @@ class Bench:
 BENCHES = (
     Bench("openai"),
     Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
+    Bench("ultravox", place=at_api),
 )
