@@ -64,6 +64,15 @@ class Capabilities:
     """`say` works: the agent may speak first, and by itself."""
     turn_detection: frozenset[TurnDetectionType] = frozenset({"server_vad", "none"})
     """What it knows of `TurnDetection.type`; of the rest the operator is warned, and the vendor's default is taken."""
+    turn_settings: frozenset[tuple[TurnDetectionType, str]] = frozenset(
+        {
+            ("server_vad", "threshold"),
+            ("server_vad", "prefix_ms"),
+            ("server_vad", "silence_ms"),
+            ("semantic_vad", "eagerness"),
+        }
+    )
+    """Which fields of `TurnDetection` have a meaning beside which type."""
     voices: tuple[str, ...] = ()
     """The vendor's voices, its default first, as far as they are known; (): any name may be one."""
     input_rates: tuple[int, ...] = ()

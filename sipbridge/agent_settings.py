@@ -184,7 +184,7 @@ def _named(agent: AgentConfig) -> str:
     return f"{agent.provider} {agent.model}" if agent.model else agent.provider
 
 
-_SETTINGS = {"server_vad": ("threshold", "prefix_ms", "silence_ms"), "semantic_vad": ("eagerness",)}
+_SETTINGS = ("threshold", "prefix_ms", "silence_ms", "eagerness")
 
 
 def _about_turns(agent: AgentConfig, can: Capabilities, *, interrupt: bool) -> Iterator[str]:
@@ -198,9 +198,8 @@ def _about_turns(agent: AgentConfig, can: Capabilities, *, interrupt: bool) -> I
     elif turns.type in ("none", "local_vad"):
         yield f"agent.turn_detection.type {turns.type}: nothing here ends the caller's turns yet, so none is answered"
     else:
-        for kind, settings in _SETTINGS.items():
-            for setting in settings:
-                if kind != turns.type and getattr(turns, setting) is not None:
-                    yield f"agent.turn_detection.{setting} is a setting of {kind}, and {turns.type} is asked for"
+        for name in _SETTINGS:
+            if getattr(turns, name) is not None and (turns.type, name) not in can.turn_settings:
+                yield f"agent.turn_detection.{name} is not sent: {_named(agent)} has none for {turns.type}"
     if not interrupt and can.interrupts_by_itself and not can.can_leave_interrupting:
         yield f"barge_in.enabled: {agent.provider} stops by itself when the caller speaks, and can't be told not to"

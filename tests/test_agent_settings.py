@@ -127,8 +127,14 @@ def test_turn_detection_that_a_model_does_not_know_is_its_own_way() -> None:
 @pytest.mark.parametrize(
     ("turns", "words"),
     [
-        ("{type: server_vad, eagerness: low}", "agent.turn_detection.eagerness is a setting of semantic_vad"),
-        ("{type: semantic_vad, silence_ms: 5}", "agent.turn_detection.silence_ms is a setting of server_vad"),
+        (
+            "{type: server_vad, eagerness: low}",
+            "agent.turn_detection.eagerness is not sent: both rich has none for server_vad",
+        ),
+        (
+            "{type: semantic_vad, silence_ms: 5}",
+            "agent.turn_detection.silence_ms is not sent: both rich has none for semantic_vad",
+        ),
         ("{type: none}", "agent.turn_detection.type none: nothing here ends the caller's turns yet"),
         ("{type: local_vad}", "agent.turn_detection: both rich knows no local_vad"),
     ],

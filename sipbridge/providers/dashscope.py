@@ -37,6 +37,7 @@ _SILENCE_MS = (200, 6000)
 _LARGEST_IMAGE = 196_608
 """Octets: 256 KiB in base64."""
 _IMAGES_WAITING = 4
+_TURN_SETTINGS: tuple[str, ...] = ("threshold", "prefix_ms", "silence_ms")
 _HARMLESS = (wire.NOTHING_TO_CANCEL, wire.ACTIVE_RESPONSE)
 _CANCEL_WAIT = 1.5
 """Seconds after which a reply that was cut is taken for done: of some models it was observed that no
@@ -199,6 +200,9 @@ class DashScopeDialect(OpenAIDialect):
     def capabilities_for(cls, credential: Mapping[str, Any]) -> Capabilities:
         family = family_of(str(credential.get("model") or cls.shape.default_model))
         known: set[TurnDetectionType] = {"server_vad", "none"}
+        with_settings: set[TurnDetectionType] = {"server_vad"}
+        if family.semantic_vad == "semantic_vad":
+            with_settings.add("semantic_vad")
         return replace(
             cls.capabilities,
             takes_tools=family.tools,
@@ -206,6 +210,7 @@ class DashScopeDialect(OpenAIDialect):
             takes_images=family.images,
             takes_temperature=_TEMPERATURES if family.temperature else None,
             turn_detection=frozenset(known | {"semantic_vad"} if family.semantic_vad else known),
+            turn_settings=frozenset((kind, name) for kind in with_settings for name in _TURN_SETTINGS),
             voices=family.voices,
         )
 

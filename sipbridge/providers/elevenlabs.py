@@ -78,6 +78,7 @@ class ElevenLabsDialect(BaseDialect):
         transcribes_interim=True,
         takes_language=True,
         turn_detection=frozenset({"server_vad"}),
+        turn_settings=frozenset(),
         input_rates=RATES,
         output_rates=RATES,
     )

@@ -66,6 +66,7 @@ class UltravoxDialect(BaseDialect):
         transcribes_interim=True,
         takes_language=True,
         turn_detection=frozenset({"server_vad"}),
+        turn_settings=frozenset({("server_vad", "threshold"), ("server_vad", "silence_ms")}),
         input_rates=RATES,
         output_rates=RATES,
     )

@@ -1,18 +1,20 @@
 """Is this client message one that the OpenAI Realtime service (GA) would take? As strict as the service, or stricter.
 
+Its relatives have tables of their own (`Tables`), read by the same rules.
+
 Tables of what each message may contain. A value is described by a type or a tuple of types, a frozenset of the values
 allowed, a dict (an object with these members, null where the first member is `NULLABLE`), or a list of one description.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 ANY = object
 NULLABLE = "?"
-_NUMBER = (int, float)
+NUMBER = (int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,23 @@ class Refusal:
     param: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What the client messages of one wire may contain."""
+
+    messages: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]]
+    """Type -> its members beside `type` and `event_id`, and those of them that are required."""
+    items: Mapping[str, dict[str, Any]]
+    """What `conversation.item.create` takes, by the item's type."""
+    check_session: Callable[[Mapping[str, Any]], Refusal | None]
+    """What the tables can't say of a `session.update`."""
+
+
 _FORMAT = {"type": frozenset({"audio/pcm", "audio/pcmu", "audio/pcma"}), "rate": frozenset({24000})}
 _TURN_DETECTION = {
     "server_vad": {
         "type": str,
-        "threshold": _NUMBER,
+        "threshold": NUMBER,
         "prefix_padding_ms": int,
         "silence_duration_ms": int,
         "idle_timeout_ms": (int, type(None)),
@@ -48,7 +62,7 @@ _TOOL = {
 }
 _TOOL_CHOICE = (str, dict)
 _TOKENS = (int, str)
-_OUTPUT = {"format": _FORMAT, "voice": (str, dict), "speed": _NUMBER}
+_OUTPUT = {"format": _FORMAT, "voice": (str, dict), "speed": NUMBER}
 _SESSION = {
     "type": frozenset({"realtime"}),
     "model": str,
@@ -60,7 +74,7 @@ _SESSION = {
             "noise_reduction": {
                 NULLABLE: None,
                 "type": frozenset({"near_field", "far_field"}),
-                "strength": _NUMBER,
+                "strength": NUMBER,
             },
             "transcription": {
                 NULLABLE: None,
@@ -99,7 +113,7 @@ _RESPONSE = {
     "tool_choice": _TOOL_CHOICE,
     "tools": [_TOOL],
 }
-_ITEM = {
+_ITEM: dict[str, dict[str, Any]] = {
     "message": {
         "id": str,
         "object": str,
@@ -145,26 +159,26 @@ _MESSAGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 }
 
 
-def check_message(message: Mapping[str, Any]) -> Refusal | None:
+def check_message(message: Mapping[str, Any], tables: Tables | None = None) -> Refusal | None:
     """The first thing wrong with a client message; None: it is well formed. What it refers to is not looked at here."""
-    kind = message.get("type")
-    if not isinstance(kind, str) or kind not in _MESSAGES:
+    tables, kind = tables or GA, message.get("type")
+    if not isinstance(kind, str) or kind not in tables.messages:
         return Refusal("invalid_value", f"Invalid value: {kind!r}. Unknown type of client event.", "type")
-    fields, required = _MESSAGES[kind]
+    fields, required = tables.messages[kind]
     for name in required:
         if name not in message:
-            return _missing(name)
-    refusal = _check(message, {"type": str, "event_id": str, **fields}, "")
+            return missing(name)
+    refusal = check_value(message, {"type": str, "event_id": str, **fields}, "")
     if refusal is None and kind == "session.update":
-        refusal = _check_session(message["session"])
+        refusal = tables.check_session(message["session"])
     if refusal is None and kind == "conversation.item.create":
-        refusal = _check_item(message["item"])
+        refusal = _check_item(message["item"], tables.items)
     return refusal
 
 
 def _check_session(session: Mapping[str, Any]) -> Refusal | None:
     if "type" not in session:
-        return _missing("session.type")
+        return missing("session.type")
     if set(session.get("output_modalities", ())) == {"audio", "text"}:
         return Refusal("invalid_value", "Invalid modalities: audio and text together.", "session.output_modalities")
     detection = session.get("audio", {}).get("input", {}).get("turn_detection")
@@ -174,34 +188,38 @@ def _check_session(session: Mapping[str, Any]) -> Refusal | None:
     kind = detection.get("type") if isinstance(detection, dict) else None
     if kind not in _TURN_DETECTION:
         return Refusal("invalid_value", f"Invalid value: {kind!r}.", f"{param}.type")
-    return _check(detection, _TURN_DETECTION[kind], f"{param}.")
+    return check_value(detection, _TURN_DETECTION[kind], f"{param}.")
 
 
-def _check_item(item: object) -> Refusal | None:
+GA = Tables(_MESSAGES, _ITEM, _check_session)
+
+
+def _check_item(item: object, items: Mapping[str, dict[str, Any]]) -> Refusal | None:
     kind = item.get("type") if isinstance(item, dict) else None
-    if not isinstance(item, dict) or kind not in _ITEM:
+    if not isinstance(item, dict) or kind not in items:
         return Refusal("invalid_value", f"Invalid value: {kind!r}.", "item.type")
     if len(str(item.get("id", ""))) > 32:
         return Refusal("string_above_max_length", "Invalid 'item.id': string too long.", "item.id")
     required = {"message": ("role", "content"), "function_call": ("name", "arguments")}
     for name in required.get(str(kind), ("call_id", "output")):
         if name not in item:
-            return _missing(f"item.{name}")
-    return _check(item, _ITEM[str(kind)], "item.")
+            return missing(f"item.{name}")
+    return check_value(item, items[str(kind)], "item.")
 
 
-def _missing(param: str) -> Refusal:
+def missing(param: str) -> Refusal:
     return Refusal("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
 
 
-def _check(value: Any, description: Any, path: str) -> Refusal | None:
+def check_value(value: Any, description: Any, path: str = "") -> Refusal | None:
+    """The first thing wrong with a value, by such a table. `path`: where the value is, with a dot at its end."""
     name = path.rstrip(".")
     if isinstance(description, dict):
         return _check_object(value, description, path)
     if isinstance(description, list):
         if not isinstance(value, list):
             return Refusal("invalid_type", f"Invalid type for '{name}': expected an array.", name)
-        refusals = (_check(entry, description[0], f"{name}[{i}].") for i, entry in enumerate(value))
+        refusals = (check_value(entry, description[0], f"{name}[{i}].") for i, entry in enumerate(value))
         return next((refusal for refusal in refusals if refusal), None)
     if isinstance(description, frozenset):
         if not isinstance(value, (str, int)) or value not in description:
@@ -221,6 +239,6 @@ def _check_object(value: Any, description: Mapping[str, Any], path: str) -> Refu
     for key, member in value.items():
         if key not in description:
             return Refusal("unknown_parameter", f"Unknown parameter: '{path}{key}'.", f"{path}{key}")
-        if refusal := _check(member, description[key], f"{path}{key}."):
+        if refusal := check_value(member, description[key], f"{path}{key}."):
             return refusal
     return None

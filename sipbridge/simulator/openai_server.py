@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, ClassVar
 
+from sipbridge.audio import AudioFormat
 from sipbridge.simulator.model import Connection, Faulty, Opening
-from sipbridge.simulator.openai_check import Refusal, check_message
+from sipbridge.simulator.openai_check import GA, Refusal, Tables, check_message
 from sipbridge.simulator.openai_reply import Json, Plan, Reply, SpokenItem
 from sipbridge.simulator.script import Fault, Script, ToolUse
-from sipbridge.simulator.voice import FORMATS, Ear, speech, spread
+from sipbridge.simulator.voice import Ear, audio_format, speech, spread
 
 _SEMANTIC_SILENCE_MS = {"low": 1500, "medium": 800, "high": 400, "auto": 800}
 _GARBAGE: tuple[str | bytes, ...] = ('{"type":', "[]", b"\x00\xff", '{"type":7}', '{"type":"of.the.future"}')
@@ -55,11 +56,14 @@ class OpenAIModel:
     """Fed with `receive`; everything it says goes out by `connection.send`."""
 
     path: ClassVar[str] = "/v1/realtime"
+    tables: ClassVar[Tables] = GA
+    defaults: ClassVar[Json] = _DEFAULTS
+    """The session before the client has asked for anything, in this shape; a relative translates at its edges."""
 
     def __init__(self, connection: Connection, script: Script, opening: Opening) -> None:
         self._connection = connection
         self._script = script
-        self._session = deepcopy(_DEFAULTS) | {
+        self._session = deepcopy(self.defaults) | {
             "model": opening.parameter("model", "simulated"),
             "id": "sess_sim",
             "expires_at": 4102444800,
@@ -76,6 +80,7 @@ class OpenAIModel:
         self._configured = False
         self._spoken = False
         self._buffered = 0
+        self._expiry: asyncio.Task[None] | None = None
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -106,8 +111,9 @@ class OpenAIModel:
         self._emit("session.created", session=deepcopy(self._session))
 
     def closed(self) -> None:
-        if self._reply and self._reply.task:
-            self._reply.task.cancel()
+        for task in (self._expiry, self._reply.task if self._reply else None):
+            if task is not None:
+                task.cancel()
 
     def receive(self, data: str | bytes) -> None:
         try:
@@ -118,25 +124,36 @@ class OpenAIModel:
             self._refuse(Refusal("invalid_json", "The message is not a JSON object in a text frame."), {})
             return
         self._connection.record.add(message)
-        if refusal := check_message(message):
+        if refusal := check_message(message, self.tables):
             self._refuse(refusal, message)
             return
-        handlers: dict[str, Callable[[Json], Refusal | None]] = {
+        handler = self._handlers().get(message["type"])
+        if handler is not None and (refusal := handler(message)):
+            self._refuse(refusal, message)
+
+    def _handlers(self) -> dict[str, Callable[[Json], Refusal | None]]:
+        return {
             "session.update": self._on_update,
             "input_audio_buffer.append": self._on_audio,
             "input_audio_buffer.commit": self._on_commit,
             "input_audio_buffer.clear": self._on_clear,
             "conversation.item.create": self._on_item,
+            "conversation.item.delete": self._on_delete,
             "conversation.item.truncate": self._on_truncate,
             "response.create": self._on_create,
             "response.cancel": self._on_cancel,
         }
-        handler = handlers.get(message["type"])
-        if handler is not None and (refusal := handler(message)):
-            self._refuse(refusal, message)
+
+    def _read_session(self, session: Json) -> Json:
+        """A relative's session object as one of this shape."""
+        return session
+
+    def _read_response(self, response: Json) -> Json:
+        """The same of what `response.create` asks for."""
+        return response
 
     def _on_update(self, message: Json) -> Refusal | None:
-        session, fault = message["session"], self._script.fault
+        session, fault = self._read_session(message["session"]), self._script.fault
         if fault and fault.name == "no_update":
             return None
         if fault and fault.name == "refuse_setup":
@@ -154,6 +171,8 @@ class OpenAIModel:
         self._emit("session.updated", session=deepcopy(self._session))
         if first and fault and fault.name == "stall":
             self._connection.stall()
+        if first and fault and fault.name == "expire" and fault.argument:
+            self._expiry = asyncio.create_task(self._expire(fault))
         return None
 
     # --- the caller ---------------------------------------------------------------------------------------------------
@@ -165,7 +184,7 @@ class OpenAIModel:
         if detection.get("type") == "semantic_vad":
             silence = _SEMANTIC_SILENCE_MS[detection.get("eagerness", "auto")]
         self._ear = Ear(
-            FORMATS[heard["format"]["type"]],
+            audio_format(heard["format"]),
             rms=self._script.vad_rms,
             prefix_ms=detection.get("prefix_padding_ms", 300),
             silence_ms=silence,
@@ -201,7 +220,7 @@ class OpenAIModel:
             self._begin({})
 
     def _on_commit(self, message: Json) -> Refusal | None:
-        bytes_per_ms = FORMATS[self._session["audio"]["input"]["format"]["type"]].bytes_per_ms
+        bytes_per_ms = audio_format(self._session["audio"]["input"]["format"]).bytes_per_ms
         if self._ear is None or self._buffered < 100 * bytes_per_ms:
             return Refusal("input_audio_buffer_commit_empty", "Error committing input audio buffer: buffer too small.")
         self._user_item = self._new_id("item")
@@ -235,16 +254,32 @@ class OpenAIModel:
         item.setdefault("id", self._new_id("item"))
         if item["id"] in self._items:
             return Refusal("item_create_duplicate_item_id", "There is such an item already.", "item.id")
-        if item["type"] == "function_call_output":
+        if (before := message.get("previous_item_id", "root")) != "root" and before not in self._items:
+            return Refusal("item_create_invalid_previous_item_id", "There is no such item.", "previous_item_id")
+        if item["type"] == "function_call":
+            self._connection.record.open_calls.append(item.setdefault("call_id", self._new_id("call")))
+        elif item["type"] == "function_call_output":
             if item["call_id"] not in self._connection.record.open_calls:
                 return Refusal("item_create_invalid_call_id", "No such call waits for an output.", "item.call_id")
             self._connection.record.open_calls.remove(item["call_id"])
             self._asked = f"The tool said: {item['output']}"
         elif item["type"] == "message" and item["role"] == "user":
             self._asked = " ".join(part.get("text", "") for part in item["content"])
+        elif item["type"] == "message" and item["role"] == "assistant":
+            self._asked = None  # it was answered, in a session before this one
         self._items[item["id"]] = None
         self._emit("conversation.item.added", previous_item_id=None, item=item)
         self._emit("conversation.item.done", previous_item_id=None, item=item)
+        return None
+
+    def _on_delete(self, message: Json) -> Refusal | None:
+        item_id = message["item_id"]
+        if item_id not in self._items:
+            return Refusal("item_delete_invalid_item_id", "There is no such item.", "item_id")
+        if self._reply and self._reply.item and self._reply.item.id == item_id:
+            return Refusal("item_delete_in_progress", "The item is still being generated.", "item_id")
+        del self._items[item_id]
+        self._emit("conversation.item.deleted", item_id=item_id)
         return None
 
     # --- replies ------------------------------------------------------------------------------------------------------
@@ -252,7 +287,7 @@ class OpenAIModel:
     def _on_create(self, message: Json) -> Refusal | None:
         if self._reply is not None:
             return Refusal("conversation_already_has_active_response", "Conversation already has an active response.")
-        self._begin(message.get("response") or {})
+        self._begin(self._read_response(message.get("response") or {}))
         return None
 
     def _on_cancel(self, message: Json) -> Refusal | None:
@@ -263,7 +298,7 @@ class OpenAIModel:
 
     def _on_truncate(self, message: Json) -> Refusal | None:
         item, at_ms = self._items.get(message["item_id"]), message["audio_end_ms"]
-        if item is None:
+        if item is None or not item.sent:
             return Refusal(
                 "item_truncate_invalid_item_id", "Only model output audio messages can be truncated.", "item_id"
             )
@@ -281,8 +316,8 @@ class OpenAIModel:
         self._emit("conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=at_ms)
         return None
 
-    def _output_format(self) -> Any:
-        return FORMATS[self._session["audio"]["output"]["format"]["type"]]
+    def _output_format(self) -> AudioFormat:
+        return audio_format(self._session["audio"]["output"]["format"])
 
     def _begin(self, wanted: Mapping[str, Any]) -> None:
         plan, number = self._plan(wanted), self._replies
@@ -333,6 +368,7 @@ class OpenAIModel:
         for _ in range(plan.tool.times if plan.tool else 0):
             assert plan.tool is not None
             self._connection.record.open_calls.append(reply.call(plan.tool))
+            self._items[reply.output[-1]["id"]] = None
         self._reply = None
         reply.finish("completed")
 
@@ -373,6 +409,17 @@ class OpenAIModel:
             )
         elif fault.name in ("close", "drop", "hang"):
             raise Faulty(fault)
+        elif fault.name == "expire" and not fault.argument:
+            self._tell_expired()
+            raise Faulty(fault)
+
+    def _tell_expired(self) -> None:
+        self._error(Refusal("session_expired", "Your session hit the maximum duration of 60 minutes."))
+
+    async def _expire(self, fault: Fault) -> None:
+        await asyncio.sleep(fault.number / 1000)
+        self._tell_expired()
+        await self._connection.break_off(fault)
 
 
 def _merge(base: Json, update: Mapping[str, Any]) -> None:

@@ -191,7 +191,7 @@ class Talker:
             self.connection.send_raw(GARBAGE[number % len(GARBAGE)])
         elif number == fault.after and fault.name == "error":
             self.tell_error(fault.argument or "server_error")
-        elif number == fault.after and fault.name in ("close", "drop", "hang"):
+        elif number == fault.after and fault.name in ("close", "drop", "expire", "hang"):
             raise Faulty(fault)
 
     def refuse(self, code: str, message: str) -> None:

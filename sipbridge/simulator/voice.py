@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import audioop
 import wave
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
 from sipbridge.simulator.script import Utterance
 
-FORMATS = {"audio/pcm": PCM_24K, "audio/pcmu": PCMU, "audio/pcma": PCMA}
+_G711 = {"audio/pcmu": PCMU, "audio/pcma": PCMA}
 _LOUDNESS = 0.3
 _FRAME_MS = 10
 _ONSET_FRAMES = 3
 """A click is no speech."""
+
+
+def audio_format(described: Mapping[str, Any]) -> AudioFormat:
+    """`{"type": "audio/pcm", "rate": 24000}` or `{"type": "audio/pcmu"}`, in words of our own."""
+    return _G711.get(described["type"]) or AudioFormat("pcm16", described.get("rate", PCM_24K.rate))
 
 
 @lru_cache(maxsize=32)

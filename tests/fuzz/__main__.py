@@ -7,6 +7,7 @@ import secrets
 import sys
 from pathlib import Path
 
+from sipbridge import logs
 from tests.fuzz.engine import Found, fuzz
 from tests.fuzz.targets import TARGETS
 
@@ -18,6 +19,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="the same one gives the same inputs")
     parser.add_argument("--save", type=Path, help="where to write an input that breaks a rule")
     options = parser.parse_args()
+    logs.set_up("error", json=False)
     seed = secrets.randbits(32) if options.seed is None else options.seed
     for name in TARGETS if options.target == "all" else [options.target]:
         try:

@@ -35,6 +35,10 @@ class OrderChecker:
         """`cancel()` was called: no more audio of the replies that are open now."""
         self._silenced.update(self.open_replies)
 
+    @property
+    def closed(self) -> bool:
+        return bool(self.seen) and isinstance(self.seen[-1], SessionClosed)
+
     def done(self) -> None:
         """The session is over: it was closed, and every reply was ended."""
         assert self.seen, "no events at all"
@@ -42,8 +46,7 @@ class OrderChecker:
         assert not self.open_replies, f"replies without an end: {self.open_replies}"
 
     def _check(self, event: AgentEvent) -> None:
-        closed = bool(self.seen) and isinstance(self.seen[-1], SessionClosed)
-        assert not closed, f"{event} after SessionClosed"
+        assert not self.closed, f"{event} after SessionClosed"
         if not self.seen:
             # A session that never opens is told of by its error or its end.
             first = not isinstance(event, AssistantTurnStarted | AssistantAudio | AssistantTurnEnd | ToolCall)

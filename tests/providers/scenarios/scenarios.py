@@ -47,6 +47,10 @@ class Scenario:
     why_not: str
     """What the provider lacks where `needs` does not hold."""
 
+    @property
+    def what(self) -> str:
+        return (self.run.__doc__ or "").strip()
+
     def possible(self, bench: Bench) -> bool:
         return self.needs(capabilities_of(bench.slug, {**bench.credential, "provider": bench.slug}))
 
@@ -73,6 +77,7 @@ def sounds_like(heard: Heard, utterance: Utterance) -> None:
 
 @scenario("greeting")
 async def greeting(bench: Bench) -> None:
+    """The agent speaks first, the words it was given; all of its speech arrives, and what it says in words."""
     async with Talk(bench, SHORT) as talk:
         talk.agent.say("Hotel Aster, how can I help?")
         heard = await talk.reply(since=0)
@@ -86,6 +91,7 @@ async def greeting(bench: Bench) -> None:
 
 @scenario("turn")
 async def turn(bench: Bench) -> None:
+    """The caller speaks and is answered, twice; where the model transcribes, what was said is told."""
     async with Talk(bench, SHORT) as talk:
         sounds_like(await talk.turn(), FIRST)
         sounds_like(await talk.turn(), SECOND)
@@ -98,7 +104,7 @@ async def turn(bench: Bench) -> None:
 
 @scenario("rates")
 async def rates(bench: Bench) -> None:
-    """What telephones of all kinds say and hear, whatever the model takes."""
+    """Telephones with PCMU, PCMA, G.722 and Opus hear and are heard, each at the rate that the table below has."""
     tried = set()
     for codec in (PCMU, PCMA, G722, OPUS):
         talk = Talk(bench, SHORT, codec=codec)
@@ -128,6 +134,7 @@ async def silence(bench: Bench) -> None:
 
 @scenario("DTMF", lambda can: can.takes_text, "takes no text")
 async def keys(bench: Bench) -> None:
+    """Keys that the caller pressed reach the model in words, and are answered."""
     async with Talk(bench, SHORT) as talk:
         talk.agent.send_text("The caller pressed 1 2 #.")
         talk.agent.create_response()
@@ -137,6 +144,7 @@ async def keys(bench: Bench) -> None:
 
 @scenario("instructions in mid-call", lambda can: can.takes_instructions, "fixed for a session")
 async def instructions(bench: Bench) -> None:
+    """Instructions are changed in mid-call; the model knows the new ones before its next answer."""
     async with Talk(bench, SHORT) as talk:
         sounds_like(await talk.turn(), FIRST)
         talk.agent.update_instructions("From now on you run a bakery.")
@@ -160,6 +168,7 @@ async def interrupt(talk: Talk, began: AssistantAudio, played_ms: int = 200) -> 
 
 @scenario("barge-in", lambda can: not can.full_duplex, "has the floor by itself")
 async def barge_in(bench: Bench) -> None:
+    """The caller speaks into an answer: no more of it comes, it ends as cancelled, and the next one answers him."""
     async with Talk(bench, LONG) as talk:
         talk.agent.say("A long story.")
         began = await talk.until(AssistantAudio, 0)
@@ -181,6 +190,7 @@ def has_tools(capabilities: Capabilities) -> bool:
 
 @scenario("tool call and result", has_tools, "takes no tools")
 async def tool(bench: Bench) -> None:
+    """The model calls a tool and goes on, knowing the result, once."""
     script = replace(SHORT, tools={0: ToolUse(TOOL.name, '{"nights":2}')})
     async with Talk(bench, script) as talk:
         talk.speak()
@@ -198,6 +208,7 @@ async def tool(bench: Bench) -> None:
 
 @scenario("tool cancelled by barge-in", lambda can: can.takes_tools and not can.full_duplex, "takes no tools")
 async def tool_cancelled(bench: Bench) -> None:
+    """The caller interrupts the reply that called: the call is taken back, and a result that comes late is dropped."""
     script = replace(SHORT, tools={0: ToolUse(TOOL.name, '{"nights":2}', spoken=True)})
     async with Talk(bench, script) as talk:
         talk.speak()
@@ -218,6 +229,7 @@ async def tool_cancelled(bench: Bench) -> None:
 
 @scenario("close")
 async def close(bench: Bench) -> None:
+    """We hang up in the middle of an answer: it ends, then the session, and the WebSocket with 1000."""
     async with Talk(bench, LONG) as talk:
         talk.agent.say("A long story.")
         await talk.until(AssistantAudio, 0)

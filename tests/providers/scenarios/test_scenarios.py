@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import cache
-
 import pytest
 
+from tests.providers.scenarios import page
 from tests.providers.scenarios.bench import BENCHES, Bench
+from tests.providers.scenarios.outcomes import outcome, saw
 from tests.providers.scenarios.scenarios import SCENARIOS, Scenario
-
-NOT_YET = {("openai", "tool cancelled by barge-in")}
-"""What a provider is known to get wrong still."""
-
-
-@cache
-def outcome(bench: Bench, scenario: Scenario) -> BaseException | None:
-    async def run() -> None:
-        async with asyncio.timeout(30):
-            await scenario.run(bench)
-
-    try:
-        asyncio.run(run())
-    except Exception as error:
-        return error
-    return None
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
@@ -32,7 +15,10 @@ def outcome(bench: Bench, scenario: Scenario) -> BaseException | None:
 def test_scenario(bench: Bench, scenario: Scenario) -> None:
     if not scenario.possible(bench):
         pytest.skip(f"{bench.name}: {scenario.why_not}")
-    if (bench.name, scenario.name) in NOT_YET:
-        pytest.skip("known to fail")
     if (error := outcome(bench, scenario)) is not None:
         raise error
+
+
+def test_the_page_says_what_was_seen() -> None:
+    """Else: `python -m tests.providers.scenarios --write`."""
+    assert page.written() == page.tables(BENCHES, SCENARIOS, saw)
