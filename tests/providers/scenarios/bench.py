@@ -17,8 +17,9 @@ def at_url(credential: Credential, server: Server) -> Credential:
     return {**credential, "url": server.url} if isinstance(server, ModelServer) else server.credential
 
 
-def at_api(credential: Credential, server: ModelServer) -> Credential:
+def at_api(credential: Credential, server: Server) -> Credential:
     """Where the vendor is asked over HTTP first."""
+    assert isinstance(server, ModelServer)
     return {**credential, "url": server.http_url}
 
 
@@ -55,6 +56,6 @@ CARTESIA = {"api_key": "key-0123456789", "voice_provider": {"provider": "cartesi
 BENCHES = (
     Bench("openai"),
     Bench("openai", variant="voice: cartesia", credential=CARTESIA, parts=PartsServer.model_and_voice),
-    Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
+    Bench("elevenlabs", place=at_api, credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
     Bench("ultravox", place=at_api),
 )
