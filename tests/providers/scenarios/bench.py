@@ -24,6 +24,12 @@ def at_preview(credential: Credential, server: Server) -> Credential:
     return {**there, "url": there["url"].replace("/openai/v1/", "/openai/")}
 
 
+def at_api(credential: Credential, server: Server) -> Credential:
+    """Where the vendor is asked over HTTP first."""
+    assert isinstance(server, ModelServer)
+    return {**credential, "url": server.http_url}
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """A provider and the simulated server that it talks to."""
@@ -103,7 +109,8 @@ BENCHES = (
     cascade("deepgram"),
     cascade("openai"),
     cascade("plain"),
-    Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
     Bench("gemini"),
     Bench("gemini", variant="Vertex", credential=VERTEX, place=at_vertex),
+    Bench("elevenlabs", place=at_api, credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
+    Bench("ultravox", place=at_api),
 )
