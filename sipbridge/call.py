@@ -30,6 +30,7 @@ from sipbridge.leg import SipLeg
 from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
+from sipbridge.paced_speech import PacedSpeech
 from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
@@ -68,12 +69,16 @@ class CallSession:
         self._clock = clock
         self._deadlines = config.deadlines
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
-        self._turn = Turn(barge_in=config.barge_in.enabled, protect_greeting_ms=tenant.protect_greeting_ms)
+        capabilities = tenant.capabilities
+        # Where the model listens while it speaks, the floor is its own: nothing here cuts what it says.
+        barge_in = config.barge_in.enabled and not capabilities.full_duplex
+        self._turn = Turn(barge_in=barge_in, protect_greeting_ms=tenant.protect_greeting_ms)
         self._floor = Floor(self._turn, clock, self._log)
         self._new_recording = record
         self.recording: Recording | None = None
         self._toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
-        capabilities = tenant.capabilities
+        self._full_duplex = capabilities.full_duplex
+        self._paced: PacedSpeech | None = None
         self._uplink, self._downlink = capabilities.input_format, capabilities.output_format
 
         self._agent: Agent | None = None
@@ -143,9 +148,19 @@ class CallSession:
         if (notice := self._tenant.notice(self._downlink.rate)) is not None:
             # What the caller is told of it comes before everything.
             self._floor.say(self._leg.stream, "notice", notice, self._downlink)
+        if self._full_duplex:
+            self._paced = PacedSpeech(self._downlink)
         if (words := self._tenant.first_words(self._fields)) is not None:
-            agent.say(words)
+            if notice is not None and self._full_duplex:
+                self._spawn(self._say_after_notice(agent, words))
+            else:
+                agent.say(words)
         await self._converse(agent)
+
+    async def _say_after_notice(self, agent: Agent, words: str) -> None:
+        """What comes at the pace of speech can't wait behind it."""
+        await self._floor.until_silent()
+        agent.say(words)
 
     async def _answer(self) -> Agent | None:
         """180 while the model connects, 200 when it can hear, 480 when it cannot: never a 200 followed by silence.
@@ -233,7 +248,10 @@ class CallSession:
         match event:
             case model.AssistantAudio(reply_id, item_id, pcm):
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
-                    stream.play(pcm, reply_id, item_id)
+                    if self._paced:
+                        self._paced.play(stream, pcm, reply_id, item_id)
+                    else:
+                        stream.play(pcm, reply_id, item_id)
             case model.UserSpeechStarted():
                 self._interrupt()
             case model.AssistantTurnStarted(reply_id):

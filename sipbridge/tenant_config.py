@@ -71,6 +71,16 @@ class VertexConfig(Section):
     """Another project that pays, and counts against its quota."""
 
 
+class EntraConfig(Section):
+    """An application of Microsoft Entra that may use a model (azure_openai)."""
+
+    tenant_id: str = Field(min_length=1)
+    client_id: str = Field(min_length=1)
+    client_secret: Secret
+    token_url: str | None = None
+    scope: str | None = None
+
+
 class AgentConfig(Section):
     provider: str = Field(min_length=1)
     api_key: Secret | None = None
@@ -89,6 +99,22 @@ class AgentConfig(Section):
     native_audio: bool = True
     """Let the phone's own codec through to a model that takes it, instead of going over PCM."""
     extra: dict[str, Any] = {}
+    organization: str | None = None
+    project: str | None = None
+    """Whom the vendor charges, where the key alone does not say it (openai)."""
+    transcription_model: str | None = None
+    """Who writes down what the caller says, where that can be chosen."""
+    token: Secret | None = None
+    """A bearer token instead of a key (azure_openai)."""
+    entra: EntraConfig | None = None
+    api_version: str | None = None
+    """Of the preview (azure_openai)."""
+    shape: Literal["auto", "ga", "beta"] = "auto"
+    """Which of the two shapes of the protocol an openai_compatible server speaks; auto: it says so itself."""
+    input_rate: Literal[8000, 16000, 24000, 48000] | None = None
+    output_rate: Literal[8000, 16000, 22050, 24000, 44100, 48000] | None = None
+    g711: bool = False
+    key_header: str | None = None
     delegation: DelegationConfig | None = None
     vertex: VertexConfig | None = None
     tool_behavior: Literal["blocking", "non_blocking"] | None = None

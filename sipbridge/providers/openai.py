@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import structlog
@@ -54,7 +54,8 @@ _MARGIN = 30.0
 class OpenAIDialect:
     """One session of the GA protocol. See `sipbridge.providers.Dialect` for the verbs."""
 
-    shape: ClassVar[wire.Shape] = wire.OPENAI_GA
+    shape: wire.Shape = wire.OPENAI_GA
+    """A relative's own; where it depends on the credential, set before `__init__` here."""
     capabilities = wire.GA_CAPABILITIES
 
     def __init__(self, credential: Mapping[str, Any], options: AgentOptions) -> None:
@@ -64,6 +65,7 @@ class OpenAIDialect:
         self._key = str(credential.get("api_key") or "")
         self._url = str(credential.get("url") or self.default_url(credential))
         self._model = str(credential.get("model") or self.shape.default_model)
+        self._transcription_model = str(credential.get("transcription_model") or "")
         self._account = {
             header: str(credential[key])
             for key, header in (("organization", "OpenAI-Organization"), ("project", "OpenAI-Project"))
@@ -87,6 +89,10 @@ class OpenAIDialect:
         self._began: float | None = None
         self._transcriber = ""
         """The model that writes down what the caller says: it is charged for apart."""
+        self._setup_id = ""
+        """The event id of the first `session.update`."""
+        self._cut_id = ""
+        """And of the newest truncation."""
         self._last_id = 0
         self._logged: set[str] = set()
 
@@ -136,7 +142,11 @@ class OpenAIDialect:
 
     def session_object(self) -> Json:
         """The whole configuration, for the first `session.update`; `AgentOptions.extra` is merged into it."""
-        return self.shape.session(self._options)
+        session = self.shape.session(self._options)
+        wanted = self.shape.transcription(session)
+        if wanted is not None and self._transcription_model:
+            wanted["model"] = self._transcription_model
+        return session
 
     def channel_opened(self, channel: str, now: float) -> None:
         """`session.created` comes by itself."""
@@ -269,8 +279,10 @@ class OpenAIDialect:
         if self._state != "closed":
             self._outbox.append(Outgoing(CHANNEL, encode(message)))
 
-    def _update(self, session: Json) -> None:
-        self._send({"type": "session.update", "event_id": self._new_id(), "session": session})
+    def _update(self, session: Json) -> str:
+        event_id = self._new_id()
+        self._send({"type": "session.update", "event_id": event_id, "session": session})
+        return event_id
 
     def _settle(self, now: float) -> None:
         """Send what follows from the state of the replies: cancels, truncations, the next `response.create`."""
@@ -280,7 +292,8 @@ class OpenAIDialect:
             self._send(wire.response_cancel(self._new_id(), named))
         replies.to_cancel.clear()
         for cut in replies.to_cut if self.shape.can_truncate else ():
-            self._send(wire.truncate(self._new_id(), cut.item_id, cut.content_index, cut.audio_end_ms))
+            self._cut_id = self._new_id()
+            self._send(wire.truncate(self._cut_id, cut.item_id, cut.content_index, cut.audio_end_ms))
         replies.to_cut.clear()
         for call_id in replies.to_revoke:
             self._send(wire.item_create(self._new_id(), wire.tool_output(call_id, CANCELLED_OUTPUT)))
@@ -299,12 +312,19 @@ class OpenAIDialect:
 
     def _on_session_created(self, event: Json, now: float) -> None:
         self._session_id = text_of(event["session"], "id")
+        self._configure(now)
+
+    def _on_conversation_created(self, event: Json, now: float) -> None:
+        """Some relatives begin with it."""
+
+    def _configure(self, now: float) -> None:
         if self._state == "connecting":
             self._began = now
             self._state = "updating"
             session = merged(self.session_object(), self._options.extra)
-            self._transcriber = self.shape.transcriber(session)
-            self._update(session)
+            transcription = self.shape.transcription(session)
+            self._transcriber = text_of(transcription, "model") if isinstance(transcription, dict) else ""
+            self._setup_id = self._update(session)
 
     def _on_session_updated(self, event: Json, now: float) -> None:
         if self._state == "updating":
@@ -395,9 +415,10 @@ def _within(possible: Capabilities, options: AgentOptions, past: str) -> AgentOp
     return options
 
 
-_SETUP_EVENTS = frozenset({"session.created", "session.updated", "error"})
+_SETUP_EVENTS = frozenset({"conversation.created", "session.created", "session.updated", "error"})
 """The only ones that mean anything before the session is open."""
 _SESSION_EVENTS = {
+    "conversation.created": "_on_conversation_created",
     "session.created": "_on_session_created",
     "session.updated": "_on_session_updated",
     "error": "_on_error",

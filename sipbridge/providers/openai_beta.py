@@ -8,11 +8,12 @@ only are `openai_wire.EVENT_ALIASES`: one reader takes both shapes.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from sipbridge.agent import AgentOptions
 from sipbridge.audio import AudioFormat
 from sipbridge.providers import openai_wire as wire
-from sipbridge.providers.wire import Json, text_of
+from sipbridge.providers.wire import Json
 
 _FORMATS = {"pcm16": "pcm16", "pcmu": "g711_ulaw", "pcma": "g711_alaw"}
 
@@ -57,9 +58,8 @@ def beta_instructions(text: str) -> Json:
     return {"instructions": text}
 
 
-def beta_transcriber(session: Json) -> str:
-    wanted = session.get("input_audio_transcription")
-    return text_of(wanted, "model") if isinstance(wanted, dict) else ""
+def beta_transcription(session: Json) -> Any:
+    return session.get("input_audio_transcription")
 
 
 OPENAI_BETA = wire.Shape(
@@ -68,6 +68,6 @@ OPENAI_BETA = wire.Shape(
     session=beta_session,
     instructions=beta_instructions,
     text_type="text",
-    transcriber=beta_transcriber,
+    transcription=beta_transcription,
 )
 """What relatives of this shape are made of, with `dataclasses.replace`."""

@@ -27,6 +27,7 @@ CAPABILITIES = Capabilities(
     # The same both ways: there is one format for a session.
     input_rates=(16000,),
     output_rates=(16000,),
+    transcribes_interim=True,
     full_duplex=True,
     # It listens while it speaks and decides by itself; there is nothing to be set.
     turn_detection=frozenset(),

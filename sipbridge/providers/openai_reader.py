@@ -119,8 +119,9 @@ class ReplyReader:
         if not pcm:
             return
         reply = self._reply_of(event, now)
-        item_id = text_of(event, "item_id")
-        if self._replies.audio(reply, item_id, number_of(event, "content_index") or 0, len(pcm)):
+        named = text_of(event, "item_id")
+        item_id = named or f"{reply.id}-item"
+        if self._replies.audio(reply, item_id, number_of(event, "content_index") or 0, len(pcm), named != ""):
             self._events.append(AssistantAudio(reply.id, item_id, pcm))
             return
         self._counters["late_audio"] += 1

@@ -44,6 +44,8 @@ class Item:
 
     reply_id: str
     content_index: int
+    named: bool = True
+    """The server has said how it is called."""
     received: int = 0
     """Octets of audio the server has sent of it."""
     handed_on: int = 0
@@ -138,9 +140,9 @@ class Replies:
             request.not_before = 0.0 if self.active else now + BLIND_WAIT
             self._waiting.appendleft(request)
 
-    def rejected(self, event_id: str) -> None:
-        """The server does not take this request at all."""
-        self._forget(event_id)
+    def rejected(self, event_id: str) -> Request | None:
+        """The server does not take this request at all. None: it was none of ours."""
+        return self._forget(event_id)
 
     def _forget(self, event_id: str) -> Request | None:
         """The request with this id (or the one in flight, where the server names none), no longer sent."""
@@ -242,11 +244,11 @@ class Replies:
 
     # audio, and what was heard of it
 
-    def audio(self, reply: Reply, item_id: str, content_index: int, size: int) -> bool:
+    def audio(self, reply: Reply, item_id: str, content_index: int, size: int, named: bool = True) -> bool:
         """Account for a delta. False: it came too late and is not to be heard."""
         item = self._items.get(item_id)
         if item is None:
-            item = self._items[item_id] = Item(reply.id, content_index)
+            item = self._items[item_id] = Item(reply.id, content_index, named)
             if len(self._items) > _ITEMS_KEPT:
                 del self._items[next(iter(self._items))]
         item.received += size
@@ -302,7 +304,7 @@ class Replies:
         """Never beyond what the server sent, which it would refuse, and never later than it was told before."""
         for heard in played:
             item = self._items.get(heard.item_id)
-            if item is None or (item.cut_ms is not None and item.cut_ms <= heard.played_ms):
+            if item is None or not item.named or (item.cut_ms is not None and item.cut_ms <= heard.played_ms):
                 continue
             sent_ms = item.received * 1000 // self._bytes_per_second
             generating = self.active is not None and self.active.id == item.reply_id

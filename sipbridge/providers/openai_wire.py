@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sipbridge.agent import AgentOptions, Capabilities, HistoryItem, Said, ToolDeclaration, ToolUsed, TurnDetection
 from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
-from sipbridge.providers.wire import Json, encode_audio, parameters_of, text_of
+from sipbridge.providers.wire import Json, encode_audio, parameters_of
 
 GA_CAPABILITIES = Capabilities(
     input_format=PCM_24K,
@@ -19,6 +20,7 @@ GA_CAPABILITIES = Capabilities(
     native_formats=frozenset({PCMU, PCMA}),
     can_leave_interrupting=True,
     can_truncate=True,
+    can_write=True,
     takes_images=True,
     turn_detection=frozenset({"server_vad", "semantic_vad", "none"}),
     voices=("marin", "cedar", "alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse"),
@@ -41,7 +43,6 @@ EVENT_ALIASES = {
 # Events that say nothing we need: not "unknown", so never logged.
 IGNORED_EVENTS = frozenset(
     {
-        "conversation.created",
         "conversation.item.deleted",
         "conversation.item.input_audio_transcription.failed",
         "conversation.item.input_audio_transcription.segment",
@@ -220,9 +221,9 @@ def unanswered(history: Sequence[HistoryItem]) -> list[str]:
 
 
 def ga_format(audio: AudioFormat) -> Json:
-    """24000 is the only PCM rate, and G.711 is named without one."""
+    """24000 is the only PCM rate that may be named (a server of one's own may have another), and G.711 has none."""
     if audio.encoding == "pcm16":
-        return {"type": "audio/pcm", "rate": audio.rate}
+        return {"type": "audio/pcm", "rate": 24000} if audio.rate == 24000 else {"type": "audio/pcm"}
     return {"type": f"audio/{audio.encoding}"}
 
 
@@ -295,9 +296,8 @@ def ga_session(options: AgentOptions) -> Json:
     return session
 
 
-def ga_transcriber(session: Json) -> str:
-    wanted = session["audio"]["input"]["transcription"]
-    return text_of(wanted, "model") if isinstance(wanted, dict) else ""
+def ga_transcription(session: Json) -> Any:
+    return session["audio"]["input"].get("transcription")
 
 
 def ga_instructions(text: str) -> Json:
@@ -332,8 +332,8 @@ class Shape:
     can_truncate: bool = True
     can_delete: bool = True
     """Items of the conversation can be deleted, and others made in their place."""
-    transcriber: Callable[[Json], str] = ga_transcriber
-    """Which model of a session object writes down what the caller says; "" where none does."""
+    transcription: Callable[[Json], Any] = ga_transcription
+    """The part of a session object that says who writes down what the caller says."""
     session_seconds: float | None = 3600.0
     """How long the server lets a session live; None: not known."""
     fatal_codes: frozenset[str] = FATAL_CODES

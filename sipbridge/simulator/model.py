@@ -163,6 +163,8 @@ class Connection:
     async def break_off(self, fault: Fault) -> None:
         if fault.name == "close":
             await self._websocket.close(fault.number or 1011, "the simulator was told to close")
+        elif fault.name == "expire":
+            await self._websocket.close(1001, "session_expired")
         elif fault.name == "drop":
             self._websocket.transport.abort()
         elif fault.name == "hang":
@@ -179,8 +181,12 @@ class NewModel(Protocol):
 
 
 WIRES: dict[str, NewModel | str] = {
+    "azure_openai": "sipbridge.simulator.openai_relatives:AzureModel",
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
+    "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
+    "openai_compatible": "sipbridge.simulator.openai_relatives:CompatibleModel",
+    "xai": "sipbridge.simulator.xai_server:XaiModel",
 }
 """The vendors that can be simulated, and where their models are."""
 
@@ -201,12 +207,12 @@ class ModelServer:
     """Listens as long as it is entered. A client's URL may change its script: see `Script.with_query`."""
 
     def __init__(
-        self, script: Script | None = None, *, wire: str = "openai", host: str = "127.0.0.1", port: int = 0
+        self, script: Script | None = None, *, wire: str | NewModel = "openai", host: str = "127.0.0.1", port: int = 0
     ) -> None:
         self.script = script or Script()
         self.sessions: list[SessionRecord] = []
         self.refused = 0
-        self._new_model = new_model(wire)
+        self._new_model = new_model(wire) if isinstance(wire, str) else wire
         self._host = host
         self._port = port
         self._server: Server | None = None

@@ -211,8 +211,8 @@ def missing(param: str) -> Refusal:
     return Refusal("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
 
 
-def check_value(value: Any, description: Any, path: str) -> Refusal | None:
-    """`path`: where the value is, with a dot at its end."""
+def check_value(value: Any, description: Any, path: str = "") -> Refusal | None:
+    """The first thing wrong with a value, by such a table. `path`: where the value is, with a dot at its end."""
     name = path.rstrip(".")
     if isinstance(description, dict):
         return _check_object(value, description, path)

@@ -80,6 +80,7 @@ class OpenAIModel:
         self._configured = False
         self._spoken = False
         self._buffered = 0
+        self._expiry: asyncio.Task[None] | None = None
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -110,8 +111,9 @@ class OpenAIModel:
         self._emit("session.created", session=deepcopy(self._session))
 
     def closed(self) -> None:
-        if self._reply and self._reply.task:
-            self._reply.task.cancel()
+        for task in (self._expiry, self._reply.task if self._reply else None):
+            if task is not None:
+                task.cancel()
 
     def receive(self, data: str | bytes) -> None:
         try:
@@ -136,6 +138,7 @@ class OpenAIModel:
             "input_audio_buffer.commit": self._on_commit,
             "input_audio_buffer.clear": self._on_clear,
             "conversation.item.create": self._on_item,
+            "conversation.item.delete": self._on_delete,
             "conversation.item.truncate": self._on_truncate,
             "response.create": self._on_create,
             "response.cancel": self._on_cancel,
@@ -168,6 +171,8 @@ class OpenAIModel:
         self._emit("session.updated", session=deepcopy(self._session))
         if first and fault and fault.name == "stall":
             self._connection.stall()
+        if first and fault and fault.name == "expire" and fault.argument:
+            self._expiry = asyncio.create_task(self._expire(fault))
         return None
 
     # --- the caller ---------------------------------------------------------------------------------------------------
@@ -249,16 +254,32 @@ class OpenAIModel:
         item.setdefault("id", self._new_id("item"))
         if item["id"] in self._items:
             return Refusal("item_create_duplicate_item_id", "There is such an item already.", "item.id")
-        if item["type"] == "function_call_output":
+        if (before := message.get("previous_item_id", "root")) != "root" and before not in self._items:
+            return Refusal("item_create_invalid_previous_item_id", "There is no such item.", "previous_item_id")
+        if item["type"] == "function_call":
+            self._connection.record.open_calls.append(item.setdefault("call_id", self._new_id("call")))
+        elif item["type"] == "function_call_output":
             if item["call_id"] not in self._connection.record.open_calls:
                 return Refusal("item_create_invalid_call_id", "No such call waits for an output.", "item.call_id")
             self._connection.record.open_calls.remove(item["call_id"])
             self._asked = f"The tool said: {item['output']}"
         elif item["type"] == "message" and item["role"] == "user":
             self._asked = " ".join(part.get("text", "") for part in item["content"])
+        elif item["type"] == "message" and item["role"] == "assistant":
+            self._asked = None  # it was answered, in a session before this one
         self._items[item["id"]] = None
         self._emit("conversation.item.added", previous_item_id=None, item=item)
         self._emit("conversation.item.done", previous_item_id=None, item=item)
+        return None
+
+    def _on_delete(self, message: Json) -> Refusal | None:
+        item_id = message["item_id"]
+        if item_id not in self._items:
+            return Refusal("item_delete_invalid_item_id", "There is no such item.", "item_id")
+        if self._reply and self._reply.item and self._reply.item.id == item_id:
+            return Refusal("item_delete_in_progress", "The item is still being generated.", "item_id")
+        del self._items[item_id]
+        self._emit("conversation.item.deleted", item_id=item_id)
         return None
 
     # --- replies ------------------------------------------------------------------------------------------------------
@@ -277,7 +298,7 @@ class OpenAIModel:
 
     def _on_truncate(self, message: Json) -> Refusal | None:
         item, at_ms = self._items.get(message["item_id"]), message["audio_end_ms"]
-        if item is None:
+        if item is None or not item.sent:
             return Refusal(
                 "item_truncate_invalid_item_id", "Only model output audio messages can be truncated.", "item_id"
             )
@@ -347,6 +368,7 @@ class OpenAIModel:
         for _ in range(plan.tool.times if plan.tool else 0):
             assert plan.tool is not None
             self._connection.record.open_calls.append(reply.call(plan.tool))
+            self._items[reply.output[-1]["id"]] = None
         self._reply = None
         reply.finish("completed")
 
@@ -387,6 +409,17 @@ class OpenAIModel:
             )
         elif fault.name in ("close", "drop", "hang"):
             raise Faulty(fault)
+        elif fault.name == "expire" and not fault.argument:
+            self._tell_expired()
+            raise Faulty(fault)
+
+    def _tell_expired(self) -> None:
+        self._error(Refusal("session_expired", "Your session hit the maximum duration of 60 minutes."))
+
+    async def _expire(self, fault: Fault) -> None:
+        await asyncio.sleep(fault.number / 1000)
+        self._tell_expired()
+        await self._connection.break_off(fault)
 
 
 def _merge(base: Json, update: Mapping[str, Any]) -> None:

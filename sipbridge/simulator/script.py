@@ -35,8 +35,9 @@ class Fault:
 
     In the handshake: `status:CODE`, `silence` (never a word), `slow:MS`.
     In the setup: `no_update` (no answer to it), `refuse_setup`.
-    In a reply, after `after` deltas of audio: `close:CODE`, `drop` (the TCP connection), `error:CODE` (an error event;
-    the socket stays), `hang` (never another message), `garbage` (no JSON, binary, unknown events; then it goes on).
+    In a reply, after `after` deltas of audio: `close:CODE`, `drop` (the TCP connection), `expire` (the session's time
+    is up; `expire:MS`: so long after its set-up, whatever goes on), `error:CODE` (an error event; the socket stays),
+    `hang` (never another message), `garbage` (no JSON, binary, unknown events; then it goes on).
     At any time: `stall` (open, but nothing is read any more, not even a close), `rate_limit:N` (the first N replies).
     """
 
@@ -52,6 +53,7 @@ class Fault:
         "refuse_setup",
         "close",
         "drop",
+        "expire",
         "error",
         "hang",
         "garbage",

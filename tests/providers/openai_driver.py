@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,12 +23,19 @@ Json = dict[str, Any]
 class Driver:
     """`sent` and `events` hold what came out and was not yet taken."""
 
-    def __init__(self, options: AgentOptions = OPTIONS, credential: Json | None = None) -> None:
+    def __init__(
+        self,
+        options: AgentOptions = OPTIONS,
+        credential: Json | None = None,
+        dialect: Callable[[Json, AgentOptions], OpenAIDialect] = OpenAIDialect,
+        check: Callable[[Json], None] = check_client_event,
+    ) -> None:
         self.now = 0.0
+        self._check = check
         self.order = OrderChecker()
         self.sent: list[Json] = []
         self.events: list[AgentEvent] = []
-        self.dialect = OpenAIDialect(credential or CREDENTIAL, options)
+        self.dialect = dialect(credential or CREDENTIAL, options)
         self.dialect.start(self.now)
         self.dialect.channel_opened(CHANNEL, self.now)
         self._collect()
@@ -36,7 +44,7 @@ class Driver:
         for message in self.dialect.messages_to_send():
             assert message.channel == CHANNEL
             data = json.loads(message.data)
-            check_client_event(data)
+            self._check(data)
             self.sent.append(data)
         fresh = []
         while (event := self.dialect.next_event()) is not None:

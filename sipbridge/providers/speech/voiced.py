@@ -212,8 +212,8 @@ class VoicedDialect:
         if (tell := getattr(self.inner, "heard", None)) is not None:
             for reply_id, text in heard:
                 tell(reply_id, text, now)
+        self._pump(now)  # first: calls that were never told of are forgotten
         self._advance()
-        self._pump(now)
 
     def update_instructions(self, text: str, now: float) -> None:
         self.inner.update_instructions(text, now)

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sipbridge.simulator.model import ModelServer
+from sipbridge.simulator.parts import PartsServer
 
 Credential = Mapping[str, Any]
+Server = ModelServer | PartsServer
 
 
-def at_url(credential: Credential, server: ModelServer) -> Credential:
-    return {**credential, "url": server.url}
+def at_url(credential: Credential, server: Server) -> Credential:
+    return {**credential, "url": server.url} if isinstance(server, ModelServer) else server.credential
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,23 +27,28 @@ class Bench:
     credential: Credential = field(default_factory=lambda: {"api_key": "key-0123456789"})
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of `AgentOptions`, where a vendor can't do without."""
-    place: Callable[[Credential, ModelServer], Credential] = at_url
+    place: Callable[[Credential, Server], Credential] = at_url
     """Makes the credential point at the simulator."""
     variant: str = ""
     """Where one provider is here more than once."""
+    parts: Callable[[], PartsServer] | None = None
+    """Where the agent is made of several services."""
 
     @property
     def name(self) -> str:
         return f"{self.slug} ({self.variant})" if self.variant else self.slug
 
-    def server(self) -> ModelServer:
-        return ModelServer(wire=self.wire or self.slug)
+    def server(self) -> Server:
+        return self.parts() if self.parts is not None else ModelServer(wire=self.wire or self.slug)
 
-    def credential_for(self, server: ModelServer) -> dict[str, Any]:
+    def credential_for(self, server: Server) -> dict[str, Any]:
         return {**self.place(self.credential, server), "provider": self.slug}
 
 
+CARTESIA = {"api_key": "key-0123456789", "voice_provider": {"provider": "cartesia", "voice": "voice-1"}}
+
 BENCHES = (
     Bench("openai"),
+    Bench("openai", variant="voice: cartesia", credential=CARTESIA, parts=PartsServer.model_and_voice),
     Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
 )
