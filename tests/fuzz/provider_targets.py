@@ -7,11 +7,10 @@ import asyncio
 import json
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from random import Random
 from typing import Any, cast, overload
-from unittest.mock import patch
 from zlib import crc32
 
 from sipbridge.agent import AgentOptions, AssistantAudio, AssistantTurnEnd, ToolCall
@@ -55,13 +54,12 @@ def recorded(bench: Bench) -> tuple[bytes, ...]:
         dialect.receive = noted
         return cast(Dialect, dialect)
 
-    with patch("sipbridge.providers.new_dialect", spied):
-        asyncio.run(_converse(bench))
+    asyncio.run(_converse(bench, spied))
     return (LINE.join(lines), LINE.join(lines[: len(lines) // 2]), LINE.join(lines[:6]))
 
 
-async def _converse(bench: Bench) -> None:
-    async with Talk(bench, _SCRIPT) as talk:
+async def _converse(bench: Bench, spied: Callable[[Mapping[str, Any], AgentOptions], Dialect]) -> None:
+    async with Talk(bench, _SCRIPT, make_dialect=spied) as talk:
         if talk.capabilities.can_say:
             talk.agent.say("Hello.")
             await talk.reply(since=0)

@@ -64,13 +64,21 @@ class Talk:
     """`async with Talk(bench, script) as talk:` opens an agent; on leaving it, everything must be over and in order."""
 
     def __init__(
-        self, bench: Bench, script: Script, *, codec: Codec = PCMU, ends_in: float | None = None, **options: Any
+        self,
+        bench: Bench,
+        script: Script,
+        *,
+        codec: Codec = PCMU,
+        ends_in: float | None = None,
+        make_dialect: Callable[[Mapping[str, Any], AgentOptions], Dialect] = new_dialect,
+        **options: Any,
     ) -> None:
         """`ends_in`: the first session says that it has to end in so many seconds."""
         self.bench = bench
         self.server = bench.server()
         self.server.script = script
         self._ends_in = ends_in
+        self._make_dialect = make_dialect
         self.dialects: list[Dialect] = []
         """In use until now; for what no agent tells."""
         self.order = OrderChecker()
@@ -100,7 +108,7 @@ class Talk:
 
     def _new_dialect(self, credential: Mapping[str, Any], options: AgentOptions) -> Dialect:
         """The first one's end may be brought forward: no test waits for an hour."""
-        dialect: Any = new_dialect(credential, options)
+        dialect: Any = self._make_dialect(credential, options)
         self.dialects.append(dialect)
         if self._ends_in is not None:
             now = time.monotonic()
