@@ -181,10 +181,12 @@ class NewModel(Protocol):
 
 
 WIRES: dict[str, NewModel | str] = {
-    "azure_openai": "sipbridge.simulator.openai_relatives:AzureModel",
+    "dashscope": "sipbridge.simulator.dashscope_server:DashScopeModel",
+    "azure_openai": "sipbridge.simulator.openai_relatives:azure",
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
     "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
+    "openai_beta": "sipbridge.simulator.openai_relatives:OlderModel",
     "openai_compatible": "sipbridge.simulator.openai_relatives:CompatibleModel",
     "xai": "sipbridge.simulator.xai_server:XaiModel",
 }
