@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sipbridge.simulator.gemini_server import GeminiModel
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.parts import PartsServer
 
@@ -53,6 +54,17 @@ class Bench:
 QWEN_AUDIO = {"api_key": "key-0123456789", "model": "qwen-audio-3.1-realtime-plus"}
 CARTESIA = {"api_key": "key-0123456789", "voice_provider": {"provider": "cartesia", "voice": "voice-1"}}
 
+VERTEX = {
+    "model": "gemini-live-2.5-flash-native-audio",
+    "vertex": {"project": "acme", "location": "europe-west4", "token": "ya29.0123456789"},
+}
+
+
+def at_vertex(credential: Credential, server: Server) -> Credential:
+    assert isinstance(server, ModelServer)
+    return {**credential, "url": server.url.replace(GeminiModel.path, GeminiModel.vertex_path)}
+
+
 BENCHES = (
     Bench("dashscope"),
     Bench("dashscope", variant="qwen-audio", credential=QWEN_AUDIO),
@@ -74,4 +86,6 @@ BENCHES = (
     Bench("openai_compatible", credential={"output_rate": 16000, "transcription_model": "t"}),
     Bench("xai"),
     Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
+    Bench("gemini"),
+    Bench("gemini", variant="Vertex", credential=VERTEX, place=at_vertex),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -162,10 +163,8 @@ async def interrupt(talk: Talk, began: AssistantAudio, played_ms: int = 200) -> 
     """The caller speaks while this is heard; what a call does then."""
     here = talk.here
     talk.speak()
-    if talk.capabilities.speech_events:
-        await talk.until(UserSpeechStarted, here)
-    else:
-        await talk.until(AssistantInterrupted, here)
+    heard: Any = UserSpeechStarted if talk.capabilities.speech_events else (UserSpeechStarted, AssistantInterrupted)
+    await talk.until(heard, here)
     talk.cancel([Played(began.reply_id, began.item_id, played_ms)])
 
 
