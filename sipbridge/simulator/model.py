@@ -33,6 +33,9 @@ from sipbridge.simulator.script import Fault, Script
 log = structlog.get_logger(__name__)
 
 
+_AUDIO = ("input_audio_buffer.append", "session.input_audio.append")
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     at: float
@@ -84,8 +87,14 @@ class SessionRecord:
         """Received, without the audio unless it is asked for."""
         named = [(kind_of(entry.message), entry.message) for entry in self.received]
         if kind is not None:
+<<<<<<< HEAD
             return [message for name, message in named if name == kind or name.startswith(f"{kind}.")]
         return [message for name, message in named if name not in _AUDIO]
+=======
+            return [entry.message for entry in self.received if entry.message.get("type") == kind]
+        everything = [entry.message for entry in self.received]
+        return [message for message in everything if message.get("type") not in _AUDIO]
+>>>>>>> live
 
     async def wait_for(self, kind: str, count: int = 1) -> dict[str, Any]:
         """The `count`-th message of this type, as soon as it has come."""
@@ -211,6 +220,7 @@ WIRES: dict[str, NewModel | str] = {
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
     "openai_beta": "sipbridge.simulator.openai_relatives:OlderModel",
     "openai_compatible": "sipbridge.simulator.openai_relatives:CompatibleModel",
+    "openai_live": "sipbridge.simulator.openai_live:LiveModel",
     "xai": "sipbridge.simulator.xai_server:XaiModel",
 }
 """The vendors that can be simulated, and where their models are."""
