@@ -314,6 +314,12 @@ class ModelServer:
             await self._arrived.wait()
         return self.sessions[index]
 
+    def drop(self) -> None:
+        """Cut every connection, as a network does: without a word."""
+        assert self._server is not None
+        for connection in list(self._server.connections):
+            connection.transport.abort()
+
     def resume(self) -> None:
         """Ends every `stall`."""
         assert self._server is not None
