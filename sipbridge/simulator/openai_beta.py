@@ -32,7 +32,8 @@ class BetaModel(OpenAIModel):
     unspoken: ClassVar[frozenset[str]] = frozenset({"conversation.item.done"})
     """Events of the newer shape that have no counterpart here."""
     unknown_fields: ClassVar[Mapping[str, frozenset[str]]] = {
-        "response.function_call_arguments.done": frozenset({"name"})
+        "conversation.item.input_audio_transcription.completed": frozenset({"usage"}),
+        "response.function_call_arguments.done": frozenset({"name"}),
     }
     """Event -> members that only the newer shape has."""
 
