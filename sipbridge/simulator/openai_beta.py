@@ -32,8 +32,7 @@ class BetaModel(OpenAIModel):
     unspoken: ClassVar[frozenset[str]] = frozenset({"conversation.item.done"})
     """Events of the newer shape that have no counterpart here."""
     unknown_fields: ClassVar[Mapping[str, frozenset[str]]] = {
-        "conversation.item.input_audio_transcription.completed": frozenset({"usage"}),
-        "response.function_call_arguments.done": frozenset({"name"}),
+        "response.function_call_arguments.done": frozenset({"name"})
     }
     """Event -> members that only the newer shape has."""
 
