@@ -17,6 +17,12 @@ from sipbridge.audio import Played
 _ITEMS_KEPT = 64
 """Items whose length is remembered for truncation; a caller can't interrupt what was said long ago."""
 _REPLIES_KEPT = 16
+_REPLIES_OWING = 64
+"""With those that a tool's result is still to come for."""
+CALLS_KEPT = 128
+"""Tool calls of one reply: beyond that it is no model any more that asks."""
+TEXT_KEPT = 256 * 1024
+"""Characters of one reply that are remembered until its last form comes."""
 _UNCONFIRMED_KEPT = 64
 """Tool results of which a server may owe us the sight; some never show them."""
 RETRIES = 2
@@ -77,6 +83,8 @@ class Reply:
     owed: set[str] = field(default_factory=set)
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Item -> text deltas whose whole text has not come yet."""
+    text_kept: int = 0
+    """Characters of these and of `written`."""
     written: dict[str, str] = field(default_factory=dict)
     """Item -> its whole text, where a session writes what another voice speaks."""
     heard: str | None = None
@@ -184,7 +192,7 @@ class Replies:
             self._waiting = deque(request for request in self._waiting if request.response is not None)
         self._replies[reply_id] = self.active = reply
         for old in list(self._replies.values())[:-_REPLIES_KEPT]:
-            if not old.owed:
+            if not old.owed or len(self._replies) > _REPLIES_OWING:
                 del self._replies[old.id]
         return reply
 
@@ -212,7 +220,7 @@ class Replies:
 
     def called(self, reply: Reply, call_id: str) -> bool:
         """Whether to hand it out: it is new, and the caller has not cut the reply before it came."""
-        if call_id in reply.calls:
+        if call_id in reply.calls or len(reply.calls) >= CALLS_KEPT:
             return False
         reply.calls.add(call_id)
         if reply.cancelled:

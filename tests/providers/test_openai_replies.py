@@ -334,6 +334,21 @@ def test_words_that_were_all_heard_are_left_alone() -> None:
     assert driver.take_sent() == []
 
 
+def test_a_vendor_gone_mad_is_not_remembered_without_end() -> None:
+    driver = Driver(options(modalities=("text",))).open()
+    for number in range(200):
+        driver.server(created(f"r{number}"), call(f"r{number}", f"c{number}"), done(f"r{number}"))
+    driver.server(created("r"))
+    for number in range(300):
+        driver.server(call("r", f"d{number}"), written("r", f"i{number}", "x" * 4096, "delta"))
+    driver.server(written("r", "i0", "x" * 4096), done("r"))
+    calls = [event for event in driver.take_events() if isinstance(event, ToolCall)]
+    assert len(calls) == 200 + 128
+    replies = driver.dialect._replies
+    assert len(replies._replies) <= 65
+    assert sum(map(len, replies._replies["r"].written.values())) <= 256 * 1024
+
+
 # --- barge-in ---------------------------------------------------------------------------------------------------------
 
 
