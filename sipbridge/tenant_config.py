@@ -70,6 +70,11 @@ class VertexConfig(Section):
     quota_project: str | None = None
     """Another project that pays, and counts against its quota."""
 
+    @field_validator("service_account")
+    @classmethod
+    def _beside_the_tenant_s_file(cls, path: str | None, info: ValidationInfo) -> str | None:
+        return None if path is None else str(Path((info.context or {}).get("directory", ""), path))
+
 
 class EntraConfig(Section):
     """An application of Microsoft Entra that may use a model (azure_openai, azure_voice_live)."""
