@@ -184,6 +184,7 @@ class NewModel(Protocol):
 
 
 WIRES: dict[str, NewModel | str] = {
+    "deepgram": "sipbridge.simulator.deepgram:DeepgramModel",
     "azure_openai": "sipbridge.simulator.openai_relatives:AzureModel",
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
     "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",

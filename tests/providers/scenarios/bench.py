@@ -50,6 +50,7 @@ CARTESIA = {"api_key": "key-0123456789", "voice_provider": {"provider": "cartesi
 BENCHES = (
     Bench("openai"),
     Bench("openai_live"),
+    Bench("deepgram"),
     Bench("openai", variant="voice: cartesia", credential=CARTESIA, parts=PartsServer.model_and_voice),
     Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
 )
