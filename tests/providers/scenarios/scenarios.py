@@ -269,8 +269,6 @@ async def ending(bench: Bench) -> None:
         if talk.capabilities.takes_instructions:
             talk.agent.update_instructions("You run a bakery.")
         before = list(talk.server.sessions)
-        talk.has_to_end()
-        talk.hush(0.1)
         await goes_on(talk, before)
         assert not talk.count(Reconnecting)
         await before[0].closed.wait()

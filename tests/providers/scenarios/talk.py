@@ -73,12 +73,11 @@ class Talk:
         make_dialect: Callable[[Mapping[str, Any], AgentOptions], Dialect] = new_dialect,
         **options: Any,
     ) -> None:
-        """`ends_in`: once it `has_to_end`, the first session says that it will in so many seconds."""
+        """`ends_in`: the first session says that it has to end in so many seconds."""
         self.bench = bench
         self.server = bench.server()
         self.server.script = script
         self._ends_in = ends_in
-        self._end: Lifetime | None = None
         self._make_dialect = make_dialect
         self.dialects: list[Dialect] = []
         """In use until now; for what no agent tells."""
@@ -111,14 +110,12 @@ class Talk:
         """The first one's end may be brought forward: no test waits for an hour."""
         dialect: Any = self._make_dialect(credential, options)
         self.dialects.append(dialect)
-        if self._ends_in is not None and len(self.dialects) == 1:
-            dialect.__class__ = type("Ending", (type(dialect),), {"lifetime": property(lambda _: self._end)})
+        if self._ends_in is not None:
+            now = time.monotonic()
+            end = Lifetime(now, now + self._ends_in)
+            dialect.__class__ = type("Ending", (type(dialect),), {"lifetime": property(lambda _: end)})
+            self._ends_in = None
         return cast(Dialect, dialect)
-
-    def has_to_end(self) -> None:
-        """From now on; it is looked at with whatever happens next."""
-        now = time.monotonic()
-        self._end = Lifetime(now, now + (self._ends_in or 0.0))
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         try:
