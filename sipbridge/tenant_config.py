@@ -58,6 +58,13 @@ class DelegationConfig(Section):
     instructions: str | None = None
 
 
+class ThinkConfig(Section):
+    """The language model of an agent whose vendor has several vendors' (deepgram)."""
+
+    provider: str | None = None
+    model: str | None = None
+
+
 class VertexConfig(Section):
     """Gemini on Vertex AI: whose project, and who may."""
 
@@ -128,6 +135,7 @@ class AgentConfig(Section):
     g711: bool = False
     key_header: str | None = None
     delegation: DelegationConfig | None = None
+    think: ThinkConfig | None = None
     vertex: VertexConfig | None = None
     tool_behavior: Literal["blocking", "non_blocking"] | None = None
     """Whether the model goes on talking while a tool works, where it can."""
