@@ -186,6 +186,7 @@ WIRES: dict[str, NewModel | str] = {
     "azure_openai": "sipbridge.simulator.openai_relatives:AzureModel",
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
     "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
+    "nova_sonic": "sipbridge.simulator.nova:NovaModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
     "openai_compatible": "sipbridge.simulator.openai_relatives:CompatibleModel",
     "ultravox": "sipbridge.simulator.ultravox:UltravoxModel",

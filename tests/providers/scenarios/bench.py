@@ -58,4 +58,5 @@ BENCHES = (
     Bench("openai", variant="voice: cartesia", credential=CARTESIA, parts=PartsServer.model_and_voice),
     Bench("elevenlabs", place=at_api, credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
     Bench("ultravox", place=at_api),
+    Bench("nova_sonic", credential={}),
 )
