@@ -1,8 +1,8 @@
 """A bidirectional stream to a model on Amazon Bedrock: HTTP/2, signed, framed by the vendor's SDK.
 
 The SDK (`aws_sdk_bedrock_runtime` 0.12 or newer with its `awscrt` extra, Python 3.12 or newer) is loaded when the
-first such channel is opened. Its stream takes one event at a time and makes the sender wait: what waits stands here, and
-of it only caller audio is ever dropped.
+first such channel is opened. Its stream takes one event at a time and makes the sender wait: what waits stands here,
+and of it only caller audio is ever dropped.
 """
 
 from __future__ import annotations
