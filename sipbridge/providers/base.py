@@ -122,6 +122,18 @@ class BaseDialect:
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             self.counters["malformed"] += 1
             self._log_once("malformed", "malformed message passed over", error=type(error).__name__)
+        if self._state == "connecting":
+            self._forget_what_came_early()
+
+    def _forget_what_came_early(self) -> None:
+        """Before the session is open nothing is told but errors: `SessionOpen` is the first event."""
+        early = [event for event in self._events if not isinstance(event, AgentError)]
+        if early:
+            self.counters["too_early"] += len(early)
+            self._log_once("too_early", "passed over: the session was not open yet", type=type(early[0]).__name__)
+            self._events = deque(event for event in self._events if isinstance(event, AgentError))
+            self._reply_id, self._cut, self._texts = "", False, []
+            self._owed.clear()
 
     def _is_binary(self, channel: str, message: bytes) -> bool:
         """Whether bytes are no JSON; overridden where a vendor sends sound in binary frames."""
@@ -221,6 +233,7 @@ class BaseDialect:
     def _opened(self, session_id: str = "", *, charged_from: float | None = None) -> None:
         """`charged_from`: now, where the vendor charges for a session's time."""
         if self._state == "connecting":
+            self._forget_what_came_early()
             self._state = "open"
             self._charged_from = charged_from
             self._events.append(SessionOpen(session_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any
 
 import pytest
 
@@ -14,6 +14,8 @@ from sipbridge.agent import (
     AssistantTurnEnd,
     AssistantTurnStarted,
     Capabilities,
+    Reconnecting,
+    Resumed,
     SessionClosed,
     SessionOpen,
     ToolCall,
@@ -26,6 +28,7 @@ from sipbridge.audio import Played
 from sipbridge.codecs import G722, OPUS, PCMA, PCMU
 from sipbridge.errors import AgentClosedError
 from sipbridge.providers import capabilities_of
+from sipbridge.simulator.model import SessionRecord
 from sipbridge.simulator.script import Script, ToolUse, Utterance
 from tests.providers.scenarios.bench import Bench
 from tests.providers.scenarios.talk import CALLER_HZ, TOOL, Heard, Talk, peak_hz
@@ -69,7 +72,8 @@ def scenario(name: str, needs: Needs = lambda _: True, why_not: str = "") -> Cal
 def sounds_like(heard: Heard, utterance: Utterance) -> None:
     """All of its speech, and nothing else."""
     assert heard.hz == pytest.approx(utterance.tone_hz, abs=5)
-    assert heard.audio.duration_ms(heard.pcm) == pytest.approx(utterance.seconds * 1000, abs=30)
+    sound = heard.pcm.rstrip(heard.audio.silence)  # where turns are found in a stream, silence is how they end
+    assert heard.audio.duration_ms(sound) == pytest.approx(utterance.seconds * 1000, abs=30)
 
 
 # --- talking ----------------------------------------------------------------------------------------------------------
@@ -86,6 +90,8 @@ async def greeting(bench: Bench) -> None:
         assert heard.status == "completed"
         assert heard.text, "what it says is told in words"
         await talk.told("Hotel Aster, how can I help?")
+        if talk.capabilities.says_verbatim:  # perhaps the model was not even asked for that
+            await talk.turn()
         await talk.told("You run a hotel.")
 
 
@@ -118,7 +124,8 @@ async def rates(bench: Bench) -> None:
         sound = b"".join(bytes(record.audio) for record in talk.server.sessions)
         heard_in = talk.server.sessions[0].audio_format or formats[0]
         assert peak_hz(sound, heard_in) == pytest.approx(CALLER_HZ, abs=5), f"what the model heard of {codec.name}"
-        assert heard_in.duration_ms(sound) == pytest.approx(2100, abs=100)
+        if bench.hears_silence:
+            assert heard_in.duration_ms(sound) == pytest.approx(2100, abs=100)
 
 
 @scenario("silence")
@@ -148,8 +155,8 @@ async def instructions(bench: Bench) -> None:
     async with Talk(bench, SHORT) as talk:
         sounds_like(await talk.turn(), FIRST)
         talk.agent.update_instructions("From now on you run a bakery.")
-        await talk.told("From now on you run a bakery.")
         sounds_like(await talk.turn(), SECOND)
+        await talk.told("From now on you run a bakery.")
         assert not list(talk.those(SessionClosed))
 
 
@@ -160,9 +167,8 @@ async def interrupt(talk: Talk, began: AssistantAudio, played_ms: int = 200) -> 
     """The caller speaks while this is heard; what a call does then."""
     here = talk.here
     talk.speak()
-    # Who reports no speech says that it has cut its reply, or, where that was generated already, that it would have.
-    sign = UserSpeechStarted if talk.capabilities.speech_events else UserSpeechStarted | AssistantInterrupted
-    await talk.until(cast(type[UserSpeechStarted], sign), here)
+    heard: Any = UserSpeechStarted if talk.capabilities.speech_events else (UserSpeechStarted, AssistantInterrupted)
+    await talk.until(heard, here)
     talk.cancel([Played(began.reply_id, began.item_id, played_ms)])
 
 
@@ -225,6 +231,48 @@ async def tool_cancelled(bench: Bench) -> None:
 
 
 # --- a session's life -------------------------------------------------------------------------------------------------
+
+
+async def goes_on(talk: Talk, before: list[SessionRecord]) -> None:
+    """Another session knows what was said before it, and nobody is greeted again."""
+    resumed = await talk.until(Resumed, 0)
+    assert resumed.context_kept
+    assert len(talk.server.sessions) > len(before)
+    here = talk.here
+    sounds_like(await talk.turn(), FIRST)  # the new session's first reply, and no other came before it
+    assert talk.count(AssistantTurnStarted, here) == 1
+    await talk.told("You run a bakery." if talk.capabilities.takes_instructions else "You run a hotel.", before)
+    if talk.capabilities.transcribes:
+        await talk.told("two nights", before)
+    replies = [event.reply_id for event in talk.those(AssistantTurnStarted)]
+    assert len(replies) == len(set(replies))
+
+
+@scenario("lost connection")
+async def lost(bench: Bench) -> None:
+    """The connection breaks without a word: another session goes on, and knows what was said and what was changed."""
+    async with Talk(bench, SHORT) as talk:
+        sounds_like(await talk.turn(), FIRST)
+        if talk.capabilities.takes_instructions:
+            talk.agent.update_instructions("You run a bakery.")
+        before = list(talk.server.sessions)
+        talk.server.drop()
+        await talk.until(Reconnecting, 0)
+        await goes_on(talk, before)
+
+
+@scenario("session's end")
+async def ending(bench: Bench) -> None:
+    """A session has to end soon: at a quiet moment another one takes its place, and nobody notices."""
+    async with Talk(bench, SHORT, ends_in=8.0) as talk:
+        sounds_like(await talk.turn(), FIRST)
+        if talk.capabilities.takes_instructions:
+            talk.agent.update_instructions("You run a bakery.")
+        before = list(talk.server.sessions)
+        await goes_on(talk, before)
+        assert not talk.count(Reconnecting)
+        await before[0].closed.wait()
+        assert before[0].close_code == 1000
 
 
 @scenario("close")
