@@ -43,7 +43,7 @@ class SocketlessConnection(Connection):
         self.output: asyncio.Queue[Any] = asyncio.Queue()
         self._mute = False
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any], *, binary: bool = False) -> None:
         if not self._mute:
             self.record.sent.append(message)
             self.output.put_nowait(_chunk(json.dumps(message).encode()))
