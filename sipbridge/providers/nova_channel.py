@@ -135,6 +135,8 @@ class BedrockChannel:
                     deliver(data)
         except Exception as error:
             return (1000, "closed") if self._closing else _failure(error)
+        finally:
+            await self._cut()
         return 1000, "closed" if self._closing else "the stream ended"
 
     async def close(self) -> None:
@@ -148,10 +150,15 @@ class BedrockChannel:
 
     def abort(self) -> None:
         self._closing = True
-        if self._end is None:
-            self._end = asyncio.ensure_future(self._cut())
+        self._cut()
 
-    async def _cut(self) -> None:
+    def _cut(self) -> asyncio.Task[None]:
+        """Once; who reads waits for it, so that nothing is left behind."""
+        if self._end is None:
+            self._end = asyncio.create_task(self._shut())
+        return self._end
+
+    async def _shut(self) -> None:
         self._sender.cancel()
         await asyncio.gather(self._sender, return_exceptions=True)
         await _quietly(self._transport.close())

@@ -164,7 +164,7 @@ def test_a_stream_that_is_refused(service: Bedrock, refusal: Exception, code: st
         agent = agent_for(aws=KEYS)
         with pytest.raises(AgentStartError) as failure:
             await agent.start()
-        assert failure.value.code == code
+        assert (failure.value.code, failure.value.again) == (code, again)
         assert str(refusal) in str(failure.value)
         assert KEYS["secret_access_key"] not in str(failure.value)
         await agent.close()
