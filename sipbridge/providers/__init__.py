@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -338,4 +339,6 @@ def new_agent_from_credential(
         input_format=options.input_format,
         connect_timeout=connect_timeout,
         clock=clock,
+        options=options,
+        successor=partial(new_dialect, credential),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf, isfinite
 from typing import Any
 
 from sipbridge.agent import (
@@ -38,6 +39,8 @@ _LARGEST_IMAGE = 196_608
 """Octets: 256 KiB in base64."""
 _IMAGES_WAITING = 4
 _TURN_SETTINGS: tuple[str, ...] = ("threshold", "prefix_ms", "silence_ms")
+_ANSWER_WAIT = 2.0
+"""Seconds for which we ask for nothing after the caller has spoken: the service answers him by itself."""
 _HARMLESS = (wire.NOTHING_TO_CANCEL, wire.ACTIVE_RESPONSE)
 _CANCEL_WAIT = 1.5
 """Seconds after which a reply that was cut is taken for done: of some models it was observed that no
@@ -295,12 +298,26 @@ class DashScopeDialect(OpenAIDialect):
         super().handle_timer(now)
 
     def _settle(self, now: float) -> None:
+        reply = self._replies.active
+        if reply is not None and not reply.cancelled and reply.cut_at is None and isfinite(self._replies.held_until):
+            self._replies.held_until = 0.0  # the service's answer has begun
         super()._settle(now)
         reply = self._replies.active
         if reply is None or not reply.cancelled:
             self._done_at = None
         elif self._done_at is None:
             self._done_at = now + _CANCEL_WAIT
+
+    # --- the caller's turn: no response can be asked for --------------------------------------------------------------
+
+    def _on_speech_started(self, event: Json, now: float) -> None:
+        self._replies.held_until = inf
+        super()._on_speech_started(event, now)
+
+    def _on_speech_stopped(self, event: Json, now: float) -> None:
+        """`turn_invalid`: it was no speech after all (`smart_turn`), and nothing follows."""
+        self._replies.held_until = now if event.get("reason") == "turn_invalid" else now + _ANSWER_WAIT
+        super()._on_speech_stopped(event, now)
 
     # --- what it words otherwise --------------------------------------------------------------------------------------
 

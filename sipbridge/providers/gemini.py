@@ -94,7 +94,11 @@ class GeminiDialect(BaseDialect):
     def capabilities_for(cls, credential: Mapping[str, Any]) -> Capabilities:
         model = str(credential.get("model") or wire.DEFAULT_MODEL)
         family = wire.family_of(model, vertex=bool(credential.get("vertex")))
-        return replace(cls.capabilities, takes_instructions=bool(family.instructions))
+        return replace(
+            cls.capabilities,
+            takes_instructions=bool(family.instructions),
+            takes_language=family.names_language or family.hints_language,
+        )
 
     @classmethod
     def tools_for_session(cls, tools: Sequence[ToolDeclaration]) -> list[Json]:

@@ -57,6 +57,8 @@ CAPABILITIES = Capabilities(
     can_resume=True,
     takes_temperature=(0.0, 2.0),
     takes_images=True,
+    takes_language=True,
+    transcribes_interim=True,
     voices=VOICES,
     successor_overlaps=False,  # resuming while the old socket is still open is answered with 1011
 )

@@ -45,6 +45,11 @@ class Link:
         self._ready: asyncio.Future[None] | None = None
 
     @property
+    def connected(self) -> bool:
+        """Every channel was opened."""
+        return self._ready is not None
+
+    @property
     def dropped_ms(self) -> float:
         """Caller audio that the transport did not take in time."""
         return sum(channel.dropped_ms for channel in self._channels.values())

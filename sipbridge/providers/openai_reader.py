@@ -82,7 +82,9 @@ class ReplyReader:
         for item in response.get("output") or ():
             self._on_call_item(item, reply, whole=status == "completed")
         details = response.get("status_details") or {}
-        if status == "cancelled" and details.get("reason") == "turn_detected":
+        # Not every relative says who cancelled: then it was the server if it heard the caller and we asked for nothing.
+        unsaid = "reason" not in details and reply.cut_at is not None and not reply.cancel_sent
+        if status == "cancelled" and (unsaid or details.get("reason") == "turn_detected"):
             self._events.append(AssistantInterrupted(reply.id))
         if status == "failed":
             self._on_failure(reply, details.get("error") or {}, now)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from sipbridge.audio import Played
@@ -95,6 +96,8 @@ class Replies:
         self.active: Reply | None = None
         self.in_flight: Request | None = None
         """Sent, not yet created."""
+        self.held_until = 0.0
+        """No request of ours is sent before, e.g. where the server takes none while the caller speaks."""
         self._waiting: deque[Request] = deque()
         self._replies: dict[str, Reply] = {}
         self._items: dict[str, Item] = {}
@@ -131,7 +134,8 @@ class Replies:
         if not self._waiting or self.active is not None or self.in_flight is not None:
             return None
         owing = [reply.waits_until for reply in self._replies.values() if reply.owed]
-        return max(self._waiting[0].not_before, *owing) if owing else self._waiting[0].not_before
+        due = max(self._waiting[0].not_before, self.held_until, *owing)
+        return due if isfinite(due) else None
 
     def refused(self, event_id: str, now: float) -> None:
         """The server says that another response is active: ask again when it is done."""

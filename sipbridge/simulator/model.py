@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib import import_module
@@ -38,6 +38,18 @@ class Received:
     at: float
     """On the clock of `time.monotonic`."""
     message: dict[str, Any]
+
+
+_AUDIO = frozenset({"input_audio_buffer.append", "realtimeInput.audio"})
+
+
+def kind_of(message: Mapping[str, Any]) -> str:
+    """Its `type`; on a wire without, what it carries: {"realtimeInput": {"text": ...}} is a "realtimeInput.text"."""
+    kind = message.get("type")
+    if isinstance(kind, str) or not message:
+        return kind or ""
+    name, value = next(iter(message.items()))
+    return f"{name}.{next(iter(value))}" if isinstance(value, dict) and len(value) == 1 else name
 
 
 @dataclass(slots=True)
@@ -70,10 +82,10 @@ class SessionRecord:
 
     def messages(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Received, without the audio unless it is asked for."""
+        named = [(kind_of(entry.message), entry.message) for entry in self.received]
         if kind is not None:
-            return [entry.message for entry in self.received if entry.message.get("type") == kind]
-        everything = [entry.message for entry in self.received]
-        return [message for message in everything if message.get("type") != "input_audio_buffer.append"]
+            return [message for name, message in named if name == kind or name.startswith(f"{kind}.")]
+        return [message for name, message in named if name not in _AUDIO]
 
     async def wait_for(self, kind: str, count: int = 1) -> dict[str, Any]:
         """The `count`-th message of this type, as soon as it has come."""
@@ -135,11 +147,13 @@ class Connection:
         self._breaking: set[asyncio.Future[None]] = set()
         self.record = record
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any], *, binary: bool = False) -> None:
+        """`binary`: as a vendor does that sends its JSON in binary frames."""
         if self._mute:
             return
         self.record.sent.append(message)
-        broadcast((self._websocket,), json.dumps(message))
+        text = json.dumps(message)
+        broadcast((self._websocket,), text.encode() if binary else text)
         self.record.notify()
 
     def send_audio(self, audio: bytes) -> None:
@@ -152,7 +166,15 @@ class Connection:
 
     def close_soon(self, fault: Fault) -> None:
         """The same as `break_off`, for who cannot wait."""
-        task = asyncio.ensure_future(self.break_off(fault))
+        self._soon(self.break_off(fault))
+
+    def close_with(self, code: int, reason: str) -> None:
+        """For a vendor whose only way to report an error this is."""
+        self._mute = True
+        self._soon(self._websocket.close(code, reason))
+
+    def _soon(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(closing)
         self._breaking.add(task)
         task.add_done_callback(self._breaking.discard)
 
@@ -181,10 +203,13 @@ class NewModel(Protocol):
 
 
 WIRES: dict[str, NewModel | str] = {
-    "azure_openai": "sipbridge.simulator.openai_relatives:AzureModel",
-    "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
+    "azure_openai": "sipbridge.simulator.openai_relatives:azure",
     "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
+    "dashscope": "sipbridge.simulator.dashscope_server:DashScopeModel",
+    "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
+    "gemini": "sipbridge.simulator.gemini_server:GeminiModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
+    "openai_beta": "sipbridge.simulator.openai_relatives:OlderModel",
     "openai_compatible": "sipbridge.simulator.openai_relatives:CompatibleModel",
     "xai": "sipbridge.simulator.xai_server:XaiModel",
 }

@@ -204,7 +204,12 @@ def _check_item(item: object, items: Mapping[str, dict[str, Any]]) -> Refusal | 
     for name in required.get(str(kind), ("call_id", "output")):
         if name not in item:
             return missing(f"item.{name}")
-    return check_value(item, items[str(kind)], "item.")
+    refusal = check_value(item, items[str(kind)], "item.")
+    for number, part in enumerate(item["content"] if kind == "message" and refusal is None else ()):
+        if str(part.get("type")).startswith("input_") != (item["role"] != "assistant"):
+            param = f"item.content[{number}].type"
+            return Refusal("invalid_value", f"Invalid value: {part.get('type')!r} from {item['role']}.", param)
+    return refusal
 
 
 def missing(param: str) -> Refusal:

@@ -1,4 +1,5 @@
-"""Drives a Gemini dialect in memory, with time as a number; everything it sends goes past the SDK's types."""
+"""Drives a Gemini dialect in memory, with time as a number; everything it sends goes past the SDK's types, and past the
+simulated service's rules of order."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 from sipbridge.agent import AgentEvent, AgentOptions, SessionOpen
 from sipbridge.providers.gemini import GeminiDialect
+from sipbridge.simulator.gemini_check import Session, check_message
 from tests.providers.genai_sdk import check_client_event
 from tests.providers.order import OrderChecker
 
@@ -33,6 +35,7 @@ class Driver:
         self.sent: list[Json] = []
         self.events: list[AgentEvent] = []
         self._vertex = "vertex" in (credential or {})
+        self._service = Session(vertex=self._vertex)
         self.dialect = GeminiDialect(credential or CREDENTIAL, options)
         self.dialect.start(self.now)
         self.dialect.channel_opened(CHANNEL, self.now)
@@ -43,6 +46,8 @@ class Driver:
             assert message.channel == CHANNEL
             data = json.loads(message.data)
             check_client_event(data, vertex=self._vertex)
+            assert check_message(data, self._service) is None
+            self._service.took(data)
             self.sent.append(data)
         fresh = []
         while (event := self.dialect.next_event()) is not None:

@@ -124,7 +124,7 @@ def _origin(annotation: Any) -> Any:
 
 
 def _options(annotation: Any) -> list[Any]:
-    """What may stand here: the members of a union, flat. What the SDK takes from its users and makes a `Content` or a list
+    """The members of a union, flat. What the SDK takes from its users and makes a `Content` or list
     of `Tool` of, is that on the wire."""
     if isinstance(annotation, typing.ForwardRef):
         annotation = getattr(types, annotation.__forward_arg__)

@@ -313,11 +313,12 @@ def test_closing_ends_a_start_under_way() -> None:
 
 
 @pytest.mark.parametrize(("fault", "reason"), [("close:1011", "1011"), ("close:4000", "4000"), ("drop", "1006")])
-def test_a_socket_that_dies_in_a_reply(fault: str, reason: str) -> None:
+def test_a_socket_that_dies_in_a_reply_and_a_server_that_lets_nobody_in_again(fault: str, reason: str) -> None:
     async def scenario() -> None:
         async with ModelServer(Script(speed=0.0, fault=Fault.parse(fault))) as server:
             agent = agent_for(server.url)
             await agent.start()
+            server.script = Script(fault=Fault("status", "401"))
             agent.create_response()
             events = await rest(agent)
             assert isinstance(events[-1], SessionClosed)
@@ -325,7 +326,9 @@ def test_a_socket_that_dies_in_a_reply(fault: str, reason: str) -> None:
             assert not events[-1].expected
             started = next(event for event in events if isinstance(event, AssistantTurnStarted))
             assert AssistantTurnEnd(started.reply_id, "failed") in events
-            assert [event.fatal for event in events if isinstance(event, AgentError)] == [True]
+            errors = [event for event in events if isinstance(event, AgentError)]
+            assert [(error.code, error.fatal) for error in errors] == [("closed", False), ("401", True)]
+            assert server.refused == 1, "what is refused is not asked for again"
             agent.push_audio(SILENCE)
             agent.say("Nobody hears this.")
             await agent.close()
@@ -338,8 +341,9 @@ def test_a_fatal_error_closes_the_socket_even_if_the_server_keeps_it() -> None:
         async with ModelServer(Script(speed=0.0, fault=Fault("error", "session_expired"))) as server:
             agent = agent_for(server.url)
             await agent.start()
+            server.script = Script(fault=Fault("status", "403"))
             agent.create_response()
-            assert (await rest(agent))[-1] == SessionClosed("session_expired", again=True)
+            assert (await rest(agent))[-1] == SessionClosed("session_expired")
             await server.sessions[0].closed.wait()
             await agent.close()
 

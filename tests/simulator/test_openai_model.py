@@ -239,6 +239,14 @@ def test_a_url_may_change_the_script() -> None:
         ),
         ({"type": "conversation.item.create", "item": {"type": "odd"}}, "invalid_value", "item.type"),
         (
+            {
+                "type": "conversation.item.create",
+                "item": {"type": "message", "role": "assistant", "content": [{"type": "input_text", "text": "x"}]},
+            },
+            "invalid_value",
+            "item.content[0].type",
+        ),
+        (
             {"type": "conversation.item.create", "item": {"type": "function_call_output", "call_id": "c"}},
             "missing_required_parameter",
             "item.output",
@@ -260,6 +268,65 @@ def test_semantic_turns_have_their_own_settings() -> None:
     refusal = check_message(update({"type": "semantic_vad", "threshold": 0.5}))
     assert refusal is not None
     assert refusal.param == "session.audio.input.turn_detection.threshold"
+
+
+def _words(role: str, kind: str, text: str) -> Json:
+    return {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
+
+
+def test_a_conversation_that_began_elsewhere() -> None:
+    async def talk(client: Client, server: ModelServer) -> None:
+        past = [
+            _words("user", "input_text", "call:price"),
+            {"type": "function_call", "call_id": "c1", "name": "price", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c1", "output": "240"},
+            _words("assistant", "output_text", "It is 240."),
+            {"type": "function_call", "call_id": "c2", "name": "book", "arguments": "{}"},
+        ]
+        for item in past:
+            await client.send(type="conversation.item.create", item=item)
+            assert (await client.until("conversation.item.done"))["item"]["type"] == item["type"]
+        assert server.sessions[0].open_calls == ["c2"]
+        await client.send(type="response.create")
+        said = await client.until("response.output_audio_transcript.done")
+        assert said["transcript"] == "One two three.", "what was answered before is not answered again"
+        assert server.sessions[0].violations == []
+
+    converse(QUICK, talk)
+
+
+def test_items_are_deleted_and_made_in_their_place() -> None:
+    async def talk(client: Client, server: ModelServer) -> None:
+        await client.send(type="response.create", response={"output_modalities": ["text"]})
+        item_id = (await client.until("response.output_text.done"))["item_id"]
+        await client.until("response.done")
+        await client.send(type="conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=0)
+        assert (await client.until("error"))["error"]["code"] == "item_truncate_invalid_item_id"
+        made = {"item": _words("assistant", "output_text", "One"), "previous_item_id": item_id}
+        await client.send(type="conversation.item.create", **made)
+        await client.until("conversation.item.done")
+        await client.send(type="conversation.item.delete", item_id=item_id)
+        assert (await client.until("conversation.item.deleted"))["item_id"] == item_id
+        await client.send(type="conversation.item.delete", item_id=item_id)
+        assert (await client.until("error"))["error"]["code"] == "item_delete_invalid_item_id"
+        await client.send(type="conversation.item.create", **made)
+        assert (await client.until("error"))["error"]["code"] == "item_create_invalid_previous_item_id"
+
+    converse(QUICK, talk)
+
+
+@pytest.mark.parametrize("fault", ["expire", "expire:1"])
+def test_a_session_s_time_is_up(fault: str) -> None:
+    """After some speech, or so long after the set-up."""
+
+    async def talk(client: Client, server: ModelServer) -> None:
+        if fault == "expire":
+            await client.send(type="response.create")
+        assert (await client.until("error"))["error"]["code"] == "session_expired"
+        await server.sessions[0].closed.wait()
+        assert server.sessions[0].close_code == 1001
+
+    converse(Script(speed=0.0, fault=Fault.parse(fault)), talk)
 
 
 # --- voice and ear ----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from sipbridge.simulator.gemini_server import GeminiModel
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.parts import CASCADE_SECTIONS, PartsServer
 
@@ -16,6 +17,11 @@ Server = ModelServer | PartsServer
 
 def at_url(credential: Credential, server: Server) -> Credential:
     return {**credential, "url": server.url} if isinstance(server, ModelServer) else server.credential
+
+
+def at_preview(credential: Credential, server: Server) -> Credential:
+    there = at_url(credential, server)
+    return {**there, "url": there["url"].replace("/openai/v1/", "/openai/")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,7 @@ class Bench:
         return {**self.place(self.credential, server), "provider": self.slug}
 
 
+QWEN_AUDIO = {"api_key": "key-0123456789", "model": "qwen-audio-3.1-realtime-plus"}
 CARTESIA = {"api_key": "key-0123456789", "voice_provider": {"provider": "cartesia", "voice": "voice-1"}}
 
 
@@ -61,11 +68,41 @@ def cascade(kind: str) -> Bench:
     )
 
 
+VERTEX = {
+    "model": "gemini-live-2.5-flash-native-audio",
+    "vertex": {"project": "acme", "location": "europe-west4", "token": "ya29.0123456789"},
+}
+
+
+def at_vertex(credential: Credential, server: Server) -> Credential:
+    assert isinstance(server, ModelServer)
+    return {**credential, "url": server.url.replace(GeminiModel.path, GeminiModel.vertex_path)}
+
+
 BENCHES = (
+    Bench("dashscope"),
+    Bench("dashscope", variant="qwen-audio", credential=QWEN_AUDIO),
     Bench("openai"),
     Bench("openai", variant="voice: cartesia", credential=CARTESIA, parts=PartsServer.model_and_voice),
     cascade("deepgram"),
     cascade("openai"),
     cascade("plain"),
+    Bench("azure_openai", credential={"api_key": "key-0123456789", "model": "d", "transcription_model": "t"}),
+    Bench(
+        "azure_openai",
+        variant="preview",
+        credential={
+            "api_key": "key-0123456789",
+            "url": "wss://r.openai.azure.com/openai/realtime",
+            "model": "d",
+            "transcription_model": "t",
+        },
+        place=at_preview,
+    ),
+    Bench("openai_compatible", variant="older shape", wire="openai_beta", credential={"transcription_model": "t"}),
+    Bench("openai_compatible", credential={"output_rate": 16000, "transcription_model": "t"}),
+    Bench("xai"),
     Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
+    Bench("gemini"),
+    Bench("gemini", variant="Vertex", credential=VERTEX, place=at_vertex),
 )

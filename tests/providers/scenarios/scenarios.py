@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -150,8 +151,10 @@ async def instructions(bench: Bench) -> None:
     async with Talk(bench, SHORT) as talk:
         sounds_like(await talk.turn(), FIRST)
         talk.agent.update_instructions("From now on you run a bakery.")
+        if not talk.capabilities.says_verbatim:
+            await talk.told("From now on you run a bakery.")
         sounds_like(await talk.turn(), SECOND)
-        await talk.told("From now on you run a bakery.")
+        await talk.told("From now on you run a bakery.")  # at the latest with the next question to the model
         assert not list(talk.those(SessionClosed))
 
 
@@ -162,10 +165,8 @@ async def interrupt(talk: Talk, began: AssistantAudio, played_ms: int = 200) -> 
     """The caller speaks while this is heard; what a call does then."""
     here = talk.here
     talk.speak()
-    if talk.capabilities.speech_events:
-        await talk.until(UserSpeechStarted, here)
-    else:
-        await talk.until(AssistantInterrupted, here)
+    heard: Any = UserSpeechStarted if talk.capabilities.speech_events else (UserSpeechStarted, AssistantInterrupted)
+    await talk.until(heard, here)
     talk.cancel([Played(began.reply_id, began.item_id, played_ms)])
 
 

@@ -196,7 +196,7 @@ class Talk:
                         position += 1
                     self.order.feed([await anext(self.agent)])
         except (TimeoutError, StopAsyncIteration):
-            raise AssertionError(f"no {kind.__name__}; there was {self._story()}") from None
+            raise AssertionError(f"no {getattr(kind, '__name__', kind)}; there was {self._story()}") from None
 
     def _story(self) -> str:
         names: list[str] = []
