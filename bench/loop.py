@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 now = time.time_ns
 MS = 1_000_000
@@ -22,6 +22,12 @@ SECOND = 1_000_000_000
 _SO_TIMESTAMPNS = 35  # Linux; the socket module has no name for it
 _TIMESPEC = struct.Struct("@qq")
 _ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
+
+
+class HasDescriptor(Protocol):
+    """A socket, or a pipe."""
+
+    def fileno(self) -> int: ...
 
 
 class Loop:
@@ -34,13 +40,16 @@ class Loop:
         self._timers: list[tuple[int, int, Callable[[int], None]]] = []
         self._order = count()
 
-    def add_reader(self, sock: socket.socket, callback: Callable[[], None]) -> None:
+    def add_reader(self, sock: HasDescriptor, callback: Callable[[], None]) -> None:
         self._readers[sock.fileno()] = callback
         self._epoll.register(sock.fileno(), select.EPOLLIN)
 
-    def remove_reader(self, sock: socket.socket) -> None:
+    def remove_reader(self, sock: HasDescriptor) -> None:
         del self._readers[sock.fileno()]
         self._epoll.unregister(sock.fileno())
+
+    def close(self) -> None:
+        self._epoll.close()
 
     def at(self, when: int, callback: Callable[[int], None]) -> None:
         """Call it then, with the moment that was asked for."""

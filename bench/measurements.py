@@ -12,6 +12,7 @@ from typing import Any
 
 from bench import filters, parsing, rig
 from bench.numbers import Spread, median_spread
+from bench.providers import providers
 from bench.quality import quality
 from bench.results import Chart, Finding, Line, Row, Table, late, ms
 from bench.rig import Figures
@@ -327,4 +328,5 @@ MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
     "strays": strays,
     "resampling": resampling,
     "quality": quality,
+    "providers": providers,
 }

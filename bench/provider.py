@@ -204,6 +204,10 @@ class Session:
             self.send(frame({"type": "session.updated", "event_id": "event", "session": {"id": "session"}}))
             self._provider.sessions[self.call_id] = self
 
+    def stall(self) -> None:
+        """Read nothing any more."""
+        self._provider.loop.remove_reader(self._sock)
+
     def close(self) -> None:
         if not self.closed:
             self.closed = True
@@ -228,6 +232,7 @@ class Provider:
         """How many there ever were."""
         self.stalls = 0
         """How often a connection took less than was sent."""
+        self._sockets: set[socket.socket] = set()
 
     def _accept(self) -> None:
         try:
@@ -239,12 +244,19 @@ class Provider:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stamp_arrivals(sock)
         layer = None if self._context is None else Layer(self._context)
+        self._sockets.add(sock)
         self.loop.add_reader(sock, Session(self, sock, layer).readable)
 
     def forget(self, session: Session, sock: socket.socket) -> None:
         self.sessions.pop(session.call_id, None)
         self.loop.remove_reader(sock)
+        self._sockets.discard(sock)
         sock.close()
+
+    def close(self) -> None:
+        """Where the process goes on without it."""
+        for sock in (self._listener, *self._sockets):
+            sock.close()
 
 
 class Talker:

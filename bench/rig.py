@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench import machine, secrecy
+from bench.loop import Loop
 
 _REPOSITORY = Path(__file__).parents[1]
 _NATIVE = _REPOSITORY / "build" / "native"
@@ -47,7 +48,7 @@ class Figures:
     """What its core has worked, for itself and others."""
 
 
-class _Process:
+class Process:
     """A module of the bench that speaks in lines of JSON."""
 
     def __init__(
@@ -80,6 +81,24 @@ class _Process:
         message: dict[str, Any] = json.loads(line)
         return message
 
+    def when_it_speaks(self, loop: Loop, tell: Callable[[dict[str, Any]], None]) -> None:
+        """Have each line told, instead of waiting for it. Lines are whole when they come: it flushes after each."""
+        output = self._process.stdout
+        assert output is not None
+        os.set_blocking(output.fileno(), False)
+        text = b""
+
+        def readable() -> None:
+            nonlocal text
+            data = os.read(output.fileno(), 1 << 20)
+            if not data:
+                raise RuntimeError(f"{self._process.args!r} ended with status {self._process.wait()}")
+            *lines, text = (text + data).split(b"\n")
+            for line in lines:
+                tell(json.loads(line))
+
+        loop.add_reader(output, readable)
+
     def say(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
@@ -98,7 +117,7 @@ class _Process:
 
 
 @cache
-def _certificate() -> tuple[Path, Path]:
+def certificate() -> tuple[Path, Path]:
     directory = tempfile.TemporaryDirectory(prefix="bench")
     atexit.register(directory.cleanup)
     return secrecy.make_certificate(Path(directory.name))
@@ -126,14 +145,14 @@ def run(
     """One run on a fresh gateway; what the scenario found. `more` is for the scenario."""
     gateway_core, our_core = machine.cores()
     options = {"scenario": scenario, "user": user, "calls": calls, "seconds": seconds, "seed": seed}
-    certificate, trusted = _certificate() if tls else (None, None)
+    chain, trusted = certificate() if tls else (None, None)
     options |= {
         "core": our_core,
         "spin": spin and our_core != gateway_core,
-        "certificate": str(certificate or ""),
+        "certificate": str(chain or ""),
         **more,
     }
-    far_end = _Process("bench.far_end", options, None)
+    far_end = Process("bench.far_end", options, None)
     try:
         provider = far_end.hear()["provider"]
         native = compiled() and not interpreted
@@ -141,7 +160,7 @@ def run(
         node_options["compiled"] = native
         # The log is written, as it is in use, but nobody reads it.
         package = _NATIVE if native else _REPOSITORY
-        node = _Process("bench.node", node_options, subprocess.DEVNULL, trusted=trusted, package=package)
+        node = Process("bench.node", node_options, subprocess.DEVNULL, trusted=trusted, package=package)
         try:
 
             def ask(question: str) -> Figures:

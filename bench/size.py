@@ -12,6 +12,7 @@ class Size:
     few: int = 20
     many: int = 50
     crowd: int = 200
+    hundred: int = 100
     thousand: int = 1000
     timer_seconds: float = 33.0
     """Until the last SIP transaction of a call is forgotten (RFC 3261: 64 * T1 = 32 s)."""
@@ -32,6 +33,7 @@ SMALL = Size(
     few=3,
     many=3,
     crowd=3,
+    hundred=5,
     thousand=20,
     timer_seconds=0,
     flood_seconds=2,

@@ -54,6 +54,8 @@ class PartServer(Protocol):
     @property
     def url(self) -> str: ...
 
+    def drop(self) -> None: ...
+
     async def __aenter__(self) -> object: ...
 
     async def __aexit__(self, *_: object) -> None: ...
@@ -147,6 +149,11 @@ class PartsServer:
             section = {**self._sections.get(name, {}), "url": server.url, "api_key": KEY}
             credential |= {name: section} if name else section
         return credential
+
+    def drop(self) -> None:
+        """Cut every connection of every part."""
+        for server in self.servers.values():
+            server.drop()
 
     async def __aenter__(self) -> Self:
         self.servers = self._make(Conversation(self.script))

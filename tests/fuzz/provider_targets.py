@@ -7,7 +7,7 @@ import asyncio
 import json
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from random import Random
 from typing import Any, cast, overload
@@ -15,7 +15,7 @@ from zlib import crc32
 
 from sipbridge.agent import AgentOptions, AssistantAudio, AssistantTurnEnd, ToolCall
 from sipbridge.audio import Played
-from sipbridge.providers import Dialect, Provider, capabilities_of, lookup, register
+from sipbridge.providers import Dialect, capabilities_of, new_dialect
 from sipbridge.simulator.script import Script, ToolUse, Utterance
 from tests.fuzz.engine import Target
 from tests.providers.order import OrderChecker
@@ -33,27 +33,33 @@ _MOST_SENT = 200
 # --- what a simulator says --------------------------------------------------------------------------------------------
 
 
+_credentials: dict[Bench, Mapping[str, Any]] = {}
+"""With which each was recorded."""
+
+
 @cache
 def recorded(bench: Bench) -> tuple[bytes, ...]:
     """Conversations as the dialect received them: lines of `CHANNEL TEXT`, or `CHANNEL base64:OCTETS`."""
-    original: Any = lookup(bench.slug)
     lines: list[bytes] = []
 
-    class Spied(original):  # type: ignore[misc]
-        def receive(self, channel: str, message: str | bytes, now: float) -> None:
-            lines.append(to_line(channel, message))
-            super().receive(channel, message, now)
+    def spied(credential: Mapping[str, Any], options: AgentOptions) -> Dialect:
+        _credentials[bench] = credential
+        dialect: Any = new_dialect(credential, options)
+        receive = dialect.receive
 
-    register(cast(Provider, Spied), bench.slug)
-    try:
-        asyncio.run(_converse(bench))
-    finally:
-        register(original, bench.slug)
+        def noted(channel: str, message: str | bytes, now: float) -> None:
+            lines.append(to_line(channel, message))
+            receive(channel, message, now)
+
+        dialect.receive = noted
+        return cast(Dialect, dialect)
+
+    asyncio.run(_converse(bench, spied))
     return (LINE.join(lines), LINE.join(lines[: len(lines) // 2]), LINE.join(lines[:6]))
 
 
-async def _converse(bench: Bench) -> None:
-    async with Talk(bench, _SCRIPT) as talk:
+async def _converse(bench: Bench, spied: Callable[[Mapping[str, Any], AgentOptions], Dialect]) -> None:
+    async with Talk(bench, _SCRIPT, make_dialect=spied) as talk:
         if talk.capabilities.can_say:
             talk.agent.say("Hello.")
             await talk.reply(since=0)
@@ -97,13 +103,12 @@ class Alone:
     """A dialect without a network: what a driver owes it, and commands between the messages."""
 
     def __init__(self, bench: Bench) -> None:
-        credential = {**bench.credential, "provider": bench.slug}
+        recorded(bench)
+        credential = _credentials[bench]
         up, down = capabilities_of(bench.slug, credential).formats_for(None, 16000)
         self.up = up
         given: dict[str, Any] = {"tools": (TOOL,), "interim_transcripts": True, **bench.options}
-        self.dialect: Dialect = lookup(bench.slug)(
-            credential, AgentOptions(input_format=up, output_format=down, **given)
-        )
+        self.dialect: Dialect = new_dialect(credential, AgentOptions(input_format=up, output_format=down, **given))
         self.order = OrderChecker()
         self.now = 0.0
         self._audio: AssistantAudio | None = None
@@ -245,6 +250,6 @@ _WORDS = [b"null", b"true", b"[]", b"{}", b'""', b"1e400", b"-1", b"\\ud800", b"
 _WORDS += [json.dumps({"type": "of.the.future"}).encode(), b"base64:AP8="]
 
 PROVIDER_TARGETS = [
-    Target(f"provider {bench.name}", partial(converse, bench), _Recorded(bench), _WORDS, inputs=150)
+    Target(f"provider {bench.name}", partial(converse, bench), _Recorded(bench), _WORDS, inputs=600)
     for bench in BENCHES
 ]

@@ -54,6 +54,8 @@ MOST = 300_000
 @by_bench
 def test_a_session_without_end_holds_no_more_and_no_more(bench: Bench) -> None:
     """The same conversation over and over, each time with other ids; tools are answered, as a call does."""
+    if bench.parts is not None:
+        pytest.skip("its services answer by ids of ours, and a conversation that is played again has none")
     alone = Alone(bench)
     lines = [from_line(line) for line in recorded(bench)[0].split(LINE)]
     for number in range(ROUNDS):

@@ -23,7 +23,7 @@ from sipbridge.configfile import parse
 from sipbridge.gateway import Gateway
 from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport
-from sipbridge.simulator.model import ModelServer, SessionRecord
+from sipbridge.simulator.model import WIRES, ModelServer, SessionRecord
 from sipbridge.simulator.script import Script
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant, TenantDirectory
@@ -122,7 +122,7 @@ async def house(
     """`tenant` and `config` are YAML, merged over what a test needs in any case. The tenant is dialled as `agent`.
     `phones` had to be there before."""
     descriptors = _descriptors()
-    async with ModelServer(script or Script()) as model:
+    async with ModelServer(script or Script(), wire=provider if provider in WIRES else "openai") as model:
         bench = House(model)
         bench.phones += phones
         directory = TenantDirectory([Tenant("t", _tenant(tenant, provider, url(model)))])
@@ -155,7 +155,7 @@ async def house(
 
 def _tenant(text: str, provider: str, url: str) -> TenantConfig:
     agent = {"provider": provider, "instructions": "You are a test.", "turn_detection": {"silence_ms": 100}}
-    if provider == "openai":
+    if provider in WIRES:
         agent |= {"url": url}
     base = {"match": {"to": "agent"}, "agent": agent, "deadlines": {"connect_seconds": 1}}
     return parse(yaml.safe_dump(_merged(base, text)), TenantConfig, "t.yaml")

@@ -24,6 +24,12 @@ def at_preview(credential: Credential, server: Server) -> Credential:
     return {**there, "url": there["url"].replace("/openai/v1/", "/openai/")}
 
 
+def at_api(credential: Credential, server: Server) -> Credential:
+    """Where the vendor is asked over HTTP first."""
+    assert isinstance(server, ModelServer)
+    return {**credential, "url": server.http_url}
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """A provider and the simulated server that it talks to."""
@@ -57,17 +63,6 @@ class Bench:
 QWEN_AUDIO = {"api_key": "key-0123456789", "model": "qwen-audio-3.1-realtime-plus"}
 CARTESIA = {"api_key": "key-0123456789", "voice_provider": {"provider": "cartesia", "voice": "voice-1"}}
 
-
-def cascade(kind: str) -> Bench:
-    return Bench(
-        "cascade",
-        variant=kind,
-        credential=CASCADE_SECTIONS[kind],
-        parts=partial(PartsServer.cascade, kind),
-        hears_silence=kind != "plain",
-    )
-
-
 VERTEX = {
     "model": "gemini-live-2.5-flash-native-audio",
     "vertex": {"project": "acme", "location": "europe-west4", "token": "ya29.0123456789"},
@@ -79,14 +74,23 @@ def at_vertex(credential: Credential, server: Server) -> Credential:
     return {**credential, "url": server.url.replace(GeminiModel.path, GeminiModel.vertex_path)}
 
 
+def cascade(kind: str) -> Bench:
+    return Bench(
+        "cascade",
+        variant=kind,
+        credential=CASCADE_SECTIONS[kind],
+        parts=partial(PartsServer.cascade, kind),
+        hears_silence=kind != "plain",
+    )
+
+
 BENCHES = (
+    Bench("azure_voice_live"),
     Bench("dashscope"),
     Bench("dashscope", variant="qwen-audio", credential=QWEN_AUDIO),
     Bench("openai"),
+    Bench("openai_live"),
     Bench("openai", variant="voice: cartesia", credential=CARTESIA, parts=PartsServer.model_and_voice),
-    cascade("deepgram"),
-    cascade("openai"),
-    cascade("plain"),
     Bench("azure_openai", credential={"api_key": "key-0123456789", "model": "d", "transcription_model": "t"}),
     Bench(
         "azure_openai",
@@ -102,7 +106,11 @@ BENCHES = (
     Bench("openai_compatible", variant="older shape", wire="openai_beta", credential={"transcription_model": "t"}),
     Bench("openai_compatible", credential={"output_rate": 16000, "transcription_model": "t"}),
     Bench("xai"),
-    Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
+    cascade("deepgram"),
+    cascade("openai"),
+    cascade("plain"),
     Bench("gemini"),
     Bench("gemini", variant="Vertex", credential=VERTEX, place=at_vertex),
+    Bench("elevenlabs", place=at_api, credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
+    Bench("ultravox", place=at_api),
 )

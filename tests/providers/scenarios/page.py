@@ -10,6 +10,7 @@ from sipbridge.audio import AudioFormat
 from sipbridge.codecs import G722, OPUS, PCMU, Codec
 from sipbridge.providers import capabilities_of
 from tests.providers.scenarios.bench import Bench
+from tests.providers.scenarios.outcomes import minutes
 from tests.providers.scenarios.scenarios import Scenario
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +30,7 @@ def tables(benches: Sequence[Bench], scenarios: Sequence[Scenario], saw: Saw) ->
         _table(["provider", "G.711 telephone", "G.722", "Opus"], [_sound(bench) for bench in benches]),
         "## Options",
         _table(
-            ["provider", "temperature", "turn detection", "voices known", "told what was heard", "images"],
+            ["provider", "temperature", "turn detection", "voices known", "told what was heard", "images", "session"],
             [_options(bench) for bench in benches],
         ),
     ]
@@ -69,6 +70,7 @@ def _options(bench: Bench) -> list[str]:
         f"{len(can.voices)}, first `{can.voices[0]}`" if can.voices else "any name",
         "yes" if can.can_truncate else "no",
         "yes" if can.takes_images else "no",
+        f"{limit} min, then another goes on" if (limit := minutes(bench)) else "no known end",
     ]
 
 

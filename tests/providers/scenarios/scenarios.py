@@ -14,6 +14,8 @@ from sipbridge.agent import (
     AssistantTurnEnd,
     AssistantTurnStarted,
     Capabilities,
+    Reconnecting,
+    Resumed,
     SessionClosed,
     SessionOpen,
     ToolCall,
@@ -26,6 +28,7 @@ from sipbridge.audio import Played
 from sipbridge.codecs import G722, OPUS, PCMA, PCMU
 from sipbridge.errors import AgentClosedError
 from sipbridge.providers import capabilities_of
+from sipbridge.simulator.model import SessionRecord
 from sipbridge.simulator.script import Script, ToolUse, Utterance
 from tests.providers.scenarios.bench import Bench
 from tests.providers.scenarios.talk import CALLER_HZ, TOOL, Heard, Talk, peak_hz
@@ -69,7 +72,8 @@ def scenario(name: str, needs: Needs = lambda _: True, why_not: str = "") -> Cal
 def sounds_like(heard: Heard, utterance: Utterance) -> None:
     """All of its speech, and nothing else."""
     assert heard.hz == pytest.approx(utterance.tone_hz, abs=5)
-    assert heard.audio.duration_ms(heard.pcm) == pytest.approx(utterance.seconds * 1000, abs=30)
+    sound = heard.pcm.rstrip(heard.audio.silence)  # where turns are found in a stream, silence is how they end
+    assert heard.audio.duration_ms(sound) == pytest.approx(utterance.seconds * 1000, abs=30)
 
 
 # --- talking ----------------------------------------------------------------------------------------------------------
@@ -229,6 +233,48 @@ async def tool_cancelled(bench: Bench) -> None:
 
 
 # --- a session's life -------------------------------------------------------------------------------------------------
+
+
+async def goes_on(talk: Talk, before: list[SessionRecord]) -> None:
+    """Another session knows what was said before it, and nobody is greeted again."""
+    resumed = await talk.until(Resumed, 0)
+    assert resumed.context_kept
+    assert len(talk.server.sessions) > len(before)
+    here = talk.here
+    sounds_like(await talk.turn(), FIRST)  # the new session's first reply, and no other came before it
+    assert talk.count(AssistantTurnStarted, here) == 1
+    await talk.told("You run a bakery." if talk.capabilities.takes_instructions else "You run a hotel.", before)
+    if talk.capabilities.transcribes:
+        await talk.told("two nights", before)
+    replies = [event.reply_id for event in talk.those(AssistantTurnStarted)]
+    assert len(replies) == len(set(replies))
+
+
+@scenario("lost connection")
+async def lost(bench: Bench) -> None:
+    """The connection breaks without a word: another session goes on, and knows what was said and what was changed."""
+    async with Talk(bench, SHORT) as talk:
+        sounds_like(await talk.turn(), FIRST)
+        if talk.capabilities.takes_instructions:
+            talk.agent.update_instructions("You run a bakery.")
+        before = list(talk.server.sessions)
+        talk.server.drop()
+        await talk.until(Reconnecting, 0)
+        await goes_on(talk, before)
+
+
+@scenario("session's end")
+async def ending(bench: Bench) -> None:
+    """A session has to end soon: at a quiet moment another one takes its place, and nobody notices."""
+    async with Talk(bench, SHORT, ends_in=8.0) as talk:
+        sounds_like(await talk.turn(), FIRST)
+        if talk.capabilities.takes_instructions:
+            talk.agent.update_instructions("You run a bakery.")
+        before = list(talk.server.sessions)
+        await goes_on(talk, before)
+        assert not talk.count(Reconnecting)
+        await before[0].closed.wait()
+        assert before[0].close_code == 1000
 
 
 @scenario("close")

@@ -6,10 +6,11 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+from unittest.mock import patch
 
 import numpy as np
 
@@ -28,8 +29,8 @@ from sipbridge.agent import (
 from sipbridge.audio import AudioFormat, Played
 from sipbridge.codecs import PCMU, Codec
 from sipbridge.codecs import lookup as codec_of
-from sipbridge.providers import capabilities_of, new_agent_from_credential
-from sipbridge.simulator.model import ModelServer
+from sipbridge.providers import Dialect, Lifetime, capabilities_of, new_agent_from_credential, new_dialect
+from sipbridge.simulator.model import ModelServer, SessionRecord
 from sipbridge.simulator.script import Script, Utterance
 from sipbridge.simulator.voice import speech
 from tests.providers.order import OrderChecker
@@ -42,16 +43,6 @@ CALLER_HZ = 700.0
 TOOL = ToolDeclaration(
     "price", "What a stay costs.", {"type": "object", "properties": {"nights": {"type": "integer"}}, "required": []}
 )
-
-
-class Clock:
-    """Real time, that can be put forward: no session is waited for that long."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.ahead
 
 
 @dataclass(frozen=True)
@@ -72,11 +63,24 @@ class Heard:
 class Talk:
     """`async with Talk(bench, script) as talk:` opens an agent; on leaving it, everything must be over and in order."""
 
-    def __init__(self, bench: Bench, script: Script, *, codec: Codec = PCMU, **options: Any) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        script: Script,
+        *,
+        codec: Codec = PCMU,
+        ends_in: float | None = None,
+        make_dialect: Callable[[Mapping[str, Any], AgentOptions], Dialect] = new_dialect,
+        **options: Any,
+    ) -> None:
+        """`ends_in`: the first session says that it has to end in so many seconds."""
         self.bench = bench
         self.server = bench.server()
         self.server.script = script
-        self.clock = Clock()
+        self._ends_in = ends_in
+        self._make_dialect = make_dialect
+        self.dialects: list[Dialect] = []
+        """In use until now; for what no agent tells."""
         self.order = OrderChecker()
         self._codec = codec
         self._options = options
@@ -94,12 +98,24 @@ class Talk:
             )
             given: dict[str, Any] = {"instructions": "You run a hotel.", "tools": (TOOL,), **self.bench.options}
             self.options = AgentOptions(input_format=up, output_format=down, **(given | self._options))
-            self.agent = new_agent_from_credential(credential, self.options, clock=self.clock)
+            with patch("sipbridge.providers.new_dialect", self._new_dialect):
+                self.agent = new_agent_from_credential(credential, self.options)
             await self.agent.start()
         except BaseException:
             await self.server.__aexit__(None, None, None)
             raise
         return self
+
+    def _new_dialect(self, credential: Mapping[str, Any], options: AgentOptions) -> Dialect:
+        """The first one's end may be brought forward: no test waits for an hour."""
+        dialect: Any = self._make_dialect(credential, options)
+        self.dialects.append(dialect)
+        if self._ends_in is not None:
+            now = time.monotonic()
+            end = Lifetime(now, now + self._ends_in)
+            dialect.__class__ = type("Ending", (type(dialect),), {"lifetime": property(lambda _: end)})
+            self._ends_in = None
+        return cast(Dialect, dialect)
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         try:
@@ -224,13 +240,14 @@ class Talk:
         text = " ".join(whole) if whole else "".join(event.text for event in texts)
         return Heard(reply_id, pcm, text, status, self.options.output_format)
 
-    async def told(self, words: str, session: int = 0) -> None:
-        """Until a server has been told these words, in whatever message, from the session with this number on."""
+    async def told(self, words: str, but: Sequence[SessionRecord] = ()) -> None:
+        """Until a server has been told these words, in whatever message, in some session but those."""
 
         def said() -> bool:
             return any(
                 words in json.dumps(entry.message, ensure_ascii=False)
-                for record in self.server.sessions[session:]
+                for record in self.server.sessions
+                if all(record is not other for other in but)
                 for entry in record.received
             )
 
@@ -262,4 +279,4 @@ def open_sockets() -> int:
     return found
 
 
-__all__ = ["CALLER_HZ", "TOOL", "WAIT_S", "Clock", "Heard", "ModelServer", "Talk", "peak_hz"]
+__all__ = ["CALLER_HZ", "TOOL", "WAIT_S", "Heard", "ModelServer", "Talk", "peak_hz"]
