@@ -87,14 +87,8 @@ class SessionRecord:
         """Received, without the audio unless it is asked for."""
         named = [(kind_of(entry.message), entry.message) for entry in self.received]
         if kind is not None:
-<<<<<<< HEAD
             return [message for name, message in named if name == kind or name.startswith(f"{kind}.")]
         return [message for name, message in named if name not in _AUDIO]
-=======
-            return [entry.message for entry in self.received if entry.message.get("type") == kind]
-        everything = [entry.message for entry in self.received]
-        return [message for message in everything if message.get("type") not in _AUDIO]
->>>>>>> live
 
     async def wait_for(self, kind: str, count: int = 1) -> dict[str, Any]:
         """The `count`-th message of this type, as soon as it has come."""
