@@ -350,7 +350,8 @@ def simulate(
     async def listen() -> None:
         async with ModelServer(script, wire=wire, port=port) as server:
             stop, _ = _signals()
-            print(f"{wire} is simulated at {server.url}", flush=True)
+            api = f", its API at {server.http_url}" if server.answers_http else ""
+            print(f"{wire} is simulated at {server.url}{api}", flush=True)
             await stop.wait()
 
     run(listen())

@@ -72,7 +72,7 @@ class VertexConfig(Section):
 
 
 class EntraConfig(Section):
-    """An application of Microsoft Entra that may use a model (azure_openai)."""
+    """An application of Microsoft Entra that may use a model (azure_openai, azure_voice_live)."""
 
     tenant_id: str = Field(min_length=1)
     client_id: str = Field(min_length=1)
@@ -88,6 +88,13 @@ class AgentConfig(Section):
     model: str | None = None
     agent_id: str | None = None
     """Of an agent that was made at the vendor's, where there are such (`elevenlabs`)."""
+    agent_name: str | None = None
+    agent_project: str | None = None
+    """The same where it has a name in a project (azure_voice_live)."""
+    region: str | None = None
+    """Where the vendor is asked, where it has several places."""
+    workspace: str | None = None
+    """Which part of the account the key is for (dashscope)."""
     voice: str | None = None
     temperature: float | None = None
     instructions: str = ""
@@ -105,10 +112,10 @@ class AgentConfig(Section):
     transcription_model: str | None = None
     """Who writes down what the caller says, where that can be chosen."""
     token: Secret | None = None
-    """A bearer token instead of a key (azure_openai)."""
+    """A bearer token instead of a key (azure_openai, azure_voice_live)."""
     entra: EntraConfig | None = None
     api_version: str | None = None
-    """Of the preview (azure_openai)."""
+    """Of Azure's services, where they have versions."""
     shape: Literal["auto", "ga", "beta"] = "auto"
     """Which of the two shapes of the protocol an openai_compatible server speaks; auto: it says so itself."""
     input_rate: Literal[8000, 16000, 24000, 48000] | None = None

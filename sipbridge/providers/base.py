@@ -36,6 +36,7 @@ from sipbridge.agent import (
     ToolCall,
     ToolCallCancelled,
     ToolDeclaration,
+    Usage,
 )
 from sipbridge.audio import AudioFormat, Played
 from sipbridge.errors import ConfigError
@@ -73,6 +74,7 @@ class BaseDialect:
         self._texts: list[str] = []
         self._replies = 0
         self._greeted = False
+        self._charged_from: float | None = None
         self._owed: dict[str, str] = {}
         """Tool calls handed out and not answered: call id -> its reply."""
         self._logged: set[str] = set()
@@ -228,10 +230,12 @@ class BaseDialect:
 
     # --- telling what happens -----------------------------------------------------------------------------------------
 
-    def _opened(self, session_id: str = "") -> None:
+    def _opened(self, session_id: str = "", *, charged_from: float | None = None) -> None:
+        """`charged_from`: now, where the vendor charges for a session's time."""
         if self._state == "connecting":
             self._forget_what_came_early()
             self._state = "open"
+            self._charged_from = charged_from
             self._events.append(SessionOpen(session_id))
 
     def _reply_began(self, reply_id: str = "") -> str:
@@ -315,6 +319,8 @@ class BaseDialect:
         if self._state == "closed":
             return
         self._reply_ended(status)
+        if self._charged_from is not None:
+            self._events.append(Usage("", {"session_seconds": round(now - self._charged_from, 3)}))
         self._events.append(SessionClosed(reason, expected, again))
         if not expected:
             self._outbox.clear()
@@ -350,6 +356,41 @@ SAY_THIS = (
 
 CANCELLED_OUTPUT = '{"cancelled": "the caller interrupted"}'
 """The result of a call that was cut with its reply, for a vendor that would wait for one."""
+
+
+class HeldTexts:
+    """What the user has written, for vendors that answer a text at once, while `send_text` asks for no answer: it is
+    held until one is asked for, or its time is over."""
+
+    WAIT = 1.0
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._due = 0.0
+
+    @property
+    def due(self) -> float | None:
+        """When they have to go, whether an answer is wanted or not."""
+        return self._due if self._texts else None
+
+    def add(self, text: str, now: float) -> None:
+        if not self._texts:
+            self._due = now + self.WAIT
+        self._texts.append(text)
+
+    def take(self) -> str:
+        """All of them; "" where there are none."""
+        texts, self._texts = self._texts, []
+        return "\n".join(texts)
+
+
+GO_ON = "Please go on."
+"""What a user would write, where a vendor answers nothing else and an answer is wanted."""
+
+
+def earliest(*times: float | None) -> float | None:
+    """For `get_timer`, of several."""
+    return min((time for time in times if time is not None), default=None)
 
 
 def check_formats(capabilities: Capabilities, options: AgentOptions) -> None:

@@ -175,6 +175,13 @@ class DashScopeDialect(OpenAIDialect):
         session_seconds=7200.0,
         cancel_names_response=False,
         can_truncate=False,
+        ignored_events=frozenset(
+            {
+                "conversation.item.ambient_audio_transcription.completed",  # sounds that were found to be no turn
+                "conversation.item.ambient_audio_transcription.delta",
+                "session.finished",
+            }
+        ),
         fatal_codes=wire.FATAL_CODES
         | {"InvalidApiKey", "Arrearage", "AccessDenied", "AccessDenied.Unpurchased", "ModelNotFound"},
         rate_codes=("Throttling", "rate_limit_exceeded"),

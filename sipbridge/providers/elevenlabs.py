@@ -22,7 +22,6 @@ from sipbridge.agent import (
     AgentOptions,
     Capabilities,
     ToolDeclaration,
-    Usage,
     UserSpeechEnded,
     UserSpeechStarted,
     UserTranscript,
@@ -31,7 +30,7 @@ from sipbridge.audio import PCM_16K, PCMU, AudioFormat
 from sipbridge.errors import ConfigError
 from sipbridge.media.convert import Converter
 from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
-from sipbridge.providers.base import REFUSALS, SAY_THIS, BaseDialect, Status, history_as_text
+from sipbridge.providers.base import GO_ON, REFUSALS, SAY_THIS, BaseDialect, HeldTexts, earliest, history_as_text
 from sipbridge.providers.fetch import fetch_json
 from sipbridge.providers.wire import Json, decode_audio, encode_audio, merged, number_of, parameters_of, text_of
 
@@ -43,11 +42,8 @@ QUIET = 0.8
 """Seconds without sound after which a reply whose words are known is over."""
 NO_SOUND = 3.0
 """The same, where its sound or its words have not come yet."""
-TEXT_WAITS = 1.0
-"""How long a text waits to be asked about before the agent is told it as something that it should know."""
 
 _AUDIO_HEAD, _AUDIO_TAIL = b'{"user_audio_chunk":"', b'"}'
-_GO_ON = "Please go on."
 _NOT_ACCEPTED = 3000
 """The close code of a key or signature that is not accepted [O]."""
 _FORMATS = {f"pcm_{rate}": AudioFormat("pcm16", rate) for rate in RATES} | {"ulaw_8000": PCMU}
@@ -82,6 +78,7 @@ class ElevenLabsDialect(BaseDialect):
         transcribes_interim=True,
         takes_language=True,
         turn_detection=frozenset({"server_vad"}),
+        turn_settings=frozenset(),
         input_rates=RATES,
         output_rates=RATES,
     )
@@ -97,7 +94,6 @@ class ElevenLabsDialect(BaseDialect):
         self._signed_url = ""
         self._up = Converter(options.input_format, options.input_format)
         self._down = Converter(options.output_format, options.output_format)
-        self._opened_at: float | None = None
         self._over_at: float | None = None
         """When the reply under way is taken to be over."""
         self._words = "none"
@@ -106,8 +102,7 @@ class ElevenLabsDialect(BaseDialect):
         self._interrupted_id = -1
         """Sound up to this event belongs to a reply that the vendor has cut."""
         self._speaking = False
-        self._waiting: list[str] = []
-        self._waiting_until = 0.0
+        self._texts_held = HeldTexts()
 
     @classmethod
     def tools_for_session(cls, tools: Sequence[ToolDeclaration]) -> list[Json]:
@@ -219,8 +214,7 @@ class ElevenLabsDialect(BaseDialect):
             return
         self._up = Converter(self._options.input_format, _FORMATS[names[0]])
         self._down = Converter(_FORMATS[names[1]], self._options.output_format)
-        self._opened_at = now
-        self._opened(text_of(event, "conversation_id"))
+        self._opened(text_of(event, "conversation_id"), charged_from=now)
 
     def _on_audio(self, event: Json, now: float) -> None:
         audio = decode_audio(event["audio_base_64"])
@@ -297,20 +291,13 @@ class ElevenLabsDialect(BaseDialect):
             self._audio(rest)
 
     def get_timer(self) -> float | None:
-        due = [at for at in (self._over_at, self._waiting_until if self._waiting else None) if at is not None]
-        return min(due) if due and self._state == "open" else None
+        return earliest(self._over_at, self._texts_held.due) if self._state == "open" else None
 
     def handle_timer(self, now: float) -> None:
         if self._over_at is not None and now >= self._over_at:
             self._over()
-        if self._waiting and now >= self._waiting_until:
-            self._send({"type": "contextual_update", "text": self._take_texts()})
-
-    def _end(self, reason: str, now: float, *, status: Status, expected: bool = False, again: bool = False) -> None:
-        """What a conversation costs goes by its time."""
-        if self._state == "open" and self._opened_at is not None:
-            self._events.append(Usage("", {"session_seconds": round(now - self._opened_at, 3)}))
-        super()._end(reason, now, status=status, expected=expected, again=again)
+        if self._texts_held.due is not None and now >= self._texts_held.due:
+            self._send({"type": "contextual_update", "text": self._texts_held.take()})
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -327,12 +314,10 @@ class ElevenLabsDialect(BaseDialect):
 
     def send_text(self, text: str, now: float) -> None:
         """A message of the user's would be answered at once: it waits for `create_response`, but not for long."""
-        if not self._waiting:
-            self._waiting_until = now + TEXT_WAITS
-        self._waiting.append(text)
+        self._texts_held.add(text, now)
 
     def create_response(self, now: float) -> None:
-        self._send({"type": "user_message", "text": self._take_texts() or _GO_ON})
+        self._send({"type": "user_message", "text": self._texts_held.take() or GO_ON})
 
     def say(self, text: str, now: float) -> None:
         """The greeting goes with the setup. Anything else the agent is asked to say."""
@@ -341,10 +326,6 @@ class ElevenLabsDialect(BaseDialect):
 
     def answer_tool(self, call_id: str, output: str, now: float) -> None:
         self._send({"type": "client_tool_result", "tool_call_id": call_id, "result": output, "is_error": False})
-
-    def _take_texts(self) -> str:
-        texts, self._waiting = self._waiting, []
-        return "\n".join(texts)
 
 
 def _event_id(event: Json) -> int | None:

@@ -396,7 +396,7 @@ class OpenAIDialect:
         kind = event["type"]
         if not isinstance(kind, str):
             raise TypeError("an event's type is a string")
-        if wire.EVENT_ALIASES.get(kind, kind) not in wire.IGNORED_EVENTS:
+        if wire.EVENT_ALIASES.get(kind, kind) not in wire.IGNORED_EVENTS | self.shape.ignored_events:
             self.counters["unknown"] += 1
             self._log_once(kind, "unknown event passed over", type=kind[:80])
 

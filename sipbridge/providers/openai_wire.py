@@ -336,6 +336,8 @@ class Shape:
     """The part of a session object that says who writes down what the caller says."""
     session_seconds: float | None = 3600.0
     """How long the server lets a session live; None: not known."""
+    ignored_events: frozenset[str] = frozenset()
+    """Of this vendor, beside `IGNORED_EVENTS`."""
     fatal_codes: frozenset[str] = FATAL_CODES
     """Errors, by code or by type, after which the session is of no more use and another one would fare no better."""
     rate_codes: tuple[str, ...] = ("rate_limit_exceeded",)

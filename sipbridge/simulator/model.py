@@ -33,9 +33,6 @@ from sipbridge.simulator.script import Fault, Script
 log = structlog.get_logger(__name__)
 
 
-_AUDIO = ("input_audio_buffer.append", "session.input_audio.append")
-
-
 @dataclass(frozen=True, slots=True)
 class Received:
     at: float
@@ -43,7 +40,7 @@ class Received:
     message: dict[str, Any]
 
 
-_AUDIO = frozenset({"input_audio_buffer.append", "realtimeInput.audio"})
+_AUDIO = frozenset({"input_audio_buffer.append", "session.input_audio.append", "realtimeInput.audio"})
 
 
 def kind_of(message: Mapping[str, Any]) -> str:
@@ -122,6 +119,8 @@ class Opening:
     path: str
     query: Mapping[str, list[str]]
     headers: Mapping[str, str]
+    created: dict[str, Any] = field(default_factory=dict)
+    """What was asked for over HTTP and is not connected to yet, by the vendor's id of it."""
 
     def parameter(self, name: str, default: str = "") -> str:
         return self.query.get(name, [default])[0]
@@ -207,6 +206,7 @@ class NewModel(Protocol):
 
 WIRES: dict[str, NewModel | str] = {
     "azure_openai": "sipbridge.simulator.openai_relatives:azure",
+    "azure_voice_live": "sipbridge.simulator.voice_live_server:VoiceLiveModel",
     "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
     "dashscope": "sipbridge.simulator.dashscope_server:DashScopeModel",
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
@@ -215,6 +215,7 @@ WIRES: dict[str, NewModel | str] = {
     "openai_beta": "sipbridge.simulator.openai_relatives:OlderModel",
     "openai_compatible": "sipbridge.simulator.openai_relatives:CompatibleModel",
     "openai_live": "sipbridge.simulator.openai_live:LiveModel",
+    "ultravox": "sipbridge.simulator.ultravox:UltravoxModel",
     "xai": "sipbridge.simulator.xai_server:XaiModel",
 }
 """The vendors that can be simulated, and where their models are."""
@@ -246,9 +247,9 @@ class ModelServer:
         self._port = port
         self._server: Server | None = None
         self._answer_http: AnswerHttp | None = getattr(self._new_model, "answer_http", None)
-        self._http = HttpServer(self._asked, host=host)
+        self._http = HttpServer(self._asked, host=host, port=port + 1 if port else 0)
         self.created: dict[str, Any] = {}
-        """What was asked for over HTTP and is not connected to yet, by the vendor's id of it."""
+        """See `Opening.created`."""
         self._arrived = asyncio.Event()
 
     @property
@@ -260,6 +261,10 @@ class ModelServer:
     @property
     def url(self) -> str:
         return f"ws://{self._host}:{self.port}{self._new_model.path}"
+
+    @property
+    def answers_http(self) -> bool:
+        return self._answer_http is not None
 
     @property
     def http_url(self) -> str:
@@ -280,7 +285,7 @@ class ModelServer:
         return await self._answer_http(request, self)
 
     async def __aenter__(self) -> Self:
-        if self._answer_http is not None:
+        if self.answers_http:
             await self._http.__aenter__()
         self._server = await serve(
             self._serve,
@@ -299,7 +304,7 @@ class ModelServer:
         self.resume()
         self._server.close()
         await self._server.wait_closed()
-        if self._answer_http is not None:
+        if self.answers_http:
             await self._http.__aexit__()
 
     async def session(self, index: int = 0) -> SessionRecord:
@@ -344,7 +349,8 @@ class ModelServer:
         self._arrived.set()
         connection = Connection(websocket, record)
         where = urlsplit(request.path)
-        model = self._new_model(connection, script, Opening(where.path, parse_qs(where.query), record.headers))
+        opening = Opening(where.path, parse_qs(where.query), record.headers, self.created)
+        model = self._new_model(connection, script, opening)
         fault = script.fault
         log.info("client connected", path=urlsplit(request.path).path)
         try:

@@ -13,9 +13,13 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, Self
 
+from sipbridge.simulator.asked import AskedServer, ChatServer, HearingServer, SpeechServer
+from sipbridge.simulator.cartesia_server import CartesiaModel
 from sipbridge.simulator.conversation import Conversation
+from sipbridge.simulator.ears import FluxModel, TranscriptionModel
 from sipbridge.simulator.model import Connection, Model, ModelServer, Opening, SessionRecord
 from sipbridge.simulator.script import Script
+from sipbridge.simulator.speakers import DeepgramSpeakModel
 
 KEY = "key-0123456789"
 
@@ -57,6 +61,38 @@ class PartServer(Protocol):
     async def __aexit__(self, *_: object) -> None: ...
 
 
+_CASCADES: dict[str, tuple[Any, Any]] = {
+    "deepgram": (FluxModel, CartesiaModel),
+    "openai": (TranscriptionModel, SpeechServer),
+    "plain": (HearingServer, DeepgramSpeakModel),
+}
+CASCADE_SECTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "deepgram": {
+        "stt": {"provider": "deepgram"},
+        "llm": {"provider": "openai_compatible", "model": "sim"},
+        "tts": {"provider": "cartesia", "voice": "voice-1"},
+    },
+    "openai": {
+        "stt": {"provider": "openai"},
+        "llm": {"provider": "openai", "model": "sim"},
+        "tts": {"provider": "openai"},
+    },
+    "plain": {
+        "stt": {"provider": "openai_compatible", "url": "http://127.0.0.1/v1/audio/transcriptions"},
+        "llm": {"provider": "openai_compatible", "model": "sim"},
+        "tts": {"provider": "deepgram"},
+    },
+}
+"""What is in the sections beside `url` and `api_key`; the URL that is there says over what it is asked."""
+
+
+def _server(part: Any, conversation: Conversation) -> PartServer:
+    if issubclass(part, AskedServer):
+        asked: PartServer = part(conversation)
+        return asked
+    return ModelServer(conversation.script, wire=Sharing(part, conversation))
+
+
 class PartsServer:
     """Used like a `ModelServer`; `credential` instead of `url`. The script may be changed until it is entered."""
 
@@ -79,13 +115,27 @@ class PartsServer:
     @classmethod
     def model_and_voice(cls, script: Script | None = None) -> Self:
         """OpenAI's realtime model, which writes, and Cartesia's voice."""
-        from sipbridge.simulator.cartesia_server import CartesiaModel
 
         def make(conversation: Conversation) -> dict[str, PartServer]:
             voice = ModelServer(conversation.script, wire=Sharing(CartesiaModel, conversation))
             return {"": ModelServer(conversation.script, wire="openai"), "voice_provider": voice}
 
         return cls(make, "openai", {"voice_provider": {"provider": "cartesia", "voice": "voice-1"}}, script)
+
+    @classmethod
+    def cascade(cls, kind: str = "deepgram", script: Script | None = None) -> Self:
+        """Three kinds, so that all parts are there: `deepgram` (Flux; chat; Cartesia), `openai` (a realtime
+        transcription; chat; speech over HTTP), `plain` (transcriptions over HTTP; chat; Deepgram's voice)."""
+        ear, voice = _CASCADES[kind]
+
+        def make(conversation: Conversation) -> dict[str, PartServer]:
+            return {
+                "stt": _server(ear, conversation),
+                "llm": ChatServer(conversation),
+                "tts": _server(voice, conversation),
+            }
+
+        return cls(make, "cascade", CASCADE_SECTIONS[kind], script)
 
     @property
     def sessions(self) -> list[SessionRecord]:

@@ -104,14 +104,14 @@ class Talker:
         """A user's words in text: what the next reply answers."""
         self._asked = text
 
-    def tool_said(self, call_id: str, output: str) -> bool:
-        """False where no such call waits. When all are answered, the reply to the results begins."""
+    def tool_said(self, call_id: str, output: str, *, answer: bool = True) -> bool:
+        """False where no such call waits. When all are answered, the reply to the results begins, if it is to."""
         calls = self.connection.record.open_calls
         if call_id not in calls:
             return False
         calls.remove(call_id)
-        self._asked = _TOOL_SAID + output
-        if not calls and not (self._ear is not None and self._ear.speaking):
+        self._asked = _TOOL_SAID + output if answer else ""
+        if answer and not calls and not (self._ear is not None and self._ear.speaking):
             self.answer()
         return True
 
@@ -191,7 +191,7 @@ class Talker:
             self.connection.send_raw(GARBAGE[number % len(GARBAGE)])
         elif number == fault.after and fault.name == "error":
             self.tell_error(fault.argument or "server_error")
-        elif number == fault.after and fault.name in ("close", "drop", "hang"):
+        elif number == fault.after and fault.name in ("close", "drop", "expire", "hang"):
             raise Faulty(fault)
 
     def refuse(self, code: str, message: str) -> None:

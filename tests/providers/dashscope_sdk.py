@@ -21,7 +21,7 @@ from dashscope.audio.qwen_omni.omni_realtime import AudioFormatConfig
 
 Json = dict[str, Any]
 
-_DOCUMENTED = frozenset({"instructions", "tools", "temperature"})
+_DOCUMENTED = frozenset({"instructions", "tools", "temperature", "top_p"})
 """Session fields that the SDK passes on by name (`**kwargs`); the vendor's reference lists them."""
 _SCHEMA = ("tools",)
 """What is below these is the tool's own."""

@@ -366,7 +366,7 @@ def test_ends(code: int, name: str, again: bool) -> None:
     drive.server(words("Hello"), audio(1))
     drive.advance(0.25)
     drive.drop(code, "why")
-    error, usage, end, closed = drive.take_events()[-4:]
+    error, end, usage, closed = drive.take_events()[-4:]
     assert isinstance(error, AgentError)
     assert (error.code, error.fatal) == (name, True)
     assert usage == Usage("", {"session_seconds": 0.25})

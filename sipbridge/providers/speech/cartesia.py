@@ -55,12 +55,12 @@ class CartesiaVoice(Voice):
     output_rates = (8000, 16000, 24000, 48000)
     native_formats = frozenset({PCMU, PCMA})
 
-    def __init__(self, section: Mapping[str, Any], options: AgentOptions) -> None:
-        super().__init__(section, options)
-        self._url, self._key = key_of(section, "voice_provider", URL)
+    def __init__(self, section: Mapping[str, Any], options: AgentOptions, place: str = "voice_provider") -> None:
+        super().__init__(section, options, place)
+        self._url, self._key = key_of(section, place, URL)
         voice = section.get("voice") or options.voice
         if not voice:
-            raise ConfigError("voice_provider.voice: is needed: the id of one of Cartesia's voices")
+            raise ConfigError(f"{place}.voice: is needed: the id of one of Cartesia's voices")
         self._request: Json = {
             "model_id": self.model,
             "voice": {"mode": "id", "id": str(voice)},

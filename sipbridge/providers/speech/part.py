@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, Generic, TypeVar
 
 import structlog
 from pydantic_core import from_json
 
-from sipbridge.errors import ConfigError
-from sipbridge.providers import Endpoint, Outgoing
+from sipbridge.errors import ConfigError, UnknownProviderError
+from sipbridge.providers import Endpoint, HttpEndpoint, Outgoing
 from sipbridge.providers.wire import Json, encode
 
 log = structlog.get_logger(__name__)
@@ -102,6 +104,17 @@ class Part(Generic[Event]):
             log.warning(text, part=self.name, **values)
 
 
+def service_class(table: Mapping[str, str], section: Mapping[str, Any], place: str) -> Any:
+    """What the table has for the section's provider. Raises `UnknownProviderError`, which names those there are."""
+    slug = str(section.get("provider") or "").lower()
+    if slug not in table:
+        near = get_close_matches(slug, table, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UnknownProviderError(f"{place}.provider: there is no {slug!r}, but {', '.join(sorted(table))}{hint}")
+    module, _, name = table[slug].partition(":")
+    return getattr(import_module(module), name)
+
+
 def json_object(message: str | bytes) -> Json:
     """Raises `ValueError` or `TypeError`."""
     content = from_json(message)
@@ -121,3 +134,8 @@ def key_of(section: Mapping[str, Any], name: str, default_url: str) -> tuple[str
 def short_language(language: object) -> str:
     """ISO 639-1 of a BCP 47 tag; "" where there is none."""
     return language.partition("-")[0].lower() if isinstance(language, str) else ""
+
+
+def http_endpoint(url: str, key: str, content_type: str = "application/json") -> HttpEndpoint:
+    """One that takes a key as a bearer's, as OpenAI and those who follow it do."""
+    return HttpEndpoint(url, {"Authorization": f"Bearer {key}"} if key else {}, content_type)

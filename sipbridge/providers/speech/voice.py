@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib import import_module
 from typing import Any, ClassVar, TypeAlias
 
 from sipbridge.agent import AgentOptions
 from sipbridge.audio import PCM_24K, AudioFormat
-from sipbridge.errors import ConfigError
 from sipbridge.providers.base import check_output_format
-from sipbridge.providers.speech.part import Part
+from sipbridge.providers.speech.part import Part, service_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +55,15 @@ class Voice(Part[VoiceEvent]):
     comes of it. The pieces of a context make one text when put together: their spaces are in them.
     """
 
-    name = "voice"
     output_format: ClassVar[AudioFormat] = PCM_24K
     output_rates: ClassVar[tuple[int, ...]] = ()
     native_formats: ClassVar[frozenset[AudioFormat]] = frozenset()
     voices: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, section: Mapping[str, Any], options: AgentOptions) -> None:
+    def __init__(self, section: Mapping[str, Any], options: AgentOptions, place: str = "voice_provider") -> None:
+        """`place`: the section's name in the file. Raises `ConfigError`."""
         super().__init__(section)
+        self.name = "tts" if place == "tts" else "voice"
         check_output_format(self.output_format, self.output_rates, self.native_formats, options.output_format)
         self._format = options.output_format
 
@@ -82,16 +80,13 @@ class Voice(Part[VoiceEvent]):
 
 _VOICES = {
     "cartesia": "sipbridge.providers.speech.cartesia:CartesiaVoice",
+    "deepgram": "sipbridge.providers.speech.deepgram_voice:DeepgramVoice",
+    "openai": "sipbridge.providers.speech.openai_voice:OpenAIVoice",
+    "openai_compatible": "sipbridge.providers.speech.openai_voice:OpenAIVoice",
 }
 
 
-def voice_class(section: Mapping[str, Any]) -> type[Voice]:
-    """Raises `ConfigError`, which names the voices that there are."""
-    slug = str(section.get("provider") or "").lower()
-    if slug not in _VOICES:
-        near = get_close_matches(slug, _VOICES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"provider: no voice is called {slug!r}: there are {', '.join(sorted(_VOICES))}{hint}")
-    module, _, name = _VOICES[slug].partition(":")
-    found: type[Voice] = getattr(import_module(module), name)
+def voice_class(section: Mapping[str, Any], place: str = "voice_provider") -> type[Voice]:
+    """Raises `UnknownProviderError`, which names the voices that there are."""
+    found: type[Voice] = service_class(_VOICES, section, place)
     return found

@@ -65,8 +65,12 @@ def with_voice(inner: Provider, credential: Mapping[str, Any], options: AgentOpt
     section, capabilities = credential["voice_provider"], inner.capabilities_for(credential)
     check_writes(capabilities, str(credential.get("provider")))
     voice = voice_class(section)(section, options)
-    written = replace(options, modalities=("text",), voice=None, output_format=capabilities.output_format)
-    return VoicedDialect(inner(credential, written), voice, options)
+    return VoicedDialect(inner(credential, written(options, capabilities)), voice, options)
+
+
+def written(options: AgentOptions, capabilities: Capabilities) -> AgentOptions:
+    """What is asked of a model that writes, where a voice is asked for the sound."""
+    return replace(options, modalities=("text",), voice=None, output_format=capabilities.output_format)
 
 
 def check_writes(capabilities: Capabilities, slug: str) -> None:
@@ -301,7 +305,7 @@ class VoicedDialect:
             case VoiceDone():
                 self._spoken(reply, speech)
             case VoiceFailed(_, message, code):
-                self._events.append(AgentError(f"voice: {message}", code, fatal=False))
+                self._events.append(AgentError(f"{self._voice.name}: {message}", code, fatal=False))
                 reply.failed = True
                 self._spoken(reply, speech)
         self._advance()

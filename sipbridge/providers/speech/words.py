@@ -55,6 +55,17 @@ class Sentences:
         return self._rest.rfind(" ", 1, _LONGEST) + 1 or _LONGEST
 
 
+def spread(text: str, from_ms: int, until_ms: int) -> tuple[tuple[str, int, int], ...]:
+    """Times for the words of a text that took so long, where nobody has timed them: by their lengths."""
+    words = text.split()
+    each = (until_ms - from_ms) / max(1, sum(len(word) + 1 for word in words))
+    timed, at = [], float(from_ms)
+    for word in words:
+        began, at = at, at + each * (len(word) + 1)
+        timed.append((word, round(began), round(at)))
+    return tuple(timed)
+
+
 class Spoken:
     """A text that is being spoken, and when each of its words is heard."""
 

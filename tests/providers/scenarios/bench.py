@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sipbridge.simulator.gemini_server import GeminiModel
 from sipbridge.simulator.model import ModelServer
-from sipbridge.simulator.parts import PartsServer
+from sipbridge.simulator.parts import CASCADE_SECTIONS, PartsServer
 
 Credential = Mapping[str, Any]
 Server = ModelServer | PartsServer
@@ -21,6 +22,12 @@ def at_url(credential: Credential, server: Server) -> Credential:
 def at_preview(credential: Credential, server: Server) -> Credential:
     there = at_url(credential, server)
     return {**there, "url": there["url"].replace("/openai/v1/", "/openai/")}
+
+
+def at_api(credential: Credential, server: Server) -> Credential:
+    """Where the vendor is asked over HTTP first."""
+    assert isinstance(server, ModelServer)
+    return {**credential, "url": server.http_url}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +44,8 @@ class Bench:
     """Makes the credential point at the simulator."""
     variant: str = ""
     """Where one provider is here more than once."""
+    hears_silence: bool = True
+    """False where only what was said reaches a server."""
     parts: Callable[[], PartsServer] | None = None
     """Where the agent is made of several services."""
 
@@ -65,7 +74,18 @@ def at_vertex(credential: Credential, server: Server) -> Credential:
     return {**credential, "url": server.url.replace(GeminiModel.path, GeminiModel.vertex_path)}
 
 
+def cascade(kind: str) -> Bench:
+    return Bench(
+        "cascade",
+        variant=kind,
+        credential=CASCADE_SECTIONS[kind],
+        parts=partial(PartsServer.cascade, kind),
+        hears_silence=kind != "plain",
+    )
+
+
 BENCHES = (
+    Bench("azure_voice_live"),
     Bench("dashscope"),
     Bench("dashscope", variant="qwen-audio", credential=QWEN_AUDIO),
     Bench("openai"),
@@ -86,7 +106,11 @@ BENCHES = (
     Bench("openai_compatible", variant="older shape", wire="openai_beta", credential={"transcription_model": "t"}),
     Bench("openai_compatible", credential={"output_rate": 16000, "transcription_model": "t"}),
     Bench("xai"),
-    Bench("elevenlabs", credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
+    cascade("deepgram"),
+    cascade("openai"),
+    cascade("plain"),
     Bench("gemini"),
     Bench("gemini", variant="Vertex", credential=VERTEX, place=at_vertex),
+    Bench("elevenlabs", place=at_api, credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
+    Bench("ultravox", place=at_api),
 )

@@ -90,6 +90,8 @@ async def greeting(bench: Bench) -> None:
         assert heard.status == "completed"
         assert heard.text, "what it says is told in words"
         await talk.told("Hotel Aster, how can I help?")
+        if talk.capabilities.says_verbatim:  # perhaps the model was not even asked for that
+            await talk.turn()
         await talk.told("You run a hotel.")
 
 
@@ -122,7 +124,8 @@ async def rates(bench: Bench) -> None:
         sound = b"".join(bytes(record.audio) for record in talk.server.sessions)
         heard_in = talk.server.sessions[0].audio_format or formats[0]
         assert peak_hz(sound, heard_in) == pytest.approx(CALLER_HZ, abs=5), f"what the model heard of {codec.name}"
-        assert heard_in.duration_ms(sound) == pytest.approx(2100, abs=100)
+        if bench.hears_silence:
+            assert heard_in.duration_ms(sound) == pytest.approx(2100, abs=100)
 
 
 @scenario("silence")
@@ -152,8 +155,8 @@ async def instructions(bench: Bench) -> None:
     async with Talk(bench, SHORT) as talk:
         sounds_like(await talk.turn(), FIRST)
         talk.agent.update_instructions("From now on you run a bakery.")
-        await talk.told("From now on you run a bakery.")
         sounds_like(await talk.turn(), SECOND)
+        await talk.told("From now on you run a bakery.")
         assert not list(talk.those(SessionClosed))
 
 
