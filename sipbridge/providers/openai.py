@@ -78,6 +78,7 @@ class OpenAIDialect:
             possible,
             speech_events=self._detects_turns,
             interrupts_by_itself=self._server_cuts,
+            takes_late_results=possible.takes_late_results and self.shape.takes_history,
         )
         self._check(bool(credential.get("url")))
         self.counters: Counter[str] = Counter()
