@@ -364,8 +364,8 @@ class OpenAIDialect:
         self._events.append(AgentError(message, code or kind, fatal))
         if fatal:
             self._end(code or kind or "error", "failed", now, again=self.shape.passes(code, kind))
-        elif ours:
-            self._replies.rejected(ours)
+        elif ours and (request := self._replies.rejected(ours)) and code.startswith(self.shape.rate_codes):
+            self.counters["rate_limited"] += self._replies.ask_again(request, now)
 
     def _on_response_done(self, event: Json, now: float) -> None:
         self._reader.on_response_done(event, now)

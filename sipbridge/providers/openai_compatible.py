@@ -135,9 +135,9 @@ class CompatibleDialect(OpenAIDialect):
 
     def _on_error(self, event: Json, now: float) -> None:
         error = event["error"]
-        code, ours = text_of(error, "code"), text_of(error, "event_id")
-        fatal = not self.shape.fatal_codes.isdisjoint((code, text_of(error, "type")))
-        if fatal or code in (wire.NOTHING_TO_CANCEL, wire.ACTIVE_RESPONSE):
+        code, kind, ours = text_of(error, "code"), text_of(error, "type"), text_of(error, "event_id")
+        no_lack = not self.shape.fatal_codes.isdisjoint((code, kind)) or self.shape.passes(code, kind)
+        if no_lack or code in (wire.NOTHING_TO_CANCEL, wire.ACTIVE_RESPONSE):
             super()._on_error(event, now)
         elif self._setup_id and (ours == self._setup_id or (self._state == "updating" and not self._reduced)):
             self._reduce(text_of(error, "message") or code, now)

@@ -29,6 +29,8 @@ RETRIES = 2
 """How often a response refused for its rate is asked for again."""
 OWED_WAIT = 20.0
 """Seconds for which a tool result that does not come may hold up what else we want to say."""
+LOST_AFTER = 10.0
+"""Seconds after which a request that was neither taken nor refused holds up no other one."""
 BLIND_WAIT = 1.0
 """Seconds before asking again where the server says a response is active that we know nothing of."""
 
@@ -41,6 +43,7 @@ class Request:
     """None: a plain one, to go on with the conversation as it stands."""
     event_id: str = ""
     not_before: float = 0.0
+    sent_at: float = 0.0
     attempts: int = 0
     cancelled: bool = False
 
@@ -135,12 +138,15 @@ class Replies:
         if due is None or due > now:
             return None
         self.in_flight = self._waiting.popleft()
+        self.in_flight.sent_at = now
         return self.in_flight
 
     def get_timer(self) -> float | None:
         """When `next_request` has something; None: not before something else happens."""
-        if not self._waiting or self.active is not None or self.in_flight is not None:
+        if not self._waiting or self.active is not None:
             return None
+        if self.in_flight is not None:
+            return max(self._waiting[0].not_before, self.in_flight.sent_at + LOST_AFTER)
         owing = [reply.waits_until for reply in self._replies.values() if reply.owed]
         due = max(self._waiting[0].not_before, self.held_until, *owing)
         return due if isfinite(due) else None
@@ -170,9 +176,12 @@ class Replies:
 
     def retry(self, reply: Reply, now: float) -> bool:
         """Ask again for a reply that failed for its rate. False: often enough."""
-        request = reply.request or Request()
+        return not reply.cancelled and self.ask_again(reply.request or Request(), now)
+
+    def ask_again(self, request: Request, now: float) -> bool:
+        """A while later, and each time a longer one. False: often enough, or nobody wants it any more."""
         request.attempts += 1
-        if request.attempts > RETRIES or reply.cancelled:
+        if request.attempts > RETRIES or request.cancelled:
             return False
         request.not_before = now + request.attempts
         self._waiting.appendleft(request)

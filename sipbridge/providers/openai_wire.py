@@ -26,6 +26,7 @@ GA_CAPABILITIES = Capabilities(
     voices=("marin", "cedar", "alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse"),
     transcribes_interim=True,
     takes_language=True,
+    takes_late_results=True,
 )
 """Voices as in the vendor's SDK 3.54; marin and cedar are those it recommends."""
 

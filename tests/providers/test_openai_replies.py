@@ -133,6 +133,38 @@ def test_a_reply_that_failed_for_its_rate_is_asked_for_twice_more_and_later_each
     assert driver.take_sent() == []
 
 
+def test_a_request_refused_for_its_rate_is_made_again_too() -> None:
+    driver = Driver().open()
+    driver.command("say", "Welcome.")
+    for wait in (1.0, 2.0):
+        ours = driver.sent[-1]["event_id"]
+        first = driver.take_sent()
+        driver.server(error("rate_limit_exceeded", ours))
+        assert driver.take_sent() == []
+        driver.advance(wait)
+        assert [message["type"] for message in driver.sent] == ["response.create"]
+        assert driver.sent[0]["response"] == first[0]["response"]
+    ours = driver.sent[-1]["event_id"]
+    driver.take_sent()
+    driver.server(error("rate_limit_exceeded", ours))
+    driver.advance(60.0)
+    assert driver.take_sent() == []
+    assert driver.dialect.counters["rate_limited"] == 2
+
+
+def test_a_request_that_nobody_answers_does_not_hold_up_the_next_for_ever() -> None:
+    driver = Driver().open()
+    driver.command("create_response")
+    assert driver.take_sent() == [CREATE]
+    driver.command("say", "Still there?")
+    driver.advance(9.0)
+    assert driver.take_sent() == []
+    driver.advance(1.0)
+    assert [message["type"] for message in driver.take_sent()] == ["response.create"]
+    driver.server(created("r1"), done("r1"))
+    assert driver.take_sent() == []
+
+
 # --- tools ------------------------------------------------------------------------------------------------------------
 
 
