@@ -16,13 +16,18 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 from sipbridge.agent import Agent, AgentEvent, AgentOptions, Capabilities, ToolDeclaration
 from sipbridge.audio import Played
 from sipbridge.errors import UnknownProviderError
 
+if TYPE_CHECKING:
+    from sipbridge.providers.breaker import Breaker
+
 __all__ = [
+    "BedrockEndpoint",
     "Dialect",
     "Endpoint",
     "HttpEnd",
@@ -117,7 +122,25 @@ class HttpEnd(NamedTuple):
 _HTTP_END = "end:"
 
 
-Endpoint: TypeAlias = WebSocketEndpoint | ProgramEndpoint | HttpEndpoint
+@dataclass(frozen=True, slots=True)
+class BedrockEndpoint:
+    """A bidirectional stream to a model on Amazon Bedrock, through the vendor's SDK (the extra `nova`).
+
+    Each message sent is one chunk of input. What comes back is one empty message as soon as the service has taken the
+    stream, then `bytes` for each chunk of output. Its close code is 1000, 1006, or the HTTP status of what went wrong.
+    """
+
+    region: str
+    model: str
+    url: str = ""
+    """The service's address, where it is not the region's own."""
+    access_key_id: str = field(default="", repr=False)
+    """"": the credentials are looked for where the SDK does: environment, profiles, the machine's role."""
+    secret_access_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+Endpoint: TypeAlias = WebSocketEndpoint | ProgramEndpoint | HttpEndpoint | BedrockEndpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,9 +350,10 @@ def new_agent_from_credential(
     *,
     connect_timeout: float = 3.0,
     clock: Callable[[], float] = time.monotonic,
+    breaker: Breaker | None = None,
 ) -> Agent:
     """An agent, not yet started. `credential["provider"]` is the slug; the other keys (`api_key`, `url`, `model`, ...)
-    are the provider's."""
+    are the provider's. `breaker` is shared by all agents that are to learn of each other's failures."""
     from sipbridge.providers.session import Session
 
     slug = str(credential.get("provider") or "")
@@ -341,4 +365,6 @@ def new_agent_from_credential(
         clock=clock,
         options=options,
         successor=partial(new_dialect, credential),
+        breaker=breaker,
+        home=urlsplit(str(credential.get("url") or "")).hostname or "",
     )

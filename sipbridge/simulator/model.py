@@ -212,6 +212,7 @@ WIRES: dict[str, NewModel | str] = {
     "dashscope": "sipbridge.simulator.dashscope_server:DashScopeModel",
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
     "gemini": "sipbridge.simulator.gemini_server:GeminiModel",
+    "nova_sonic": "sipbridge.simulator.nova:NovaModel",
     "openai": "sipbridge.simulator.openai_server:OpenAIModel",
     "openai_beta": "sipbridge.simulator.openai_relatives:OlderModel",
     "openai_compatible": "sipbridge.simulator.openai_relatives:CompatibleModel",

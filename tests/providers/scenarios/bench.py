@@ -114,4 +114,5 @@ BENCHES = (
     Bench("gemini", variant="Vertex", credential=VERTEX, place=at_vertex),
     Bench("elevenlabs", place=at_api, credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
     Bench("ultravox", place=at_api),
+    Bench("nova_sonic", credential={}),
 )
