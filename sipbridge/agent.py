@@ -78,6 +78,9 @@ class Capabilities:
     input_rates: tuple[int, ...] = ()
     """PCM16 rates it takes beside `input_format`'s, so that a wideband phone's sound may pass unresampled."""
     output_rates: tuple[int, ...] = ()
+    takes_late_results: bool = False
+    """A tool call in `AgentOptions.history` that has no output may be answered with `send_tool_result`, by its name
+    there; elsewhere the result is told in words."""
     successor_overlaps: bool = True
     """A session that goes on where this one has to end may be opened while this one is still up."""
 

@@ -58,6 +58,13 @@ class DelegationConfig(Section):
     instructions: str | None = None
 
 
+class ThinkConfig(Section):
+    """The language model of an agent whose vendor has several vendors' (deepgram)."""
+
+    provider: str | None = None
+    model: str | None = None
+
+
 class VertexConfig(Section):
     """Gemini on Vertex AI: whose project, and who may."""
 
@@ -69,6 +76,11 @@ class VertexConfig(Section):
     """An access token of one's own, instead; it lives an hour."""
     quota_project: str | None = None
     """Another project that pays, and counts against its quota."""
+
+    @field_validator("service_account")
+    @classmethod
+    def _beside_the_tenant_s_file(cls, path: str | None, info: ValidationInfo) -> str | None:
+        return None if path is None else str(Path((info.context or {}).get("directory", ""), path))
 
 
 class AwsConfig(Section):
@@ -132,6 +144,7 @@ class AgentConfig(Section):
     g711: bool = False
     key_header: str | None = None
     delegation: DelegationConfig | None = None
+    think: ThinkConfig | None = None
     vertex: VertexConfig | None = None
     aws: AwsConfig | None = None
     tool_behavior: Literal["blocking", "non_blocking"] | None = None

@@ -16,11 +16,15 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 from sipbridge.agent import Agent, AgentEvent, AgentOptions, Capabilities, ToolDeclaration
 from sipbridge.audio import Played
 from sipbridge.errors import UnknownProviderError
+
+if TYPE_CHECKING:
+    from sipbridge.providers.breaker import Breaker
 
 __all__ = [
     "BedrockEndpoint",
@@ -346,9 +350,10 @@ def new_agent_from_credential(
     *,
     connect_timeout: float = 3.0,
     clock: Callable[[], float] = time.monotonic,
+    breaker: Breaker | None = None,
 ) -> Agent:
     """An agent, not yet started. `credential["provider"]` is the slug; the other keys (`api_key`, `url`, `model`, ...)
-    are the provider's."""
+    are the provider's. `breaker` is shared by all agents that are to learn of each other's failures."""
     from sipbridge.providers.session import Session
 
     slug = str(credential.get("provider") or "")
@@ -360,4 +365,6 @@ def new_agent_from_credential(
         clock=clock,
         options=options,
         successor=partial(new_dialect, credential),
+        breaker=breaker,
+        home=urlsplit(str(credential.get("url") or "")).hostname or "",
     )

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import structlog
 
 from sipbridge.agent import AgentError, AgentEvent, SessionClosed, SessionOpen
 from sipbridge.errors import AgentStartError
-from sipbridge.providers import Dialect, Endpoint
+from sipbridge.providers import Dialect, Endpoint, Outgoing, ProgramEndpoint
+from sipbridge.providers.breaker import Attempt, Breaker
 from sipbridge.providers.channels import Channel, open_channel, secrets_of
 from sipbridge.providers.failures import Secrets
 
 log = structlog.get_logger(__name__)
+
+_REOPEN_SECONDS = 3.0
+_MOST_WAITING = 64
+"""Messages that may wait for a channel that is opened once more; the oldest goes first."""
 
 
 class Link:
@@ -27,14 +33,29 @@ class Link:
     `open` first, `close` or `abort` last; both may be called at any time and more than once.
     """
 
-    def __init__(self, dialect: Dialect, *, slug: str, clock: Callable[[], float], changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        slug: str,
+        clock: Callable[[], float],
+        changed: Callable[[], None],
+        breaker: Breaker | None = None,
+        home: str = "",
+    ) -> None:
+        """`home` is the host that a session is prepared with, where the operator names one."""
         self.dialect = dialect
+        self._attempt = Attempt(breaker, slug, clock)
+        self._home = home
         self._slug = slug
         self._clock = clock
         self._changed: Callable[[], None] | None = changed
         self._shut_down = False
+        self._endpoints: Mapping[str, Endpoint] = {}
         self._channels: dict[str, Channel] = {}
-        self._readers: list[asyncio.Task[None]] = []
+        self._waiting: dict[str, deque[Outgoing]] = {}  # for channels that are being opened once more
+        self._readers: set[asyncio.Task[None]] = set()
+        self._past_dropped_ms = 0.0
         self._secrets: list[Secrets] = []
         self._closing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -52,7 +73,7 @@ class Link:
     @property
     def dropped_ms(self) -> float:
         """Caller audio that the transport did not take in time."""
-        return sum(channel.dropped_ms for channel in self._channels.values())
+        return self._past_dropped_ms + sum(channel.dropped_ms for channel in self._channels.values())
 
     # --- open and close -----------------------------------------------------------------------------------------------
 
@@ -64,7 +85,9 @@ class Link:
             async with asyncio.timeout(seconds):
                 await self._open()
             opened = True
+            self._attempt.succeeded()
         except TimeoutError:
+            self._attempt.failed("timeout")
             message = f"{self._slug} was not ready within {seconds:g} s"
             raise AgentStartError(message, code="timeout", again=True) from None
         finally:
@@ -72,25 +95,42 @@ class Link:
                 await self.abort()
 
     async def _open(self) -> None:
-        await self.dialect.prepare()
-        self.dialect.start(self._clock())
-        endpoints = self.dialect.endpoints()
-        self._secrets = [secrets_of(endpoint) for endpoint in endpoints.values()]
+        try:
+            self._attempt.enter(self._home)
+            await self.dialect.prepare()
+            self.dialect.start(self._clock())
+            self._endpoints = self.dialect.endpoints()
+            self._secrets = [secrets_of(endpoint) for endpoint in self._endpoints.values()]
+            self._attempt.enter(*(host for endpoint in self._endpoints.values() if (host := _host_of(endpoint))))
+        except AgentStartError as error:
+            self._attempt.failed(error.code, self._home)
+            raise
+        self._attempt.reached(self._home)
         try:
             async with asyncio.TaskGroup() as group:
-                for name, endpoint in endpoints.items():
+                for name, endpoint in self._endpoints.items():
                     group.create_task(self._connect(name, endpoint))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         self._ready = asyncio.get_running_loop().create_future()
         for name, channel in self._channels.items():
             self.dialect.channel_opened(name, self._clock())
-            self._readers.append(asyncio.create_task(self._read(name, channel)))
+            self._read_in_background(self._read(name, channel))
         self.after()
-        await self._ready
+        try:
+            await self._ready
+        except AgentStartError as error:
+            self._attempt.failed(error.code if error.again else "refused_setup")
+            raise
 
     async def _connect(self, name: str, endpoint: Endpoint) -> None:
-        self._channels[name] = await open_channel(endpoint)
+        host = _host_of(endpoint)
+        try:
+            self._channels[name] = await open_channel(endpoint)
+        except AgentStartError as error:
+            self._attempt.failed(error.code, host)
+            raise
+        self._attempt.reached(host)
 
     def _is_it_open(self, ready: asyncio.Future[None]) -> None:
         """Look for `SessionOpen`, or for why there will be none."""
@@ -136,11 +176,17 @@ class Link:
         self._disarm()
 
     async def _stop_reading(self) -> None:
-        for reader in self._readers:
+        readers = list(self._readers)
+        for reader in readers:
             reader.cancel()
-        await asyncio.gather(*self._readers, return_exceptions=True)
+        await asyncio.gather(*readers, return_exceptions=True)
 
     # --- the dialect's driver -----------------------------------------------------------------------------------------
+
+    def _read_in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._readers.add(task)
+        task.add_done_callback(self._readers.discard)
 
     async def _read(self, name: str, channel: Channel) -> None:
         def deliver(message: str | bytes) -> None:
@@ -155,6 +201,8 @@ class Link:
 
         code, reason = await channel.receive(deliver)
         if not self._shut_down:
+            del self._channels[name]
+            self._past_dropped_ms += channel.dropped_ms
             self.dialect.channel_closed(name, code, reason, self._clock())
             self.after()
 
@@ -164,6 +212,8 @@ class Link:
             channel = self._channels.get(message.channel)
             if channel is not None:
                 channel.send(message)
+            elif not self._shut_down and message.channel in self._endpoints:
+                self._send_by_a_new_one(message)
         if self._shut_down:
             return
         self._arm(self.dialect.get_timer())
@@ -171,6 +221,29 @@ class Link:
             self._is_it_open(self._ready)
         elif self._changed is not None:
             self._changed()
+
+    def _send_by_a_new_one(self, message: Outgoing) -> None:
+        """The session lives on without this channel, which is wanted again: some servers close what is idle."""
+        name = message.channel
+        if name not in self._waiting:
+            self._waiting[name] = deque(maxlen=_MOST_WAITING)
+            self._read_in_background(self._open_again(name))
+        self._waiting[name].append(message)
+
+    async def _open_again(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(_REOPEN_SECONDS):
+                channel = self._channels[name] = await open_channel(self._endpoints[name])
+        except (AgentStartError, TimeoutError) as error:
+            del self._waiting[name]
+            self.dialect.channel_closed(name, 1006, self._redacted(str(error) or "no answer"), self._clock())
+            self.after()
+            return
+        self.dialect.channel_opened(name, self._clock())
+        self.after()
+        for message in self._waiting.pop(name):
+            channel.send(message)
+        await self._read(name, channel)
 
     def next_event(self) -> AgentEvent | None:
         event = self._first.popleft() if self._first else self.dialect.next_event()
@@ -203,3 +276,7 @@ class Link:
         self._timer = self._timer_at = None
         self.dialect.handle_timer(self._clock())
         self.after()
+
+
+def _host_of(endpoint: Endpoint) -> str:
+    return "" if isinstance(endpoint, ProgramEndpoint) else urlsplit(endpoint.url).hostname or ""

@@ -33,6 +33,7 @@ from sipbridge.audio import PCM_16K, AudioFormat, Played
 from sipbridge.errors import AgentClosedError, AgentStartError, ProviderError
 from sipbridge.providers import Dialect
 from sipbridge.providers.activity import Activity
+from sipbridge.providers.breaker import Breaker
 from sipbridge.providers.channels import MAX_UNSENT_MS
 from sipbridge.providers.link import Link
 from sipbridge.providers.memory import Memory
@@ -61,13 +62,16 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
         options: AgentOptions | None = None,
         successor: NewDialect | None = None,
+        breaker: Breaker | None = None,
+        home: str = "",
     ) -> None:
         """`options` are those that the dialect was made with, `successor` makes another one. Without it a session that
-        is lost is over."""
+        is lost is over. `breaker` is asked before anything is opened; `home`: see `Link`."""
         options = options or AgentOptions(input_format=input_format)
         self._slug = slug
         self._connect_timeout = connect_timeout
         self._clock = clock
+        self._breaker, self._home = breaker, home
         self._memory = Memory(options)
         self._activity = Activity(options, dialect.capabilities)
         first = self._new_link(dialect)
@@ -87,6 +91,7 @@ class Session:
         self._knows_words = options.transcription and dialect.capabilities.transcribes
         self._names = Names(1)
         self._links = 1
+        self._resumed = False  # by the vendor's handle: it was not told the history
         # ended: the model's side is gone and commands go nowhere; closed: by us, and commands raise.
         self._state: Literal["new", "starting", "open", "ended", "closed"] = "new"
         self._opening: asyncio.Task[None] | None = None
@@ -102,7 +107,14 @@ class Session:
         self._ask: asyncio.TimerHandle | None = None
 
     def _new_link(self, dialect: Dialect) -> Link:
-        return Link(dialect, slug=self._slug, clock=self._clock, changed=self.wake)
+        return Link(
+            dialect,
+            slug=self._slug,
+            clock=self._clock,
+            changed=self.wake,
+            breaker=self._breaker,
+            home=self._home,
+        )
 
     @property
     def slug(self) -> str:
@@ -174,6 +186,7 @@ class Session:
                 link.after()
             elif not self._finished:
                 self.tell(SessionClosed("closed", expected=True))
+                self.wake()
         await self._succession.close()
 
     def _end(self) -> None:
@@ -280,12 +293,13 @@ class Session:
             self.tell(AssistantTurnEnd(reply_id, "failed"))
         self._links += 1
         self._names = Names(self._links)
-        self.tell(Resumed(context_kept=bool(told.resume_handle) or self._knows_words))
+        self._resumed = bool(told.resume_handle)
+        self.tell(Resumed(context_kept=self._resumed or self._knows_words))
         if self._memory.instructions != told.instructions:
             link.dialect.update_instructions(self._memory.instructions, now)
         results = self._results_unknown_to(told)
         for used in results:
-            link.dialect.send_text(_in_words(used), now)
+            owed = self._tell_result(link, used) or owed
         for text in to_say:
             link.dialect.say(text, now)
         link.after()
@@ -295,7 +309,7 @@ class Session:
             command()
         if commands or to_say or self._activity.owed_calls:
             return  # they bring a reply, or will
-        if owed or results:
+        if owed:
             self.create_response()
         elif speaking:
             self._ask = asyncio.get_running_loop().call_later(_HEAR_HIM_OUT, self._nothing_heard)
@@ -414,8 +428,6 @@ class Session:
             link.after()
 
     def send_tool_result(self, call_id: str, output: str) -> None:
-        """The result of a call of a link that is gone is told to the one in use in words: it knows of the call, but its
-        wire takes no answer to it."""
         if not self._live():
             return
         used = self._memory.answered(call_id, output)
@@ -429,12 +441,16 @@ class Session:
         elif own_name is not None:
             link.dialect.send_tool_result(own_name, output, now)
             link.after()
+        elif self._tell_result(link, used) and not self._activity.owed_calls:
+            self.create_response()
+
+    def _tell_result(self, link: Link, used: ToolUsed) -> bool:
+        """The result of a call of a link that is gone. True: it has to be asked to go on."""
+        by_name = link.dialect.capabilities.takes_late_results and not self._resumed
+        if by_name:
+            link.dialect.send_tool_result(used.call_id, used.output or "", self._clock())
         else:
-            link.dialect.send_text(_in_words(used), now)
-            link.after()
-            if not self._activity.owed_calls:
-                self.create_response()
-
-
-def _in_words(used: ToolUsed) -> str:
-    return f"The tool {used.name} that you called with {used.arguments} has answered: {used.output}"
+            words = f"The tool {used.name} that you called with {used.arguments} has answered: {used.output}"
+            link.dialect.send_text(words, self._clock())
+        link.after()
+        return not by_name

@@ -136,7 +136,7 @@ class ChatServer(AskedServer):
         self.record.add(body)
         if refusal := check_value(body, _CHAT):
             return self.refuse(refusal.code, refusal.message)
-        if wrong := _wrong_order(body.get("messages") or []):
+        if wrong := wrong_order(body.get("messages") or []):
             return self.refuse("invalid_messages", wrong)
         return HttpAnswer(200, self._write(body), {"content-type": "text/event-stream; charset=utf-8"})
 
@@ -195,7 +195,7 @@ class ChatServer(AskedServer):
         return _event(self._base(number) | {"choices": [choice], "usage": None})
 
 
-def _wrong_order(messages: list[Json]) -> str:
+def wrong_order(messages: list[Json]) -> str:
     """ "": every call is answered right behind it, and nothing is answered that was not called."""
     owed: list[str] = []
     if not messages:

@@ -208,6 +208,7 @@ WIRES: dict[str, NewModel | str] = {
     "azure_openai": "sipbridge.simulator.openai_relatives:azure",
     "azure_voice_live": "sipbridge.simulator.voice_live_server:VoiceLiveModel",
     "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
+    "deepgram": "sipbridge.simulator.deepgram:DeepgramModel",
     "dashscope": "sipbridge.simulator.dashscope_server:DashScopeModel",
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
     "gemini": "sipbridge.simulator.gemini_server:GeminiModel",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 from structlog.testing import capture_logs
+from websockets.asyncio.server import ServerConnection, serve
 
 from sipbridge.agent import (
     AgentError,
@@ -174,3 +175,69 @@ def test_a_bug_in_a_dialect_costs_one_message_and_is_logged() -> None:
     with capture_logs() as logged:
         asyncio.run(scenario())
     assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == ["message not handled"]
+
+
+class Voice(Parrot):
+    """Lives on without its channel, and says on it what it is told to."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__({"voice": WebSocketEndpoint(url)})
+        self.outbox: list[Outgoing] = []
+        self.log: list[str] = []
+        self.changed = asyncio.Event()
+
+    def _note(self, what: str) -> None:
+        self.log.append(what)
+        self.changed.set()
+
+    async def until(self, *log: str) -> None:
+        while self.log != list(log):
+            self.changed.clear()
+            await self.changed.wait()
+
+    def messages_to_send(self) -> list[Outgoing]:
+        messages, self.outbox = self.outbox, []
+        return messages
+
+    def channel_opened(self, channel: str, now: float) -> None:
+        self._note("opened")
+        self.outbox.append(Outgoing("voice", "hello"))
+
+    def channel_closed(self, channel: str, code: int, reason: str, now: float) -> None:
+        self._note(f"closed {code}")
+
+    def receive(self, channel: str, message: str | bytes, now: float) -> None:
+        self._note(str(message))
+
+    def send_text(self, text: str, now: float) -> None:
+        self.outbox.append(Outgoing("voice", text))
+
+
+def test_a_channel_that_a_dialect_lives_on_without_is_opened_again_when_it_is_wanted() -> None:
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            if message == "bye":
+                await connection.close(1000, "idle")
+            else:
+                await connection.send(message)
+
+    async def scenario() -> None:
+        async with asyncio.timeout(10), serve(echo, "127.0.0.1", 0) as server:
+            dialect = Voice(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+            agent = Session(dialect, slug="voice")
+            await agent.start()
+            agent.send_text("bye")
+            await dialect.until("opened", "hello", "closed 1000")
+            agent.send_text("one")
+            agent.send_text("two")
+            expected = ("opened", "hello", "closed 1000", "opened", "hello", "one", "two")
+            await dialect.until(*expected)
+            agent.send_text("bye")
+            await dialect.until(*expected, "closed 1000")
+            server.close()
+            await server.wait_closed()
+            agent.send_text("three")
+            await dialect.until(*expected, "closed 1000", "closed 1006")
+            await agent.close()
+
+    asyncio.run(scenario())

@@ -19,7 +19,7 @@ from sipbridge.agent import (
     UserSpeechStarted,
 )
 from sipbridge.audio import PCM_24K, PCMA, PCMU, Played
-from sipbridge.errors import ConfigError
+from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.providers import capabilities_of, new_dialect
 from tests.providers.openai_driver import call, created, done, speech_started
 from tests.providers.order import audio_of
@@ -258,5 +258,31 @@ def test_closing_ends_what_is_spoken() -> None:
 def test_what_cannot_be_is_refused(change: dict[str, Any], words: str) -> None:
     if change.get("provider") == "gemini":
         pytest.importorskip("sipbridge.providers.gemini")
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises((ConfigError, UnknownProviderError), match=words):
         new_dialect(CREDENTIAL | change, OPTIONS)
+
+
+def test_a_voice_that_says_nothing_any_more_is_lost() -> None:
+    driver = Driver().open()
+    write(driver)
+    driver.from_voice(chunk("ctx-1", SECOND))
+    driver.advance(7.9)
+    assert not any(isinstance(event, SessionClosed) for event in driver.take_events())
+    driver.advance(0.2)
+    assert driver.take_events()[-1] == SessionClosed("voice: says nothing any more", again=True)
+    driver.order.done()
+
+
+def test_a_model_that_pauses_is_no_hung_voice() -> None:
+    driver = Driver().open()
+    driver.from_model(created("resp_1"), text_delta("resp_1", "One moment. "))
+    driver.from_voice(chunk("ctx-1", SECOND), voice_done("ctx-1"))
+    assert driver.dialect.get_timer() is None
+
+
+def test_replies_that_nobody_speaks_are_not_gathered_for_ever() -> None:
+    driver = Driver().open()
+    for number in range(40):
+        write(driver, f"resp_{number}", f"item_{number}")
+    assert isinstance(driver.take_events()[-1], SessionClosed)
+    driver.order.done()

@@ -45,6 +45,10 @@ from sipbridge.providers.speech.voice import (
 from sipbridge.providers.speech.words import Sentences, Spoken
 
 VOICE_CHANNEL = "voice"
+HUNG_AFTER = 8.0
+"""Seconds without a sound from a voice that has something to say, until it is taken to be lost."""
+_LINE = 32
+"""Replies that may wait to be spoken."""
 _REPLIES_KEPT = 16
 """Replies that are over and may still be heard, so that they may be cut."""
 
@@ -129,6 +133,8 @@ class VoicedDialect:
         self._over: deque[_Reply] = deque(maxlen=_REPLIES_KEPT)
         self._by_context: dict[str, tuple[_Reply, _Speech]] = {}
         self._contexts = 0
+        self._alive_at = 0.0
+        """When the voice was last given something, or gave something."""
         self._closed = False
 
     # --- verbs of the driver ------------------------------------------------------------------------------------------
@@ -184,7 +190,7 @@ class VoicedDialect:
     def get_timer(self) -> float | None:
         if self._closed:
             return None
-        timers = (self.inner.get_timer(), self._voice.get_timer())
+        timers = (self.inner.get_timer(), self._voice.get_timer(), self._hung_at())
         return min((timer for timer in timers if timer is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -193,6 +199,16 @@ class VoicedDialect:
             if timer is not None and timer <= now:
                 part.handle_timer(now)
         self._pump(now)
+        hung_at = self._hung_at()
+        if hung_at is not None and hung_at <= now and not self._closed:
+            words = f"{self._voice.name}: says nothing any more"
+            self._on_voice(PartFailed(words, "timeout", again=True), now)
+
+    def _hung_at(self) -> float | None:
+        """Nothing is due while the model still writes and all of that has been spoken, perhaps."""
+        speech = self._line[0].speaking if self._line else None
+        due = speech is not None and speech.spoken.text and (speech.written or not speech.received)
+        return self._alive_at + HUNG_AFTER if due else None
 
     def next_event(self) -> AgentEvent | None:
         return self._events.popleft() if self._events else None
@@ -259,6 +275,9 @@ class VoicedDialect:
 
     def _on_inner(self, event: AgentEvent, now: float) -> None:
         match event:
+            case AssistantTurnStarted() if len(self._line) >= _LINE:
+                words = f"{self._voice.name}: can't keep up with the model"
+                self._on_voice(PartFailed(words, "timeout", again=True), now)
             case AssistantTurnStarted(reply_id):
                 self._line.append(_Reply(reply_id))
                 self._tell(self._line[-1], event)
@@ -293,6 +312,7 @@ class VoicedDialect:
                 unspoken.failed = True
             self._close(SessionClosed(event.message, again=event.again))
             return
+        self._alive_at = now
         if event.context not in self._by_context:
             return
         reply, speech = self._by_context[event.context]
@@ -337,6 +357,7 @@ class VoicedDialect:
             self._by_context[speech.context] = reply, speech
         elif final:
             text = ""  # its deltas have said it
+        self._alive_at = now
         pieces = speech.sentences.feed(text)
         if final:
             pieces.append(speech.sentences.flush())

@@ -155,8 +155,10 @@ async def instructions(bench: Bench) -> None:
     async with Talk(bench, SHORT) as talk:
         sounds_like(await talk.turn(), FIRST)
         talk.agent.update_instructions("From now on you run a bakery.")
+        if not talk.capabilities.says_verbatim:
+            await talk.told("From now on you run a bakery.")
         sounds_like(await talk.turn(), SECOND)
-        await talk.told("From now on you run a bakery.")
+        await talk.told("From now on you run a bakery.")  # at the latest with the next question to the model
         assert not list(talk.those(SessionClosed))
 
 
