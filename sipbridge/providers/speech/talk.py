@@ -144,6 +144,9 @@ class TalkDialect(BaseDialect):
                     self._failed(message, code, now, again=again)
 
     def _on_heard(self, event: TranscriberEvent | PartFailed, now: float) -> None:
+        if self._state == "connecting" and not isinstance(event, Ready | PartFailed):
+            self.counters["too_early"] += 1
+            return
         match event:
             case Ready(session_id):
                 self._opened(session_id)
