@@ -47,8 +47,8 @@ class ServiceConfig(Section):
     extra: dict[str, Any] = {}
 
 
-_ASKED_OVER_HTTP = frozenset({"elevenlabs", "ultravox"})
-"""Providers whose API is asked for the URL of the WebSocket: their `url` may be that of the API."""
+_ASKED_OVER_HTTP = frozenset({"elevenlabs", "nova_sonic", "ultravox"})
+"""Providers whose `url` may be that of an API which is asked first, or which speaks no WebSocket."""
 
 
 class DelegationConfig(Section):
@@ -56,6 +56,13 @@ class DelegationConfig(Section):
 
     model: str | None = None
     instructions: str | None = None
+
+
+class ThinkConfig(Section):
+    """The language model of an agent whose vendor has several vendors' (deepgram)."""
+
+    provider: str | None = None
+    model: str | None = None
 
 
 class VertexConfig(Section):
@@ -69,6 +76,20 @@ class VertexConfig(Section):
     """An access token of one's own, instead; it lives an hour."""
     quota_project: str | None = None
     """Another project that pays, and counts against its quota."""
+
+    @field_validator("service_account")
+    @classmethod
+    def _beside_the_tenant_s_file(cls, path: str | None, info: ValidationInfo) -> str | None:
+        return None if path is None else str(Path((info.context or {}).get("directory", ""), path))
+
+
+class AwsConfig(Section):
+    """Amazon Bedrock (nova_sonic): without keys the environment's, a profile's or the machine's role's are taken."""
+
+    region: str = Field(default="us-east-1", pattern=r"^[a-z0-9-]+$")
+    access_key_id: Secret | None = None
+    secret_access_key: Secret | None = None
+    session_token: Secret | None = None
 
 
 class EntraConfig(Section):
@@ -123,7 +144,9 @@ class AgentConfig(Section):
     g711: bool = False
     key_header: str | None = None
     delegation: DelegationConfig | None = None
+    think: ThinkConfig | None = None
     vertex: VertexConfig | None = None
+    aws: AwsConfig | None = None
     tool_behavior: Literal["blocking", "non_blocking"] | None = None
     """Whether the model goes on talking while a tool works, where it can."""
     voice_provider: ServiceConfig | None = None

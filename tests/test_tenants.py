@@ -22,6 +22,8 @@ from sipbridge.media.rtp import Sequencer
 from sipbridge.media.uplink import Uplink
 from sipbridge.prompts import DIRECTORY, load_prompt
 from sipbridge.providers import register
+from sipbridge.sip.headers import NameAddr
+from sipbridge.sip.identity import CallerIdentity, Party
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, Tenant, TenantDirectory, warnings
 
@@ -311,3 +313,12 @@ def test_what_a_model_can_do_needs_no_secret(monkeypatch: pytest.MonkeyPatch) ->
     one = tenant("t", "{}", "provider: curious, api_key: '${NO_SUCH_KEY}', model: m, tts: {provider: x, api_key: 'k'}")
     assert one.capabilities == Quiet.capabilities
     assert (seen[0]["model"], seen[0]["api_key"], seen[0]["tts"]["api_key"]) == ("m", "hidden", "hidden")
+
+
+def test_the_greeting_goes_with_the_setup_of_calls_that_come_in() -> None:
+    """Where we call, nobody is there yet to hear it."""
+    greeter = tenant("acme", "{}", "provider: quiet, greeting: 'Hello {{ call.to }}'")
+    party = Party.of(NameAddr.parse("<sip:100@example.com>"))
+    called = CallFields(to="100", identity=CallerIdentity(party, party, party, trusted=False))
+    assert greeter.agent_options(called, PCM_16K, PCM_16K, ()).greeting == "Hello 100"
+    assert greeter.agent_options(CallFields(to="100"), PCM_16K, PCM_16K, ()).greeting == ""

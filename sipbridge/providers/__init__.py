@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sipbridge.providers.breaker import Breaker
 
 __all__ = [
+    "BedrockEndpoint",
     "Dialect",
     "Endpoint",
     "HttpEnd",
@@ -121,7 +122,25 @@ class HttpEnd(NamedTuple):
 _HTTP_END = "end:"
 
 
-Endpoint: TypeAlias = WebSocketEndpoint | ProgramEndpoint | HttpEndpoint
+@dataclass(frozen=True, slots=True)
+class BedrockEndpoint:
+    """A bidirectional stream to a model on Amazon Bedrock, through the vendor's SDK (the extra `nova`).
+
+    Each message sent is one chunk of input. What comes back is one empty message as soon as the service has taken the
+    stream, then `bytes` for each chunk of output. Its close code is 1000, 1006, or the HTTP status of what went wrong.
+    """
+
+    region: str
+    model: str
+    url: str = ""
+    """The service's address, where it is not the region's own."""
+    access_key_id: str = field(default="", repr=False)
+    """"": the credentials are looked for where the SDK does: environment, profiles, the machine's role."""
+    secret_access_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+Endpoint: TypeAlias = WebSocketEndpoint | ProgramEndpoint | HttpEndpoint | BedrockEndpoint
 
 
 @dataclass(frozen=True, slots=True)

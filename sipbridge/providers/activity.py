@@ -40,7 +40,6 @@ class Activity:
         self._format = options.output_format
         self._transcribes = options.transcription and capabilities.transcribes
         self._speech_events = capabilities.speech_events
-        self._full_duplex = capabilities.full_duplex
         self._plays_until = self._calm_at = 0.0
         self._unanswered_since: float | None = None
         self._untranscribed_since: float | None = None
@@ -85,9 +84,7 @@ class Activity:
         self._unanswered_since = now
 
     def asked_to_say(self, text: str, now: float) -> None:
-        """A full-duplex model begins no reply for it: there we would never know that it was said."""
-        if not self._full_duplex:
-            self._to_say.append((now, text))
+        self._to_say.append((now, text))
 
     def answered(self, call_id: str, now: float) -> None:
         """A tool's result was told: when it was the last one, the model goes on by itself."""
@@ -125,9 +122,9 @@ class Activity:
 
     def quiet_at(self) -> float | None:
         """From when on it is quiet, if nothing else happens; None: something has to happen first."""
-        if self.speaking or self.owed_calls or (self.open_replies and not self._full_duplex):
+        if self.speaking or self.owed_calls or self.open_replies:
             return None
-        at = self._calm_at if self._full_duplex else max(self._calm_at, self._plays_until)
+        at = max(self._calm_at, self._plays_until)
         if self._unanswered_since is not None:
             at = max(at, self._unanswered_since + PATIENCE)
         if self._to_say:
@@ -141,7 +138,7 @@ class Activity:
         one."""
         if self.owed_calls:
             return False
-        if not self._full_duplex and any(reply_id not in self._cut for reply_id in self.open_replies):
+        if any(reply_id not in self._cut for reply_id in self.open_replies):
             return True
         return self._unanswered_since is not None and now - self._unanswered_since < PATIENCE
 

@@ -1,5 +1,5 @@
-"""The kinds of channel that a session opens for its dialect: a WebSocket, an address asked over HTTP, and a program run
-once per message."""
+"""The kinds of channel that a session opens for its dialect: a WebSocket, an address asked over HTTP, a stream to a
+model on Bedrock, and a program run once per message."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Protocol
 from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 
 from sipbridge.errors import AgentStartError
-from sipbridge.providers import Endpoint, HttpEndpoint, Outgoing, ProgramEndpoint, WebSocketEndpoint
+from sipbridge.providers import BedrockEndpoint, Endpoint, HttpEndpoint, Outgoing, ProgramEndpoint, WebSocketEndpoint
 from sipbridge.providers.failures import Secrets, not_connected, place_of, refused_by_status
 from sipbridge.providers.http import HttpChannel
+from sipbridge.providers.nova_channel import BedrockChannel
 from sipbridge.providers.programs import run_program
 from sipbridge.providers.websocket import MAX_UNSENT_MS, Receive, WebSocketChannel
 
@@ -44,6 +45,8 @@ async def open_channel(endpoint: Endpoint) -> Channel:
     """Raises `AgentStartError`."""
     if isinstance(endpoint, ProgramEndpoint):
         return ProgramChannel(endpoint)
+    if isinstance(endpoint, BedrockEndpoint):
+        return await BedrockChannel.open(endpoint)
     place = place_of(endpoint.url)
     try:
         if isinstance(endpoint, HttpEndpoint):
@@ -69,6 +72,8 @@ def secrets_of(endpoint: Endpoint) -> Secrets:
         return Secrets(endpoint.url, [*endpoint.headers.values()])
     if isinstance(endpoint, WebSocketEndpoint):
         return Secrets(endpoint.url, [*endpoint.headers.values(), *endpoint.subprotocols])
+    if isinstance(endpoint, BedrockEndpoint):
+        return Secrets(endpoint.url, [endpoint.secret_access_key, endpoint.session_token])
     return Secrets()
 
 

@@ -175,6 +175,7 @@ class DashScopeDialect(OpenAIDialect):
         session_seconds=7200.0,
         cancel_names_response=False,
         can_truncate=False,
+        can_delete=False,
         ignored_events=frozenset(
             {
                 "conversation.item.ambient_audio_transcription.completed",  # sounds that were found to be no turn
@@ -191,6 +192,8 @@ class DashScopeDialect(OpenAIDialect):
         input_format=PCM_16K,
         output_format=PCM_24K,
         can_leave_interrupting=True,
+        can_write=True,
+        transcribes_interim=True,
         takes_temperature=_TEMPERATURES,
         takes_images=True,
         turn_detection=frozenset({"server_vad", "semantic_vad", "none"}),

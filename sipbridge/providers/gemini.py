@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from sipbridge.agent import AgentError, AgentOptions, Capabilities, ToolDeclaration, Usage
 from sipbridge.audio import Played
@@ -24,6 +24,7 @@ from sipbridge.providers import gemini_wire as wire
 from sipbridge.providers.base import CANCELLED_OUTPUT, BaseDialect, Status
 from sipbridge.providers.gemini_access import Access
 from sipbridge.providers.gemini_caller import CallerTurn
+from sipbridge.providers.gemini_calls import Calls
 from sipbridge.providers.gemini_uplink import Uplink
 from sipbridge.providers.wire import Json, decode_audio, text_of
 
@@ -35,9 +36,18 @@ _FLOOR_S = 10.0
 """After this the model, which may choose to say nothing, has not answered what it was asked."""
 _HOLD_S = 15.0
 """What we want to say waits for the model's turn to be over, but not longer."""
-_MOST_HELD, _MOST_CALLS = 20, 64
+_MOST_WAITING = 20
 _OLD_S, _OLDEST_S = 55 * 60.0, 58 * 60.0
 """Connections live about ten minutes, which `goAway` announces; those it does not come for have ended after 58."""
+
+
+class Request(NamedTuple):
+    """Something that we have to say to the model, and that would interrupt it."""
+
+    message: Json
+    asks: bool = False
+    """For an answer."""
+    instructs: bool = False
 
 
 class GeminiDialect(BaseDialect):
@@ -70,12 +80,9 @@ class GeminiDialect(BaseDialect):
         self._was_interrupted = False
         """This turn of the model's was; `turnComplete` is still to come."""
         self._early_text: list[str] = []
-        self._calls = 0
-        self._names: dict[str, tuple[str, str]] = {}
-        """Calls that the service waits for: ours -> (its id or "", name)."""
-        self._cut_calls: list[str] = []
-        self._held: deque[Json] = deque()
-        self._unasked: deque[str] = deque(maxlen=_MOST_HELD)
+        self._calls = Calls()
+        self._waiting: deque[Request] = deque()
+        self._unasked: deque[str] = deque(maxlen=_MOST_WAITING)
         """Texts for a model that answers whatever text it is sent: they wait until an answer is wanted."""
         self._handle = ""
         self._lifetime: Lifetime | None = None
@@ -137,7 +144,7 @@ class GeminiDialect(BaseDialect):
     @property
     def resume_handle(self) -> str:
         """Of a moment at which nothing is under way: resuming at another one loses what came since."""
-        return "" if self._phase == "generating" or self._names else self._handle
+        return "" if self._phase == "generating" or self._calls else self._handle
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -154,8 +161,7 @@ class GeminiDialect(BaseDialect):
                 self._reply_ended()
             elif name == "cut":
                 self._answer_cut_calls()
-            elif name in ("hold", "floor"):
-                self._send_held(now)
+            self._send_waiting(now, at_any_rate=name == "hold")
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -186,13 +192,13 @@ class GeminiDialect(BaseDialect):
         if self._family.instructions == "contextUpdate":
             self._send(wire.context_update(text))
         elif self._family.instructions == "clientContent":
-            self._when_idle(wire.turns(wire.system_turn(text)), now)
+            self._request(Request(wire.turns(wire.system_turn(text)), instructs=True), now)
         else:
             self._unsupported("update_instructions")
 
     def send_text(self, text: str, now: float) -> None:
         if self._family.content == "always":
-            self._when_idle(wire.turns(wire.user_turn(text)), now)
+            self._request(Request(wire.turns(wire.user_turn(text))), now)
         else:
             self._unasked.append(text)
 
@@ -201,7 +207,7 @@ class GeminiDialect(BaseDialect):
 
     def create_response(self, now: float) -> None:
         if self._family.content == "always":
-            self._when_idle(wire.GO_ON, now)
+            self._request(Request(wire.GO_ON, asks=True), now)
         else:
             text = "\n".join(self._unasked) or wire.GO_ON_TEXT
             self._unasked.clear()
@@ -211,34 +217,41 @@ class GeminiDialect(BaseDialect):
         self._ask(wire.words_to_say(text), now)
 
     def _ask(self, text: str, now: float) -> None:
-        self._when_idle(wire.text_input(text), now)
+        self._request(Request(wire.text_input(text), asks=True), now)
 
-    def _when_idle(self, message: Json, now: float) -> None:
-        """Any of these interrupts the model: they wait until it is done, unless nobody listens to it any more."""
-        if len(self._held) >= _MOST_HELD:
+    def _request(self, request: Request, now: float) -> None:
+        """Any of these interrupts the model, so it waits for a moment that suits it."""
+        if len(self._waiting) >= _MOST_WAITING:
             self.counters["requests_dropped"] += 1
-        elif not (message is wire.GO_ON and message in self._held):
-            self._held.append(message)
-        if not self._models_floor or self._muted:
-            self._send_held(now)
-        elif "hold" not in self._timers:
-            self._timers["hold"] = now + _HOLD_S
+        elif request.message is not wire.GO_ON or request not in self._waiting:
+            self._waiting.append(request)
+        self._send_waiting(now)
 
-    def _send_held(self, now: float) -> None:
+    def _suits(self, request: Request) -> bool:
+        """Not while the model has the floor, unless nobody listens to it any more. What asks for no answer must not get
+        between the caller and theirs either; but new instructions may cut short the playing: what was generated is
+        heard all the same."""
+        free = self._muted or not self._models_floor
+        if any(waiting.asks for waiting in self._waiting):
+            return free
+        playing = request.instructs and self._phase == "playing" and not self._reply_id
+        return (free or playing) and not self._caller.speaking
+
+    def _send_waiting(self, now: float, *, at_any_rate: bool = False) -> None:
         """In order, as far as the first one that asks for an answer: the rest waits for that."""
-        while self._held:
+        while self._waiting and (at_any_rate or self._suits(self._waiting[0])):
+            request = self._waiting.popleft()
             self._we_interrupt = self._we_interrupt or self._phase != "idle"
-            message = self._held.popleft()
-            spoken = self._by_hand and "realtimeInput" in message  # as if by the caller: in their activity
+            spoken = self._by_hand and "realtimeInput" in request.message  # as if by the caller: in their activity
             if spoken:
                 self._outbox += self._uplink.begin()
-            self._send(message)
+            self._send(request.message)
             if spoken:
                 self._outbox += self._uplink.end()
-            if "realtimeInput" in message or message is wire.GO_ON:
+            if request.asks:
                 self._timers["floor"] = now + _FLOOR_S
                 break
-        if not self._held:
+        if not self._waiting:
             self._timers.pop("hold", None)
         elif "hold" not in self._timers:
             self._timers["hold"] = now + _HOLD_S
@@ -247,49 +260,41 @@ class GeminiDialect(BaseDialect):
 
     def answer_tool(self, call_id: str, output: str, now: float) -> None:
         if output == CANCELLED_OUTPUT:
-            self._cut_calls.append(call_id)
+            self._calls.cut(call_id)
             self._timers["cut"] = now + _TAKEN_BACK_S
-            return
-        self._respond(call_id, output, "WHEN_IDLE" if self._non_blocking else "")
+        else:
+            self._send_results(
+                self._calls.answer(call_id, output, scheduling="WHEN_IDLE" if self._non_blocking else "")
+            )
 
     def _answer_cut_calls(self) -> None:
-        """Those which the service has not taken back by now wait for an answer."""
-        for call_id in self._cut_calls:
-            self._respond(call_id, CANCELLED_OUTPUT, "SILENT" if self._non_blocking else "")
-        self._cut_calls.clear()
+        self._send_results(self._calls.answers_to_cut(scheduling="SILENT" if self._non_blocking else ""))
 
-    def _respond(self, call_id: str, output: str, scheduling: str) -> None:
-        found = self._names.pop(call_id, None)
-        if found is not None:
-            self._counted.clear()
-            self._send(wire.tool_response(*found, output, scheduling))
+    def _send_results(self, messages: list[Json]) -> None:
+        for message in messages:
+            self._counted.clear()  # another generation
+            self._send(message)
 
     def _on_tool_call(self, call: Json, now: float) -> None:
         before = self._phase
         self._model_began(now)
         for function in call["functionCalls"]:
-            name, wire_id = text_of(function, "name"), text_of(function, "id")
-            self._calls += 1
-            call_id = wire_id or f"call-{self._calls}"
-            if call_id in self._names or len(self._names) >= _MOST_CALLS:
+            call_id = self._calls.add(function)
+            if not call_id:
                 self.counters["tool_calls_dropped"] += 1
-                continue
-            self._names[call_id] = (wire_id, name)
-            if self._muted:
+            elif self._muted:
                 self.answer_tool(call_id, CANCELLED_OUTPUT, now)
             else:
-                self._tool_called(call_id, name, function.get("args") or {})
+                self._tool_called(call_id, text_of(function, "name"), function.get("args") or {})
         self._end_reply()
         if self._non_blocking:  # it does not wait for the result: that it has called says nothing about its turn
             self._phase = before
 
     def _on_taken_back(self, cancellation: Json, now: float) -> None:
         for call_id in cancellation.get("ids") or ():
-            self._names.pop(call_id, None)
-            if call_id in self._cut_calls:
-                self._cut_calls.remove(call_id)
+            self._calls.taken_back(call_id)
             self._tool_cancelled(call_id)
-        if not self._reply_id and not self._names and not self._was_interrupted:
+        if not self._reply_id and not self._calls and not self._was_interrupted:
             self._turn_over(now)  # it had nothing else to do than to wait for them
 
     # --- what comes in ------------------------------------------------------------------------------------------------
@@ -372,7 +377,7 @@ class GeminiDialect(BaseDialect):
                 self._end_reply()
         elif text and self._phase == "playing":
             self.counters["late_text"] += 1
-        elif text and not self._caller.speaking and len(self._early_text) < _MOST_HELD:
+        elif text and not self._caller.speaking and len(self._early_text) < _MOST_WAITING:
             self._early_text.append(text)
 
     def _on_generated(self, now: float) -> None:
@@ -396,28 +401,17 @@ class GeminiDialect(BaseDialect):
         self._muted = self._we_interrupt = self._was_interrupted = False
         self._early_text.clear()
         self._timers.pop("floor", None)
-        self._send_held(now)
+        self._send_waiting(now)
 
     def _end_reply(self, status: Status | None = None) -> None:
         self._timers.pop("text", None)
         self._reply_ended(status)
 
     def _on_activity(self, activity: Json, now: float) -> None:
-        """The SDK reads the type from `type`; the documentation calls it `voiceActivityType`."""
-        kind = text_of(activity, "type") or text_of(activity, "voiceActivityType")
-        offset = wire.seconds_of(activity.get("audioOffset"))
-        audio_ms = None if offset is None else round(offset * 1000)
-        if kind == "ACTIVITY_START":
-            self._caller.began(audio_ms)
-        elif kind == "ACTIVITY_END":
-            self._caller.ended(audio_ms)
+        self._caller.activity(activity)
 
     def _on_signal(self, signal: Json, now: float) -> None:
-        kind = text_of(signal, "vadSignalType")
-        if kind == "VAD_SIGNAL_TYPE_SOS":
-            self._caller.began()
-        elif kind == "VAD_SIGNAL_TYPE_EOS":
-            self._caller.ended()
+        self._caller.signal(signal)
 
     def _on_go_away(self, notice: Json, now: float) -> None:
         left = wire.seconds_of(notice.get("timeLeft"))

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 
 from sipbridge.agent import AgentEvent, UserSpeechEnded, UserSpeechStarted, UserTranscript
+from sipbridge.providers.gemini_wire import seconds_of
+from sipbridge.providers.wire import Json, text_of
 
 _MOST_WORDS = 5000
 """Pieces of one turn; nobody speaks for so long."""
@@ -37,6 +39,24 @@ class CallerTurn:
         if self._told and not self._ended:
             self._ended = True
             self._events.append(UserSpeechEnded(audio_ms))
+
+    def activity(self, activity: Json) -> None:
+        """The SDK reads the kind from `type`; the documentation calls it `voiceActivityType`."""
+        kind = text_of(activity, "type") or text_of(activity, "voiceActivityType")
+        offset = seconds_of(activity.get("audioOffset"))
+        audio_ms = None if offset is None else round(offset * 1000)
+        if kind == "ACTIVITY_START":
+            self.began(audio_ms)
+        elif kind == "ACTIVITY_END":
+            self.ended(audio_ms)
+
+    def signal(self, signal: Json) -> None:
+        """An older form of the same."""
+        kind = text_of(signal, "vadSignalType")
+        if kind == "VAD_SIGNAL_TYPE_SOS":
+            self.began()
+        elif kind == "VAD_SIGNAL_TYPE_EOS":
+            self.ended()
 
     def heard(self, text: str, *, idle: bool, finished: bool) -> None:
         """A piece of the transcript. In the model's turn (not `idle`) it does not mean that somebody speaks now: pieces

@@ -39,6 +39,7 @@ from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
 from sipbridge.providers import openai_wire as wire
 from sipbridge.providers.base import CANCELLED_OUTPUT, REFUSALS, check_formats, history_as_text
+from sipbridge.providers.openai_events import REPLY_EVENTS, SESSION_EVENTS, SETUP_EVENTS
 from sipbridge.providers.openai_reader import ReplyReader, Status
 from sipbridge.providers.openai_replies import Replies, Request
 from sipbridge.providers.wire import Json, encode, merged, number_of, text_of
@@ -148,6 +149,15 @@ class OpenAIDialect:
             wanted["model"] = self._transcription_model
         return session
 
+    def configuration(self) -> Json:
+        """The same with the operator's own members; his tools (`mcp`, `web_search`, ...) come beside ours."""
+        extra = dict(self._options.extra)
+        tools = extra.pop("tools", None)
+        session = merged(self.session_object(), extra)
+        if isinstance(tools, (list, tuple)):
+            session["tools"] = [*session.get("tools", ()), *tools]
+        return session
+
     def channel_opened(self, channel: str, now: float) -> None:
         """`session.created` comes by itself."""
 
@@ -187,10 +197,10 @@ class OpenAIDialect:
     def _handler(self, kind: str) -> Callable[[Json, float], None]:
         """Looked up each time: kept, bound methods would make each call's dialect a circle for the collector."""
         handler: Callable[[Json, float], None] = self._on_other
-        if kind in _SESSION_EVENTS:
-            handler = getattr(self, _SESSION_EVENTS[kind])
-        elif kind in _REPLY_EVENTS:
-            handler = getattr(self._reader, _REPLY_EVENTS[kind])
+        if kind in SESSION_EVENTS:
+            handler = getattr(self, SESSION_EVENTS[kind])
+        elif kind in REPLY_EVENTS:
+            handler = getattr(self._reader, REPLY_EVENTS[kind])
         return handler
 
     def receive(self, channel: str, message: str | bytes, now: float) -> None:
@@ -202,7 +212,7 @@ class OpenAIDialect:
             if "type" not in event and "code" in event:  # a vendor's gateway, before or behind the model
                 event = {"type": "error", "error": event}
             kind = wire.EVENT_ALIASES.get(event["type"], event["type"])
-            if self._state == "open" or kind in _SETUP_EVENTS:
+            if self._state == "open" or kind in SETUP_EVENTS:
                 self._handler(kind)(event, now)
                 self._settle(now)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
@@ -321,7 +331,7 @@ class OpenAIDialect:
         if self._state == "connecting":
             self._began = now
             self._state = "updating"
-            session = merged(self.session_object(), self._options.extra)
+            session = self.configuration()
             transcription = self.shape.transcription(session)
             self._transcriber = text_of(transcription, "model") if isinstance(transcription, dict) else ""
             self._setup_id = self._update(session)
@@ -354,8 +364,8 @@ class OpenAIDialect:
         self._events.append(AgentError(message, code or kind, fatal))
         if fatal:
             self._end(code or kind or "error", "failed", now, again=self.shape.passes(code, kind))
-        elif ours:
-            self._replies.rejected(ours)
+        elif ours and (request := self._replies.rejected(ours)) and code.startswith(self.shape.rate_codes):
+            self.counters["rate_limited"] += self._replies.ask_again(request, now)
 
     def _on_response_done(self, event: Json, now: float) -> None:
         self._reader.on_response_done(event, now)
@@ -413,33 +423,3 @@ def _within(possible: Capabilities, options: AgentOptions, past: str) -> AgentOp
     if options.turn_detection.type not in possible.turn_detection:
         options = replace(options, turn_detection=replace(options.turn_detection, type="server_vad"))
     return options
-
-
-_SETUP_EVENTS = frozenset({"conversation.created", "session.created", "session.updated", "error"})
-"""The only ones that mean anything before the session is open."""
-_SESSION_EVENTS = {
-    "conversation.created": "_on_conversation_created",
-    "session.created": "_on_session_created",
-    "session.updated": "_on_session_updated",
-    "error": "_on_error",
-    "response.done": "_on_response_done",
-    "input_audio_buffer.speech_started": "_on_speech_started",
-    "input_audio_buffer.speech_stopped": "_on_speech_stopped",
-    "conversation.item.input_audio_transcription.delta": "_on_user_delta",
-    "conversation.item.input_audio_transcription.completed": "_on_user_transcript",
-}
-_REPLY_EVENTS = {
-    "conversation.item.added": "on_conversation_item",
-    "conversation.item.done": "on_conversation_item",
-    "response.created": "on_response_created",
-    "response.output_item.added": "on_item_added",
-    "response.output_audio.delta": "on_audio",
-    "response.output_audio_transcript.delta": "on_text_delta",
-    "response.output_audio_transcript.done": "on_text_done",
-    "response.output_text.delta": "on_text_delta",
-    "response.output_text.done": "on_text_done",
-    "response.function_call_arguments.delta": "on_arguments_delta",
-    "response.function_call_arguments.done": "on_arguments_done",
-    "response.output_item.done": "on_item_done",
-}
-# By name, so that a relative's subclass may override a method.

@@ -18,7 +18,7 @@ from sipbridge.providers import openai_wire as wire
 from sipbridge.providers.openai import OpenAIDialect
 from sipbridge.providers.openai_beta import BETA_CAPABILITIES, OPENAI_BETA
 from sipbridge.providers.openai_replies import Request
-from sipbridge.providers.wire import Json, merged, text_of
+from sipbridge.providers.wire import Json, text_of
 
 CREATED_WAIT = 1.0
 """Seconds for `session.created`, before we configure a server that may be waiting for us."""
@@ -135,9 +135,9 @@ class CompatibleDialect(OpenAIDialect):
 
     def _on_error(self, event: Json, now: float) -> None:
         error = event["error"]
-        code, ours = text_of(error, "code"), text_of(error, "event_id")
-        fatal = not self.shape.fatal_codes.isdisjoint((code, text_of(error, "type")))
-        if fatal or code in (wire.NOTHING_TO_CANCEL, wire.ACTIVE_RESPONSE):
+        code, kind, ours = text_of(error, "code"), text_of(error, "type"), text_of(error, "event_id")
+        no_lack = not self.shape.fatal_codes.isdisjoint((code, kind)) or self.shape.passes(code, kind)
+        if no_lack or code in (wire.NOTHING_TO_CANCEL, wire.ACTIVE_RESPONSE):
             super()._on_error(event, now)
         elif self._setup_id and (ours == self._setup_id or (self._state == "updating" and not self._reduced)):
             self._reduce(text_of(error, "message") or code, now)
@@ -151,7 +151,7 @@ class CompatibleDialect(OpenAIDialect):
         """The whole configuration was refused for one field: only what a call can't do without, then the rest."""
         self._setup_id, self._reduced = "", True
         self._unknown_to_it("setup_refused", "configuration refused, trying with less", message=message[:200])
-        least, self._later = apart(merged(self.session_object(), self._options.extra))
+        least, self._later = apart(self.configuration())
         self._update(least)
         if self._state == "updating":
             self._due = max(now, min(now + UPDATED_WAIT, self._opened_at + START_WAIT))

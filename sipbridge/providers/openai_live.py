@@ -64,6 +64,7 @@ class OpenAILiveDialect(BaseDialect):
         self._sounds_until = 0.0  # what came of the reply under way would have been heard by then
         self._words: list[str] = []  # the caller's, since the turn under way began
         self._word_at: float | None = None  # None: the caller is not speaking
+        self._speaking = False  # he has not been answered yet, either
         self._loud_at = 0.0
         self._turns = 0
         self._responses: set[str] = set()  # of the text model, under way
@@ -258,6 +259,7 @@ class OpenAILiveDialect(BaseDialect):
         if self._word_at is None:
             self._turns += 1
             self._loud_at = now
+            self._speaking = True
             self._events.append(UserSpeechStarted(number_of(event, "start_ms")))
         self._word_at = now
         self._words.append(delta)
@@ -270,9 +272,19 @@ class OpenAILiveDialect(BaseDialect):
         if self._word_at is None or self._state == "closed":
             return
         text, self._words, self._word_at = "".join(self._words).strip(), [], None
-        self._events.append(UserSpeechEnded())
+        self._speech_over()
         if self._options.transcription and text:
             self._events.append(UserTranscript(text, final=True, item_id=f"user-{self._turns}"))
+
+    def _speech_over(self) -> None:
+        if self._speaking:
+            self._speaking = False
+            self._events.append(UserSpeechEnded())
+
+    def _reply_began(self, reply_id: str = "") -> str:
+        """What the caller said comes before the answer to it, though his last words may be written down after it."""
+        self._speech_over()
+        return super()._reply_began(reply_id)
 
     # --- delegated work -----------------------------------------------------------------------------------------------
 

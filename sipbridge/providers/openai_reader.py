@@ -23,7 +23,7 @@ from sipbridge.agent import (
     Usage,
 )
 from sipbridge.audio import AudioFormat
-from sipbridge.providers.openai_replies import Replies, Reply
+from sipbridge.providers.openai_replies import CALLS_KEPT, TEXT_KEPT, Replies, Reply
 from sipbridge.providers.openai_wire import Shape, usage_counts
 from sipbridge.providers.wire import Json, decode_audio, is_object, number_of, text_of
 
@@ -134,7 +134,9 @@ class ReplyReader:
     def on_text_delta(self, event: Json, now: float) -> None:
         reply = self._reply_of(event, now)
         if (text := text_of(event, "delta")) and not reply.done:
-            reply.texts.setdefault(text_of(event, "item_id"), []).append(text)
+            reply.text_kept += len(text)
+            if reply.text_kept <= TEXT_KEPT:
+                reply.texts.setdefault(text_of(event, "item_id"), []).append(text)
             self._events.append(AssistantText(reply.id, text, final=False))
 
     def on_text_done(self, event: Json, now: float) -> None:
@@ -143,7 +145,8 @@ class ReplyReader:
         text = text_of(event, "transcript") or text_of(event, "text") or "".join(pieces)
         if text and not reply.done:
             self._events.append(AssistantText(reply.id, text, final=True))
-            if event["type"] == "response.output_text.done" or event["type"] == "response.text.done":
+            written = event["type"] == "response.output_text.done" or event["type"] == "response.text.done"
+            if written and reply.text_kept <= TEXT_KEPT:
                 reply.written[text_of(event, "item_id")] = text
 
     # --- tool calls ---------------------------------------------------------------------------------------------------
@@ -152,7 +155,9 @@ class ReplyReader:
         """For the tool's name: the beta shape does not repeat it."""
         item = event["item"]
         if item.get("type") == "function_call":
-            self._reply_of(event, now).names[text_of(item, "call_id")] = text_of(item, "name")
+            reply = self._reply_of(event, now)
+            if len(reply.names) < CALLS_KEPT:
+                reply.names[text_of(item, "call_id")] = text_of(item, "name")
 
     def on_conversation_item(self, event: Json, now: float) -> None:
         if event["item"].get("type") == "function_call_output":
@@ -160,7 +165,7 @@ class ReplyReader:
 
     def on_arguments_delta(self, event: Json, now: float) -> None:
         reply, call_id = self._reply_of(event, now), text_of(event, "call_id")
-        if not reply.done and not reply.cancelled:
+        if not reply.done and not reply.cancelled and len(reply.announced) < CALLS_KEPT:
             reply.announced.add(call_id)
             self._events.append(ToolCallDelta(call_id, text_of(event, "delta")))
 

@@ -17,12 +17,20 @@ from sipbridge.audio import Played
 _ITEMS_KEPT = 64
 """Items whose length is remembered for truncation; a caller can't interrupt what was said long ago."""
 _REPLIES_KEPT = 16
+_REPLIES_OWING = 64
+"""With those that a tool's result is still to come for."""
+CALLS_KEPT = 128
+"""Tool calls of one reply: beyond that it is no model any more that asks."""
+TEXT_KEPT = 256 * 1024
+"""Characters of one reply that are remembered until its last form comes."""
 _UNCONFIRMED_KEPT = 64
 """Tool results of which a server may owe us the sight; some never show them."""
 RETRIES = 2
 """How often a response refused for its rate is asked for again."""
 OWED_WAIT = 20.0
 """Seconds for which a tool result that does not come may hold up what else we want to say."""
+LOST_AFTER = 10.0
+"""Seconds after which a request that was neither taken nor refused holds up no other one."""
 BLIND_WAIT = 1.0
 """Seconds before asking again where the server says a response is active that we know nothing of."""
 
@@ -35,6 +43,7 @@ class Request:
     """None: a plain one, to go on with the conversation as it stands."""
     event_id: str = ""
     not_before: float = 0.0
+    sent_at: float = 0.0
     attempts: int = 0
     cancelled: bool = False
 
@@ -77,6 +86,8 @@ class Reply:
     owed: set[str] = field(default_factory=set)
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Item -> text deltas whose whole text has not come yet."""
+    text_kept: int = 0
+    """Characters of these and of `written`."""
     written: dict[str, str] = field(default_factory=dict)
     """Item -> its whole text, where a session writes what another voice speaks."""
     heard: str | None = None
@@ -127,12 +138,15 @@ class Replies:
         if due is None or due > now:
             return None
         self.in_flight = self._waiting.popleft()
+        self.in_flight.sent_at = now
         return self.in_flight
 
     def get_timer(self) -> float | None:
         """When `next_request` has something; None: not before something else happens."""
-        if not self._waiting or self.active is not None or self.in_flight is not None:
+        if not self._waiting or self.active is not None:
             return None
+        if self.in_flight is not None:
+            return max(self._waiting[0].not_before, self.in_flight.sent_at + LOST_AFTER)
         owing = [reply.waits_until for reply in self._replies.values() if reply.owed]
         due = max(self._waiting[0].not_before, self.held_until, *owing)
         return due if isfinite(due) else None
@@ -162,9 +176,12 @@ class Replies:
 
     def retry(self, reply: Reply, now: float) -> bool:
         """Ask again for a reply that failed for its rate. False: often enough."""
-        request = reply.request or Request()
+        return not reply.cancelled and self.ask_again(reply.request or Request(), now)
+
+    def ask_again(self, request: Request, now: float) -> bool:
+        """A while later, and each time a longer one. False: often enough, or nobody wants it any more."""
         request.attempts += 1
-        if request.attempts > RETRIES or reply.cancelled:
+        if request.attempts > RETRIES or request.cancelled:
             return False
         request.not_before = now + request.attempts
         self._waiting.appendleft(request)
@@ -184,7 +201,7 @@ class Replies:
             self._waiting = deque(request for request in self._waiting if request.response is not None)
         self._replies[reply_id] = self.active = reply
         for old in list(self._replies.values())[:-_REPLIES_KEPT]:
-            if not old.owed:
+            if not old.owed or len(self._replies) > _REPLIES_OWING:
                 del self._replies[old.id]
         return reply
 
@@ -212,7 +229,7 @@ class Replies:
 
     def called(self, reply: Reply, call_id: str) -> bool:
         """Whether to hand it out: it is new, and the caller has not cut the reply before it came."""
-        if call_id in reply.calls:
+        if call_id in reply.calls or len(reply.calls) >= CALLS_KEPT:
             return False
         reply.calls.add(call_id)
         if reply.cancelled:

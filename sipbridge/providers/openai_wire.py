@@ -205,7 +205,8 @@ def history_items(history: Sequence[HistoryItem], text_type: str) -> list[Json]:
     items = []
     for item in history:
         if isinstance(item, Said):
-            items.append(said(item, text_type))
+            if item.text.strip():
+                items.append(said(item, text_type))
         else:
             items.append(tool_call(item.call_id, item.name, item.arguments))
             if item.output is not None:

@@ -70,6 +70,7 @@ class XaiDialect(OpenAIDialect):
     capabilities = replace(
         wire.GA_CAPABILITIES,
         takes_images=False,
+        can_write=False,
         turn_detection=frozenset({"server_vad", "none"}),
         voices=("eve", "ara", "rex", "sal", "leo"),
         input_rates=(8000, 16000, 32000, 48000),

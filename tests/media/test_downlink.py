@@ -38,6 +38,18 @@ class TestSlices:
         assert sent(downlink, 2950) == whole[: 2950 * 160]
         assert downlink.pacer.waiting_ms == pytest.approx(1000, abs=1)
 
+    @pytest.mark.parametrize("milliseconds", [20, 100, 5000])
+    def test_speech_of_an_odd_rate_is_as_long_as_it_was(self, milliseconds: int) -> None:
+        odd = AudioFormat("pcm16", 22050)
+        downlink = downlink_of(replace(PARAMS, downlink=odd))
+        second = tone(500, 1000, 22050)
+        for start in range(0, len(second) * 5, milliseconds * 44100 // 1000 // 2 * 2):
+            downlink.push((second * 5)[start : start + milliseconds * 44100 // 1000 // 2 * 2], "r", "i")
+        downlink.finish("i")
+        whole = Converter(odd, PCMU).process(second * 5)
+        assert sent(downlink, 248) == whole[: 248 * 160]
+        assert downlink.pacer.waiting_ms <= 60
+
     @pytest.mark.parametrize("legs", [1, 2, 3, 7])
     def test_by_the_owner_for_many_legs_it_is_the_same_too(self, legs: int) -> None:
         downlinks = [downlink_of() for _ in range(legs)]

@@ -119,11 +119,3 @@ def test_a_reply_that_was_asked_for() -> None:
     assert it.owes_reply(1.1)
     it.cancelled(1.2)
     assert not it.owes_reply(1.3)
-
-
-def test_a_full_duplex_model_s_one_endless_reply_is_no_obstacle() -> None:
-    it = activity(*SPOKEN[:2], capabilities=Capabilities(full_duplex=True))
-    assert it.quiet_at() == 1.0 + CALM
-    assert not it.owes_reply(1.2)
-    it.asked_to_say("Hello.", 1.3)
-    assert it.unsaid(1.3) == []

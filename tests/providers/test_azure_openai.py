@@ -12,8 +12,9 @@ import pytest
 from sipbridge.agent import AgentOptions, Said, SessionOpen
 from sipbridge.audio import PCM_24K, PCMU
 from sipbridge.errors import AgentStartError, ConfigError
-from sipbridge.providers import WebSocketEndpoint, capabilities_of, entra
+from sipbridge.providers import WebSocketEndpoint, capabilities_of, entra, new_agent_from_credential
 from sipbridge.providers.azure_openai import AzureOpenAIDialect
+from sipbridge.simulator.model import ModelServer
 from tests.providers import voicelive_sdk
 from tests.providers.openai_driver import Driver, options
 
@@ -215,6 +216,27 @@ def test_a_token_given_is_used_as_it_is() -> None:
     there = endpoint(AzureOpenAIDialect(GA | {"api_key": None, "token": "tok"}, options()))
     assert there.headers == {"Authorization": "Bearer tok"}
     assert "tok" not in repr(there)
+
+
+def test_a_session_with_an_application_s_token() -> None:
+    async def scenario() -> None:
+        async with (
+            asyncio.timeout(20),
+            TokenServer((200, {"access_token": "tok-1", "expires_in": 3599})) as tokens,
+            ModelServer(wire="azure_openai") as server,
+        ):
+            credential = GA | {"provider": "azure_openai", "api_key": None, "url": server.url}
+            credential["entra"] = ENTRA | {"token_url": tokens.url}
+            agent = new_agent_from_credential(credential, options())
+            await agent.start()
+            await agent.close()
+            record = await server.session()
+            headers = {name.lower(): value for name, value in record.headers.items()}
+            assert headers["authorization"] == "Bearer tok-1"
+            assert "api-key" not in headers
+            assert record.violations == []
+
+    asyncio.run(scenario())
 
 
 def test_formats_are_openai_s() -> None:

@@ -390,6 +390,38 @@ def test_instructions_in_mid_call(credential: Json, sent: list[Json]) -> None:
     assert driver.dialect.counters["unsupported_update_instructions"] == (not sent)
 
 
+def instructed(driver: Driver) -> int:
+    return sum("system" in str(message) for message in driver.take_sent())
+
+
+def test_instructions_that_would_interrupt_wait_until_the_reply_is_generated_not_until_it_is_heard() -> None:
+    driver = Driver(credential=VERTEX).open()
+    driver.server(audio())
+    driver.command("update_instructions", "Be brief.")
+    assert instructed(driver) == 0
+    driver.server(GENERATED)
+    driver.advance(0.3)
+    assert instructed(driver) == 1
+    driver.take_events()
+    driver.server(INTERRUPTED, COMPLETE)
+    assert driver.take_events() == [], "that was us: what is being heard goes on"
+
+
+def test_what_asks_for_no_answer_does_not_come_between_the_caller_and_theirs() -> None:
+    driver = Driver(credential=VERTEX).open()
+    driver.server(heard("How much?"))
+    driver.command("update_instructions", "Be brief.")
+    assert instructed(driver) == 0
+    driver.server(audio(), GENERATED)
+    driver.advance(0.3)
+    assert instructed(driver) == 1
+    driver.server(COMPLETE, heard("And then?"))
+    driver.command("send_text", "The caller pressed 1.")
+    assert driver.take_sent() == []
+    driver.command("create_response")
+    assert len(driver.take_sent()) == 2, "with a question behind it there will be an answer"
+
+
 # --- sound ------------------------------------------------------------------------------------------------------------
 
 

@@ -346,6 +346,18 @@ def test_a_server_that_takes_no_word_about_a_response_is_told_in_the_conversatio
     assert [message["type"] for message in it.take_sent()] == ["conversation.item.create", "response.create"]
 
 
+@pytest.mark.parametrize("code", ["rate_limit_exceeded", "server_error"])
+def test_trouble_of_the_server_s_is_no_lack_of_its(code: str) -> None:
+    it = opened()
+    it.command("say", "Welcome.")
+    (asked,) = it.sent
+    it.take_sent()
+    it.server(error(code, asked["event_id"]))
+    assert it.take_events() == [AgentError(f"about {code}", code, fatal=False)]
+    assert it.take_sent() == []
+    assert not it.dialect.counters["response_refused"]
+
+
 # --- 8: no hurry ------------------------------------------------------------------------------------------------------
 
 

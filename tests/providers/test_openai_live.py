@@ -309,6 +309,26 @@ def test_both_may_speak_at_once() -> None:
     assert not any(isinstance(event, AssistantTurnEnd) for event in events)
 
 
+def test_what_the_caller_said_comes_before_the_answer_and_its_words_may_come_after() -> None:
+    driver = Driver().open()
+    driver.stream((QUIET, 500))
+    words(driver, "input", "Two ")
+    driver.advance(0.3)
+    words(driver, "output", "For ")
+    words(driver, "input", "nights?")
+    driver.advance(0.85)
+    events = driver.take_events()
+    assert events == [
+        UserSpeechStarted(0),
+        UserSpeechEnded(),
+        AssistantTurnStarted("reply-1"),
+        AssistantText("reply-1", "For ", final=False),
+        AssistantText("reply-1", "For ", final=True),
+        AssistantTurnEnd("reply-1"),
+        UserTranscript("Two nights?", final=True, item_id="user-1"),
+    ]
+
+
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 

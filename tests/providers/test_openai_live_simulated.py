@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import wraps
 from typing import Any, TypeVar
 
 import pytest
@@ -29,6 +28,7 @@ from sipbridge.simulator.model import ModelServer, SessionRecord
 from sipbridge.simulator.openai_live_check import check_message
 from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
 from sipbridge.simulator.voice import speech
+from tests.providers.in_loop import coroutine
 from tests.providers.live_driver import LOOKUP, options
 from tests.providers.live_sdk import check_client_event, check_server_event
 from tests.providers.order import OrderChecker, audio_of
@@ -37,24 +37,6 @@ E = TypeVar("E", bound=AgentEvent)
 
 SHORT = Script(utterances=(Utterance("One word.", 0.4), Utterance("Two words.", 0.4)), transcripts=("Two nights.",))
 CALLER = speech(Utterance(seconds=0.4, tone_hz=700), PCMU) + PCMU.silence * 8 * 1000
-
-
-def coroutine(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """In a loop of its own; no task may be left behind."""
-
-    async def watched(*arguments: Any, **named: Any) -> None:
-        async with asyncio.timeout(15):
-            await test(*arguments, **named)
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        if left:
-            _, left = await asyncio.wait(left, timeout=1)
-        assert not left, f"tasks left behind: {left}"
-
-    @wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(watched(*arguments, **named))
-
-    return run
 
 
 class Talk:

@@ -133,6 +133,38 @@ def test_a_reply_that_failed_for_its_rate_is_asked_for_twice_more_and_later_each
     assert driver.take_sent() == []
 
 
+def test_a_request_refused_for_its_rate_is_made_again_too() -> None:
+    driver = Driver().open()
+    driver.command("say", "Welcome.")
+    for wait in (1.0, 2.0):
+        ours = driver.sent[-1]["event_id"]
+        first = driver.take_sent()
+        driver.server(error("rate_limit_exceeded", ours))
+        assert driver.take_sent() == []
+        driver.advance(wait)
+        assert [message["type"] for message in driver.sent] == ["response.create"]
+        assert driver.sent[0]["response"] == first[0]["response"]
+    ours = driver.sent[-1]["event_id"]
+    driver.take_sent()
+    driver.server(error("rate_limit_exceeded", ours))
+    driver.advance(60.0)
+    assert driver.take_sent() == []
+    assert driver.dialect.counters["rate_limited"] == 2
+
+
+def test_a_request_that_nobody_answers_does_not_hold_up_the_next_for_ever() -> None:
+    driver = Driver().open()
+    driver.command("create_response")
+    assert driver.take_sent() == [CREATE]
+    driver.command("say", "Still there?")
+    driver.advance(9.0)
+    assert driver.take_sent() == []
+    driver.advance(1.0)
+    assert [message["type"] for message in driver.take_sent()] == ["response.create"]
+    driver.server(created("r1"), done("r1"))
+    assert driver.take_sent() == []
+
+
 # --- tools ------------------------------------------------------------------------------------------------------------
 
 
@@ -332,6 +364,21 @@ def test_words_that_were_all_heard_are_left_alone() -> None:
     driver.command("heard", "r1", "One, two.")
     driver.command("heard", "unknown", "")
     assert driver.take_sent() == []
+
+
+def test_a_vendor_gone_mad_is_not_remembered_without_end() -> None:
+    driver = Driver(options(modalities=("text",))).open()
+    for number in range(200):
+        driver.server(created(f"r{number}"), call(f"r{number}", f"c{number}"), done(f"r{number}"))
+    driver.server(created("r"))
+    for number in range(300):
+        driver.server(call("r", f"d{number}"), written("r", f"i{number}", "x" * 4096, "delta"))
+    driver.server(written("r", "i0", "x" * 4096), done("r"))
+    calls = [event for event in driver.take_events() if isinstance(event, ToolCall)]
+    assert len(calls) == 200 + 128
+    replies = driver.dialect._replies
+    assert len(replies._replies) <= 65
+    assert sum(map(len, replies._replies["r"].written.values())) <= 256 * 1024
 
 
 # --- barge-in ---------------------------------------------------------------------------------------------------------

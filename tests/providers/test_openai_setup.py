@@ -164,6 +164,12 @@ def test_vendor_extras_are_merged_object_by_object() -> None:
     assert described["truncation"] == "disabled"
 
 
+def test_the_operator_s_tools_come_beside_ours() -> None:
+    server = {"type": "mcp", "server_label": "shop", "server_url": "https://example.com/mcp"}
+    described = session(options(tools=(ToolDeclaration("hang_up", "", {}),), extra={"tools": [server]}))
+    assert [tool["type"] for tool in described["tools"]] == ["function", "mcp"]
+
+
 def test_tools_are_flat() -> None:
     tool = ToolDeclaration("hang_up", "End the call", {})
     flat = {"type": "function", "name": "hang_up", "description": "End the call"}
@@ -319,6 +325,7 @@ PAST = (
     Said("user", "How much for two nights?"),
     ToolUsed("call_1", "room_price", '{"nights":2}', '{"eur":240}'),
     Said("assistant", "Two nights are"),
+    Said("user", " "),
     ToolUsed("call_2", "book", "{}"),
 )
 

@@ -90,6 +90,7 @@ BENCHES = (
     Bench("dashscope", variant="qwen-audio", credential=QWEN_AUDIO),
     Bench("openai"),
     Bench("openai_live"),
+    Bench("deepgram"),
     Bench("openai", variant="voice: cartesia", credential=CARTESIA, parts=PartsServer.model_and_voice),
     Bench("azure_openai", credential={"api_key": "key-0123456789", "model": "d", "transcription_model": "t"}),
     Bench(
@@ -113,4 +114,5 @@ BENCHES = (
     Bench("gemini", variant="Vertex", credential=VERTEX, place=at_vertex),
     Bench("elevenlabs", place=at_api, credential={"agent_id": "agent_sim", "api_key": "key-0123456789"}),
     Bench("ultravox", place=at_api),
+    Bench("nova_sonic", credential={}),
 )
