@@ -35,6 +35,7 @@ _ROTATE = 0.9
 
 def talk_capabilities(ear: type[Transcriber]) -> Capabilities:
     return Capabilities(
+        has_session=ear.has_session,
         input_format=ear.input_format,
         input_rates=ear.input_rates,
         native_formats=ear.native_formats,
