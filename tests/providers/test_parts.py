@@ -22,6 +22,7 @@ from sipbridge.agent import (
     AgentOptions,
     AssistantAudio,
     AssistantTurnEnd,
+    Reconnecting,
     SessionOpen,
     ToolCall,
     ToolDeclaration,
@@ -111,6 +112,26 @@ def test_what_was_heard_is_what_the_model_is_told() -> None:
             assert deleted["item_id"]
             cancelled = server.servers["voice_provider"].sessions[0]
             await cancelled.wait_until(lambda: any("cancel" in entry.message for entry in cancelled.received))
+            await agent.close()
+            judged(server)
+
+    asyncio.run(scenario())
+
+
+def test_a_voice_s_socket_that_was_closed_while_idle_is_opened_again_by_the_next_word() -> None:
+    async def scenario() -> None:
+        async with PartsServer.model_and_voice(SHORT) as server:
+            agent = agent_of(server)
+            await agent.start()
+            voice = server.servers["voice_provider"]
+            for _ in range(2):
+                agent.create_response()
+                events = await until(agent, lambda event: isinstance(event, AssistantTurnEnd))
+                assert PCMU.duration_ms(audio_of(events)) == pytest.approx(600, abs=5)
+                assert not any(isinstance(event, AgentError | Reconnecting) for event in events)
+                voice.drop()
+                await voice.sessions[-1].closed.wait()
+            assert (len(server.servers[""].sessions), len(voice.sessions)) == (1, 2)
             await agent.close()
             judged(server)
 
