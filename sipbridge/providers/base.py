@@ -124,7 +124,7 @@ class BaseDialect:
                 if not isinstance(content, dict):
                     raise TypeError("a message is a JSON object")
                 self.on_message(channel, content, now)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             self.counters["malformed"] += 1
             self._log_once("malformed", "malformed message passed over", error=type(error).__name__)
         if self._state == "connecting":
