@@ -124,19 +124,20 @@ class BaseDialect:
                 if not isinstance(content, dict):
                     raise TypeError("a message is a JSON object")
                 self.on_message(channel, content, now)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             self.counters["malformed"] += 1
             self._log_once("malformed", "malformed message passed over", error=type(error).__name__)
         if self._state == "connecting":
             self._forget_what_came_early()
 
     def _forget_what_came_early(self) -> None:
-        """Before the session is open nothing is told but errors: `SessionOpen` is the first event."""
-        early = [event for event in self._events if not isinstance(event, AgentError)]
-        if early:
-            self.counters["too_early"] += len(early)
-            self._log_once("too_early", "passed over: the session was not open yet", type=type(early[0]).__name__)
-            self._events = deque(event for event in self._events if isinstance(event, AgentError))
+        """Before the session is open nothing is told but its end: `SessionOpen` is the first event."""
+        if self._events:
+            self.counters["too_early"] += len(self._events)
+            self._log_once(
+                "too_early", "passed over: the session was not open yet", type=type(self._events[0]).__name__
+            )
+            self._events.clear()
             self._reply_id, self._cut, self._texts = "", False, []
             self._owed.clear()
 
