@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from sipbridge.simulator.xai_server import check_xai
-from tests.providers import dashscope_sdk, genai_sdk, live_sdk, openai_sdk, voicelive_sdk
+from tests.providers import dashscope_sdk, elevenlabs_sdk, genai_sdk, live_sdk, openai_sdk, voicelive_sdk
 
 Judge: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -35,6 +35,7 @@ def _vertex(message: Mapping[str, Any]) -> None:
 _JUDGES: dict[str, Judge] = {
     "azure_voice_live": voicelive_sdk.check_client_event,
     "dashscope": dashscope_sdk.check_client_event,
+    "elevenlabs": elevenlabs_sdk.check_client_event,
     "gemini": genai_sdk.check_client_event,
     "openai": openai_sdk.check_client_event,
     "openai_beta": voicelive_sdk.check_client_event,
