@@ -127,7 +127,7 @@ async def test_a_call_outlives_its_session(monkeypatch: pytest.MonkeyPatch) -> N
         reply = await phone.audio.hear_sound(17, hz=600)
         assert reply[0].at > word[-1].at
         phone.audio.say(tone(1000, 0.3))
-        await phone.audio.hear_sound(30, hz=600)
+        await phone.audio.hear_sound(15, hz=600)
         await phone.hang_up()
         report = await bench.report()
         assert (report.ended, report.reconnects) == (Ended.CALLER_HUNG_UP, 1)
