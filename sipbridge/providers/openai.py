@@ -216,7 +216,7 @@ class OpenAIDialect:
             if self._state == "open" or kind in SETUP_EVENTS:
                 self._handler(kind)(event, now)
                 self._settle(now)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             self.counters["malformed"] += 1
             self._log_once("malformed", "malformed message passed over", error=type(error).__name__)
 
