@@ -245,6 +245,7 @@ class ModelServer:
         self.sessions: list[SessionRecord] = []
         self.refused = 0
         self._new_model = new_model(wire) if isinstance(wire, str) else wire
+        self.wire = wire if isinstance(wire, str) else ""
         self._host = host
         self._port = port
         self._server: Server | None = None
