@@ -131,7 +131,9 @@ class BaseDialect:
         if early:
             self.counters["too_early"] += len(early)
             self._log_once("too_early", "passed over: the session was not open yet", type=type(early[0]).__name__)
-            self._events = deque(event for event in self._events if isinstance(event, AgentError))
+            errors = [event for event in self._events if isinstance(event, AgentError)]
+            self._events.clear()  # the queue stays the same: a dialect's parts may hold it
+            self._events.extend(errors)
             self._reply_id, self._cut, self._texts = "", False, []
             self._owed.clear()
 
