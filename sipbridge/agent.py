@@ -42,6 +42,9 @@ class Capabilities:
     can_truncate: bool = False
     """Can be told how much of an item was heard."""
     can_resume: bool = False
+    has_session: bool = True
+    """The conversation is kept at the vendor's, in a session that may be lost or has to end. False: it is kept here,
+    and nothing of it goes with a connection."""
     full_duplex: bool = False
     takes_temperature: tuple[float, float] | None = None
     """The vendor's range, or None where no temperature may be sent."""

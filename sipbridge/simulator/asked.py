@@ -48,6 +48,9 @@ class AskedServer:
     async def __aexit__(self, *_: object) -> None:
         await self._http.__aexit__(None, None, None)
 
+    def drop(self) -> None:
+        """Between requests there is no connection to cut."""
+
     def refuse(self, code: str, message: str, status: int = 400) -> HttpAnswer:
         self.record.violations.append((code, message))
         return _error(status, code, message)

@@ -51,7 +51,9 @@ class OrderChecker:
             # A session that never opens is told of by its error or its end.
             first = not isinstance(event, AssistantTurnStarted | AssistantAudio | AssistantTurnEnd | ToolCall)
             assert first, f"{event} before SessionOpen"
-        assert not (self.seen and isinstance(event, SessionOpen)), "SessionOpen is not the first event"
+        assert not (self.seen and isinstance(event, SessionOpen)), (
+            f"SessionOpen is not the first event: {self.seen[:3]}"
+        )
         match event:
             case AssistantTurnStarted(reply_id):
                 assert reply_id not in {*self.open_replies, *self.ended_replies}, f"{reply_id} started twice"

@@ -164,6 +164,7 @@ class HttpEar(Transcriber):
     input_format = PCM_16K
     input_rates = (8000, 16000, 24000, 48000)
     tells_interim = False
+    has_session = False
 
     def __init__(self, section: Mapping[str, Any], options: AgentOptions) -> None:
         super().__init__(section, options)

@@ -53,6 +53,8 @@ class Transcriber(Part[TranscriberEvent]):
     native_formats: ClassVar[frozenset[AudioFormat]] = frozenset()
     turn_detection: ClassVar[frozenset[TurnDetectionType]] = frozenset({"server_vad", "none"})
     tells_interim: ClassVar[bool] = True
+    has_session: ClassVar[bool] = True
+    """It listens over a connection of its own; else it is asked, turn by turn."""
     session_seconds: ClassVar[float | None] = None
     """How long one session of it may last."""
 

@@ -21,6 +21,7 @@ Saw = Callable[[Bench, Scenario], bool]
 
 
 def tables(benches: Sequence[Bench], scenarios: Sequence[Scenario], saw: Saw) -> str:
+    benches = sorted(benches, key=lambda bench: bench.name)
     said = [f"* *{scenario.name}*: {scenario.what}" for scenario in scenarios]
     seen = [[_link(bench), *("yes" if saw(bench, scenario) else "no" for scenario in scenarios)] for bench in benches]
     parts = [

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -30,11 +30,13 @@ from sipbridge.audio import AudioFormat, Played
 from sipbridge.codecs import PCMU, Codec
 from sipbridge.codecs import lookup as codec_of
 from sipbridge.providers import Dialect, Lifetime, capabilities_of, new_agent_from_credential, new_dialect
-from sipbridge.simulator.model import ModelServer, SessionRecord
+from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Script, Utterance
 from sipbridge.simulator.voice import speech
+from tests.providers.judges import judge_of
 from tests.providers.order import OrderChecker
 from tests.providers.scenarios.bench import Bench
+from tests.providers.scenarios.tasks import left_by, own
 
 E = TypeVar("E", bound=AgentEvent)
 
@@ -69,27 +71,24 @@ class Talk:
         script: Script,
         *,
         codec: Codec = PCMU,
-        ends_in: float | None = None,
         make_dialect: Callable[[Mapping[str, Any], AgentOptions], Dialect] = new_dialect,
         **options: Any,
     ) -> None:
-        """`ends_in`: the first session says that it has to end in so many seconds."""
         self.bench = bench
         self.server = bench.server()
         self.server.script = script
-        self._ends_in = ends_in
+        self._end: Lifetime | None = None
         self._make_dialect = make_dialect
         self.dialects: list[Dialect] = []
         """In use until now; for what no agent tells."""
         self.order = OrderChecker()
         self._codec = codec
         self._options = options
-        self._sockets = 0
         self.agent: Agent
         self.options: AgentOptions
 
     async def __aenter__(self) -> Talk:
-        self._sockets = open_sockets()
+        self._owner = own()
         await self.server.__aenter__()
         try:
             credential = self.bench.credential_for(self.server)
@@ -107,15 +106,19 @@ class Talk:
         return self
 
     def _new_dialect(self, credential: Mapping[str, Any], options: AgentOptions) -> Dialect:
-        """The first one's end may be brought forward: no test waits for an hour."""
         dialect: Any = self._make_dialect(credential, options)
+        if not self.dialects:
+            kind = type(dialect)
+            ending = property(lambda one: self._end or kind.lifetime.fget(one))
+            dialect.__class__ = type(kind.__name__, (kind,), {"lifetime": ending})
         self.dialects.append(dialect)
-        if self._ends_in is not None:
-            now = time.monotonic()
-            end = Lifetime(now, now + self._ends_in)
-            dialect.__class__ = type("Ending", (type(dialect),), {"lifetime": property(lambda _: end)})
-            self._ends_in = None
         return cast(Dialect, dialect)
+
+    def end_in(self, seconds: float) -> None:
+        """From now on the first session says that it has to end then: no test waits for an hour."""
+        now = time.monotonic()
+        self._end = Lifetime(now, now + seconds)
+        self.hush(0.1)
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         try:
@@ -133,6 +136,10 @@ class Talk:
     def _judge(self) -> None:
         """What the vendor would have refused, and what went wrong within."""
         assert [record.violations for record in self.server.sessions if record.violations] == []
+        for record in self.server.sessions:
+            if self.bench.parts is None and (judge := judge_of(self.bench.wire or self.bench.slug, record.path)):
+                for entry in record.received:
+                    judge(entry.message)
         counters = self.agent.counters
         assert not counters["dialect_error"]
         assert not counters["malformed"]
@@ -140,13 +147,9 @@ class Talk:
         assert not [name for name in counters if name.startswith("unsupported")]
 
     async def _nothing_left(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        if others:
+        if others := left_by(self._owner):
             _, pending = await asyncio.wait(others, timeout=2)
             assert not pending, f"tasks left behind: {pending}"
-        for _ in range(5):  # transports close in the loop's next turns
-            await asyncio.sleep(0)
-        assert open_sockets() <= self._sockets, "sockets left behind"
 
     # --- what the caller does -----------------------------------------------------------------------------------------
 
@@ -240,15 +243,20 @@ class Talk:
         text = " ".join(whole) if whole else "".join(event.text for event in texts)
         return Heard(reply_id, pcm, text, status, self.options.output_format)
 
-    async def told(self, words: str, but: Sequence[SessionRecord] = ()) -> None:
-        """Until a server has been told these words, in whatever message, in some session but those."""
+    @property
+    def told_until_now(self) -> dict[int, int]:
+        """How much each server was told; to be given as `since`."""
+        return {id(record): len(record.received) for record in self.server.sessions}
+
+    async def told(self, words: str, since: Mapping[int, int] | None = None) -> None:
+        """Until a server has been told these words, in whatever message."""
+        past = since or {}
 
         def said() -> bool:
             return any(
                 words in json.dumps(entry.message, ensure_ascii=False)
                 for record in self.server.sessions
-                if all(record is not other for other in but)
-                for entry in record.received
+                for entry in record.received[past.get(id(record), 0) :]
             )
 
         if not said():
