@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from sipbridge.agent import Capabilities, TurnDetection
+from sipbridge.agent import AgentOptions, Capabilities, TurnDetection
 from sipbridge.configfile import Place, Section
-from sipbridge.errors import UnknownProviderError
+from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.logins import Secret
-from sipbridge.providers import capabilities_of
+from sipbridge.providers import capabilities_of, new_dialect
 from sipbridge.tenant_config import AgentConfig, TenantConfig
 
 _OPTIONS = frozenset(
@@ -121,6 +121,19 @@ def problems(agent: AgentConfig) -> Iterator[tuple[Place, str]]:
         return
     if near := _near_miss(agent.voice, can.voices):
         yield ("agent", "voice"), f"{agent.provider} has no voice {agent.voice!r}; did you mean {near!r}?"
+    yield from _about_parts(agent, can)
+
+
+def _about_parts(agent: AgentConfig, can: Capabilities) -> Iterator[tuple[Place, str]]:
+    """What is made of several services is put together once, to see whether it can be."""
+    if not any((agent.voice_provider, agent.stt, agent.llm, agent.tts)):
+        return
+    options = AgentOptions(input_format=can.input_format, output_format=can.output_format, voice=agent.voice)
+    try:
+        new_dialect(credential_of(agent, hidden), options)
+    except ConfigError as error:
+        part = str(error).partition(":")[0].partition(".")[0]
+        yield ("agent", part if part in AgentConfig.model_fields else "provider"), str(error)
 
 
 def _near_miss(name: str | None, voices: tuple[str, ...]) -> str | None:

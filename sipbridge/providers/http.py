@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from sipbridge import __version__
 from sipbridge.providers import HttpEnd, HttpEndpoint, Outgoing
+from sipbridge.providers.failures import Secrets, not_connected, place_of, refused_by_status
 from sipbridge.providers.websocket import Receive, tls_context
 
 if TYPE_CHECKING:
@@ -58,10 +59,9 @@ class HttpChannel:
     """A `Channel`. Requests are asked one after another; what may be in flight at once is one."""
 
     def __init__(self, endpoint: HttpEndpoint) -> None:
-        where = urlsplit(endpoint.url)
         self.dropped_ms = 0.0
         self._endpoint = endpoint
-        self._place = f"{where.scheme}://{where.netloc.rpartition('@')[2]}{where.path}"
+        self._place = place_of(endpoint.url)
         self._waiting: deque[bytes | None] = deque()
         """Bodies; None: a request that was cancelled before it was its turn."""
         self._wanted = asyncio.Event()
@@ -133,10 +133,11 @@ class HttpChannel:
                 return await self._exchange(client, body, deliver)
         except TimeoutError:
             return HttpEnd("cancelled")
+        except httpx.ConnectError as error:
+            failure = not_connected(self._place, error)
+            return HttpEnd(failure.code, str(failure))
         except httpx.TimeoutException:
             return HttpEnd("timeout", f"{self._place}: no answer within {self._endpoint.timeout:g} s")
-        except httpx.ConnectError as error:
-            return HttpEnd("unreachable", f"{self._place}: can't be reached ({type(error).__name__})")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return HttpEnd("closed", f"{self._place}: the connection broke ({type(error).__name__})")
         except ValueError as error:
@@ -170,12 +171,8 @@ class HttpChannel:
             said += piece
             if len(said) >= _ERROR_BODY:
                 break
-        text = said[:_ERROR_BODY].decode("utf-8", "replace")
-        for value in self._endpoint.headers.values():
-            for secret in (value, value.rpartition(" ")[2]):
-                text = text.replace(secret, "***") if len(secret) >= 6 else text  # a server may quote what it refuses
-        words = " ".join(text.split())[:200]
-        return f"{self._place}: HTTP {answer.status_code}{' ' + words if words else ''}"
+        secrets = Secrets(self._endpoint.url, self._endpoint.headers.values())
+        return str(refused_by_status(self._place, answer.status_code, said[:_ERROR_BODY], secrets))
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

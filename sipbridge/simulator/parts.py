@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, Protocol, Self
 
 from sipbridge.simulator.asked import AskedServer, ChatServer, HearingServer, SpeechServer
@@ -49,6 +50,7 @@ class Sharing:
 class PartServer(Protocol):
     """A server of one part, as `ModelServer` is."""
 
+    script: Script
     sessions: list[SessionRecord]
 
     @property
@@ -107,6 +109,8 @@ class PartsServer:
         `sections`: what is in those beside `url` and `api_key`."""
         self.script = script or Script()
         self.servers: dict[str, PartServer] = {}
+        self.faulty: str | None = None
+        """The section whose server alone has the script's fault; None: all of them."""
         self._make = make
         self._provider = provider
         self._sections = sections
@@ -157,6 +161,9 @@ class PartsServer:
 
     async def __aenter__(self) -> Self:
         self.servers = self._make(Conversation(self.script))
+        for name, server in self.servers.items():
+            if self.faulty is not None and name != self.faulty:
+                server.script = replace(self.script, fault=None)
         for server in self.servers.values():
             await self._stack.enter_async_context(server)
         return self

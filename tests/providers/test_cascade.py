@@ -226,6 +226,13 @@ def test_a_session_that_goes_on_with_another_one() -> None:
     assert roles == ["system", "user", "assistant", "tool", "assistant", "user"]
 
 
+def test_a_tool_that_was_called_in_a_session_that_is_gone() -> None:
+    driver = Driver(history=(Said("user", "two nights"), ToolUsed("call_a", "price", "{}"))).open()
+    driver.command("send_tool_result", "call_a", "240")
+    assert driver.question()[-1] == {"role": "tool", "tool_call_id": "call_a", "content": "240"}
+    assert not driver.dialect.counters["tool_result_unexpected"]
+
+
 def test_instructions_keys_and_turns_found_by_somebody_else() -> None:
     driver = Driver(turn_detection=TurnDetection(type="none")).open()
     driver.command("update_instructions", "You run a bakery.")

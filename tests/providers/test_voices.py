@@ -110,8 +110,21 @@ def test_a_deepgram_socket_that_idles_and_one_that_is_lost() -> None:
     made.closed(1000, "", 0.0)
     assert events(made) == []
     made.speak("a", "Yes. ", 1.0)
+    made.finish("a", 1.0)
+    told(made)
+    made.closed(1006, "gone just then", 1.0)
+    assert told(made) == ["Yes. ", "[Flush]"], "given again"
+    assert events(made, b"\x55") == [VoiceAudio("a", b"\x55")]
     made.closed(1011, "oops", 1.1)
     assert events(made) == [PartFailed("voice: the connection closed: 1011 oops", "closed", again=True)]
+
+
+def test_a_deepgram_socket_that_can_t_be_opened_again() -> None:
+    made = voice(DEEPGRAM, PCMU)
+    made.speak("a", "Yes. ", 1.0)
+    made.closed(1006, "refused", 1.0)
+    made.closed(1006, "refused", 1.1)
+    assert events(made) == [PartFailed("voice: the connection closed: 1006 refused", "closed", again=True)]
 
 
 # --- OpenAI, over HTTP ------------------------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ class DeepgramVoice(Voice):
         self._clearing = 0
         self._flush_times: deque[float] = deque(maxlen=_FLUSHES)
         self._flush_at: float | None = None
+        self._given_again = False
+        """What was being said when the connection closed, and nothing came of it since."""
 
     @property
     def model(self) -> str:
@@ -156,6 +158,7 @@ class DeepgramVoice(Voice):
             self.counters["late_audio_bytes"] += len(pcm)
         elif pcm:
             self._contexts[0].received += len(pcm)
+            self._given_again = False
             self._events.append(VoiceAudio(self._contexts[0].name, pcm))
 
     def _on_flushed(self, now: float) -> None:
@@ -179,7 +182,17 @@ class DeepgramVoice(Voice):
             self._log_once(code, "the voice reports an error", code=code, message=words[:200])
 
     def closed(self, code: int, reason: str, now: float) -> None:
+        """Idle connections are closed, which is nobody's fault. What was asked for just then is asked again."""
         self._clearing = 0
-        if self._contexts:
+        if not self._contexts:
+            return
+        if self._given_again or any(context.received for context in self._contexts) or code in REFUSALS:
             why = f"{code} {reason}".strip()
             self._fail(f"the connection closed: {why}", "closed", again=code not in REFUSALS)
+            return
+        self._given_again = True
+        for context in self._contexts:
+            context.unsent = "".join(context.flushed) + context.unflushed + context.unsent
+            context.unflushed = ""
+            context.flushed.clear()
+        self._go_on(now)

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sipbridge.agent import AgentOptions, Capabilities, Usage, UserSpeechEnded, UserSpeechStarted, UserTranscript
+from sipbridge.agent import (
+    AgentOptions,
+    Capabilities,
+    ToolUsed,
+    Usage,
+    UserSpeechEnded,
+    UserSpeechStarted,
+    UserTranscript,
+)
 from sipbridge.audio import Played
 from sipbridge.providers import Endpoint, Lifetime, Outgoing
 from sipbridge.providers.base import BaseDialect, Status
@@ -47,6 +55,7 @@ def talk_capabilities(ear: type[Transcriber]) -> Capabilities:
         takes_language=True,
         transcribes_interim=ear.tells_interim,
         says_verbatim=True,
+        takes_late_results=True,
         turn_detection=ear.turn_detection,
     )
 
@@ -60,6 +69,9 @@ class TalkDialect(BaseDialect):
         self._model = ChatModel(credential[LLM], options)
         self._ear.counters = self._model.counters = self.counters
         self._history = ChatHistory(options.history)
+        for item in options.history:
+            if isinstance(item, ToolUsed) and item.output is None:
+                self._owed[item.call_id] = "earlier"
         self._instructions = options.instructions
         self._said: list[str] = []
         """What the model has written in the reply under way."""
@@ -143,8 +155,13 @@ class TalkDialect(BaseDialect):
                     self._not_answered(told, now)
                 case PartFailed(message, code, again):
                     self._failed(message, code, now, again=again)
+        if self._state == "connecting":
+            self._forget_what_came_early()
 
     def _on_heard(self, event: TranscriberEvent | PartFailed, now: float) -> None:
+        if self._state == "connecting" and not isinstance(event, Ready | PartFailed):
+            self.counters["too_early"] += 1
+            return
         match event:
             case Ready(session_id):
                 self._opened(session_id)
