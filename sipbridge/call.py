@@ -18,9 +18,10 @@ from typing import Any, assert_never
 import structlog
 
 from sipbridge import agent as model
-from sipbridge.agent import Agent, AgentEvent, NewAgent, ToolCall
+from sipbridge.agent import Agent, AgentEvent, NewAgent
 from sipbridge.audio_health import AudioHealth
 from sipbridge.call_record import CallRecord
+from sipbridge.call_tools import CallTools
 from sipbridge.errors import AgentStartError, CallNotAnsweredError, SipbridgeError
 from sipbridge.floor import Floor
 from sipbridge.handover import Legs, TransferLeg, refuse_transfer
@@ -31,6 +32,7 @@ from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed,
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.paced_speech import PacedSpeech
+from sipbridge.prices import Prices
 from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
@@ -38,9 +40,6 @@ from sipbridge.tools import toolbox_for
 from sipbridge.turn import Turn, Verdict
 
 log = structlog.get_logger(__name__)
-
-_AFTER_GOODBYE_S = 0.2
-"""Between the last packet of a goodbye and BYE: the far end's playout buffer still holds that packet."""
 
 
 class CallSession:
@@ -57,6 +56,7 @@ class CallSession:
         clock: Callable[[], float] = time.monotonic,
         transfer_leg: TransferLeg = refuse_transfer,
         record: StartRecording | None = None,
+        prices: Prices | None = None,
     ) -> None:
         """`transfer_leg` makes the leg that calls whom the far end asks for; it raises `CallNotPlacedError`. `record`
         begins a recording of the call."""
@@ -76,7 +76,16 @@ class CallSession:
         self._floor = Floor(self._turn, clock, self._log)
         self._new_recording = record
         self.recording: Recording | None = None
-        self._toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
+        self._prices = prices
+        self._tools = CallTools(
+            toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds),
+            self._turn,
+            self._floor,
+            self._legs,
+            reply_seconds=config.deadlines.reply_seconds,
+            spawn=self._spawn,
+            end=self.end,
+        )
         self._full_duplex = capabilities.full_duplex
         self._paced: PacedSpeech | None = None
         self._uplink, self._downlink = capabilities.input_format, capabilities.output_format
@@ -85,8 +94,6 @@ class CallSession:
         self._agent_lost = False
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tool_tasks: dict[str, asyncio.Task[None]] = {}
-        self._tool_calls_answered: set[str] = set()
         self._over = asyncio.Event()
         self._keypad = Keypad(self._keys_pressed)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
@@ -110,7 +117,15 @@ class CallSession:
         finally:
             self.end(Ended.SHUTDOWN)
             await self._shut()
-        report = self._record.report(self._leg.codec, self.audio_health(), self._turn, self._agent)
+        report = self._record.report(
+            self._leg.codec,
+            self.audio_health(),
+            self._turn,
+            self._agent,
+            provider=self._tenant.config.agent.provider,
+            model=self._tenant.config.agent.model or "",
+            prices=self._prices,
+        )
         self._log.info("call ended", **report.to_log())
         self._report.set_result(report)
         return report
@@ -176,7 +191,7 @@ class CallSession:
             return None
         seconds = self._deadlines.connect_seconds
         try:
-            options = self._tenant.agent_options(self._fields, self._uplink, self._downlink, self._toolbox.declarations)
+            options = self._tenant.agent_options(self._fields, self._uplink, self._downlink, self._tools.declarations)
             agent = self._agent = self._new_agent(self._tenant.credential(), options, connect_timeout=seconds)
             async with asyncio.timeout(seconds):
                 await agent.start()
@@ -232,6 +247,7 @@ class CallSession:
             self._floor.moved()
         # The model is gone and the caller is still there: a sentence and BYE, not dead air.
         self._agent_lost = True
+        self._tools.agent_lost()
         self._finish(self._turn.model_lost())
         if self._turn.closing:
             # Nothing went wrong for the caller: what the goodbye is waiting for ends the call.
@@ -262,21 +278,23 @@ class CallSession:
             case model.AssistantTurnEnd(reply_id):
                 self._finish(self._turn.reply_ended(reply_id))
             case model.ToolCall():
-                self._tool_tasks[event.call_id] = self._spawn(self._run_tool(agent, event))
+                self._tools.asked(agent, event)
             case model.ToolCallCancelled(call_id):
-                if task := self._tool_tasks.pop(call_id, None):
-                    task.cancel()
+                self._tools.taken_back(call_id)
             case model.AgentError(message, code, fatal):
                 self._log.warning("agent error", message=message, code=code, fatal=fatal)
-            case model.SessionOpen() | model.SessionClosed() | model.Reconnecting() | model.Resumed():
+            case model.Reconnecting(attempt):
+                self._log.warning("agent reconnecting", attempt=attempt)
+                if self._floor.falls_out():
+                    self._spawn(self._floor.one_moment(lambda: self._leg.stream, self._downlink))
+            case model.Resumed(context_kept):
+                self._log.info("agent resumed", context_kept=context_kept)
+                self._record.reconnects += self._floor.goes_on()
+            case model.Usage():
+                self._record.used(event)
+            case model.SessionOpen() | model.SessionClosed():
                 self._log.debug("agent session", now=type(event).__name__)
-            case (
-                model.UserSpeechEnded()
-                | model.UserTranscript()
-                | model.AssistantText()
-                | model.ToolCallDelta()
-                | model.Usage()
-            ):
+            case model.UserSpeechEnded() | model.UserTranscript() | model.AssistantText() | model.ToolCallDelta():
                 pass
             case _:
                 assert_never(event)
@@ -378,42 +396,6 @@ class CallSession:
         failure = await self._legs.referred(event, self._uplink, self._downlink)
         if failure and self._legs.abandoned:
             self.end(Ended.CALLER_HUNG_UP, f"after a transfer that failed: {failure}")
-
-    # --- tools (the `CallControl` of sipbridge.tools) ---------------------------------------------
-
-    async def _run_tool(self, agent: Agent, request: ToolCall) -> None:
-        result = await self._toolbox.run(self, request)
-        self._tool_tasks.pop(request.call_id, None)
-        if result is None or self._agent_lost:
-            return
-        if request.call_id in self._tool_calls_answered:
-            self._tell_agent(result)
-        else:
-            agent.send_tool_result(request.call_id, result)
-
-    async def end_call(self, request: ToolCall, reason: str) -> None:
-        self._turn.close_floor()
-        await self._announce(request, "The line is still open: say goodbye in one short sentence, nothing else.")
-        self._turn.finish()
-        await asyncio.sleep(_AFTER_GOODBYE_S)
-        self.end(Ended.AGENT_HUNG_UP, reason)
-
-    async def transfer(self, request: ToolCall, name: str, target: str) -> str:
-        await self._announce(request, f"Tell the caller in one short sentence that you put them through to {name}.")
-        failure = await self._leg.refer(target)
-        if not failure:
-            self.end(Ended.TRANSFERRED, name)
-            await asyncio.Event().wait()  # until `run` cancels this task: nobody is left to be answered
-        return failure
-
-    async def _announce(self, request: ToolCall, prompt: str) -> None:
-        """Return when what the agent has to say to its request was heard; where it said nothing, ask it to."""
-        if not self._turn.spoke(request.reply_id) and self._agent is not None:
-            replies = self._turn.replies
-            self._tool_calls_answered.add(request.call_id)
-            self._agent.send_tool_result(request.call_id, prompt)
-            await self._floor.until_reply(replies, self._deadlines.reply_seconds)
-        await self._floor.until_silent()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._group is not None

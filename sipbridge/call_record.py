@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from sipbridge.agent import Agent
+from sipbridge.agent import Agent, Usage
 from sipbridge.audio_health import AudioHealth, LegAudio
 from sipbridge.codecs import Codec
 from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport, Ended
+from sipbridge.prices import Prices, cost
 from sipbridge.tenants import CallFields
 from sipbridge.turn import Turn
 
@@ -26,6 +28,9 @@ class CallRecord:
         self._status: int | None = None
         self._began = self._ended_at = clock()
         self._delivered_at: float | None = None
+        self.reconnects = 0
+        """How often the model's session was lost, and another one took its place."""
+        self._usage: dict[str, defaultdict[str, float]] = {}
 
     def answered(self) -> None:
         self.answered_at = self._clock()
@@ -34,6 +39,12 @@ class CallRecord:
         """The provider has been handed audio of the caller's."""
         if self._delivered_at is None:
             self._delivered_at = self._clock()
+
+    def used(self, usage: Usage) -> None:
+        """What the provider charges for, by model ("": the agent's)."""
+        counts = self._usage.setdefault(usage.model, defaultdict(float))
+        for name, count in usage.counts.items():
+            counts[name] += count
 
     def end(self, ended: Ended, detail: str, status: int | None) -> bool:
         """False where it has ended before: the first reason stands. `status`: what a call of ours was refused with."""
@@ -55,8 +66,18 @@ class CallRecord:
             first_delivery_ms=_ms_between(heard_at, self._delivered_at),
         )
 
-    def report(self, codec: Codec | None, audio: AudioHealth, turn: Turn, agent: Agent | None) -> CallReport:
-        """When it is over."""
+    def report(
+        self,
+        codec: Codec | None,
+        audio: AudioHealth,
+        turn: Turn,
+        agent: Agent | None,
+        *,
+        provider: str = "",
+        model: str = "",
+        prices: Prices | None = None,
+    ) -> CallReport:
+        """When it is over. `provider` and `model` are what the prices have the agent under."""
         assert self.outcome is not None
         ended, detail = self.outcome
         return CallReport(
@@ -76,7 +97,28 @@ class CallRecord:
             late_bytes_dropped=turn.dropped_bytes + (agent.counters["late_audio_bytes"] if agent else 0),
             uplink_dropped_ms=agent.uplink_dropped_ms if agent else 0.0,
             audio=audio,
+            provider=provider,
+            reconnects=self.reconnects,
+            usage=self._all_usage(),
+            cost_usd=self._cost(provider, model, prices or Prices()),
         )
+
+    def _all_usage(self) -> dict[str, float]:
+        total: defaultdict[str, float] = defaultdict(float)
+        for counts in self._usage.values():
+            for name, count in counts.items():
+                total[name] += count
+        return {name: round(count, 3) for name, count in total.items()}
+
+    def _cost(self, provider: str, model: str, prices: Prices) -> float | None:
+        """None where something was used that has no price."""
+        total = 0.0
+        for used, counts in self._usage.items():
+            rates = prices.rates(provider, used or model)
+            if rates is None:
+                return None
+            total += cost(counts, rates)
+        return round(total, 6) if self._usage else None
 
 
 def _ms_between(earlier: float | None, later: float | None) -> int | None:

@@ -26,6 +26,7 @@ from pydantic import (
 from sipbridge.configfile import Place, Section, error_at, load
 from sipbridge.errors import TlsFileError
 from sipbridge.logins import Login, Secret
+from sipbridge.prices import Prices
 from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.tls import TlsContexts, TlsSettings
 from sipbridge.trunk_config import CodecName, OffIsAWord, SrtpPolicy, Trunk
@@ -224,7 +225,7 @@ class Config(Section):
     recordings: RecordingsConfig = RecordingsConfig()
     webhooks: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
     redis: Annotated[dict[str, Any], PLANNED] = {}
-    prices: Annotated[dict[str, Any], PLANNED] = {}
+    prices: Prices = Prices()
     http: Annotated[dict[str, Any], PLANNED] = {}
 
     @field_validator("trunks")

@@ -22,6 +22,9 @@ class Floor:
         self._clock = clock
         self._log = log
         self._moved = asyncio.Event()
+        self._outages = 0
+        self._outage = False
+        self._replies_before = 0
 
     def moved(self) -> None:
         """Something has happened that somebody may be waiting for."""
@@ -43,6 +46,25 @@ class Floor:
     async def until_reply(self, replies: int, seconds: float) -> None:
         """Until the agent has begun more replies than those."""
         await self.until(lambda: self._turn.replies > replies, seconds)
+
+    def falls_out(self) -> bool:
+        """The agent can't go on for the moment. False: that is known already."""
+        known, self._outage = self._outage, True
+        self._replies_before = self._replies_before if known else self._turn.replies
+        return not known
+
+    async def one_moment(self, stream: Callable[[], MediaStream | None], audio_format: AudioFormat) -> None:
+        """Say so, when all that it had said has been heard, unless it speaks again by then."""
+        self._outages += 1
+        name = f"prompt-one-moment-{self._outages}"
+        await self.until_silent()
+        if self._turn.replies == self._replies_before and not self._turn.closing:
+            self.say(stream(), name, load_prompt("one-moment", audio_format.rate), audio_format)
+
+    def goes_on(self) -> bool:
+        """The agent can speak again. False: as far as anybody knows it always could."""
+        was_out, self._outage = self._outage, False
+        return was_out
 
     def say_prompt(self, stream: MediaStream | None, name: str, audio_format: AudioFormat) -> None:
         """A sentence that ships with sipbridge, for when no agent can speak; in what the stream takes."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from types import TracebackType
 from typing import Self
@@ -33,6 +34,7 @@ from sipbridge.metrics import Metrics
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
+from sipbridge.providers.breaker import Breaker
 from sipbridge.recordings import Recordings
 from sipbridge.registrations import Registrations
 from sipbridge.sip.admission import LOOPBACK, Admission
@@ -64,15 +66,18 @@ class Gateway:
         config: Config,
         tenants: TenantDirectory,
         *,
-        new_agent: NewAgent = new_agent_from_credential,
+        new_agent: NewAgent | None = None,
         on_report: Callable[[CallReport], None] = lambda report: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._tenants = tenants
-        self._new_agent = new_agent
+        self.breaker = Breaker()
+        """Of the providers' servers, for all calls."""
+        self._new_agent = new_agent or partial(new_agent_from_credential, breaker=self.breaker)
         self._on_report = on_report
         self.metrics = Metrics()
+        self.metrics.watch_providers(self.breaker)
         self._clock = clock
         self.ladders = Ladders()
         self._trunks = {trunk.name: trunk for trunk in config.trunks}
@@ -268,7 +273,7 @@ def _prepare_encryption() -> DtlsIdentity:
 def _load_what_a_call_needs(tenants: Iterable[Tenant]) -> None:
     """What is read at first use: neither the first caller nor the audio of the others should wait for it."""
     import_module("sipbridge.providers.session")
-    for name in ("unavailable", "goodbye"):
+    for name in ("unavailable", "goodbye", "one-moment"):
         for rate in (8000, 16000, 24000):
             load_prompt(name, rate)
     for tenant in tenants:

@@ -6,13 +6,17 @@ call, no tenant, no number. Names are stable; `docs/audio-health.md` has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
 
 from sipbridge.audio_health import AudioHealth, LegAudio
 from sipbridge.outcome import CallReport
+from sipbridge.prices import NAMES
+from sipbridge.providers.breaker import Breaker
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -50,6 +54,11 @@ class Metrics:
         self._concealed = self._histogram("concealed_seconds", "Lost audio of a leg that was concealed.", _SECONDS)
 
         self._recordings = self._counter("recordings", "Recordings by what became of them.", ("state",))
+        self._reconnects = self._counter(
+            "provider_reconnects", "Sessions lost in mid-call and replaced.", ("provider",)
+        )
+        self._used = self._counter("provider_usage", "What providers charge for.", ("provider", "what"))
+        self._cost = self._counter("provider_cost_usd", "What it cost, by the configured prices.", ("provider",))
         self._unrecorded = self._counter("recording_dropped_packets", "Packets the disk was too slow for.", ())
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
@@ -73,6 +82,16 @@ class Metrics:
         """A call is over."""
         self._ended.labels(report.ended.value, report.direction).inc()
         self._observe_audio(report.audio)
+        if report.provider:
+            self._reconnects.labels(report.provider).inc(report.reconnects)
+            for name in report.usage.keys() & set(NAMES):
+                count = report.usage[name]
+                self._used.labels(report.provider, name).inc(max(0.0, count))
+            self._cost.labels(report.provider).inc(report.cost_usd or 0.0)
+
+    def watch_providers(self, breaker: Breaker) -> None:
+        """How sessions could be opened, and which servers are taken to be gone, is asked for at each scrape."""
+        self.registry.register(_Providers(breaker))
 
     def _observe_audio(self, audio: AudioHealth) -> None:
         for since, milliseconds in (
@@ -118,3 +137,28 @@ class Metrics:
 def _observe(histogram: Histogram, value: float | None, divisor: float = 1.0) -> None:
     if value is not None:
         histogram.observe(value / divisor)
+
+
+class _Providers(Collector):
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        connects = CounterMetricFamily(
+            "sipbridge_provider_connects", "Attempts to open a model's session.", labels=("provider", "result")
+        )
+        for (provider, result), count in list(self._breaker.connects.items()):
+            connects.add_metric((provider, result), count)
+        yield connects
+        is_open = GaugeMetricFamily(
+            "sipbridge_provider_breaker_open",
+            "1 where a server has failed so often that calls are refused at once; 0 where it failed last.",
+            labels=("provider", "host"),
+        )
+        gone = set(self._breaker.open_keys())
+        for key in self._breaker.known_keys():
+            is_open.add_metric(key, 1.0 if key in gone else 0.0)
+        yield is_open

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from sipbridge.audio_health import AudioHealth
@@ -74,17 +75,27 @@ class CallReport:
     """Caller audio that the model's transport did not take in time."""
     audio: AudioHealth = AudioHealth()
     """How it sounded."""
+    provider: str = ""
+    """The agent's."""
+    reconnects: int = 0
+    """How often the model's session was lost in mid-call, and another one took its place."""
+    usage: Mapping[str, float] = field(default_factory=dict)
+    """What the provider charges for, by the names of `agent.Usage`, summed."""
+    cost_usd: float | None = None
+    """By `prices`; None where nothing was used, or something that has no price."""
 
     def to_json(self) -> dict[str, Any]:
         """Nothing but dictionaries, lists, numbers, text and None."""
-        return {**self._figures(), "audio": self.audio.to_json()}
+        return {**self._figures(), "usage": dict(self.usage), "audio": self.audio.to_json()}
 
     def to_log(self) -> dict[str, Any]:
         """For the line that ends the call: flat."""
-        return {**self._figures(), **self.audio.to_log()}
+        usage = {f"usage_{name}": count for name, count in self.usage.items()}
+        return {**self._figures(), **usage, **self.audio.to_log()}
 
     def _figures(self) -> dict[str, Any]:
-        figures = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "audio"}
+        apart = ("audio", "usage")
+        figures = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in apart}
         return {**figures, "ended": self.ended.value}
 
 

@@ -302,6 +302,7 @@ class Switchboard:
             fields,
             new_agent=self._new_agent,
             max_seconds=self._config.limits.max_call_seconds,
+            prices=self._config.prices,
             clock=self._clock,
             transfer_leg=lambda event: self._transfer_leg(line, event),
             record=self._recording_of(fields.call_id, tenant),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from sipbridge.audio_health import AudioHealth
 from sipbridge.metrics import Metrics
+from sipbridge.providers.breaker import Attempt, Breaker
 from tests.test_audio_health import health, report
 
 
@@ -43,6 +46,31 @@ def test_a_call_without_sound_counts_as_a_call() -> None:
     found = read(metrics)
     assert found[("sipbridge_calls_ended_total", (("direction", "inbound"), ("ended", "caller_hung_up")))] == 1
     assert ("sipbridge_audio_mos_count", (("side", "caller"),)) not in found
+
+
+def test_providers() -> None:
+    metrics = Metrics()
+    breaker = Breaker()
+    metrics.watch_providers(breaker)
+    for host, failures in (("gone.example.com", 5), ("shaky.example.com", 1)):
+        for _ in range(failures):
+            attempt = Attempt(breaker, "openai", lambda: 1.0)
+            attempt.enter(host)
+            attempt.failed("refused", host)
+    attempt.failed("a word of the vendor's")
+    used = {"input_audio_tokens": 100.0, "the_vendors_own": 7.0}
+    metrics.observe(replace(report(health()), provider="openai", reconnects=2, usage=used, cost_usd=0.25))
+    metrics.observe(replace(report(health()), provider="openai"))
+    found = read(metrics)
+    mine = (("provider", "openai"),)
+    assert found[("sipbridge_provider_connects_total", (*mine, ("result", "refused")))] == 6
+    assert found[("sipbridge_provider_connects_total", (*mine, ("result", "refused_setup")))] == 1
+    assert found[("sipbridge_provider_breaker_open", (("host", "gone.example.com"), *mine))] == 1
+    assert found[("sipbridge_provider_breaker_open", (("host", "shaky.example.com"), *mine))] == 0
+    assert found[("sipbridge_provider_reconnects_total", mine)] == 2
+    assert found[("sipbridge_provider_cost_usd_total", mine)] == 0.25
+    assert found[("sipbridge_provider_usage_total", (*mine, ("what", "input_audio_tokens")))] == 100
+    assert ("sipbridge_provider_usage_total", (*mine, ("what", "the_vendors_own"))) not in found
 
 
 def test_no_label_grows_with_the_calls() -> None:

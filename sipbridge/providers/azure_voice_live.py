@@ -11,17 +11,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sipbridge.agent import AgentOptions, Capabilities, TurnDetection
-from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
+from sipbridge.agent import AgentOptions, TurnDetection, TurnDetectionType
+from sipbridge.audio import PCM_24K, AudioFormat
 from sipbridge.errors import ConfigError
 from sipbridge.providers import openai_wire as wire
 from sipbridge.providers.azure_openai import AzureDialect
-from sipbridge.providers.openai_beta import OPENAI_BETA, beta_format, beta_session, clamped
+from sipbridge.providers.openai_beta import BETA_CAPABILITIES, OPENAI_BETA, beta_format, beta_session, clamped
 from sipbridge.providers.wire import Json, text_of
 
 _PATH = "/voice-live/realtime"
 _API_VERSION = "2026-07-15"
 _TEMPERATURES = (0.0, 1.0)
+_FINDS_TURNS: tuple[TurnDetectionType, ...] = ("server_vad", "semantic_vad")
 _TRANSCRIBER = "azure-speech"
 _OPENAI_VOICES = frozenset(
     {"alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"}
@@ -124,20 +125,16 @@ class VoiceLiveDialect(AzureDialect):
         key_prefix="",
         ignored_events=_IGNORED,
     )
-    capabilities = Capabilities(
-        input_format=PCM_24K,
-        output_format=PCM_24K,
-        native_formats=frozenset({PCMU, PCMA}),
+    capabilities = replace(
+        BETA_CAPABILITIES,
         input_rates=(8000, 16000),
         output_rates=(8000, 16000),
-        can_leave_interrupting=True,
-        can_truncate=True,
-        can_write=True,
-        transcribes_interim=True,
-        takes_language=True,
         takes_temperature=_TEMPERATURES,
         says_verbatim=True,
-        turn_detection=frozenset({"server_vad", "semantic_vad", "none"}),
+        turn_settings=frozenset(
+            (kind, name) for kind in _FINDS_TURNS for name in ("threshold", "prefix_ms", "silence_ms")
+        ),
+        voices=(),
     )
     path = _PATH
 

@@ -50,6 +50,11 @@ Status: TypeAlias = Literal["completed", "cancelled", "incomplete", "failed"]
 REFUSALS = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
 """Close codes (RFC 6455 §7.4.1) that say that we did wrong: the same again would fare no better."""
 
+MOST_CALLS = 100
+"""Tool calls that may wait for their results; more are not handed out."""
+MOST_DELTAS = 20_000
+"""Of one text, that are kept to be told as a whole."""
+
 
 class BaseDialect:
     """See `sipbridge.providers.Dialect` for the verbs."""
@@ -119,7 +124,7 @@ class BaseDialect:
                 if not isinstance(content, dict):
                     raise TypeError("a message is a JSON object")
                 self.on_message(channel, content, now)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             self.counters["malformed"] += 1
             self._log_once("malformed", "malformed message passed over", error=type(error).__name__)
         if self._state == "connecting":
@@ -267,7 +272,8 @@ class BaseDialect:
     def _text(self, delta: str) -> None:
         if delta:
             reply_id = self._in_reply()
-            self._texts.append(delta)
+            if len(self._texts) < MOST_DELTAS:
+                self._texts.append(delta)
             self._events.append(AssistantText(reply_id, delta, final=False))
 
     def _text_done(self, text: str = "") -> None:
@@ -279,6 +285,9 @@ class BaseDialect:
     def _tool_called(self, call_id: str, name: str, arguments: str | Mapping[str, Any]) -> None:
         """A whole call; one that is known already is passed over."""
         if call_id in self._owed:
+            return
+        if len(self._owed) >= MOST_CALLS:
+            self.counters["too_many_calls"] += 1
             return
         reply_id = self._in_reply()
         self._owed[call_id] = reply_id

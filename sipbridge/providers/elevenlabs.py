@@ -180,7 +180,9 @@ class ElevenLabsDialect(BaseDialect):
 
     def on_message(self, channel: str, message: Json, now: float) -> None:
         kind = message["type"]
-        if kind == "audio":
+        if self._state == "connecting" and kind not in ("conversation_initiation_metadata", "ping"):
+            self.counters["too_early"] += 1
+        elif kind == "audio":
             self._on_audio(message["audio_event"], now)
         elif kind == "ping":
             self._send({"type": "pong", "event_id": message["ping_event"]["event_id"]})

@@ -39,6 +39,7 @@ _HOLD_S = 15.0
 _MOST_WAITING = 20
 _OLD_S, _OLDEST_S = 55 * 60.0, 58 * 60.0
 """Connections live about ten minutes, which `goAway` announces; those it does not come for have ended after 58."""
+_NO_TIME_S, _AT_LEAST_S = 10.0, 10.0
 
 
 class Request(NamedTuple):
@@ -85,6 +86,7 @@ class GeminiDialect(BaseDialect):
         self._unasked: deque[str] = deque(maxlen=_MOST_WAITING)
         """Texts for a model that answers whatever text it is sent: they wait until an answer is wanted."""
         self._handle = ""
+        self._opened_at = 0.0
         self._lifetime: Lifetime | None = None
         self._counted: dict[str, int] = {}
         self._timers: dict[str, float] = {}
@@ -313,6 +315,7 @@ class GeminiDialect(BaseDialect):
         if options.history and not options.resume_handle:
             self._send(wire.history(options.history, self._family))
         self._handle = options.resume_handle
+        self._opened_at = now
         self._lifetime = Lifetime(now + _OLD_S, now + _OLDEST_S)
         self._opened(text_of(complete, "sessionId"))
 
@@ -410,12 +413,11 @@ class GeminiDialect(BaseDialect):
     def _on_activity(self, activity: Json, now: float) -> None:
         self._caller.activity(activity)
 
-    def _on_signal(self, signal: Json, now: float) -> None:
-        self._caller.signal(signal)
-
     def _on_go_away(self, notice: Json, now: float) -> None:
+        """A service that says so at once, to every connection, is not to be asked for one after the other."""
         left = wire.seconds_of(notice.get("timeLeft"))
-        self._lifetime = Lifetime(now, now + (10.0 if left is None else left))
+        expires_at = now + (_NO_TIME_S if left is None else left)
+        self._lifetime = Lifetime(min(max(now, self._opened_at + _AT_LEAST_S), (now + expires_at) / 2), expires_at)
 
     def _on_handle(self, update: Json, now: float) -> None:
         self._handle = text_of(update, "newHandle") if update.get("resumable") else ""
@@ -436,7 +438,7 @@ _FAILURES = frozenset({"malformed_function_call", "response_rejected", "max_rege
 _HANDLERS = {
     "setupComplete": "_on_setup_complete",
     "voiceActivity": "_on_activity",
-    "voiceActivityDetectionSignal": "_on_signal",
+    "voiceActivityDetectionSignal": "_on_activity",
     "serverContent": "_on_content",
     "toolCall": "_on_tool_call",
     "toolCallCancellation": "_on_taken_back",

@@ -41,22 +41,15 @@ class CallerTurn:
             self._events.append(UserSpeechEnded(audio_ms))
 
     def activity(self, activity: Json) -> None:
-        """The SDK reads the kind from `type`; the documentation calls it `voiceActivityType`."""
-        kind = text_of(activity, "type") or text_of(activity, "voiceActivityType")
+        """A `voiceActivity` (the SDK reads its kind from `type`, the documentation calls it `voiceActivityType`), or its
+        older form, a `voiceActivityDetectionSignal`."""
+        kinds = [text_of(activity, name) for name in ("type", "voiceActivityType", "vadSignalType")]
         offset = seconds_of(activity.get("audioOffset"))
         audio_ms = None if offset is None else round(offset * 1000)
-        if kind == "ACTIVITY_START":
+        if "ACTIVITY_START" in kinds or "VAD_SIGNAL_TYPE_SOS" in kinds:
             self.began(audio_ms)
-        elif kind == "ACTIVITY_END":
+        elif "ACTIVITY_END" in kinds or "VAD_SIGNAL_TYPE_EOS" in kinds:
             self.ended(audio_ms)
-
-    def signal(self, signal: Json) -> None:
-        """An older form of the same."""
-        kind = text_of(signal, "vadSignalType")
-        if kind == "VAD_SIGNAL_TYPE_SOS":
-            self.began()
-        elif kind == "VAD_SIGNAL_TYPE_EOS":
-            self.ended()
 
     def heard(self, text: str, *, idle: bool, finished: bool) -> None:
         """A piece of the transcript. In the model's turn (not `idle`) it does not mean that somebody speaks now: pieces

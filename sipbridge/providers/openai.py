@@ -78,6 +78,7 @@ class OpenAIDialect:
             possible,
             speech_events=self._detects_turns,
             interrupts_by_itself=self._server_cuts,
+            takes_late_results=possible.takes_late_results and self.shape.takes_history,
         )
         self._check(bool(credential.get("url")))
         self.counters: Counter[str] = Counter()
@@ -215,7 +216,7 @@ class OpenAIDialect:
             if self._state == "open" or kind in SETUP_EVENTS:
                 self._handler(kind)(event, now)
                 self._settle(now)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             self.counters["malformed"] += 1
             self._log_once("malformed", "malformed message passed over", error=type(error).__name__)
 

@@ -40,6 +40,7 @@ _CALLER_RMS = 200  # of 16-bit samples: the caller is still speaking,
 _UNTRANSCRIBED_S = 3.0  # but with no new word for so long, it is not speech
 _MOST_WORDS = 20_000  # characters of one turn of the caller's
 _ROTATE_BEFORE_S = 300.0
+_NEVER = 2**40  # in Unix time; larger numbers are no floats
 _MOST_RESPONSES = 100
 _SAY_TOKENS = 80  # what asks for a text to be spoken takes less
 
@@ -191,7 +192,7 @@ class OpenAILiveDialect(BaseDialect):
         session = event.get("session")
         session = session if isinstance(session, dict) else {}
         expires_at = number_of(session, "expires_at")
-        left = seconds_until(expires_at) if expires_at is not None else 0.0
+        left = seconds_until(min(expires_at, _NEVER)) if expires_at is not None else 0.0
         if left > 0:
             self._lifetime = Lifetime(now + left - min(_ROTATE_BEFORE_S, left / 10), now + left)
         self._opened(text_of(session, "id"))

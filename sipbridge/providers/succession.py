@@ -244,7 +244,9 @@ class Succession:
     def _opened(self, successor: Successor) -> None:
         now = self._clock()
         lifetime = self._lifetime
-        stale = successor.version != self._memory.version and (lifetime is None or now < forced_at(lifetime))
+        quiet_at = self._activity.quiet_at()
+        missed = successor.version != self._memory.version or quiet_at is None or quiet_at > now
+        stale = missed and (lifetime is None or now < forced_at(lifetime))
         action = self._recovery.opened(now, stale=stale)
         if action is Action.DISCARD:
             self.counters["successors_discarded"] += 1

@@ -49,7 +49,7 @@ QUIET = 1.0
 NO_SOUND = 3.0
 """The same where its words have come and no sound yet."""
 
-_PASSED_OVER = frozenset({"debug", "pong", "call_event"})
+_PASSED_OVER = frozenset({"call_started", "debug", "pong"})
 
 
 class UltravoxDialect(BaseDialect):
@@ -181,9 +181,9 @@ class UltravoxDialect(BaseDialect):
 
     def on_message(self, channel: str, message: Json, now: float) -> None:
         kind = message["type"]
-        if kind == "call_started":
-            self._opened(text_of(message, "callId"), charged_from=now)
-        elif kind == "state":
+        # Whatever it says, the call has begun; that it begins may be lost.
+        self._opened(text_of(message, "callId") if kind == "call_started" else "", charged_from=now)
+        if kind == "state":
             self._on_state(text_of(message, "state"), now)
         elif kind == "transcript":
             self._on_transcript(message, now)
@@ -195,7 +195,6 @@ class UltravoxDialect(BaseDialect):
             self._unknown(kind)
 
     def _on_state(self, state: str, now: float) -> None:
-        self._opened(charged_from=now)
         before, self._state_named = self._state_named, state
         if state == "speaking":
             self._in_reply()

@@ -69,6 +69,11 @@ class GeminiModel(Talker):
         self._wants_to_answer = False
         """When its turn is over."""
 
+    @classmethod
+    def forget(cls) -> None:
+        """All handles: as if they had expired."""
+        cls._kept.clear()
+
     # --- the wire -----------------------------------------------------------------------------------------------------
 
     def _emit(self, **fields: Any) -> None:
@@ -146,12 +151,20 @@ class GeminiModel(Talker):
         self._emit(setupComplete={"sessionId": "session_sim"})
         if fault and fault.name == "stall":
             self.connection.stall()
-        if fault and fault.name == "go_away" and not handle:
+        return None
+
+    def _go_away(self) -> None:
+        fault = self.script.fault
+        if fault and fault.name == "go_away" and self._leaving is None and "handle" not in self._resumption:
             left = fault.number / 1000
             self._emit(goAway={"timeLeft": f"{left:g}s"})
             words = "The operation was aborted."
             self._leaving = asyncio.get_running_loop().call_later(left, self.connection.close_with, 1008, words)
-        return None
+
+    @property
+    def _resumption(self) -> Json:
+        resumption: Json = self._session.setup.get("sessionResumption", {})
+        return resumption
 
     def _resume(self, handle: str) -> bool:
         kept = self._kept.get(handle)
@@ -334,6 +347,7 @@ class GeminiModel(Talker):
         else:
             self._emit(serverContent=complete, usageMetadata=self._usage(talk))
         self._tell_handle(resumable=not self.connection.record.open_calls)
+        self._go_away()
         if self._wants_to_answer:
             self._answer()
 

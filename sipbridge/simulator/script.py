@@ -38,7 +38,7 @@ class Fault:
     In a reply, after `after` deltas of audio: `close:CODE`, `drop` (the TCP connection), `expire` (the session's time
     is up; `expire:MS`: so long after its set-up, whatever goes on), `error:CODE` (an error event; the socket stays),
     `hang` (never another message), `garbage` (no JSON, binary, unknown events; then it goes on).
-    In the session: `go_away:MS` (it is announced that the connection ends in so long, and then it does).
+    In the session: `go_away:MS` (after the first turn it is announced that the connection ends in so long).
     At any time: `stall` (open, but nothing is read any more, not even a close), `rate_limit:N` (the first N replies).
     """
 

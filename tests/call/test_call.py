@@ -14,8 +14,11 @@ from sipbridge.agent import (
     AssistantInterrupted,
     AssistantTurnEnd,
     AssistantTurnStarted,
+    Reconnecting,
+    Resumed,
     ToolCall,
     ToolCallCancelled,
+    Usage,
     UserSpeechStarted,
 )
 from sipbridge.audio import PCM_16K, PCM_24K, Played
@@ -285,6 +288,64 @@ async def test_a_model_that_dies_ends_in_a_spoken_sentence_and_bye() -> None:
     report = await call.over()
     assert (report.ended, report.detail) == (Ended.PROVIDER_FAILED, "connection lost")
     assert call.agent.commands == []
+
+
+@virtual_time
+async def test_the_caller_hears_a_word_while_another_session_is_opened_once_what_waits_was_heard() -> None:
+    call = await Call().up()
+    call.agent.emit(AssistantTurnStarted("r1"), speech("r1", "i1"), AssistantTurnEnd("r1", "failed"), Reconnecting(1))
+    await settle()
+    assert [reply for reply, _, _ in call.stream.played] == ["r1"]
+    call.session.media_event(Drained(handle=0, item_id="i1"))
+    call.agent.emit(Reconnecting(2))
+    await settle()
+    assert [reply for reply, _, _ in call.stream.played] == ["r1", "prompt-one-moment-1"], "once"
+    call.session.media_event(Drained(handle=0, item_id="prompt-one-moment-1"))
+    call.agent.emit(Resumed(context_kept=True), AssistantTurnStarted("s2-r1"), speech("s2-r1", "s2-i1"))
+    await settle()
+    assert call.stream.played[-1][0] == "s2-r1"
+    call.agent.emit(AssistantTurnEnd("s2-r1", "failed"), Reconnecting(1), Resumed(context_kept=True))
+    call.agent.emit(AssistantTurnStarted("s3-r1"))
+    await settle()
+    call.session.media_event(Drained(handle=0, item_id="s2-i1"))
+    call.agent.emit(AssistantTurnEnd("s3-r1"))
+    await settle()
+    assert len(call.stream.played) == 3, "the model had gone on before there was silence"
+    call.agent.emit(Reconnecting(1))
+    await settle()
+    assert call.stream.played[-1][0] == "prompt-one-moment-3"
+    call.session.end(Ended.CALLER_HUNG_UP)
+    assert (await call.over()).reconnects == 2
+
+
+@virtual_time
+async def test_no_word_in_a_goodbye() -> None:
+    call = await Call("agent: {provider: scripted}\ntools: {hang_up: {}}").up()
+    call.agent.emit(AssistantTurnStarted("r1"), ToolCall("c1", "hang_up", "{}", "r1"), AssistantTurnEnd("r1"))
+    await settle()
+    call.agent.emit(Reconnecting(1))
+    await settle()
+    assert call.stream.played == []
+    call.agent.emit(Resumed(context_kept=True), AssistantTurnStarted("r2"), AssistantTurnEnd("r2"))
+    assert (await call.over()).ended is Ended.AGENT_HUNG_UP
+
+
+@virtual_time
+async def test_what_a_call_used_is_in_its_report() -> None:
+    call = await Call().up()
+    call.agent.emit(
+        Usage("r1", {"input_audio_tokens": 1000, "output_audio_tokens": 2000}),
+        Usage("r2", {"input_audio_tokens": 500}),
+        Usage("", {"characters": 100, "odd": 1.5}, model="voice-1"),
+    )
+    await settle()
+    call.session.end(Ended.CALLER_HUNG_UP)
+    report = await call.over()
+    expected = {"input_audio_tokens": 1500, "output_audio_tokens": 2000, "characters": 100, "odd": 1.5}
+    assert report.usage == expected
+    assert report.cost_usd is None, "nobody has said what it costs"
+    assert report.to_json()["usage"] == expected
+    assert report.to_log()["usage_characters"] == 100
 
 
 @virtual_time

@@ -106,11 +106,25 @@ async def test_bye_to_a_model_that_hangs() -> None:
 # --- the model ends ---------------------------------------------------------------------------------------------------
 
 
+async def answered(phone: Phone) -> None:
+    ok = await phone.expect(200)
+    phone.ack(ok)
+    phone.audio.connect(ok.rtp)
+
+
+async def no_other(bench: House) -> None:
+    """Whoever comes after the session that is up is refused."""
+    await bench.session()
+    bench.model.script = Script(fault=Fault("status", "401"))
+
+
 async def test_a_model_that_dies_in_mid_reply_is_excused_in_a_sentence() -> None:
     """With the real prompt: three seconds of somebody speaking, which is no tone."""
     async with house(Script((LONG,), fault=Fault("close", "1011")), tenant=GREETING) as bench:
         phone = await bench.phone()
-        await phone.call()
+        phone.invite()
+        await no_other(bench)
+        await answered(phone)
         bye = await phone.expect("BYE", within=6)
         loud = [packet for packet in phone.audio.audio() if is_loud(packet)]
         said = [packet for packet in loud if not is_loud(packet, 440)]
@@ -131,7 +145,9 @@ async def test_other_ways_to_lose_the_model(fault: str, native: str) -> None:
     tenant = f"agent: {{greeting: Hello., native_audio: {native}}}"
     async with house(Script((LONG,), fault=Fault.parse(fault)), tenant=tenant) as bench:
         phone = await bench.phone()
-        await phone.call()
+        phone.invite()
+        await no_other(bench)
+        await answered(phone)
         prompt = await phone.audio.hear_sound(14, hz=900)
         bye = await phone.expect("BYE")
         assert bye.at > prompt[-1].at
@@ -143,7 +159,9 @@ async def test_other_ways_to_lose_the_model(fault: str, native: str) -> None:
 async def test_bye_during_that_sentence() -> None:
     async with house(Script((LONG,), fault=Fault("drop")), tenant=GREETING) as bench:
         phone = await bench.phone()
-        await phone.call()
+        phone.invite()
+        await no_other(bench)
+        await answered(phone)
         await phone.audio.hear_sound(3, hz=900)
         await phone.hang_up()
         assert (await bench.report()).ended is Ended.CALLER_HUNG_UP

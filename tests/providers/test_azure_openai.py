@@ -225,7 +225,7 @@ def test_a_session_with_an_application_s_token() -> None:
             TokenServer((200, {"access_token": "tok-1", "expires_in": 3599})) as tokens,
             ModelServer(wire="azure_openai") as server,
         ):
-            credential = GA | {"provider": "azure_openai", "api_key": None, "url": server.url}
+            credential: dict[str, Any] = GA | {"provider": "azure_openai", "api_key": None, "url": server.url}
             credential["entra"] = ENTRA | {"token_url": tokens.url}
             agent = new_agent_from_credential(credential, options())
             await agent.start()

@@ -111,6 +111,13 @@ def test_who_goes_on_with_a_conversation_knows_it_and_does_not_greet() -> None:
     assert "Caller: two nights" in agent["prompt"]["prompt"]
 
 
+def test_nothing_is_told_before_the_formats_are_known() -> None:
+    drive = driver()
+    drive.server(audio(1), words("Hello"), tool("t1"), event("interruption", event_id=1), heard("two nights"))
+    assert drive.take_events() == []
+    assert drive.dialect.counters == {"too_early": 5}
+
+
 def test_the_greeting_is_said_once() -> None:
     drive = opened(greeting="Hello")
     drive.command("say", "Hello")

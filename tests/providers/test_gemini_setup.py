@@ -426,6 +426,15 @@ def test_go_away_is_the_end_of_this_connection() -> None:
     assert driver.dialect.lifetime == Lifetime(600.0, 610.0)
 
 
+def test_go_away_at_the_beginning_is_no_reason_to_hurry() -> None:
+    driver = Driver().open()
+    driver.advance(2)
+    driver.server({"goAway": {"timeLeft": "50s"}})
+    assert driver.dialect.lifetime == Lifetime(10.0, 52.0)
+    driver.server({"goAway": {"timeLeft": "6s"}})
+    assert driver.dialect.lifetime == Lifetime(5.0, 8.0)
+
+
 def test_what_it_can_do_depends_on_the_model() -> None:
     assert capabilities_of("gemini").takes_instructions
     assert not capabilities_of("gemini", OLD).takes_instructions

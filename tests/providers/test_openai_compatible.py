@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from typing import Any
 
@@ -19,10 +20,12 @@ from sipbridge.agent import (
     ToolDeclaration,
     TurnDetection,
 )
-from sipbridge.audio import PCM_24K, PCMU, AudioFormat, Played
+from sipbridge.audio import PCM_16K, PCM_24K, PCMU, AudioFormat, Played
 from sipbridge.errors import ConfigError
-from sipbridge.providers import WebSocketEndpoint, capabilities_of
+from sipbridge.providers import WebSocketEndpoint, capabilities_of, new_agent_from_credential
 from sipbridge.providers.openai_compatible import CompatibleDialect, apart, shape_of
+from sipbridge.simulator.model import ModelServer
+from sipbridge.simulator.script import Fault, Script, Utterance
 from tests.providers import openai_sdk, voicelive_sdk
 from tests.providers.openai_driver import Driver, audio, call, created, done, error, speech_started
 
@@ -106,6 +109,26 @@ def test_a_server_that_waits_for_us_is_configured_and_in_time_for_a_call() -> No
     assert [message["type"] for message in it.take_sent()] == ["session.update"]
     it.advance(1.5)
     assert it.take_events() == [SessionOpen("")]
+
+
+def test_over_a_socket_a_call_gets_through_to_a_server_that_never_answers_the_set_up() -> None:
+    async def scenario() -> None:
+        script = Script(fault=Fault("no_update"), speed=0.0, utterances=(Utterance(seconds=0.1),))
+        async with asyncio.timeout(20), ModelServer(script, wire="openai_compatible") as server:
+            credential = {"provider": "openai_compatible", "url": server.url, "output_rate": 16000}
+            agent = new_agent_from_credential(credential, AgentOptions(input_format=PCM_24K, output_format=PCM_16K))
+            await agent.start()
+            agent.say("Welcome.")
+            heard = 0
+            async for event in agent:
+                heard += len(event.pcm) if isinstance(event, AssistantAudio) else 0
+                if isinstance(event, AssistantTurnEnd):
+                    break
+            await agent.close()
+            assert heard == 3200
+            assert agent.counters["setup_unanswered"] == 1
+
+    asyncio.run(scenario())
 
 
 # --- 3: either naming -------------------------------------------------------------------------------------------------

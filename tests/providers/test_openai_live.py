@@ -150,6 +150,12 @@ def test_when_it_has_to_end_is_known_from_the_start() -> None:
     assert lifetime.expires_at - lifetime.rotate_at == pytest.approx(300, abs=1)
 
 
+@pytest.mark.parametrize("expires_at", [0, 10**400])
+def test_an_end_that_can_not_be_reckoned_with(expires_at: int) -> None:
+    lifetime = Driver().open(expires_at=expires_at).dialect.lifetime
+    assert lifetime is None or lifetime.rotate_at > 1e9
+
+
 # --- the model's turns ------------------------------------------------------------------------------------------------
 
 

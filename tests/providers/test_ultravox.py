@@ -32,7 +32,7 @@ from sipbridge.agent import (
 from sipbridge.audio import PCM_8K, PCM_16K, PCMU, Played
 from sipbridge.errors import AgentStartError, ConfigError
 from sipbridge.providers import Lifetime, WebSocketEndpoint
-from sipbridge.providers.base import CANCELLED_OUTPUT
+from sipbridge.providers.base import CANCELLED_OUTPUT, MOST_CALLS
 from sipbridge.providers.ultravox import UltravoxDialect
 from sipbridge.simulator.http import HttpAnswer, HttpRequest, HttpServer
 from sipbridge.simulator.ultravox_check import check_call, check_message
@@ -172,6 +172,13 @@ def test_its_time() -> None:
     assert opened(extra={"maxDuration": "600s"}).dialect.lifetime == Lifetime(540.0, 595.0)
 
 
+def test_a_call_that_never_says_that_it_has_begun() -> None:
+    for first in (state("idle"), said(1, "Hello"), {"type": "playback_clear_buffer"}, tool("t1"), bytes(320)):
+        drive = Driver(UltravoxDialect(JOINED, AgentOptions(input_format=PCM_8K, output_format=PCM_8K)), "call", judge)
+        drive.server(first)
+        assert drive.take_events()[0] == SessionOpen()
+
+
 # --- a conversation ---------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +260,13 @@ def test_a_tool_call_and_its_result() -> None:
     drive.command("send_tool_result", "t1", "240 euro")
     (answer,) = drive.take_sent()
     assert (answer["invocationId"], answer["result"], answer["agentReaction"]) == ("t1", "240 euro", "speaks")
+
+
+def test_calls_have_a_bound() -> None:
+    drive = opened()
+    drive.server(*(tool(f"t{number}") for number in range(MOST_CALLS + 3)))
+    assert len([e for e in drive.take_events() if isinstance(e, ToolCall)]) == MOST_CALLS
+    assert drive.dialect.counters["too_many_calls"] == 3
 
 
 def test_a_call_that_is_cut_with_its_reply_is_not_spoken_about() -> None:

@@ -10,24 +10,17 @@ from sipbridge.agent import AgentOptions, Said, SessionOpen, ToolDeclaration, Tu
 from sipbridge.audio import PCM_8K, PCM_16K, PCM_24K, PCMU, AudioFormat
 from sipbridge.providers import WebSocketEndpoint, capabilities_of
 from sipbridge.providers.xai import XaiDialect
-from sipbridge.simulator.xai_server import check_xai
+from tests.providers.judges import judge_of
 from tests.providers.openai_driver import CREDENTIAL, Driver, created, done, options
-from tests.providers.openai_sdk import check_client_event
 
 Json = dict[str, Any]
+JUDGE = judge_of("xai", "")
 UPDATED: Json = {"type": "session.updated", "session": {}}
 
 
-def check(message: Json) -> None:
-    """The vendor has no SDK for this: its session object by the simulator's table, all else by OpenAI's types."""
-    if message["type"] == "session.update":
-        assert check_xai(message) is None, check_xai(message)
-    else:
-        check_client_event(message)
-
-
 def driver(wanted: AgentOptions | None = None) -> Driver:
-    return Driver(wanted or options(), CREDENTIAL, XaiDialect, check)
+    assert JUDGE is not None
+    return Driver(wanted or options(), CREDENTIAL, XaiDialect, JUDGE)
 
 
 def session(wanted: AgentOptions) -> Json:

@@ -155,6 +155,8 @@ class TalkDialect(BaseDialect):
                     self._not_answered(told, now)
                 case PartFailed(message, code, again):
                     self._failed(message, code, now, again=again)
+        if self._state == "connecting":
+            self._forget_what_came_early()
 
     def _on_heard(self, event: TranscriberEvent | PartFailed, now: float) -> None:
         if self._state == "connecting" and not isinstance(event, Ready | PartFailed):
