@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from sipbridge.simulator.xai_server import check_xai
-from tests.providers import dashscope_sdk, genai_sdk, live_sdk, openai_sdk, voicelive_sdk
+from tests.providers import (
+    cartesia_sdk,
+    dashscope_sdk,
+    genai_sdk,
+    live_sdk,
+    openai_sdk,
+    speech_sdk,
+    voicelive_sdk,
+)
 
 Judge: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -20,6 +28,15 @@ def judge_of(wire: str, path: str) -> Judge | None:
     return _JUDGES.get(wire)
 
 
+def judge_of_part(path: str) -> Judge | None:
+    """Of a service that does one part of an agent's work: by the path alone."""
+    return _PARTS.get(path.partition("?")[0])
+
+
+def _form(fields: Mapping[str, Any]) -> None:
+    speech_sdk.check_transcription_form({**fields, "file": b""})
+
+
 def _xai(message: Mapping[str, Any]) -> None:
     """The session object is its own, by the vendor's page; all else is OpenAI's."""
     if message["type"] == "session.update":
@@ -31,6 +48,17 @@ def _xai(message: Mapping[str, Any]) -> None:
 def _vertex(message: Mapping[str, Any]) -> None:
     genai_sdk.check_client_event(message, vertex=True)
 
+
+_PARTS: dict[str, Judge] = {
+    "/tts/websocket": cartesia_sdk.check_client_event,
+    "/v1/audio/speech": speech_sdk.check_speech,
+    "/v1/audio/transcriptions": _form,
+    "/v1/chat/completions": speech_sdk.check_chat,
+    "/v1/listen": speech_sdk.check_listen,
+    "/v1/realtime": openai_sdk.check_client_event,
+    "/v1/speak": speech_sdk.check_speak,
+    "/v2/listen": speech_sdk.check_listen,
+}
 
 _JUDGES: dict[str, Judge] = {
     "azure_voice_live": voicelive_sdk.check_client_event,

@@ -33,7 +33,7 @@ from sipbridge.providers import Dialect, Lifetime, capabilities_of, new_agent_fr
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Script, Utterance
 from sipbridge.simulator.voice import speech
-from tests.providers.judges import judge_of
+from tests.providers.judges import judge_of, judge_of_part
 from tests.providers.order import OrderChecker
 from tests.providers.scenarios.bench import Bench
 from tests.providers.scenarios.tasks import left_by, own
@@ -137,7 +137,10 @@ class Talk:
         """What the vendor would have refused, and what went wrong within."""
         assert [record.violations for record in self.server.sessions if record.violations] == []
         for record in self.server.sessions:
-            if self.bench.parts is None and (judge := judge_of(self.bench.wire or self.bench.slug, record.path)):
+            judge = judge_of(self.bench.wire or self.bench.slug, record.path)
+            if self.bench.parts is not None:
+                judge = judge_of_part(record.path)
+            if judge is not None:
                 for entry in record.received:
                     judge(entry.message)
         counters = self.agent.counters
