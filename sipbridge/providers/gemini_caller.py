@@ -41,7 +41,7 @@ class CallerTurn:
             self._events.append(UserSpeechEnded(audio_ms))
 
     def activity(self, activity: Json) -> None:
-        """A `voiceActivity` (the SDK reads its kind from `type`, the documentation calls it `voiceActivityType`), or its
+        """A `voiceActivity` (its kind: `type` in the SDK, `voiceActivityType` in the documentation), or its
         older form, a `voiceActivityDetectionSignal`."""
         kinds = [text_of(activity, name) for name in ("type", "voiceActivityType", "vadSignalType")]
         offset = seconds_of(activity.get("audioOffset"))
