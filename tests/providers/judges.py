@@ -9,7 +9,19 @@ from unittest.mock import patch
 
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.xai_server import check_xai
+<<<<<<< HEAD
 from tests.providers import dashscope_sdk, elevenlabs_sdk, genai_sdk, live_sdk, openai_sdk, voicelive_sdk
+=======
+from tests.providers import (
+    cartesia_sdk,
+    dashscope_sdk,
+    genai_sdk,
+    live_sdk,
+    openai_sdk,
+    speech_sdk,
+    voicelive_sdk,
+)
+>>>>>>> speech
 
 Judge: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -23,6 +35,7 @@ def judge_of(wire: str, path: str) -> Judge | None:
     return _JUDGES.get(wire)
 
 
+<<<<<<< HEAD
 def judge_all(server: ModelServer) -> None:
     """Every message that clients of ours sent to this server; raises for the first that the vendor's SDK does not
     know. (What the SDK's own client sends may be looser than its types.)"""
@@ -45,6 +58,15 @@ def all_judged() -> Iterator[None]:
 
     with patch.object(ModelServer, "__aexit__", leave_and_judge):
         yield
+=======
+def judge_of_part(path: str) -> Judge | None:
+    """Of a service that does one part of an agent's work: by the path alone."""
+    return _PARTS.get(path.partition("?")[0])
+
+
+def _form(fields: Mapping[str, Any]) -> None:
+    speech_sdk.check_transcription_form({**fields, "file": b""})
+>>>>>>> speech
 
 
 def _xai(message: Mapping[str, Any]) -> None:
@@ -58,6 +80,17 @@ def _xai(message: Mapping[str, Any]) -> None:
 def _vertex(message: Mapping[str, Any]) -> None:
     genai_sdk.check_client_event(message, vertex=True)
 
+
+_PARTS: dict[str, Judge] = {
+    "/tts/websocket": cartesia_sdk.check_client_event,
+    "/v1/audio/speech": speech_sdk.check_speech,
+    "/v1/audio/transcriptions": _form,
+    "/v1/chat/completions": speech_sdk.check_chat,
+    "/v1/listen": speech_sdk.check_listen,
+    "/v1/realtime": openai_sdk.check_client_event,
+    "/v1/speak": speech_sdk.check_speak,
+    "/v2/listen": speech_sdk.check_listen,
+}
 
 _JUDGES: dict[str, Judge] = {
     "azure_voice_live": voicelive_sdk.check_client_event,
