@@ -9,19 +9,17 @@ from unittest.mock import patch
 
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.xai_server import check_xai
-<<<<<<< HEAD
-from tests.providers import dashscope_sdk, elevenlabs_sdk, genai_sdk, live_sdk, openai_sdk, voicelive_sdk
-=======
 from tests.providers import (
     cartesia_sdk,
     dashscope_sdk,
+    deepgram_sdk,
+    elevenlabs_sdk,
     genai_sdk,
     live_sdk,
     openai_sdk,
     speech_sdk,
     voicelive_sdk,
 )
->>>>>>> speech
 
 Judge: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -35,7 +33,6 @@ def judge_of(wire: str, path: str) -> Judge | None:
     return _JUDGES.get(wire)
 
 
-<<<<<<< HEAD
 def judge_all(server: ModelServer) -> None:
     """Every message that clients of ours sent to this server; raises for the first that the vendor's SDK does not
     know. (What the SDK's own client sends may be looser than its types.)"""
@@ -58,7 +55,8 @@ def all_judged() -> Iterator[None]:
 
     with patch.object(ModelServer, "__aexit__", leave_and_judge):
         yield
-=======
+
+
 def judge_of_part(path: str) -> Judge | None:
     """Of a service that does one part of an agent's work: by the path alone."""
     return _PARTS.get(path.partition("?")[0])
@@ -66,7 +64,6 @@ def judge_of_part(path: str) -> Judge | None:
 
 def _form(fields: Mapping[str, Any]) -> None:
     speech_sdk.check_transcription_form({**fields, "file": b""})
->>>>>>> speech
 
 
 def _xai(message: Mapping[str, Any]) -> None:
@@ -95,6 +92,7 @@ _PARTS: dict[str, Judge] = {
 _JUDGES: dict[str, Judge] = {
     "azure_voice_live": voicelive_sdk.check_client_event,
     "dashscope": dashscope_sdk.check_client_event,
+    "deepgram": deepgram_sdk.check_client_event,
     "elevenlabs": elevenlabs_sdk.check_client_event,
     "gemini": genai_sdk.check_client_event,
     "openai": openai_sdk.check_client_event,

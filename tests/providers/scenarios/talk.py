@@ -33,10 +33,7 @@ from sipbridge.providers import Dialect, Lifetime, capabilities_of, new_agent_fr
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Script, Utterance
 from sipbridge.simulator.voice import speech
-<<<<<<< HEAD
-=======
-from tests.providers.judges import judge_of, judge_of_part
->>>>>>> speech
+from tests.providers.judges import judge_of_part
 from tests.providers.order import OrderChecker
 from tests.providers.scenarios.bench import Bench
 from tests.providers.scenarios.tasks import left_by, own
@@ -139,16 +136,11 @@ class Talk:
     def _judge(self) -> None:
         """What the vendor would have refused, and what went wrong within."""
         assert [record.violations for record in self.server.sessions if record.violations] == []
-<<<<<<< HEAD
-=======
-        for record in self.server.sessions:
-            judge = judge_of(self.bench.wire or self.bench.slug, record.path)
-            if self.bench.parts is not None:
-                judge = judge_of_part(record.path)
-            if judge is not None:
-                for entry in record.received:
-                    judge(entry.message)
->>>>>>> speech
+        if self.bench.parts is not None:
+            for record in self.server.sessions:
+                if (judge := judge_of_part(record.path)) is not None:
+                    for entry in record.received:
+                        judge(entry.message)
         counters = self.agent.counters
         assert not counters["dialect_error"]
         assert not counters["malformed"]
