@@ -249,6 +249,13 @@ class Talk:
         """How much each server was told; to be given as `since`."""
         return {id(record): len(record.received) for record in self.server.sessions}
 
+    @property
+    def everything_told(self) -> str:
+        """By all messages and addresses, but for sound."""
+        records = self.server.sessions
+        messages = [_shortened(entry.message) for record in records for entry in record.received]
+        return json.dumps([messages, [record.path for record in records]], ensure_ascii=False)
+
     async def told(self, words: str, since: Mapping[int, int] | None = None) -> None:
         """Until a server has been told these words, in whatever message."""
         past = since or {}
@@ -267,6 +274,14 @@ class Talk:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
             assert done, f"the model was never told {words!r}"
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shortened(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortened(inner) for inner in value]
+    return "..." if isinstance(value, str) and len(value) > 500 else value
 
 
 def peak_hz(data: bytes, audio: AudioFormat) -> float:
