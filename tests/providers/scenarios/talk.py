@@ -33,7 +33,7 @@ from sipbridge.providers import Dialect, Lifetime, capabilities_of, new_agent_fr
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Script, Utterance
 from sipbridge.simulator.voice import speech
-from tests.providers.judges import judge_of
+from tests.providers.judges import judge_of_part
 from tests.providers.order import OrderChecker
 from tests.providers.scenarios.bench import Bench
 from tests.providers.scenarios.tasks import left_by, own
@@ -136,10 +136,11 @@ class Talk:
     def _judge(self) -> None:
         """What the vendor would have refused, and what went wrong within."""
         assert [record.violations for record in self.server.sessions if record.violations] == []
-        for record in self.server.sessions:
-            if self.bench.parts is None and (judge := judge_of(self.bench.wire or self.bench.slug, record.path)):
-                for entry in record.received:
-                    judge(entry.message)
+        if self.bench.parts is not None:
+            for record in self.server.sessions:
+                if (judge := judge_of_part(record.path)) is not None:
+                    for entry in record.received:
+                        judge(entry.message)
         counters = self.agent.counters
         assert not counters["dialect_error"]
         assert not counters["malformed"]
