@@ -41,6 +41,9 @@ from sipbridge.turn import Turn, Verdict
 
 log = structlog.get_logger(__name__)
 
+_GRACE_S = 0.2
+"""An agent heeds the deadline itself, and then it knows whose fault it was. This is for one that does not."""
+
 
 class CallSession:
     """One conversation from its INVITE to its end. `await run()` is its whole life; everything else is an input."""
@@ -193,7 +196,7 @@ class CallSession:
         try:
             options = self._tenant.agent_options(self._fields, self._uplink, self._downlink, self._tools.declarations)
             agent = self._agent = self._new_agent(self._tenant.credential(), options, connect_timeout=seconds)
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds + _GRACE_S):
                 await agent.start()
         except TimeoutError:
             self._refuse(480, Ended.AGENT_NOT_READY, f"the agent was not ready within {seconds:g} s", "timeout")
