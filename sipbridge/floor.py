@@ -24,7 +24,7 @@ class Floor:
         self._moved = asyncio.Event()
         self._outages = 0
         self._outage = False
-        self._replies_before = 0
+        self._spoken_before = 0
 
     def moved(self) -> None:
         """Something has happened that somebody may be waiting for."""
@@ -50,15 +50,15 @@ class Floor:
     def falls_out(self) -> bool:
         """The agent can't go on for the moment. False: that is known already."""
         known, self._outage = self._outage, True
-        self._replies_before = self._replies_before if known else self._turn.replies
+        self._spoken_before = self._spoken_before if known else self._turn.spoken
         return not known
 
     async def one_moment(self, stream: Callable[[], MediaStream | None], audio_format: AudioFormat) -> None:
         """Say so, when all that it had said has been heard, unless it speaks again by then."""
         self._outages += 1
         name = f"prompt-one-moment-{self._outages}"
-        await self.until_silent()
-        if self._turn.replies == self._replies_before and not self._turn.closing:
+        await self.until(lambda: self._turn.heard, _LONGEST_FAREWELL_S)
+        if self._turn.spoken == self._spoken_before and not self._turn.closing:
             self.say(stream(), name, load_prompt("one-moment", audio_format.rate), audio_format)
 
     def goes_on(self) -> bool:

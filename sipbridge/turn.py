@@ -41,6 +41,8 @@ class Turn:
         self._closing = self._over = False
         self.replies = 0
         """How many replies the model has begun."""
+        self.spoken = 0
+        """How many of them had any speech."""
         self.dropped_bytes = 0
         """Audio of cut replies that came too late to be heard."""
 
@@ -61,6 +63,7 @@ class Turn:
             return False
         if self._greeting_began is None:
             self._greeting_began = now
+        self.spoken += not reply.spoke
         reply.spoke = True
         if item_id not in reply.items:
             reply.items.append(item_id)
@@ -123,6 +126,11 @@ class Turn:
     def silent(self) -> bool:
         """No reply is being generated and everything that may be heard has been heard."""
         return all(reply.cut or not (reply.generating or reply.items) for reply in self._replies.values())
+
+    @property
+    def heard(self) -> bool:
+        """Everything that has come and may be heard has been heard; more may be on its way."""
+        return all(reply.cut or not reply.items for reply in self._replies.values())
 
     @property
     def generating(self) -> bool:

@@ -25,6 +25,8 @@ STEADY_AFTER = 10.0
 """Seconds that a session has to last for the one before it to be forgotten."""
 LEAD = 5.0
 """Seconds before a session's end at which it is followed by another whether the moment is quiet or not."""
+AT_LEAST = 1.0
+"""Seconds that any session is used: some servers say at once of each that it has to end."""
 PUT_OFF = 5.0
 """Seconds between two tries of a change that nobody has noticed yet."""
 
@@ -176,7 +178,10 @@ class Recovery:
             return None
         forced = forced_at(lifetime)
         quietly = forced if quiet_at is None else max(quiet_at, lifetime.rotate_at)
-        return max(min(quietly, forced), self._due)
+        if self._opened_at is None:
+            return max(min(quietly, forced), self._due)
+        quietly = max(quietly, self._opened_at + STEADY_AFTER)
+        return max(min(quietly, forced), self._opened_at + AT_LEAST, self._due)
 
     def seconds(self, now: float) -> float:
         """How long the opening that begins now may take."""

@@ -208,8 +208,8 @@ WIRES: dict[str, NewModel | str] = {
     "azure_openai": "sipbridge.simulator.openai_relatives:azure",
     "azure_voice_live": "sipbridge.simulator.voice_live_server:VoiceLiveModel",
     "cartesia": "sipbridge.simulator.cartesia_server:CartesiaModel",
-    "deepgram": "sipbridge.simulator.deepgram:DeepgramModel",
     "dashscope": "sipbridge.simulator.dashscope_server:DashScopeModel",
+    "deepgram": "sipbridge.simulator.deepgram:DeepgramModel",
     "elevenlabs": "sipbridge.simulator.elevenlabs:ElevenLabsModel",
     "gemini": "sipbridge.simulator.gemini_server:GeminiModel",
     "nova_sonic": "sipbridge.simulator.nova:NovaModel",
@@ -245,6 +245,7 @@ class ModelServer:
         self.sessions: list[SessionRecord] = []
         self.refused = 0
         self._new_model = new_model(wire) if isinstance(wire, str) else wire
+        self.wire = wire if isinstance(wire, str) else ""
         self._host = host
         self._port = port
         self._server: Server | None = None

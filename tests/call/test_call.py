@@ -305,12 +305,13 @@ async def test_the_caller_hears_a_word_while_another_session_is_opened_once_what
     await settle()
     assert call.stream.played[-1][0] == "s2-r1"
     call.agent.emit(AssistantTurnEnd("s2-r1", "failed"), Reconnecting(1), Resumed(context_kept=True))
-    call.agent.emit(AssistantTurnStarted("s3-r1"))
+    call.agent.emit(AssistantTurnStarted("s3-r1"), speech("s3-r1", "s3-i1"))
     await settle()
     call.session.media_event(Drained(handle=0, item_id="s2-i1"))
     call.agent.emit(AssistantTurnEnd("s3-r1"))
+    call.session.media_event(Drained(handle=0, item_id="s3-i1"))
     await settle()
-    assert len(call.stream.played) == 3, "the model had gone on before there was silence"
+    assert len(call.stream.played) == 4, "the model had gone on before there was silence"
     call.agent.emit(Reconnecting(1))
     await settle()
     assert call.stream.played[-1][0] == "prompt-one-moment-3"

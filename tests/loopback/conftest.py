@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Iterator
 
 import pytest
+
+from tests.providers.judges import all_judged
 
 _LONGEST_S = 20.0
 
@@ -25,3 +28,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     asyncio.run(run())
     return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_message_to_a_model_is_judged() -> Iterator[None]:
+    with all_judged():
+        yield

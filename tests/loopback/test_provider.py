@@ -124,10 +124,10 @@ async def test_a_call_outlives_its_session(monkeypatch: pytest.MonkeyPatch) -> N
         phone.ack(ok)
         phone.audio.connect(ok.rtp)
         word = await phone.audio.hear_sound(14, hz=900)
-        reply = await phone.audio.hear_sound(19, hz=600)
+        reply = await phone.audio.hear_sound(17, hz=600)
         assert reply[0].at > word[-1].at
         phone.audio.say(tone(1000, 0.3))
-        await phone.audio.hear_sound(38, hz=600)
+        await phone.audio.hear_sound(15, hz=600)
         await phone.hang_up()
         report = await bench.report()
         assert (report.ended, report.reconnects) == (Ended.CALLER_HUNG_UP, 1)

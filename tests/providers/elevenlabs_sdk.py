@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from base64 import b64decode
+from collections.abc import Mapping
 from typing import Any
 
 from elevenlabs import ConversationInitiationClientDataRequestInput
@@ -20,7 +21,7 @@ with warnings.catch_warnings():
 Json = dict[str, Any]
 
 
-def check_client_event(message: Json) -> None:
+def check_client_event(message: Mapping[str, Any]) -> None:
     """Raises `AssertionError` or pydantic's `ValidationError`."""
     kind = message.get("type")
     if kind is None:
@@ -42,8 +43,8 @@ def check_client_event(message: Json) -> None:
         assert types == {"type": str, "tool_call_id": str, "result": str, "is_error": bool}
 
 
-def plain(message: Json) -> Json:
-    return message | {"type": message["type"].value}
+def plain(message: Mapping[str, Any]) -> Json:
+    return {**message, "type": message["type"].value}
 
 
 def no_unknown_fields(value: Any, path: str = "") -> None:

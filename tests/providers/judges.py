@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
+from unittest.mock import patch
 
+from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.xai_server import check_xai
 from tests.providers import (
     cartesia_sdk,
     dashscope_sdk,
+    deepgram_sdk,
+    elevenlabs_sdk,
     genai_sdk,
     live_sdk,
     openai_sdk,
@@ -26,6 +31,30 @@ def judge_of(wire: str, path: str) -> Judge | None:
     if wire == "gemini" and "google.cloud" in path:
         return _vertex
     return _JUDGES.get(wire)
+
+
+def judge_all(server: ModelServer) -> None:
+    """Every message that clients of ours sent to this server; raises for the first that the vendor's SDK does not
+    know. (What the SDK's own client sends may be looser than its types.)"""
+    for record in server.sessions:
+        judge = judge_of(server.wire, record.path)
+        if judge is not None and "genai" not in str(dict(record.headers)):
+            for entry in record.received:
+                judge(entry.message)
+
+
+@contextmanager
+def all_judged() -> Iterator[None]:
+    """While entered: every simulated server judges what it was sent when it is left."""
+    leave = ModelServer.__aexit__
+
+    async def leave_and_judge(self: ModelServer, *reason: object) -> None:
+        await leave(self, *reason)
+        if not any(reason):
+            judge_all(self)
+
+    with patch.object(ModelServer, "__aexit__", leave_and_judge):
+        yield
 
 
 def judge_of_part(path: str) -> Judge | None:
@@ -63,6 +92,8 @@ _PARTS: dict[str, Judge] = {
 _JUDGES: dict[str, Judge] = {
     "azure_voice_live": voicelive_sdk.check_client_event,
     "dashscope": dashscope_sdk.check_client_event,
+    "deepgram": deepgram_sdk.check_client_event,
+    "elevenlabs": elevenlabs_sdk.check_client_event,
     "gemini": genai_sdk.check_client_event,
     "openai": openai_sdk.check_client_event,
     "openai_beta": voicelive_sdk.check_client_event,

@@ -6,6 +6,7 @@ import pytest
 
 from sipbridge.providers import Lifetime
 from sipbridge.providers.recovery import (
+    AT_LEAST,
     DELAYS,
     LEAD,
     OUTAGE,
@@ -151,6 +152,21 @@ def test_a_change_waits_for_a_quiet_moment_but_not_for_ever(quiet_at: float | No
 def test_an_end_that_is_near_when_it_is_learned_of() -> None:
     soon = Lifetime(rotate_at=100.0, expires_at=101.0)
     assert due(recovery(), soon, None) == 100.0
+
+
+@pytest.mark.parametrize(("left", "wait"), [(600.0, STEADY_AFTER), (8.0, 8.0 - LEAD), (0.5, AT_LEAST)])
+def test_servers_that_want_to_end_every_session_at_once_are_not_given_new_ones_in_a_row(
+    left: float, wait: float
+) -> None:
+    it = recovery()
+    now = 100.0
+    for number in range(5):
+        lifetime = Lifetime(rotate_at=now, expires_at=now + left)
+        at = due(it, lifetime, 0.0)
+        assert at == pytest.approx(now + wait if number else now)
+        it.ring(at, lifetime, 0.0)
+        now = at
+        assert it.opened(now) is Action.SWITCH
 
 
 def test_what_the_new_one_does_not_know_of_makes_it_useless() -> None:
