@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from sipbridge.agent import AgentOptions, Capabilities, TurnDetection
-from sipbridge.configfile import Place, Section
+from sipbridge.configfile import Place, Section, dotted
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.logins import Secret
 from sipbridge.providers import capabilities_of, new_dialect
@@ -40,7 +40,12 @@ who and where it is."""
 
 def credential_of(agent: AgentConfig, reveal: Callable[[Secret], str] = Secret.reveal) -> dict[str, Any]:
     """What `new_agent_from_credential` is given. Raises `ConfigError` where a secret that is needed is missing."""
-    return _plain_section(agent, reveal, _OPTIONS)
+    credential = _plain_section(agent, reveal, _OPTIONS)
+    for name in ("voice_provider", "tts"):
+        if credential.get(name) and credential[name].get("voice"):
+            known = capabilities_of(agent.provider, credential).voices
+            credential[name]["voice"] = spelled(credential[name]["voice"], known)
+    return credential
 
 
 def hidden(secret: Secret) -> str:
@@ -119,9 +124,22 @@ def problems(agent: AgentConfig) -> Iterator[tuple[Place, str]]:
     except UnknownProviderError as error:
         yield ("agent", "provider"), str(error)
         return
-    if near := _near_miss(agent.voice, can.voices):
-        yield ("agent", "voice"), f"{agent.provider} has no voice {agent.voice!r}; did you mean {near!r}?"
+    for place, name, whose in _voices(agent):
+        if near := _near_miss(name, can.voices):
+            yield place, f"{whose} has no voice {name!r}; did you mean {near!r}?"
     yield from _about_parts(agent, can)
+
+
+def _voices(agent: AgentConfig) -> Iterator[tuple[Place, str, str]]:
+    """Every name of a voice: where it is, and whose voice it is to be. A voice of its own has a list of its own, and
+    `capabilities` has that."""
+    apart = {name: part for name in ("voice_provider", "tts") if (part := getattr(agent, name)) is not None}
+    speaker = next(iter(apart.values()), agent).provider
+    if agent.voice is not None:
+        yield ("agent", "voice"), agent.voice, speaker
+    for name, part in apart.items():
+        if part.voice is not None:
+            yield ("agent", name, "voice"), part.voice, speaker
 
 
 def _about_parts(agent: AgentConfig, can: Capabilities) -> Iterator[tuple[Place, str]]:
@@ -171,16 +189,16 @@ def cautions(config: TenantConfig) -> Iterator[str]:
 
 
 def _about_voice(agent: AgentConfig, can: Capabilities) -> Iterator[str]:
-    if agent.voice is None or not can.voices:
-        return
-    right = spelled(agent.voice, can.voices)
-    if right not in can.voices:
-        yield (
-            f"agent.voice: {agent.voice!r} is not among the voices known of {agent.provider}"
-            f" ({', '.join(can.voices[:5])}{', ...' if len(can.voices) > 5 else ''}); it is sent as it is"
-        )
-    elif right != agent.voice:
-        yield f"agent.voice: {agent.voice!r} is spelled {right!r} by {agent.provider}, and is sent so"
+    names = list(_voices(agent))
+    for place, name, whose in names if can.voices else ():
+        right = spelled(name, can.voices)
+        if right not in can.voices:
+            known = f"{', '.join(can.voices[:5])}{', ...' if len(can.voices) > 5 else ''}"
+            yield f"{dotted(place)}: {name!r} is not among the voices known of {whose} ({known}); it is sent as it is"
+        elif right != name:
+            yield f"{dotted(place)}: {name!r} is spelled {right!r} by {whose}, and is sent so"
+    if len(names) > 1:
+        yield f"agent.voice has no effect: {dotted(names[1][0])} speaks"
 
 
 def _about_temperature(agent: AgentConfig, can: Capabilities) -> Iterator[str]:

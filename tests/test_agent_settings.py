@@ -157,3 +157,23 @@ def test_everything_that_a_poor_model_lacks_is_said() -> None:
         "recording.notice",
     ]
     assert said(f"model: rich, {agent}", more) == []
+
+
+def test_a_voice_of_its_own_has_a_list_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from sipbridge.providers.speech.cartesia import CartesiaVoice
+
+    monkeypatch.setattr(CartesiaVoice, "voices", ("Skylar", "Ariana"))
+    agent = "provider: openai, voice: marin, voice_provider: {provider: cartesia, voice: %s}"
+    one = Tenant("t", parse(f"agent: {{{agent % 'skylar'}}}", TenantConfig, "t.yaml"))
+    assert one.credential()["voice_provider"]["voice"] == "Skylar"
+    assert [text.partition(":")[0] for text in warnings(one.config)] == [
+        "agent.voice",
+        "agent.voice_provider.voice",
+        "agent.voice has no effect",
+    ]
+    wrong = refused(
+        tmp_path, "agent:\n  provider: openai\n  voice_provider: {provider: cartesia, api_key: k, voice: Skyler}\n"
+    )
+    assert wrong == (
+        "/tenants/t.yaml:3: agent.voice_provider.voice: cartesia has no voice 'Skyler'; did you mean 'Skylar'?"
+    )

@@ -354,6 +354,7 @@ def new_agent_from_credential(
 ) -> Agent:
     """An agent, not yet started. `credential["provider"]` is the slug; the other keys (`api_key`, `url`, `model`, ...)
     are the provider's. `breaker` is shared by all agents that are to learn of each other's failures."""
+    from sipbridge.providers.failures import secrets_in
     from sipbridge.providers.session import Session
 
     slug = str(credential.get("provider") or "")
@@ -367,4 +368,5 @@ def new_agent_from_credential(
         successor=partial(new_dialect, credential),
         breaker=breaker,
         home=urlsplit(str(credential.get("url") or "")).hostname or "",
+        secrets=secrets_in(credential),
     )

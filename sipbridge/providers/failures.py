@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import socket
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from sipbridge.errors import AgentStartError
+
+# At INFO it prints the URL of each request, with its query, and that may hold a key.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 _SHORTEST_SECRET = 6
 _MOST_WORDS = 200
@@ -50,6 +56,19 @@ class Secrets:
         for value in self._values:
             text = text.replace(value, "***")
         return text
+
+
+def secrets_in(credential: Mapping[str, Any]) -> Secrets:
+    """All in it that may not be repeated, by the names of its keys, sections included."""
+    return Secrets("", _secret_values(credential))
+
+
+def _secret_values(section: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _secret_values(value)
+        elif isinstance(value, str) and name.lower().endswith(("key", "token", "secret", "password")):
+            yield value
 
 
 def place_of(url: str) -> str:

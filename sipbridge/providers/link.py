@@ -42,8 +42,10 @@ class Link:
         changed: Callable[[], None],
         breaker: Breaker | None = None,
         home: str = "",
+        secrets: Secrets | None = None,
     ) -> None:
-        """`home` is the host that a session is prepared with, where the operator names one."""
+        """`home` is the host that a session is prepared with, where the operator names one; `secrets` is what no
+        message may repeat, beside what the endpoints hold."""
         self.dialect = dialect
         self._attempt = Attempt(breaker, slug, clock)
         self._home = home
@@ -56,7 +58,7 @@ class Link:
         self._waiting: dict[str, deque[Outgoing]] = {}  # for channels that are being opened once more
         self._readers: set[asyncio.Task[None]] = set()
         self._past_dropped_ms = 0.0
-        self._secrets: list[Secrets] = []
+        self._secrets: list[Secrets] = [secrets] if secrets is not None else []
         self._closing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
@@ -90,6 +92,8 @@ class Link:
             self._attempt.failed("timeout")
             message = f"{self._slug} was not ready within {seconds:g} s"
             raise AgentStartError(message, code="timeout", again=True) from None
+        except AgentStartError as error:
+            raise AgentStartError(self._redacted(str(error)), code=error.code, again=error.again) from None
         finally:
             if not opened:
                 await self.abort()
@@ -100,7 +104,7 @@ class Link:
             await self.dialect.prepare()
             self.dialect.start(self._clock())
             self._endpoints = self.dialect.endpoints()
-            self._secrets = [secrets_of(endpoint) for endpoint in self._endpoints.values()]
+            self._secrets += [secrets_of(endpoint) for endpoint in self._endpoints.values()]
             self._attempt.enter(*(host for endpoint in self._endpoints.values() if (host := _host_of(endpoint))))
         except AgentStartError as error:
             self._attempt.failed(error.code, self._home)
@@ -149,7 +153,7 @@ class Link:
             self._refused(ready, self._fatal, again=False)
 
     def _refused(self, ready: asyncio.Future[None], error: AgentError, again: bool) -> None:
-        message = self._redacted(f"{self._slug}: {error.message}")
+        message = f"{self._slug}: {error.message}"
         ready.set_exception(AgentStartError(message, code=error.code, again=again))
 
     async def close(self) -> None:

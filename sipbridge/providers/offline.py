@@ -48,6 +48,7 @@ class OfflineDialect:
     program out."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
+        takes_language=True,
         can_leave_interrupting=True,
         can_truncate=True,
     )

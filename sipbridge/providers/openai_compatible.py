@@ -64,7 +64,7 @@ class CompatibleDialect(OpenAIDialect):
             input_format=_pcm(credential.get("input_rate")),
             output_format=_pcm(credential.get("output_rate")),
             native_formats=frozenset({PCMU, PCMA} if credential.get("g711") else ()),
-            takes_temperature=None if credential.get("shape") == "ga" else cls.capabilities.takes_temperature,
+            takes_temperature=cls.capabilities.takes_temperature if credential.get("shape") == "beta" else None,
             takes_language=bool(credential.get("transcription_model")),
         )
 

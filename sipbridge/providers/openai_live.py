@@ -70,6 +70,7 @@ class OpenAILiveDialect(BaseDialect):
         self._turns = 0
         self._responses: set[str] = set()  # of the text model, under way
         self._results_sent = False
+        self._create_id = ""  # of the last `response.create`
         self._session_seconds = 0.0
         self._lifetime: Lifetime | None = None
         self._last_id = 0
@@ -179,6 +180,7 @@ class OpenAILiveDialect(BaseDialect):
         if self._results_sent and not self._owed and not self._responses:
             self._results_sent = False
             self._command("response.create")
+            self._create_id = f"c{self._last_id}"
 
     def close(self, now: float) -> None:
         if self._state == "open":
@@ -205,6 +207,8 @@ class OpenAILiveDialect(BaseDialect):
             again = code in _PASSING or kind in _PASSING
             self._failed(message, code or kind or "error", now, again=again)
         else:
+            # Asked too soon after all: again with what happens next.
+            self._results_sent = self._results_sent or text_of(error, "client_event_id") == self._create_id != ""
             self._events.append(AgentError(message, code or kind, fatal=False))
 
     def _on_closed(self, event: Json, now: float) -> None:

@@ -193,4 +193,7 @@ def session_object(options: AgentOptions, model: str, wanted: Mapping[str, Any])
     responses = isinstance(theirs, Mapping) and theirs.get("type", "responses") == "responses"
     if responses and (ours := delegation(options, wanted or theirs)):
         session["delegation"] = ours
-    return merged(session, options.extra)
+    session = merged(session, options.extra)
+    if responses and options.tools and (more := (theirs.get("responses") or {}).get("tools")):
+        session["delegation"]["responses"]["tools"] = [*flat_tools(options.tools), *more]
+    return session

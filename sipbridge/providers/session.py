@@ -35,6 +35,7 @@ from sipbridge.providers import Dialect
 from sipbridge.providers.activity import Activity
 from sipbridge.providers.breaker import Breaker
 from sipbridge.providers.channels import MAX_UNSENT_MS
+from sipbridge.providers.failures import Secrets
 from sipbridge.providers.link import Link
 from sipbridge.providers.memory import Memory
 from sipbridge.providers.names import Names
@@ -64,14 +65,15 @@ class Session:
         successor: NewDialect | None = None,
         breaker: Breaker | None = None,
         home: str = "",
+        secrets: Secrets | None = None,
     ) -> None:
         """`options` are those that the dialect was made with, `successor` makes another one. Without it a session that
-        is lost is over. `breaker` is asked before anything is opened; `home`: see `Link`."""
+        is lost is over. `breaker` is asked before anything is opened; `home`, `secrets`: see `Link`."""
         options = options or AgentOptions(input_format=input_format)
         self._slug = slug
         self._connect_timeout = connect_timeout
         self._clock = clock
-        self._breaker, self._home = breaker, home
+        self._breaker, self._home, self._secrets = breaker, home, secrets
         self._memory = Memory(options)
         self._activity = Activity(options, dialect.capabilities)
         first = self._new_link(dialect)
@@ -114,6 +116,7 @@ class Session:
             changed=self.wake,
             breaker=self._breaker,
             home=self._home,
+            secrets=self._secrets,
         )
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections import deque
@@ -133,7 +134,7 @@ class LiveModel(Talker):
         audio = session.setdefault("audio", {})
         audio.setdefault("format", {"type": "audio/pcm", "rate": 24000})
         audio.setdefault("output", {}).setdefault("voice", "marin")
-        self._session = session | {"id": "live_sim", "expires_at": 4102444800, "status": "active"}
+        self._session = session | {"id": "live_sim", "expires_at": int(time.time()) + 3600, "status": "active"}
         self._audio = audio_format(audio["format"])
         self.listen(self._audio)
         self._emit("session.started", message, session=self._session)

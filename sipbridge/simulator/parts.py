@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 from sipbridge.simulator.asked import AskedServer, ChatServer, HearingServer, SpeechServer
 from sipbridge.simulator.cartesia_server import CartesiaModel
 from sipbridge.simulator.conversation import Conversation
-from sipbridge.simulator.ears import FluxModel, TranscriptionModel
+from sipbridge.simulator.ears import FluxModel, NovaModel, TranscriptionModel
 from sipbridge.simulator.model import Connection, Model, ModelServer, Opening, SessionRecord
 from sipbridge.simulator.script import Script
 from sipbridge.simulator.speakers import DeepgramSpeakModel
@@ -67,6 +67,7 @@ _CASCADES: dict[str, tuple[Any, Any]] = {
     "deepgram": (FluxModel, CartesiaModel),
     "openai": (TranscriptionModel, SpeechServer),
     "plain": (HearingServer, DeepgramSpeakModel),
+    "nova": (NovaModel, CartesiaModel),
 }
 CASCADE_SECTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "deepgram": {
@@ -83,6 +84,11 @@ CASCADE_SECTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "stt": {"provider": "openai_compatible", "url": "http://127.0.0.1/v1/audio/transcriptions"},
         "llm": {"provider": "openai_compatible", "model": "sim"},
         "tts": {"provider": "deepgram"},
+    },
+    "nova": {
+        "stt": {"provider": "deepgram", "model": "nova-3"},
+        "llm": {"provider": "openai_compatible", "model": "sim"},
+        "tts": {"provider": "cartesia", "voice": "voice-1"},
     },
 }
 """What is in the sections beside `url` and `api_key`; the URL that is there says over what it is asked."""
@@ -128,8 +134,9 @@ class PartsServer:
 
     @classmethod
     def cascade(cls, kind: str = "deepgram", script: Script | None = None) -> Self:
-        """Three kinds, so that all parts are there: `deepgram` (Flux; chat; Cartesia), `openai` (a realtime
-        transcription; chat; speech over HTTP), `plain` (transcriptions over HTTP; chat; Deepgram's voice)."""
+        """Four kinds, so that all parts are there: `deepgram` (Flux; chat; Cartesia), `openai` (a realtime
+        transcription; chat; speech over HTTP), `plain` (transcriptions over HTTP; chat; Deepgram's voice), `nova`
+        (Deepgram's older models; chat; Cartesia)."""
         ear, voice = _CASCADES[kind]
 
         def make(conversation: Conversation) -> dict[str, PartServer]:

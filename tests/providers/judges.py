@@ -9,7 +9,17 @@ from unittest.mock import patch
 
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.xai_server import check_xai
-from tests.providers import dashscope_sdk, elevenlabs_sdk, genai_sdk, live_sdk, openai_sdk, voicelive_sdk
+from tests.providers import (
+    cartesia_sdk,
+    dashscope_sdk,
+    deepgram_sdk,
+    elevenlabs_sdk,
+    genai_sdk,
+    live_sdk,
+    openai_sdk,
+    speech_sdk,
+    voicelive_sdk,
+)
 
 Judge: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -47,6 +57,15 @@ def all_judged() -> Iterator[None]:
         yield
 
 
+def judge_of_part(path: str) -> Judge | None:
+    """Of a service that does one part of an agent's work: by the path alone."""
+    return _PARTS.get(path.partition("?")[0])
+
+
+def _form(fields: Mapping[str, Any]) -> None:
+    speech_sdk.check_transcription_form({**fields, "file": b""})
+
+
 def _xai(message: Mapping[str, Any]) -> None:
     """The session object is its own, by the vendor's page; all else is OpenAI's."""
     if message["type"] == "session.update":
@@ -59,9 +78,21 @@ def _vertex(message: Mapping[str, Any]) -> None:
     genai_sdk.check_client_event(message, vertex=True)
 
 
+_PARTS: dict[str, Judge] = {
+    "/tts/websocket": cartesia_sdk.check_client_event,
+    "/v1/audio/speech": speech_sdk.check_speech,
+    "/v1/audio/transcriptions": _form,
+    "/v1/chat/completions": speech_sdk.check_chat,
+    "/v1/listen": speech_sdk.check_listen,
+    "/v1/realtime": openai_sdk.check_client_event,
+    "/v1/speak": speech_sdk.check_speak,
+    "/v2/listen": speech_sdk.check_listen,
+}
+
 _JUDGES: dict[str, Judge] = {
     "azure_voice_live": voicelive_sdk.check_client_event,
     "dashscope": dashscope_sdk.check_client_event,
+    "deepgram": deepgram_sdk.check_client_event,
     "elevenlabs": elevenlabs_sdk.check_client_event,
     "gemini": genai_sdk.check_client_event,
     "openai": openai_sdk.check_client_event,

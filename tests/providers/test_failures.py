@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -16,7 +17,7 @@ import trustme
 from sipbridge.errors import AgentStartError
 from sipbridge.providers import WebSocketEndpoint
 from sipbridge.providers.channels import open_channel
-from sipbridge.providers.failures import Secrets, not_connected, place_of, refused_by_status
+from sipbridge.providers.failures import Secrets, not_connected, place_of, refused_by_status, secrets_in
 from sipbridge.providers.fetch import fetch_json
 
 KEY = "sk-test/0123456789+abcdef"
@@ -212,6 +213,30 @@ def test_a_place_is_printed_without_what_may_be_a_key() -> None:
 )
 def test_what_is_secret(secrets: Secrets, said: str, heard: str) -> None:
     assert refused_by_status("wss://x", 401, said.encode(), secrets).args[0].endswith(f"HTTP 401 {heard}")
+
+
+def test_the_secrets_of_a_credential() -> None:
+    voice = {"provider": "cartesia", "api_key": "voice-key-1"}
+    credential = {
+        "provider": "openai",
+        "api_key": "main-key-1",
+        "voice_provider": voice,
+        "token": None,
+        "model": "m-1234",
+    }
+    words = secrets_in(credential).redact("voice-key-1 main-key-1 m-1234 cartesia")
+    assert words == "*** *** m-1234 cartesia"
+
+
+def test_no_request_is_logged_with_its_query(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        body = b'{"token": "t"}'
+        async with answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)) as where:
+            assert await fetch_json("GET", f"http{where}", params={"key": KEY}) == {"token": "t"}
+
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(scenario())
+    assert "key=" not in caplog.text
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"[" * 100_000, b'{"error": 7}', b"null", b'{"error": null}', b""])

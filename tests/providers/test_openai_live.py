@@ -117,6 +117,12 @@ def test_a_text_model_of_its_own_instructions_and_vendor_keys() -> None:
     }
 
 
+def test_the_text_model_s_own_tools_are_beside_ours() -> None:
+    extra = {"delegation": {"responses": {"tools": [{"type": "web_search"}]}}}
+    session = started_with(options(tools=(LOOKUP,), extra=extra))
+    assert [tool["type"] for tool in session["delegation"]["responses"]["tools"]] == ["function", "web_search"]
+
+
 def test_history_is_the_sessions_input() -> None:
     history = (
         Said("assistant", "Hello."),
@@ -432,6 +438,19 @@ def test_results_that_come_later() -> None:
     driver.command("send_tool_result", "c1", "one")
     assert [message["type"] for message in driver.take_sent()] == ["response.item.create", "response.create"]
     assert driver.dialect.counters["tool_result_unexpected"] == 1
+
+
+def test_asked_too_soon_it_is_asked_again() -> None:
+    driver = delegated("c1")
+    backend(driver, response("response.completed"))
+    driver.command("send_tool_result", "c1", "one")
+    asked = driver.sent[-1]
+    assert asked["type"] == "response.create"
+    driver.take_sent()
+    refused = {"code": "conversation_already_has_active_response", "type": "invalid_request_error", "message": "busy"}
+    driver.server("error", error=refused | {"client_event_id": asked["event_id"]})
+    backend(driver, response("response.completed", 7))
+    assert driver.take_sent() == [{"type": "response.create"}]
 
 
 def test_a_call_in_silence_is_a_reply_of_its_own_and_over_at_once() -> None:

@@ -67,19 +67,23 @@ def ask(agent: Agent) -> None:
 
 def judged(server: PartsServer) -> None:
     """What the simulated services said is what the vendors' types know."""
-    checks: dict[str, Callable[[Any], None]] = {"/v2/listen": check_heard, "/tts/websocket": check_server_event}
-    checks["/v1/speak"] = check_spoken
+    checks: dict[str, Callable[[Any], None]] = {
+        "/v1/listen": check_heard,
+        "/v1/speak": check_spoken,
+        "/v2/listen": check_heard,
+        "/tts/websocket": check_server_event,
+    }
     assert [record.violations for record in server.sessions if record.violations] == []
     for record in server.sessions:
         for message in record.sent:
             checks.get(record.path.partition("?")[0], lambda _: None)(message)
 
 
-@pytest.mark.parametrize("kind", ["deepgram", "plain"])
+@pytest.mark.parametrize("kind", ["deepgram", "nova", "plain"])
 def test_a_conversation(kind: str) -> None:
     async def scenario() -> None:
         async with PartsServer.cascade(kind, SHORT) as server:
-            options = OPTIONS if kind == "deepgram" else AgentOptions()
+            options = AgentOptions() if kind == "plain" else OPTIONS
             agent = agent_of(server, options)
             await agent.start()
             assert isinstance(await anext(agent), SessionOpen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import socket
@@ -515,6 +516,22 @@ def test_the_key_is_in_no_log_whatever_the_level(caplog: pytest.LogCaptureFixtur
         logging.getLogger("websockets.server").setLevel(logging.INFO)  # the simulated vendor may know it
         run(scenario)
     assert KEY not in caplog.text + repr(logged)
+
+
+def test_a_key_that_the_server_quotes_in_an_event_is_not_repeated() -> None:
+    async def scenario() -> None:
+        async with ModelServer(QUICK) as server:
+            agent = agent_for(server.url)
+            await agent.start()
+            await until(agent, SessionOpen)
+            assert server._server is not None
+            (connection,) = server._server.connections
+            error = {"type": "invalid_request_error", "code": "x", "message": f"Incorrect API key provided: {KEY}."}
+            await connection.send(json.dumps({"type": "error", "error": error}))
+            assert (await until(agent, AgentError)).message == "Incorrect API key provided: ***."
+            await agent.close()
+
+    run(scenario)
 
 
 def test_an_event_is_not_lost_when_iteration_is_cancelled_as_it_comes() -> None:

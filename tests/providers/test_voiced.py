@@ -141,6 +141,22 @@ def test_an_interruption_while_the_model_still_writes() -> None:
     assert [message["type"] for message in deleted] == ["conversation.item.delete"], "nothing of it was heard"
 
 
+def test_of_several_items_the_first_was_heard_and_the_second_cut() -> None:
+    driver = Driver().open()
+    driver.from_model(created("resp_1"), text_delta("resp_1", "One moment.", "item_1"))
+    driver.from_model(text_done("resp_1", "One moment.", "item_1"), text_delta("resp_1", "Here it is.", "item_2"))
+    driver.from_model(text_done("resp_1", "Here it is.", "item_2"), done("resp_1"))
+    driver.from_voice(
+        words("ctx-1", ("One", 0.0, 0.3), ("moment.", 0.3, 0.7)), chunk("ctx-1", SECOND), voice_done("ctx-1")
+    )
+    driver.from_voice(words("ctx-2", ("Here", 0.0, 0.3), ("it", 0.3, 0.5), ("is.", 0.5, 0.8)), chunk("ctx-2", SECOND))
+    driver.take_model()
+    driver.command("cancel", [Played("resp_1", "speech-2", 350)])
+    put, deleted = driver.take_model()
+    assert put["item"]["content"][0]["text"] == "Here"
+    assert deleted == {"type": "conversation.item.delete", "item_id": "item_2"}
+
+
 def test_what_was_never_fetched_was_never_heard() -> None:
     driver = Driver().open()
     write(driver)

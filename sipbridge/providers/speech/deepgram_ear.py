@@ -86,6 +86,7 @@ class _DeepgramEar(Transcriber):
 class FluxEar(_DeepgramEar):
     url = FLUX_URL
     turn_detection = frozenset({"server_vad", "semantic_vad", "none"})
+    turn_settings = frozenset()
 
     def _query(self) -> Json:
         hinted = self._language and self.model == "flux-general-multi"
@@ -125,6 +126,7 @@ class FluxEar(_DeepgramEar):
 class NovaEar(_DeepgramEar):
     url = NOVA_URL
     turn_detection = frozenset({"server_vad", "none"})
+    turn_settings = frozenset({("server_vad", "silence_ms")})
 
     def __init__(self, section: Mapping[str, Any], options: AgentOptions) -> None:
         super().__init__(section, options)

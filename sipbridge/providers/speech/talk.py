@@ -57,6 +57,7 @@ def talk_capabilities(ear: type[Transcriber]) -> Capabilities:
         says_verbatim=True,
         takes_late_results=True,
         turn_detection=ear.turn_detection,
+        turn_settings=ear.turn_settings,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
-from sipbridge.agent import AgentOptions, TurnDetectionType
+from sipbridge.agent import AgentOptions, Capabilities, TurnDetectionType
 from sipbridge.audio import PCM_16K, AudioFormat
 from sipbridge.providers import Outgoing
 from sipbridge.providers.speech.part import Part, service_class
@@ -52,6 +52,7 @@ class Transcriber(Part[TranscriberEvent]):
     input_rates: ClassVar[tuple[int, ...]] = ()
     native_formats: ClassVar[frozenset[AudioFormat]] = frozenset()
     turn_detection: ClassVar[frozenset[TurnDetectionType]] = frozenset({"server_vad", "none"})
+    turn_settings: ClassVar[frozenset[tuple[TurnDetectionType, str]]] = Capabilities().turn_settings
     tells_interim: ClassVar[bool] = True
     has_session: ClassVar[bool] = True
     """It listens over a connection of its own; else it is asked, turn by turn."""

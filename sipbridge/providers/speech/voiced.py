@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from sipbridge.agent import (
@@ -33,6 +33,7 @@ from sipbridge.errors import ConfigError
 from sipbridge.providers import Dialect, Endpoint, Lifetime, Outgoing, Provider
 from sipbridge.providers.base import Status
 from sipbridge.providers.speech.part import PartFailed
+from sipbridge.providers.speech.spoken_reply import Reply, Speech
 from sipbridge.providers.speech.voice import (
     Voice,
     VoiceAudio,
@@ -42,7 +43,6 @@ from sipbridge.providers.speech.voice import (
     VoiceWords,
     voice_class,
 )
-from sipbridge.providers.speech.words import Sentences, Spoken
 
 VOICE_CHANNEL = "voice"
 HUNG_AFTER = 8.0
@@ -83,41 +83,6 @@ def check_writes(capabilities: Capabilities, slug: str) -> None:
         raise ConfigError(f"voice_provider: models of {slug!r} only speak themselves, they write nothing for a voice")
 
 
-@dataclass(slots=True)
-class _Speech:
-    """One item: a text that the model writes, a context of the voice."""
-
-    context: str
-    sentences: Sentences = field(default_factory=Sentences)
-    spoken: Spoken = field(default_factory=Spoken)
-    waiting: list[bytes] = field(default_factory=list)
-    """Audio that has to wait for what is said before it."""
-    received: int = 0
-    handed_on: int = 0
-    """Octets of audio."""
-    written: bool = False
-    """The model has finished it."""
-    done: bool = False
-
-
-@dataclass(slots=True)
-class _Reply:
-    id: str
-    speeches: list[_Speech] = field(default_factory=list)
-    status: Status | None = None
-    """Set when the model has ended it."""
-    cut: bool = False
-    told: bool = False
-    """The model knows what was heard of it."""
-    failed: bool = False
-    pending: list[AgentEvent] = field(default_factory=list)
-    """What the model did in it while an earlier reply was still being spoken."""
-
-    @property
-    def speaking(self) -> _Speech | None:
-        return next((speech for speech in self.speeches if not speech.done), None)
-
-
 class VoicedDialect:
     """See `sipbridge.providers.Dialect` for the verbs."""
 
@@ -128,10 +93,10 @@ class VoicedDialect:
         voice.counters = inner.counters
         self._format = options.output_format
         self._events: deque[AgentEvent] = deque()
-        self._line: deque[_Reply] = deque()
+        self._line: deque[Reply] = deque()
         """Replies that have not ended, in order; the first is the one that is heard."""
-        self._over: deque[_Reply] = deque(maxlen=_REPLIES_KEPT)
-        self._by_context: dict[str, tuple[_Reply, _Speech]] = {}
+        self._over: deque[Reply] = deque(maxlen=_REPLIES_KEPT)
+        self._by_context: dict[str, tuple[Reply, Speech]] = {}
         self._contexts = 0
         self._alive_at = 0.0
         """When the voice was last given something, or gave something."""
@@ -279,7 +244,7 @@ class VoicedDialect:
                 words = f"{self._voice.name}: can't keep up with the model"
                 self._on_voice(PartFailed(words, "timeout", again=True), now)
             case AssistantTurnStarted(reply_id):
-                self._line.append(_Reply(reply_id))
+                self._line.append(Reply(reply_id))
                 self._tell(self._line[-1], event)
             case AssistantText(reply_id, text, final) if reply := self._find(reply_id):
                 self._tell(reply, event)
@@ -323,6 +288,7 @@ class VoicedDialect:
             case VoiceWords(_, words):
                 speech.spoken.time(words)
             case VoiceDone():
+                speech.complete = True
                 self._spoken(reply, speech)
             case VoiceFailed(_, message, code):
                 self._events.append(AgentError(f"{self._voice.name}: {message}", code, fatal=False))
@@ -338,21 +304,21 @@ class VoicedDialect:
                     return True
         return False
 
-    def _find(self, reply_id: str) -> _Reply | None:
+    def _find(self, reply_id: str) -> Reply | None:
         return next((reply for reply in self._line if reply.id == reply_id), None)
 
-    def _tell(self, reply: _Reply, event: AgentEvent) -> None:
+    def _tell(self, reply: Reply, event: AgentEvent) -> None:
         (self._events if self._line[0] is reply else reply.pending).append(event)
 
     # --- from text to the voice ---------------------------------------------------------------------------------------
 
-    def _write(self, reply: _Reply, text: str, final: bool, now: float) -> None:
+    def _write(self, reply: Reply, text: str, final: bool, now: float) -> None:
         if reply.cut:
             return
         speech = reply.speeches[-1] if reply.speeches and not reply.speeches[-1].written else None
         if speech is None:
             self._contexts += 1
-            speech = _Speech(f"speech-{self._contexts}")
+            speech = Speech(f"speech-{self._contexts}")
             reply.speeches.append(speech)
             self._by_context[speech.context] = reply, speech
         elif final:
@@ -368,7 +334,7 @@ class VoicedDialect:
         if final:
             self._finish(reply, now)
 
-    def _finish(self, reply: _Reply, now: float) -> None:
+    def _finish(self, reply: Reply, now: float) -> None:
         """The model writes no more of the item that it was writing."""
         speech = reply.speeches[-1] if reply.speeches else None
         if speech is None or speech.written:
@@ -382,7 +348,7 @@ class VoicedDialect:
         else:
             self._spoken(reply, speech)
 
-    def _spoken(self, reply: _Reply, speech: _Speech) -> None:
+    def _spoken(self, reply: Reply, speech: Speech) -> None:
         """The voice has done all that it will do of this; what it costs is known."""
         if speech.done:
             return
@@ -406,7 +372,7 @@ class VoicedDialect:
                 return
             self._end_first("cancelled" if reply.cut and reply.status == "completed" else reply.status)
 
-    def _hand_on(self, reply: _Reply) -> None:
+    def _hand_on(self, reply: Reply) -> None:
         for speech in reply.speeches:
             if not reply.cut:
                 for pcm in speech.waiting:
@@ -434,7 +400,7 @@ class VoicedDialect:
 
     # --- barge-in -----------------------------------------------------------------------------------------------------
 
-    def _cut(self, reply: _Reply, now: float) -> None:
+    def _cut(self, reply: Reply, now: float) -> None:
         """Nothing more of it is spoken. Its end comes when the model has ended it."""
         reply.cut = True
         for speech in reply.speeches:
@@ -465,20 +431,8 @@ class VoicedDialect:
             named = any(speech.context in at for speech in reply.speeches)
             open_still = reply.cut or reply in self._line
             if reply.speeches and (named or (open_still and not reply.told)):
-                words, whole = self._heard_of(reply, at)
+                words, whole = reply.heard(at, self._format.bytes_per_ms)
                 if not whole:
                     reply.told = True
                     told.append((reply.id, words))
         return told
-
-    def _heard_of(self, reply: _Reply, at: Mapping[str, int]) -> tuple[str, bool]:
-        """The words, and whether that is all that the model has written."""
-        words = ""
-        for speech in reply.speeches:
-            handed_ms = speech.handed_on / self._format.bytes_per_ms
-            all_ms = speech.received / self._format.bytes_per_ms if speech.done and not reply.cut else None
-            text = speech.spoken.heard(min(at.get(speech.context, handed_ms), handed_ms), all_ms)
-            words += text
-            if len(text) < len(speech.spoken.text.rstrip()) or not speech.written:
-                return words.strip(), False
-        return words.strip(), not reply.cut

@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "providers.md"
 BEGIN, END = "<!-- begin: written by `python -m tests.providers.scenarios --write` -->\n", "<!-- end -->"
 
+_FOR_EVER = 24 * 60
+
 Saw = Callable[[Bench, Scenario], bool]
 
 
@@ -71,7 +73,7 @@ def _options(bench: Bench) -> list[str]:
         f"{len(can.voices)}, first `{can.voices[0]}`" if can.voices else "any name",
         "yes" if can.can_truncate else "no",
         "yes" if can.takes_images else "no",
-        f"{limit} min, then another goes on" if (limit := minutes(bench)) else "no known end",
+        f"{limit} min, then another goes on" if (limit := minutes(bench)) and limit < _FOR_EVER else "no known end",
     ]
 
 

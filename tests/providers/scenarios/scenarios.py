@@ -20,6 +20,7 @@ from sipbridge.agent import (
     SessionOpen,
     ToolCall,
     ToolCallCancelled,
+    TurnDetection,
     UserSpeechEnded,
     UserSpeechStarted,
     UserTranscript,
@@ -161,6 +162,32 @@ async def instructions(bench: Bench) -> None:
         sounds_like(await talk.turn(), SECOND)
         await talk.told("From now on you run a bakery.")  # at the latest with the next question to the model
         assert not list(talk.those(SessionClosed))
+
+
+@scenario("options")
+async def options(bench: Bench) -> None:
+    """What a model takes of voice, temperature, language and turn detection reaches it as it was asked for."""
+    can = capabilities_of(bench.slug, {**bench.credential, "provider": bench.slug})
+    wanted: dict[str, Any] = {"interim_transcripts": can.transcribes_interim}
+    told: list[tuple[str, ...]] = []
+    if can.voices:
+        wanted["voice"] = can.voices[-1]
+        told.append((can.voices[-1],))
+    if can.takes_temperature is not None:
+        wanted["temperature"] = value = round(0.77 * can.takes_temperature[1], 2)
+        told.append((str(value),))
+    if can.takes_language:
+        wanted["language"] = "fr"
+        told.append(('"fr', "=fr"))
+    if can.has_session and {("server_vad", "silence_ms")} <= can.turn_settings and "server_vad" in can.turn_detection:
+        wanted["turn_detection"] = TurnDetection(silence_ms=437)
+        told.append(("437",))
+    async with Talk(bench, SHORT, **wanted) as talk:
+        await talk.turn()
+        interim = [event for event in talk.those(UserTranscript) if not event.final]
+        assert can.transcribes_interim or not interim
+        for words in told:
+            assert any(word in talk.everything_told for word in words), f"never told {words[0]}"
 
 
 # --- interrupting -----------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from sipbridge.providers import Dialect, Lifetime, capabilities_of, new_agent_fr
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Script, Utterance
 from sipbridge.simulator.voice import speech
+from tests.providers.judges import judge_of_part
 from tests.providers.order import OrderChecker
 from tests.providers.scenarios.bench import Bench
 from tests.providers.scenarios.tasks import left_by, own
@@ -135,6 +136,11 @@ class Talk:
     def _judge(self) -> None:
         """What the vendor would have refused, and what went wrong within."""
         assert [record.violations for record in self.server.sessions if record.violations] == []
+        if self.bench.parts is not None:
+            for record in self.server.sessions:
+                if (judge := judge_of_part(record.path)) is not None:
+                    for entry in record.received:
+                        judge(entry.message)
         counters = self.agent.counters
         assert not counters["dialect_error"]
         assert not counters["malformed"]
@@ -243,6 +249,13 @@ class Talk:
         """How much each server was told; to be given as `since`."""
         return {id(record): len(record.received) for record in self.server.sessions}
 
+    @property
+    def everything_told(self) -> str:
+        """By all messages and addresses, but for sound."""
+        records = self.server.sessions
+        messages = [_shortened(entry.message) for record in records for entry in record.received]
+        return json.dumps([messages, [record.path for record in records]], ensure_ascii=False)
+
     async def told(self, words: str, since: Mapping[int, int] | None = None) -> None:
         """Until a server has been told these words, in whatever message."""
         past = since or {}
@@ -261,6 +274,14 @@ class Talk:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
             assert done, f"the model was never told {words!r}"
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shortened(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortened(inner) for inner in value]
+    return "..." if isinstance(value, str) and len(value) > 500 else value
 
 
 def peak_hz(data: bytes, audio: AudioFormat) -> float:
