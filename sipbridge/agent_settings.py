@@ -143,12 +143,16 @@ def _voices(agent: AgentConfig) -> Iterator[tuple[Place, str, str]]:
 
 
 def _about_parts(agent: AgentConfig, can: Capabilities) -> Iterator[tuple[Place, str]]:
-    """What is made of several services is put together once, to see whether it can be."""
+    """What is made of several services is put together once, to see whether it can be. A key that is not there is told
+    where it is needed, as everywhere."""
     if not any((agent.voice_provider, agent.stt, agent.llm, agent.tts)):
         return
+    credential = credential_of(agent, hidden)
+    for section in (credential, *(part for part in credential.values() if isinstance(part, dict))):
+        section["api_key"] = section.get("api_key") or "hidden"
     options = AgentOptions(input_format=can.input_format, output_format=can.output_format, voice=agent.voice)
     try:
-        new_dialect(credential_of(agent, hidden), options)
+        new_dialect(credential, options)
     except ConfigError as error:
         part = str(error).partition(":")[0].partition(".")[0]
         yield ("agent", part if part in AgentConfig.model_fields else "provider"), str(error)

@@ -41,6 +41,11 @@ from sipbridge.turn import Turn, Verdict
 
 log = structlog.get_logger(__name__)
 
+_GRACE_S = 0.2
+"""An agent heeds the deadline itself, and then it knows whose fault it was. This is for one that does not."""
+_LAST_WORDS_S = 1.0
+"""How long an agent that was closed may take to say so. All of ours do at once."""
+
 
 class CallSession:
     """One conversation from its INVITE to its end. `await run()` is its whole life; everything else is an input."""
@@ -193,7 +198,7 @@ class CallSession:
         try:
             options = self._tenant.agent_options(self._fields, self._uplink, self._downlink, self._tools.declarations)
             agent = self._agent = self._new_agent(self._tenant.credential(), options, connect_timeout=seconds)
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds + _GRACE_S):
                 await agent.start()
         except TimeoutError:
             self._refuse(480, Ended.AGENT_NOT_READY, f"the agent was not ready within {seconds:g} s", "timeout")
@@ -235,6 +240,17 @@ class CallSession:
         self._legs.close(reason_header(self._record.outcome[0]))
         if self._agent is not None:
             await self._agent.close()
+            await self._count_last(self._agent)
+
+    async def _count_last(self, agent: Agent) -> None:
+        """What a vendor charges for is in part only known when the session is over."""
+        try:
+            async with asyncio.timeout(_LAST_WORDS_S):
+                async for event in agent:
+                    if isinstance(event, model.Usage):
+                        self._record.used(event)
+        except TimeoutError:
+            self._log.warning("the agent does not say that it is closed")
 
     # --- the agent's events: downlink -------------------------------------------------------------
 

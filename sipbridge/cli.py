@@ -307,6 +307,26 @@ def config_schema(tenant: Annotated[bool, typer.Option(help="Of a tenant's file.
 
 
 @app.command()
+def providers() -> None:
+    """List the providers: in which formats they hear and speak, the temperature, the first voices."""
+    from sipbridge.providers import capabilities_of, registered_providers
+
+    for slug in registered_providers():
+        can = capabilities_of(slug)
+        native = sorted(audio.encoding for audio in can.native_formats)
+        up, down = can.input_format.rate // 1000, can.output_format.rate // 1000
+        limits = can.takes_temperature
+        facts = [
+            f"{' '.join(native)} or PCM {up}/{down} kHz" if native else f"PCM {up}/{down} kHz",
+            "no temperature" if limits is None else f"temperature {limits[0]:g} to {limits[1]:g}",
+            f"voices {', '.join(can.voices[:3])}{', ...' if len(can.voices) > 3 else ''}"
+            if can.voices
+            else "any voice",
+        ]
+        print(f"{slug:18} {'; '.join(facts)}")
+
+
+@app.command()
 def simulate(
     wire: Annotated[str | None, typer.Argument(help="Whose wire format; without one: the list.")] = None,
     port: Annotated[int, typer.Option(help="0: any free one.")] = 8765,

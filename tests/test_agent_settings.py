@@ -172,8 +172,9 @@ def test_a_voice_of_its_own_has_a_list_of_its_own(monkeypatch: pytest.MonkeyPatc
         "agent.voice has no effect",
     ]
     wrong = refused(
-        tmp_path, "agent:\n  provider: openai\n  voice_provider: {provider: cartesia, api_key: k, voice: Skyler}\n"
+        tmp_path,
+        "agent:\n  provider: openai\n  api_key: k\n  voice_provider: {provider: cartesia, api_key: k, voice: Skyler}\n",
     )
     assert wrong == (
-        "/tenants/t.yaml:3: agent.voice_provider.voice: cartesia has no voice 'Skyler'; did you mean 'Skylar'?"
+        "/tenants/t.yaml:4: agent.voice_provider.voice: cartesia has no voice 'Skyler'; did you mean 'Skylar'?"
     )

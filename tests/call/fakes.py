@@ -36,6 +36,9 @@ class ScriptedAgent:
         self.closed = False
         self._start = start
         self._events: asyncio.Queue[AgentEvent | None] = asyncio.Queue()
+        self._finished = False
+        self.last: tuple[AgentEvent, ...] = ()
+        """What it has to say when it is closed."""
 
     @classmethod
     def capabilities_for(cls, credential: Mapping[str, Any]) -> Capabilities:
@@ -58,13 +61,16 @@ class ScriptedAgent:
 
     async def close(self) -> None:
         self.closed = True
+        self.emit(*self.last)
+        self.die("closed")
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> AgentEvent:
-        event = await self._events.get()
+        event = None if self._finished else await self._events.get()
         if event is None:
+            self._finished = True
             raise StopAsyncIteration
         return event
 

@@ -350,6 +350,16 @@ async def test_what_a_call_used_is_in_its_report() -> None:
 
 
 @virtual_time
+async def test_what_is_only_counted_when_the_session_is_over_is_in_the_report_too() -> None:
+    call = await Call().up()
+    call.agent.emit(Usage("", {"session_seconds": 5}))
+    call.agent.last = (Usage("", {"session_seconds": 2.5}),)
+    await settle()
+    call.session.end(Ended.CALLER_HUNG_UP)
+    assert (await call.over()).usage == {"session_seconds": 7.5}
+
+
+@virtual_time
 async def test_a_model_that_dies_in_its_goodbye_has_said_it() -> None:
     call = await Call(TOOLS).up()
     call.agent.emit(AssistantTurnStarted("r1"), speech("r1", "i1"), ToolCall("t1", "hang_up", "{}", "r1"))

@@ -88,6 +88,7 @@ async def test_a_silent_vendor_is_given_up_at_the_deadline() -> None:
         assert vendor.asked_at > began
         assert 0.9 < refused.at - began < 1.5, "connect_seconds is 1 here"
         assert "timeout" in refused["Reason"]
+        assert bench.gateway.breaker.connects == {("openai", "timeout"): 1}
 
 
 async def test_a_vendor_that_is_gone_is_not_asked_by_every_caller() -> None:
@@ -135,3 +136,22 @@ async def test_a_call_outlives_its_session(monkeypatch: pytest.MonkeyPatch) -> N
         assert report.cost_usd == pytest.approx(report.usage["output_audio_tokens"] * 64 / 1e6, abs=1e-6)
         for record in bench.model.sessions:
             assert record.violations == []
+
+
+@pytest.mark.parametrize("provider", ["deepgram", "elevenlabs", "ultravox"])
+async def test_who_charges_by_the_second_charges_to_the_end(provider: str) -> None:
+    """What is only known when the session is closed is in the report, too."""
+    tenant = "agent: {api_key: key-0123456789, agent_id: agent_sim}"
+    asked = provider != "deepgram"
+    config = f'prices: {{{provider}: {{"*": {{session_seconds: 6}}}}}}'
+    async with house(
+        tenant=tenant, provider=provider, config=config, url=lambda model: model.http_url if asked else model.url
+    ) as bench:
+        phone = await bench.phone()
+        await phone.call()
+        phone.audio.say(tone(1000, 0.3))
+        await phone.audio.hear_sound(15, hz=440)
+        await phone.hang_up()
+        report = await bench.report()
+        assert report.usage["session_seconds"] == pytest.approx(report.seconds, abs=0.3)
+        assert report.cost_usd == pytest.approx(report.usage["session_seconds"] / 10, abs=1e-4)
