@@ -86,8 +86,8 @@ class CompatibleDialect(OpenAIDialect):
         return super().headers()
 
     def session_object(self) -> Json:
-        """Without `transcription_model`, nothing is said of transcription: its models have names of their own. Where it is
-        not wanted that is said: such a server may transcribe unasked."""
+        """Without `transcription_model`, nothing is said of transcription: its models have names of their own. Where
+        it is not wanted that is said: such a server may transcribe unasked."""
         session = super().session_object()
         ga = "audio" in session
         place, name = (session["audio"]["input"], "transcription") if ga else (session, "input_audio_transcription")
