@@ -16,6 +16,7 @@ from sipbridge.agent import AgentError, AgentOptions, Reconnecting, SessionClose
 from sipbridge.errors import AgentStartError, SipbridgeError
 from sipbridge.providers import Dialect, Lifetime
 from sipbridge.providers.activity import Activity
+from sipbridge.providers.breaker import TURNED_AWAY
 from sipbridge.providers.link import Link
 from sipbridge.providers.memory import Memory
 from sipbridge.providers.recovery import Action, Phase, Recovery, forced_at
@@ -85,6 +86,7 @@ class Succession:
         self._retiring: set[asyncio.Task[None]] = set()
         self._handle = self._refused_handle = ""
         self._why = SessionClosed("")
+        self._turned_away = False  # the latest try was not let through: its number is known, and comes again
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
 
@@ -106,7 +108,7 @@ class Succession:
             return False
         log.warning("session lost", provider=self._slug, reason=closed.reason)
         self.counters["sessions_lost"] += 1
-        self._why = closed
+        self._why, self._turned_away = closed, False
         self._retire()
         action = self._recovery.lost(self._clock())
         if action is Action.GIVE_UP:
@@ -160,7 +162,7 @@ class Succession:
 
     def _do(self, action: Action) -> None:
         if action is Action.OPEN:
-            if self._recovery.phase is Phase.OPENING:
+            if self._recovery.phase is Phase.OPENING and not self._turned_away:
                 self._heir.tell(Reconnecting(self._recovery.tries))
             self._open()
         elif action is Action.REPLACE:
@@ -209,7 +211,7 @@ class Succession:
         seconds = self._recovery.seconds(self._clock())
         try:
             if not self._overlaps and self._retiring:
-                await asyncio.gather(*self._retiring, return_exceptions=True)
+                await asyncio.wait(self._retiring)  # which go on if this is cancelled
             await successor.link.open(seconds)
         except AgentStartError as error:
             self._next = None
@@ -230,9 +232,11 @@ class Succession:
         self._heir.wake()
 
     def _failed(self, error: AgentStartError) -> None:
-        self.counters["successions_failed"] += 1
-        log.warning("session not opened", provider=self._slug, code=error.code, error=str(error))
-        action = self._recovery.failed(self._clock(), again=error.again)
+        known, self._turned_away = self._turned_away, error.code == TURNED_AWAY
+        if not (known and self._turned_away):
+            self.counters["successions_failed"] += 1
+            log.warning("session not opened", provider=self._slug, code=error.code, error=str(error))
+        action = self._recovery.failed(self._clock(), again=error.again, turned_away=self._turned_away)
         if action is Action.GIVE_UP:
             self._heir.tell(AgentError(str(error), error.code, fatal=True))
             self._heir.tell(SessionClosed(self._why.reason or error.code, again=error.again))
