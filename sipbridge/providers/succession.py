@@ -43,9 +43,11 @@ class Heir(Protocol):
 
     def tell(self, event: Reconnecting | AgentError | SessionClosed) -> None: ...
 
-    def replaced(self, old: Link | None, successor: Successor) -> None:
-        """Another link is in use now. The old one, where it was up still, has been closed; its last events can be
-        taken."""
+    def parted(self, link: Link, *, in_use: bool) -> None:
+        """This link was closed, and its last events can be taken. `in_use`: it was the one that the session had."""
+
+    def replaced(self, successor: Successor) -> None:
+        """Another link is in use now."""
 
     def wake(self) -> None:
         """There may be events."""
@@ -182,13 +184,14 @@ class Succession:
         self._handle_of_link()
         link, self.link = self.link, None
         if link is not None:
-            self._part_with(link)
+            self._part_with(link, in_use=True)
 
-    def _part_with(self, link: Link) -> None:
+    def _part_with(self, link: Link, *, in_use: bool) -> None:
         self.counters.update(link.dialect.counters)
         self.dropped_ms += link.dropped_ms
         link.dialect.close(self._clock())
         link.after()
+        self._heir.parted(link, in_use=in_use)
         task = asyncio.create_task(link.close())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
@@ -252,12 +255,10 @@ class Succession:
         action = self._recovery.opened(now, stale=stale)
         if action is Action.DISCARD:
             self.counters["successors_discarded"] += 1
-            self._part_with(successor.link)
+            self._part_with(successor.link, in_use=False)
         elif action is Action.SWITCH:
             self.counters["sessions_succeeded"] += 1
-            old, self.link = self.link, None
-            if old is not None:
-                self._part_with(old)
+            self._retire()
             self.link = successor.link
-            self._heir.replaced(old, successor)
+            self._heir.replaced(successor)
         self.settle()
