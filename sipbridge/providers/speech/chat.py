@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic_core import from_json
-
 from sipbridge.agent import AgentOptions, ToolDeclaration
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.providers import Endpoint, HttpEnd, Outgoing
 from sipbridge.providers.speech.part import Part, http_endpoint, key_of
-from sipbridge.providers.wire import Json, merged, number_of, parameters_of, text_of
+from sipbridge.providers.wire import Json, merged, number_of, parameters_of, read_json, text_of
 
 URL = "https://api.openai.com/v1/chat/completions"
 _SLUGS = ("openai", "openai_compatible")
@@ -134,7 +132,7 @@ class ChatModel(Part[ChatEvent]):
         elif answer is not None and isinstance(message, str):
             data = message.removeprefix("data:").strip()
             if data and data != "[DONE]":
-                self._on_chunk(answer, from_json(data))
+                self._on_chunk(answer, read_json(data))
 
     def _on_chunk(self, answer: _Answer, chunk: Json) -> None:
         if error := chunk.get("error"):
