@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from sipbridge.providers import registered_providers
-
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
 
@@ -180,7 +178,9 @@ def test_a_call_nobody_answers_is_status_1() -> None:
 def test_the_providers_are_listed() -> None:
     lines = sipbridge("providers").stdout.splitlines()
     assert "openai             pcma pcmu or PCM 24/24 kHz; no temperature; voices marin, cedar, alloy, ..." in lines
-    assert [line.split()[0] for line in lines] == registered_providers()
+    names = [line.split()[0] for line in lines]
+    assert names == sorted(names)
+    assert {"cascade", "gemini", "nova_sonic", "offline", "openai"} <= set(names)
 
 
 def test_simulate_knows_what_it_can_be() -> None:
