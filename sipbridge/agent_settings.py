@@ -7,8 +7,11 @@ of: a dialect is only given what its model takes.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from sipbridge.agent import AgentOptions, Capabilities, TurnDetection
@@ -122,12 +125,15 @@ def problems(agent: AgentConfig) -> Iterator[tuple[Place, str]]:
     try:
         can = capabilities(agent)
     except UnknownProviderError as error:
-        yield ("agent", "provider"), str(error)
+        yield _placed(str(error)) or (("agent", "provider"), str(error))
         return
     for place, name, whose in _voices(agent):
         if near := _near_miss(name, can.voices):
             yield place, f"{whose} has no voice {name!r}; did you mean {near!r}?"
-    yield from _about_parts(agent, can)
+    if (problem := _placed(_unmade(agent, can))) is not None:
+        yield problem
+    if agent.vertex is not None and (path := agent.vertex.service_account) and (words := _no_key_file(Path(path))):
+        yield ("agent", "vertex", "service_account"), words
 
 
 def _voices(agent: AgentConfig) -> Iterator[tuple[Place, str, str]]:
@@ -142,16 +148,38 @@ def _voices(agent: AgentConfig) -> Iterator[tuple[Place, str, str]]:
             yield ("agent", name, "voice"), part.voice, speaker
 
 
-def _about_parts(agent: AgentConfig, can: Capabilities) -> Iterator[tuple[Place, str]]:
-    """What is made of several services is put together once, to see whether it can be."""
-    if not any((agent.voice_provider, agent.stt, agent.llm, agent.tts)):
-        return
-    options = AgentOptions(input_format=can.input_format, output_format=can.output_format, voice=agent.voice)
+def _unmade(agent: AgentConfig, can: Capabilities) -> str:
+    """Put together once, as for a call: why that can't be. "": it can."""
+    options = AgentOptions(input_format=can.input_format, output_format=can.output_format, voice=voice(agent))
     try:
         new_dialect(credential_of(agent, hidden), options)
-    except ConfigError as error:
-        part = str(error).partition(":")[0].partition(".")[0]
-        yield ("agent", part if part in AgentConfig.model_fields else "provider"), str(error)
+    except (ConfigError, UnknownProviderError) as error:
+        return str(error)
+    return ""
+
+
+def _no_key_file(path: Path) -> str:
+    """What is wrong with a service account's key file, which is never quoted. "": nothing."""
+    try:
+        account = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    except ValueError:
+        account = None
+    if not isinstance(account, dict) or not {"client_email", "private_key", "token_uri"} <= account.keys():
+        return f"{path} is no key file of a service account"
+    return ""
+
+
+_KEYS = re.compile(r"(?P<key>[a-z_.]+)(?:, [a-z_.]+)*: (?P<words>.*)", re.DOTALL)
+
+
+def _placed(text: str) -> tuple[Place, str] | None:
+    """What a dialect says of a key ("stt.url: must begin with wss://"), with its place. None: it is of no key."""
+    if (found := _KEYS.fullmatch(text)) is None:
+        return None
+    place = tuple(found["key"].split("."))
+    return (("agent", *place), found["words"]) if place[0] in AgentConfig.model_fields else None
 
 
 def _near_miss(name: str | None, voices: tuple[str, ...]) -> str | None:
@@ -170,6 +198,8 @@ def cautions(config: TenantConfig) -> Iterator[str]:
         can = capabilities(agent)
     except UnknownProviderError:
         return  # an error already
+    if (lacking := _unmade(agent, can)) and _placed(lacking) is None:
+        yield f"agent.provider: {lacking}"  # the file is right, this installation is not
     yield from _about_voice(agent, can)
     yield from _about_temperature(agent, can)
     yield from _about_turns(agent, can, interrupt=config.barge_in.enabled)

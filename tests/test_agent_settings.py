@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sipbridge.agent import Capabilities, TurnDetection
+from sipbridge.agent_settings import problems
 from sipbridge.audio import PCM_16K, PCM_24K
 from sipbridge.config import Config
 from sipbridge.configfile import parse
@@ -39,7 +40,7 @@ class Model:
         return RICH if credential.get("model") == "rich" else POOR
 
     def __call__(self, credential: object, options: object) -> object:
-        raise NotImplementedError
+        return object()
 
 
 @pytest.fixture(autouse=True)
@@ -172,8 +173,54 @@ def test_a_voice_of_its_own_has_a_list_of_its_own(monkeypatch: pytest.MonkeyPatc
         "agent.voice has no effect",
     ]
     wrong = refused(
-        tmp_path, "agent:\n  provider: openai\n  voice_provider: {provider: cartesia, api_key: k, voice: Skyler}\n"
+        tmp_path,
+        "agent: {provider: openai, api_key: k,\n\n"
+        "  voice_provider: {provider: cartesia, api_key: k, voice: Skyler}}\n",,
     )
     assert wrong == (
         "/tenants/t.yaml:3: agent.voice_provider.voice: cartesia has no voice 'Skyler'; did you mean 'Skylar'?"
     )
+
+
+@pytest.mark.parametrize(
+    ("agent", "message"),
+    [
+        ("provider: openai", "1: agent.api_key: is needed for the vendor's own endpoint"),
+        ("provider: gemini", "1: agent.api_key: is needed for the vendor's own endpoint (or vertex)"),
+        ("provider: azure_openai,\n  model: m", "1: agent.url: is needed, e.g. wss://RESOURCE.openai.azure.com"),
+        ("provider: elevenlabs", "1: agent.agent_id: is needed"),
+        ("provider: dashscope, api_key: k,\n  region: us", "2: agent.region: 'us' is none of cn, intl"),
+        ("provider: dashscope,\n  workspace: x.example.com/", "2: agent.workspace: "),
+        ("provider: nova_sonic, aws:\n  {access_key_id: k}", "1: agent.aws: access_key_id and secret_access_key are"),
+        ("provider: cascade,\n  stt: {provider: deepgram, api_key: k}", "1: agent.llm: a cascade is made of"),
+        ("provider: openai, api_key: k, voice_provider:\n  {provider: cartesa}", "2: agent.voice_provider.provider: "),
+        (
+            "provider: openai, api_key: k, voice_provider:\n  {provider: cartesia, voice: v, url: 'https://x'}",
+            "2: agent.voice_provider.url: must begin with wss:// or ws://",
+        ),
+        ("provider: openai,\n  url: 'wss://u:p4ss@x/'", "2: agent.url: no user and password in it"),
+        ("provider: openai,\n  url: 'wss://x:99999/'", "2: agent.url: a full WebSocket URL"),
+        ("provider: openai,\n  url: 'wss://[::1/'", "2: agent.url: a full WebSocket URL"),
+        ("provider: openai,\n  api_key: '${OPENAI-KEY}'", "2: agent.api_key: a secret of the environment is ${NAME}"),
+        ("provider: gemini, api_key: k,\n  temperature: .nan", "2: agent.temperature: "),
+        (
+            "provider: gemini, vertex:\n  {project: p, location: global, service_account: none.json}",
+            "2: agent.vertex.service_account: /tenants/none.json cannot be read: No such file",
+        ),
+        (
+            "provider: gemini, vertex:\n  {project: p, location: global, service_account: t.yaml}",
+            "2: agent.vertex.service_account: /tenants/t.yaml is no key file",
+        ),
+    ],
+)
+def test_what_no_call_could_be_made_with_is_a_mistake_in_the_file(tmp_path: Path, agent: str, message: str) -> None:
+    said = refused(tmp_path, f"agent: {{{agent}}}\n")
+    assert said.startswith(f"/tenants/t.yaml:{message}")
+    assert "p4ss" not in said
+
+
+def test_what_the_installation_lacks_is_no_mistake_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sipbridge.providers.nova_sonic.sdk_is_there", lambda: False)
+    config = parse("agent: {provider: nova_sonic}", TenantConfig, "t.yaml")
+    assert list(problems(config.agent)) == []
+    assert any("pip install 'sipbridge[nova]'" in text for text in warnings(config))
