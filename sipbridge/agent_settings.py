@@ -11,6 +11,8 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +132,7 @@ def problems(agent: AgentConfig) -> Iterator[tuple[Place, str]]:
     for place, name, whose in _voices(agent):
         if near := _near_miss(name, can.voices):
             yield place, f"{whose} has no voice {name!r}; did you mean {near!r}?"
-    if (problem := _placed(_unmade(agent, can))) is not None:
+    if (problem := _placed(_put_together(agent, can)[1])) is not None:
         yield problem
     if agent.vertex is not None and (path := agent.vertex.service_account) and (words := _no_key_file(Path(path))):
         yield ("agent", "vertex", "service_account"), words
@@ -148,14 +150,29 @@ def _voices(agent: AgentConfig) -> Iterator[tuple[Place, str, str]]:
             yield ("agent", name, "voice"), part.voice, speaker
 
 
-def _unmade(agent: AgentConfig, can: Capabilities) -> str:
-    """Put together once, as for a call: why that can't be. "": it can."""
+def lacking(agent: AgentConfig) -> list[tuple[Place, str]]:
+    """Keys (`api_key`) that the vendors need and that nothing is said of: this tenant's calls fail without, as they do
+    where a secret is missing, and nobody else's. Raises `UnknownProviderError`."""
+    return _put_together(agent, capabilities(agent))[0]
+
+
+def _put_together(agent: AgentConfig, can: Capabilities) -> tuple[list[tuple[Place, str]], str]:
+    """Once, as for a call: the keys that lack, and why it can't be done even with them ("": it can)."""
+    credential = credential_of(agent, hidden)
+    keys: list[tuple[Place, str]] = []
     options = AgentOptions(input_format=can.input_format, output_format=can.output_format, voice=voice(agent))
-    try:
-        new_dialect(credential_of(agent, hidden), options)
-    except (ConfigError, UnknownProviderError) as error:
-        return str(error)
-    return ""
+    while True:
+        try:
+            new_dialect(credential, options)
+        except (ConfigError, UnknownProviderError) as error:
+            placed = _placed(str(error))
+            if placed is None or placed[0][-1] != "api_key" or placed in keys:
+                return keys, str(error)
+            keys.append(placed)
+            section = reduce(getitem, map(str, placed[0][1:-1]), credential)
+            section["api_key"] = "hidden"
+        else:
+            return keys, ""
 
 
 def _no_key_file(path: Path) -> str:
@@ -198,8 +215,11 @@ def cautions(config: TenantConfig) -> Iterator[str]:
         can = capabilities(agent)
     except UnknownProviderError:
         return  # an error already
-    if (lacking := _unmade(agent, can)) and _placed(lacking) is None:
-        yield f"agent.provider: {lacking}"  # the file is right, this installation is not
+    keys, problem = _put_together(agent, can)
+    for place, words in keys:
+        yield f"{dotted(place)} {words}: without it calls are refused with 480"
+    if problem and _placed(problem) is None:
+        yield f"agent.provider: {problem}"  # the file is right, this installation is not
     yield from _about_voice(agent, can)
     yield from _about_temperature(agent, can)
     yield from _about_turns(agent, can, interrupt=config.barge_in.enabled)

@@ -41,6 +41,8 @@ from sipbridge.turn import Turn, Verdict
 
 log = structlog.get_logger(__name__)
 
+_GRACE_S = 0.2
+"""An agent heeds the deadline itself, and then it knows whose fault it was. This is for one that does not."""
 _LAST_WORDS_S = 1.0
 """How long an agent that was closed may take to say so. All of ours do at once."""
 
@@ -196,7 +198,7 @@ class CallSession:
         try:
             options = self._tenant.agent_options(self._fields, self._uplink, self._downlink, self._tools.declarations)
             agent = self._agent = self._new_agent(self._tenant.credential(), options, connect_timeout=seconds)
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds + _GRACE_S):
                 await agent.start()
         except TimeoutError:
             self._refuse(480, Ended.AGENT_NOT_READY, f"the agent was not ready within {seconds:g} s", "timeout")

@@ -213,7 +213,7 @@ def check(
     offline: Annotated[bool, typer.Option("--offline", help="Only read: open no socket, ask nobody.")] = False,
 ) -> None:
     """Say of each listener, certificate, name, trunk and tenant's agent whether it works, and what to do if not."""
-    from sipbridge.agent_settings import secrets_in
+    from sipbridge.agent_settings import lacking, secrets_in
     from sipbridge.config import secrets_of
 
     settings, tenants = _load(config)
@@ -230,8 +230,9 @@ def check(
         print(line, file=sys.stderr)
     print(f"{config}: {len(tenants.tenants)} tenants: {', '.join(tenant.id for tenant in tenants.tenants)}")
     failed = False if offline else _looked_at(settings, tenants.tenants)
-    if missing or failed:
-        raise typer.Exit(2 if missing else 1)
+    incomplete = missing or any(lacking(tenant.config.agent) for tenant in tenants.tenants)  # the latter is said by now
+    if incomplete or failed:
+        raise typer.Exit(2 if incomplete else 1)
 
 
 def _looked_at(settings: Any, tenants: Any) -> bool:
@@ -304,6 +305,26 @@ def config_schema(tenant: Annotated[bool, typer.Option(help="Of a tenant's file.
     from sipbridge.tenant_config import TenantConfig
 
     print(json.dumps((TenantConfig if tenant else Config).model_json_schema(), indent=2))
+
+
+@app.command()
+def providers() -> None:
+    """List the providers: in which formats they hear and speak, the temperature, the first voices."""
+    from sipbridge.providers import capabilities_of, registered_providers
+
+    for slug in registered_providers():
+        can = capabilities_of(slug)
+        native = sorted(audio.encoding for audio in can.native_formats)
+        up, down = can.input_format.rate // 1000, can.output_format.rate // 1000
+        limits = can.takes_temperature
+        facts = [
+            f"{' '.join(native)} or PCM {up}/{down} kHz" if native else f"PCM {up}/{down} kHz",
+            "no temperature" if limits is None else f"temperature {limits[0]:g} to {limits[1]:g}",
+            f"voices {', '.join(can.voices[:3])}{', ...' if len(can.voices) > 3 else ''}"
+            if can.voices
+            else "any voice",
+        ]
+        print(f"{slug:18} {'; '.join(facts)}")
 
 
 @app.command()

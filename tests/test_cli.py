@@ -175,6 +175,14 @@ def test_a_call_nobody_answers_is_status_1() -> None:
     assert sipbridge("call", "sip:a@127.0.0.1:1", "--expect", "wonders").returncode == 2
 
 
+def test_the_providers_are_listed() -> None:
+    lines = sipbridge("providers").stdout.splitlines()
+    assert "openai             pcma pcmu or PCM 24/24 kHz; no temperature; voices marin, cedar, alloy, ..." in lines
+    names = [line.split()[0] for line in lines]
+    assert names == sorted(names)
+    assert {"cascade", "gemini", "nova_sonic", "offline", "openai"} <= set(names)
+
+
 def test_simulate_knows_what_it_can_be() -> None:
     refused = sipbridge("simulate", "parrot").stderr
     assert "there is:" in refused

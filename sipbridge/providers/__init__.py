@@ -355,6 +355,7 @@ def new_agent_from_credential(
     """An agent, not yet started. `credential["provider"]` is the slug; the other keys (`api_key`, `url`, `model`, ...)
     are the provider's. `breaker` is shared by all agents that are to learn of each other's failures."""
     from sipbridge.providers.failures import secrets_in
+    from sipbridge.providers.link import Guard
     from sipbridge.providers.session import Session
 
     slug = str(credential.get("provider") or "")
@@ -366,7 +367,5 @@ def new_agent_from_credential(
         clock=clock,
         options=options,
         successor=partial(new_dialect, credential),
-        breaker=breaker,
-        home=urlsplit(str(credential.get("url") or "")).hostname or "",
-        secrets=secrets_in(credential),
+        guard=Guard(breaker, urlsplit(str(credential.get("url") or "")).hostname or "", secrets_in(credential)),
     )

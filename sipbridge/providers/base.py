@@ -41,7 +41,7 @@ from sipbridge.agent import (
 from sipbridge.audio import AudioFormat, Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Lifetime, Outgoing
-from sipbridge.providers.wire import Json, encode, parameters_of
+from sipbridge.providers.wire import Json, WholeSamples, encode, parameters_of
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +77,7 @@ class BaseDialect:
         self._cut = False
         """The caller has cut the reply under way: what still comes of it is not heard."""
         self._texts: list[str] = []
+        self._samples = WholeSamples(options.output_format.bytes_per_sample)
         self._replies = 0
         self._greeted = False
         self._charged_from: float | None = None
@@ -259,11 +260,13 @@ class BaseDialect:
         return self._reply_id or self._reply_began()
 
     def _audio(self, pcm: bytes, item_id: str = "") -> None:
-        """Speech in the output format; half a sample at its end is no sound."""
-        pcm = pcm[: len(pcm) - len(pcm) % self._options.output_format.bytes_per_sample]
+        """Speech in the output format; half a sample at its end waits for the other half."""
         if not pcm:
             return
         reply_id = self._in_reply()
+        pcm = self._samples.feed(pcm, reply_id)
+        if not pcm:
+            return
         if self._cut:
             self.counters["late_audio_bytes"] += len(pcm)
         else:

@@ -75,7 +75,9 @@ class GeminiDialect(BaseDialect):
         self._caller = CallerTurn(self._events, interim=options.interim_transcripts)
         self._phase: Literal["idle", "generating", "playing"] = "idle"
         self._muted = False
-        """Cut while it generates: what it still says is not heard, and we may interrupt it."""
+        """Cut while it generates: what it still says is dropped."""
+        self._unheard = False
+        """Nobody listens to its turn any more, so we may interrupt it."""
         self._we_interrupt = False
         """What interrupts the model next is a message of ours, not the caller."""
         self._was_interrupted = False
@@ -162,7 +164,7 @@ class GeminiDialect(BaseDialect):
             if name == "text":
                 self._reply_ended()
             elif name == "cut":
-                self._answer_cut_calls()
+                self._send_results(self._calls.answers_to_cut(scheduling="SILENT" if self._non_blocking else ""))
             self._send_waiting(now, at_any_rate=name == "hold")
 
     # --- commands -----------------------------------------------------------------------------------------------------
@@ -186,6 +188,7 @@ class GeminiDialect(BaseDialect):
         speaking = bool(self._reply_id)
         super().cancel(played, now)
         self._muted = self._phase == "generating" and (speaking or not self._owed)
+        self._unheard = self._muted or self._phase == "playing"
         if self._by_hand and self._models_floor and (begun := self._uplink.begin()):
             self._we_interrupt = self._phase != "idle"
             self._outbox += begun
@@ -233,7 +236,7 @@ class GeminiDialect(BaseDialect):
         """Not while the model has the floor, unless nobody listens to it any more. What asks for no answer must not get
         between the caller and theirs either; but new instructions may cut short the playing: what was generated is
         heard all the same."""
-        free = self._muted or not self._models_floor
+        free = self._unheard or not self._models_floor
         if any(waiting.asks for waiting in self._waiting):
             return free
         playing = request.instructs and self._phase == "playing" and not self._reply_id
@@ -268,9 +271,6 @@ class GeminiDialect(BaseDialect):
             self._send_results(
                 self._calls.answer(call_id, output, scheduling="WHEN_IDLE" if self._non_blocking else "")
             )
-
-    def _answer_cut_calls(self) -> None:
-        self._send_results(self._calls.answers_to_cut(scheduling="SILENT" if self._non_blocking else ""))
 
     def _send_results(self, messages: list[Json]) -> None:
         for message in messages:
@@ -342,6 +342,7 @@ class GeminiDialect(BaseDialect):
             self._caller.began()
         self._interrupted()
         self._was_interrupted = True
+        self._unheard = self._phase != "idle"
         self._muted = self._phase == "generating"
 
     def _on_part(self, part: Json, now: float) -> None:
@@ -366,7 +367,7 @@ class GeminiDialect(BaseDialect):
         if self._phase == "playing":
             self._end_reply()
         self._phase = "generating"
-        self._we_interrupt = self._was_interrupted = False
+        self._we_interrupt = self._was_interrupted = self._unheard = False
         self._counted.clear()
         self._timers.pop("floor", None)
         self._caller.over()
@@ -401,7 +402,7 @@ class GeminiDialect(BaseDialect):
 
     def _turn_over(self, now: float) -> None:
         self._phase = "idle"
-        self._muted = self._we_interrupt = self._was_interrupted = False
+        self._muted = self._unheard = self._we_interrupt = self._was_interrupted = False
         self._early_text.clear()
         self._timers.pop("floor", None)
         self._send_waiting(now)

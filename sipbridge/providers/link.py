@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 import structlog
@@ -27,6 +27,18 @@ _MOST_WAITING = 64
 """Messages that may wait for a channel that is opened once more; the oldest goes first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What is to be kept in mind with every link of an agent."""
+
+    breaker: Breaker | None = None
+    """Asked before anything is opened."""
+    home: str = ""
+    """The host that a session is prepared with, where the operator names one."""
+    secrets: Secrets = field(default_factory=Secrets)
+    """What no message may repeat, beside what the endpoints hold."""
+
+
 class Link:
     """Whoever calls a command of `dialect` must call `after` next. `changed` is called when there may be events.
 
@@ -40,15 +52,12 @@ class Link:
         slug: str,
         clock: Callable[[], float],
         changed: Callable[[], None],
-        breaker: Breaker | None = None,
-        home: str = "",
-        secrets: Secrets | None = None,
+        guard: Guard | None = None,
     ) -> None:
-        """`home` is the host that a session is prepared with, where the operator names one; `secrets` is what no
-        message may repeat, beside what the endpoints hold."""
+        guard = guard or Guard()
         self.dialect = dialect
-        self._attempt = Attempt(breaker, slug, clock)
-        self._home = home
+        self._attempt = Attempt(guard.breaker, slug, clock)
+        self._home = guard.home
         self._slug = slug
         self._clock = clock
         self._changed: Callable[[], None] | None = changed
@@ -58,7 +67,7 @@ class Link:
         self._waiting: dict[str, deque[Outgoing]] = {}  # for channels that are being opened once more
         self._readers: set[asyncio.Task[None]] = set()
         self._past_dropped_ms = 0.0
-        self._secrets: list[Secrets] = [secrets] if secrets is not None else []
+        self._secrets: list[Secrets] = [guard.secrets]
         self._closing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None

@@ -73,7 +73,8 @@ class OpenAIDialect:
             if credential.get(key)
         }
         self._detects_turns = options.turn_detection.type != "none"
-        self._server_cuts = self._detects_turns and options.turn_detection.interrupt_response
+        may_cut = options.turn_detection.interrupt_response or not possible.can_leave_interrupting
+        self._server_cuts = self._detects_turns and may_cut
         self.capabilities = replace(
             possible,
             speech_events=self._detects_turns,

@@ -41,10 +41,11 @@ def beta_session(options: AgentOptions) -> Json:
         "instructions": options.instructions,
         "input_audio_format": beta_format(options.input_format),
         "output_audio_format": beta_format(options.output_format),
-        "input_audio_transcription": wire.transcription(options, "whisper-1"),
         "turn_detection": wire.turn_detection(options.turn_detection),
         "tools": wire.flat_tools(options.tools),
     }
+    if wanted := wire.transcription(options, "whisper-1"):
+        session["input_audio_transcription"] = wanted
     if options.voice:
         session["voice"] = options.voice
     if options.tools:

@@ -86,12 +86,15 @@ class CompatibleDialect(OpenAIDialect):
         return super().headers()
 
     def session_object(self) -> Json:
-        """Without `transcription_model`, nothing is said of transcription: its models have names of their own."""
+        """Without `transcription_model`, nothing is said of transcription: its models have names of their own. Where
+        it is not wanted that is said: such a server may transcribe unasked."""
         session = super().session_object()
-        if not self._transcription_model and self._options.transcription:
-            place = session["audio"]["input"] if "audio" in session else session
-            place.pop("transcription", None)
-            place.pop("input_audio_transcription", None)
+        ga = "audio" in session
+        place, name = (session["audio"]["input"], "transcription") if ga else (session, "input_audio_transcription")
+        if not self._options.transcription:
+            place[name] = None
+        elif not self._transcription_model:
+            place.pop(name, None)
         return session
 
     # --- set-up -------------------------------------------------------------------------------------------------------

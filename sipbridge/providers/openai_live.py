@@ -33,7 +33,7 @@ from sipbridge.providers import openai_live_wire as wire
 from sipbridge.providers.base import BaseDialect
 from sipbridge.providers.openai_live_turns import QUIET_MS, SpeechFinder, rms
 from sipbridge.providers.openai_wire import flat_tools
-from sipbridge.providers.wire import Json, decode_audio, number_of, seconds_until, text_of
+from sipbridge.providers.wire import Json, WholeSamples, decode_audio, number_of, seconds_until, text_of
 
 _QUIET_S = QUIET_MS / 1000
 _CALLER_RMS = 200  # of 16-bit samples: the caller is still speaking,
@@ -61,6 +61,7 @@ class OpenAILiveDialect(BaseDialect):
         if not self._key and not credential.get("url"):
             raise ConfigError("api_key: is needed for the vendor's own endpoint")
         self._model = str(credential.get("model") or wire.DEFAULT_MODEL)
+        self._stream = WholeSamples(options.output_format.bytes_per_sample)
         self._finder = SpeechFinder(options.output_format)
         self._sounds_until = 0.0  # what came of the reply under way would have been heard by then
         self._words: list[str] = []  # the caller's, since the turn under way began
@@ -232,9 +233,7 @@ class OpenAILiveDialect(BaseDialect):
 
     def _on_audio(self, event: Json, now: float) -> None:
         audio = self._options.output_format
-        data = decode_audio(event["delta"])
-        data = data[: len(data) - len(data) % audio.bytes_per_sample]
-        speech = self._finder.feed(data)
+        speech = self._finder.feed(self._stream.feed(decode_audio(event["delta"])))
         if not speech:
             return
         self._sounds_until = max(self._sounds_until, now) + audio.duration_ms(speech) / 1000

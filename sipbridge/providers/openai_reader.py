@@ -25,7 +25,7 @@ from sipbridge.agent import (
 from sipbridge.audio import AudioFormat
 from sipbridge.providers.openai_replies import CALLS_KEPT, TEXT_KEPT, Replies, Reply
 from sipbridge.providers.openai_wire import Shape, usage_counts
-from sipbridge.providers.wire import Json, decode_audio, is_object, number_of, text_of
+from sipbridge.providers.wire import Json, WholeSamples, decode_audio, is_object, number_of, text_of
 
 CUT_GRACE = 1.0
 """Seconds of late audio after which we no longer believe that the server cuts the reply by itself, and cancel it."""
@@ -46,7 +46,7 @@ class ReplyReader:
         self._replies = replies
         self._events = events
         self._counters = counters
-        self._sample_size = output_format.bytes_per_sample
+        self._samples = WholeSamples(output_format.bytes_per_sample)
         self._nameless = 0
         self._shape = shape
         self.broken = ""
@@ -115,13 +115,11 @@ class ReplyReader:
     # --- speech and text ----------------------------------------------------------------------------------------------
 
     def on_audio(self, event: Json, now: float) -> None:
-        pcm = decode_audio(event["delta"])
-        if self._sample_size == 2 and len(pcm) & 1:
-            pcm = pcm[:-1]
+        named = text_of(event, "item_id")
+        pcm = self._samples.feed(decode_audio(event["delta"]), named)
         if not pcm:
             return
         reply = self._reply_of(event, now)
-        named = text_of(event, "item_id")
         item_id = named or f"{reply.id}-item"
         if self._replies.audio(reply, item_id, number_of(event, "content_index") or 0, len(pcm), named != ""):
             self._events.append(AssistantAudio(reply.id, item_id, pcm))

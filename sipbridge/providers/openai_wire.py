@@ -259,7 +259,8 @@ def flat_tools(tools: Sequence[ToolDeclaration]) -> list[Json]:
 
 
 def transcription(options: AgentOptions, model: str) -> Json | None:
-    """Of what the caller says. None (JSON null): not wanted."""
+    """Of what the caller says. None: not wanted, which is the service's own default: it is not sent, since the SDK's
+    parameter types know no null there."""
     if not options.transcription:
         return None
     wanted: Json = {"model": model}
@@ -278,9 +279,10 @@ def ga_session(options: AgentOptions) -> Json:
     speaks = "audio" in options.modalities
     heard: Json = {
         "format": ga_format(options.input_format),
-        "transcription": transcription(options, "gpt-transcribe"),
         "turn_detection": turn_detection(options.turn_detection),
     }
+    if wanted := transcription(options, "gpt-transcribe"):
+        heard["transcription"] = wanted
     audio: Json = {"input": heard}
     if speaks:
         audio["output"] = {"format": ga_format(options.output_format)}

@@ -33,10 +33,8 @@ from sipbridge.audio import PCM_16K, AudioFormat, Played
 from sipbridge.errors import AgentClosedError, AgentStartError, ProviderError
 from sipbridge.providers import Dialect
 from sipbridge.providers.activity import Activity
-from sipbridge.providers.breaker import Breaker
 from sipbridge.providers.channels import MAX_UNSENT_MS
-from sipbridge.providers.failures import Secrets
-from sipbridge.providers.link import Link
+from sipbridge.providers.link import Guard, Link
 from sipbridge.providers.memory import Memory
 from sipbridge.providers.names import Names
 from sipbridge.providers.succession import NewDialect, Succession, Successor
@@ -63,17 +61,15 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
         options: AgentOptions | None = None,
         successor: NewDialect | None = None,
-        breaker: Breaker | None = None,
-        home: str = "",
-        secrets: Secrets | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """`options` are those that the dialect was made with, `successor` makes another one. Without it a session that
-        is lost is over. `breaker` is asked before anything is opened; `home`, `secrets`: see `Link`."""
+        is lost is over."""
         options = options or AgentOptions(input_format=input_format)
         self._slug = slug
         self._connect_timeout = connect_timeout
         self._clock = clock
-        self._breaker, self._home, self._secrets = breaker, home, secrets
+        self._guard = guard
         self._memory = Memory(options)
         self._activity = Activity(options, dialect.capabilities)
         first = self._new_link(dialect)
@@ -109,15 +105,7 @@ class Session:
         self._ask: asyncio.TimerHandle | None = None
 
     def _new_link(self, dialect: Dialect) -> Link:
-        return Link(
-            dialect,
-            slug=self._slug,
-            clock=self._clock,
-            changed=self.wake,
-            breaker=self._breaker,
-            home=self._home,
-            secrets=self._secrets,
-        )
+        return Link(dialect, slug=self._slug, clock=self._clock, changed=self.wake, guard=self._guard)
 
     @property
     def slug(self) -> str:

@@ -139,10 +139,8 @@ class Succession:
         """Within a second everything is closed."""
         self.over()
         opening = self._next.task if self._next is not None else None
-        tasks = [*self._retiring, *([opening] if opening else [])]
-        if self.link is not None:
-            await self.link.close()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ends = [*self._retiring, *([opening] if opening else []), *([self.link.close()] if self.link else [])]
+        await asyncio.gather(*ends, return_exceptions=True)
 
     # --- the time -----------------------------------------------------------------------------------------------------
 

@@ -93,3 +93,20 @@ def merged(base: Json, extra: Mapping[str, Any]) -> Json:
 def parameters_of(tool: ToolDeclaration) -> Json:
     """A tool's JSON Schema; one without parameters still is an object."""
     return dict(tool.parameters) or {"type": "object", "properties": {}}
+
+
+class WholeSamples:
+    """Sound that comes in pieces, which need not end where a sample does: half a one waits for its other half."""
+
+    def __init__(self, sample_size: int) -> None:
+        self._sample_size = sample_size
+        self._of = ""
+        self._rest = b""
+
+    def feed(self, piece: bytes, of: str = "") -> bytes:
+        """`of`: what it is a piece of; the rest of anything else is forgotten."""
+        if self._rest and self._of == of:
+            piece = self._rest + piece
+        whole = len(piece) - len(piece) % self._sample_size
+        self._of, self._rest = of, piece[whole:]
+        return piece[:whole]

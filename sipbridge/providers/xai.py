@@ -31,10 +31,13 @@ def xai_format(audio: AudioFormat) -> Json:
 
 
 def xai_session(options: AgentOptions) -> Json:
-    """There is no `type`, no modality and no temperature; `turn_detection` null: nobody but us ends a turn."""
+    """There is no `type`, no modality and no temperature; `turn_detection` null: nobody but us ends a turn. Who answers
+    one and who cuts a reply is no question here: the vendor documents no such member."""
     detection = wire.turn_detection(options.turn_detection)
-    if detection is not None and "threshold" in detection:
-        detection["threshold"] = clamped(detection["threshold"], _THRESHOLDS)
+    if detection is not None:
+        del detection["create_response"], detection["interrupt_response"]
+        if "threshold" in detection:
+            detection["threshold"] = clamped(detection["threshold"], _THRESHOLDS)
     heard: Json = {"format": xai_format(options.input_format)}
     if options.transcription:
         heard["transcription"] = {"model": "grok-transcribe"}
@@ -69,6 +72,7 @@ class XaiDialect(OpenAIDialect):
     shape = XAI
     capabilities = replace(
         wire.GA_CAPABILITIES,
+        can_leave_interrupting=False,
         takes_images=False,
         can_write=False,
         turn_detection=frozenset({"server_vad", "none"}),

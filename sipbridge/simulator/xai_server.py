@@ -29,8 +29,6 @@ _SESSION = {
         "prefix_padding_ms": int,
         "silence_duration_ms": int,
         "idle_timeout_ms": (int, type(None)),
-        "create_response": bool,
-        "interrupt_response": bool,
     },
     "audio": {
         "input": {

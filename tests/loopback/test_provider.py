@@ -88,6 +88,7 @@ async def test_a_silent_vendor_is_given_up_at_the_deadline() -> None:
         assert vendor.asked_at > began
         assert 0.9 < refused.at - began < 1.5, "connect_seconds is 1 here"
         assert "timeout" in refused["Reason"]
+        assert bench.gateway.breaker.connects == {("openai", "timeout"): 1}
 
 
 async def test_a_vendor_that_is_gone_is_not_asked_by_every_caller() -> None:

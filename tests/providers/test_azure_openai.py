@@ -79,7 +79,7 @@ def test_what_is_missing_is_named(change: dict[str, Any], words: str) -> None:
 def test_ga_is_openai_s_own_shape_without_a_transcription_that_is_no_deployment() -> None:
     described = session(GA, options(voice="marin", temperature=0.7))
     assert described["type"] == "realtime"
-    assert described["audio"]["input"]["transcription"] is None
+    assert "transcription" not in described["audio"]["input"]
     assert "temperature" not in described
     written = session(GA | {"transcription_model": "my-whisper"}, options(language="de-AT"))
     assert written["audio"]["input"]["transcription"] == {"model": "my-whisper", "language": "de"}

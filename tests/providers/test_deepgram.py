@@ -216,6 +216,16 @@ def test_settings_that_are_refused() -> None:
 # --- talking ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_sample_that_two_frames_split_is_whole() -> None:
+    driver = Driver(AgentOptions(input_format=PCM_24K, output_format=PCM_24K)).open()
+    driver.raw(b"\x01\x02\x03")
+    driver.raw(b"\x04\x05\x06\x07")
+    assert audio_of(driver.take_events()) == b"\x01\x02\x03\x04\x05\x06"
+    driver.server("AgentAudioDone")
+    driver.raw(b"\x08\x09")
+    assert audio_of(driver.take_events()) == b"\x08\x09", "a reply's rest is no part of the next one"
+
+
 def test_a_turn() -> None:
     driver = Driver().open()
     driver.server("UserStartedSpeaking")

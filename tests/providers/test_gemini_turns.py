@@ -345,6 +345,19 @@ def test_keys_interrupt_and_are_answered_at_once() -> None:
     assert kinds(driver) == ["AssistantTurnStarted", "AssistantAudio"]
 
 
+def test_keys_need_not_wait_for_what_nobody_hears_to_be_played() -> None:
+    driver = Driver().open()
+    driver.server(audio(6000), GENERATED)
+    driver.advance(1.0)
+    driver.command("cancel", [Played("reply-1", "reply-1-item", 40)])
+    driver.take_events()
+    driver.command("send_text", "The caller pressed 1.")
+    driver.command("create_response")
+    assert [next(iter(message)) for message in driver.take_sent()] == ["clientContent", "clientContent"]
+    driver.server(INTERRUPTED, COMPLETE, audio())
+    assert kinds(driver) == ["AssistantTurnStarted", "AssistantAudio"]
+
+
 def test_a_model_that_answers_every_text_is_sent_it_when_an_answer_is_wanted() -> None:
     driver = Driver(credential=PREVIEW).open()
     driver.command("send_text", "The caller pressed 1.")

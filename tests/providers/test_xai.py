@@ -44,7 +44,7 @@ def test_the_session_object() -> None:
     assert session(wanted) == {
         "instructions": "Be brief.",
         "voice": "ara",
-        "turn_detection": {"type": "server_vad", "create_response": True, "interrupt_response": True},
+        "turn_detection": {"type": "server_vad"},
         "audio": {
             "input": {
                 "format": {"type": "audio/pcmu"},
@@ -65,11 +65,17 @@ def test_a_threshold_is_brought_into_the_vendor_s_range(wanted: float, sent: flo
 
 def test_turn_detection_that_it_does_not_know() -> None:
     assert session(options(turn_detection=TurnDetection("semantic_vad", eagerness="low")))["turn_detection"] == {
-        "type": "server_vad",
-        "create_response": True,
-        "interrupt_response": True,
+        "type": "server_vad"
     }
     assert session(options(turn_detection=TurnDetection("none")))["turn_detection"] is None
+
+
+def test_it_can_t_be_told_to_let_the_caller_speak_into_its_replies() -> None:
+    """The vendor documents no such member, so nothing is sent, and the dialect expects to be cut all the same."""
+    wanted = options(turn_detection=TurnDetection(interrupt_response=False))
+    assert session(wanted)["turn_detection"] == {"type": "server_vad"}
+    assert XaiDialect(CREDENTIAL, wanted).capabilities.interrupts_by_itself
+    assert not capabilities_of("xai").can_leave_interrupting
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sipbridge.providers import Endpoint, WebSocketEndpoint
 from sipbridge.providers.base import REFUSALS
 from sipbridge.providers.speech.part import FATAL_STATUS, json_object, key_of, short_language
 from sipbridge.providers.speech.voice import Voice, VoiceAudio, VoiceDone, VoiceFailed, VoiceWords
-from sipbridge.providers.wire import Json, decode_audio, merged, number_of, text_of
+from sipbridge.providers.wire import Json, WholeSamples, decode_audio, merged, number_of, text_of
 
 URL = "wss://api.cartesia.ai/tts/websocket"
 VERSION = "2026-08-14"
@@ -57,6 +57,7 @@ class CartesiaVoice(Voice):
 
     def __init__(self, section: Mapping[str, Any], options: AgentOptions, place: str = "voice_provider") -> None:
         super().__init__(section, options, place)
+        self._samples = WholeSamples(self._format.bytes_per_sample)
         self._url, self._key = key_of(section, place, URL)
         voice = section.get("voice") or options.voice
         if not voice:
@@ -166,8 +167,7 @@ class CartesiaVoice(Voice):
             self._close(context)
 
     def _on_chunk(self, context: _Context, event: Json, now: float) -> None:
-        pcm = decode_audio(event["data"])
-        pcm = pcm[: len(pcm) - len(pcm) % self._format.bytes_per_sample]
+        pcm = self._samples.feed(decode_audio(event["data"]), context.name)
         context.received += len(pcm)
         context.last_audio = now
         if pcm:

@@ -20,7 +20,7 @@ from sipbridge.providers.base import REFUSALS
 from sipbridge.providers.speech.part import json_object, key_of
 from sipbridge.providers.speech.voice import Voice, VoiceAudio, VoiceDone, VoiceFailed, VoiceWords
 from sipbridge.providers.speech.words import spread
-from sipbridge.providers.wire import Json, text_of
+from sipbridge.providers.wire import Json, WholeSamples, text_of
 
 URL = "wss://api.deepgram.com/v1/speak"
 DEFAULT_VOICE = "aura-2-thalia-en"
@@ -52,6 +52,7 @@ class DeepgramVoice(Voice):
 
     def __init__(self, section: Mapping[str, Any], options: AgentOptions, place: str = "voice_provider") -> None:
         super().__init__(section, options, place)
+        self._samples = WholeSamples(self._format.bytes_per_sample)
         self._url, self._key = key_of(section, place, URL)
         self._voice = str(section.get("voice") or section.get("model") or options.voice or DEFAULT_VOICE)
         self._contexts: deque[_Context] = deque()
@@ -153,7 +154,7 @@ class DeepgramVoice(Voice):
             self._unknown(kind)
 
     def _on_audio(self, pcm: bytes) -> None:
-        pcm = pcm[: len(pcm) - len(pcm) % self._format.bytes_per_sample]
+        pcm = self._samples.feed(pcm, self._contexts[0].name if self._contexts else "")
         if self._clearing or not self._contexts:
             self.counters["late_audio_bytes"] += len(pcm)
         elif pcm:

@@ -25,7 +25,10 @@ Saw = Callable[[Bench, Scenario], bool]
 def tables(benches: Sequence[Bench], scenarios: Sequence[Scenario], saw: Saw) -> str:
     benches = sorted(benches, key=lambda bench: bench.name)
     said = [f"* *{scenario.name}*: {scenario.what}" for scenario in scenarios]
-    seen = [[_link(bench), *("yes" if saw(bench, scenario) else "no" for scenario in scenarios)] for bench in benches]
+    seen = [
+        [_link(bench), *("yes" if saw(bench, scenario) else scenario.otherwise(bench) for scenario in scenarios)]
+        for bench in benches
+    ]
     parts = [
         "\n".join(said),
         _table(["provider", *(scenario.name for scenario in scenarios)], seen),

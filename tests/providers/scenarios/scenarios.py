@@ -52,6 +52,10 @@ class Scenario:
     instead: str = "no"
     """What the table says then."""
 
+    def otherwise(self, bench: Bench) -> str:
+        """What the table says where the suite did not see it work."""
+        return "no" if self.possible(bench) else self.instead
+
     @property
     def what(self) -> str:
         return (self.run.__doc__ or "").strip()
@@ -202,7 +206,7 @@ async def interrupt(talk: Talk, began: AssistantAudio, played_ms: int = 200) -> 
     talk.cancel([Played(began.reply_id, began.item_id, played_ms)])
 
 
-@scenario("barge-in", lambda can: not can.full_duplex, "has the floor by itself")
+@scenario("barge-in", lambda can: not can.full_duplex, "has the floor by itself", instead="by itself")
 async def barge_in(bench: Bench) -> None:
     """The caller speaks into an answer: no more of it comes, it ends as cancelled, and the next one answers him."""
     async with Talk(bench, LONG) as talk:
@@ -242,7 +246,11 @@ async def tool(bench: Bench) -> None:
         sounds_like(await talk.turn(), THIRD)
 
 
-@scenario("tool cancelled by barge-in", lambda can: can.takes_tools and not can.full_duplex, "takes no tools")
+@scenario(
+    "tool cancelled by barge-in",
+    lambda can: can.takes_tools and not can.full_duplex,
+    "takes no tools, or has the floor by itself",
+)
 async def tool_cancelled(bench: Bench) -> None:
     """The caller interrupts the reply that called: the call is taken back, and a result that comes late is dropped."""
     script = replace(SHORT, tools={0: ToolUse(TOOL.name, '{"nights":2}', spoken=True)})
