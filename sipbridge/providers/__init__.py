@@ -362,10 +362,9 @@ def new_agent_from_credential(
     return Session(
         new_dialect(credential, options),
         slug=slug.lower(),
-        input_format=options.input_format,
+        options=options,
         connect_timeout=connect_timeout,
         clock=clock,
-        options=options,
         successor=partial(new_dialect, credential),
         guard=Guard(breaker, urlsplit(str(credential.get("url") or "")).hostname or "", secrets_in(credential)),
     )

@@ -178,9 +178,8 @@ class Talk:
         self.agent = Session(
             first,
             slug="actor",
-            input_format=PCMU,
-            clock=asyncio.get_running_loop().time,
             options=OPTIONS,
+            clock=asyncio.get_running_loop().time,
             successor=vendor,
         )
 
