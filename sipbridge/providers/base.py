@@ -29,8 +29,6 @@ from sipbridge.agent import (
     AssistantTurnEnd,
     AssistantTurnStarted,
     Capabilities,
-    HistoryItem,
-    Said,
     SessionClosed,
     SessionOpen,
     ToolCall,
@@ -41,6 +39,7 @@ from sipbridge.agent import (
 from sipbridge.audio import AudioFormat, Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Lifetime, Outgoing
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
 from sipbridge.providers.wire import Json, WholeSamples, encode, parameters_of
 
 log = structlog.get_logger(__name__)
@@ -361,16 +360,6 @@ class BaseDialect:
             log.warning(text, **values)
 
 
-SAY_THIS = (
-    "Say the following text aloud, word for word, in the language it is written in. "
-    "Add nothing, leave nothing out, and do not answer it:\n\n"
-)
-"""What goes before a text that a model is to speak, where its wire knows no such command."""
-
-CANCELLED_OUTPUT = '{"cancelled": "the caller interrupted"}'
-"""The result of a call that was cut with its reply, for a vendor that would wait for one."""
-
-
 class HeldTexts:
     """What the user has written, for vendors that answer a text at once, while `send_text` asks for no answer: it is
     held until one is asked for, or its time is over."""
@@ -395,10 +384,6 @@ class HeldTexts:
         """All of them; "" where there are none."""
         texts, self._texts = self._texts, []
         return "\n".join(texts)
-
-
-GO_ON = "Please go on."
-"""What a user would write, where a vendor answers nothing else and an answer is wanted."""
 
 
 def earliest(*times: float | None) -> float | None:
@@ -432,16 +417,3 @@ def _pcm(usual: AudioFormat, rates: tuple[int, ...]) -> frozenset[AudioFormat]:
 
 def _names(formats: frozenset[AudioFormat] | set[AudioFormat]) -> str:
     return " or ".join(sorted(f"{audio.encoding} at {audio.rate} Hz" for audio in formats))
-
-
-def history_as_text(history: Sequence[HistoryItem]) -> str:
-    """For vendors that take no history as such: a passage to put behind the instructions. "" where there is none."""
-    if not history:
-        return ""
-    lines = []
-    for item in history:
-        if isinstance(item, Said):
-            lines.append(f"{'Caller' if item.role == 'user' else 'You'}: {item.text}")
-        else:
-            lines.append(f"(You called {item.name} with {item.arguments}; the result: {item.output or 'none yet'})")
-    return "\n\nThe conversation so far, on the same call. Go on with it; do not greet again.\n" + "\n".join(lines)

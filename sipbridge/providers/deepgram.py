@@ -32,6 +32,7 @@ from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
 from sipbridge.providers.base import BaseDialect, Status
 from sipbridge.providers.deepgram_voices import VOICES
+from sipbridge.providers.phrases import GO_ON
 from sipbridge.providers.wire import Json, merged, text_of
 
 DEFAULT_URL = "wss://agent.deepgram.com/v1/agent/converse"
@@ -40,7 +41,6 @@ _AGAIN_S = 1.0
 _TRIES = 5
 _MOST_TEXTS = 20
 _ENCODINGS = {"pcm16": "linear16", "pcmu": "mulaw", "pcma": "alaw"}
-_GO_ON = "Please go on."
 _HOPELESS = frozenset({"INVALID_SETTINGS", "INVALID_AUTH", "INSUFFICIENT_PERMISSIONS", "UNPARSABLE_CLIENT_MESSAGE"})
 """Errors after which the same again would fare no better."""
 _RATES = (8000, 16000, 24000, 48000)
@@ -148,7 +148,7 @@ class DeepgramDialect(BaseDialect):
         self._texts_waiting = [*self._texts_waiting, text][-_MOST_TEXTS:]
 
     def create_response(self, now: float) -> None:
-        self._asked, self._texts_waiting = "\n".join(self._texts_waiting) or _GO_ON, []
+        self._asked, self._texts_waiting = "\n".join(self._texts_waiting) or GO_ON, []
         self._tries, self._again_at = 0, None
         self._tell("InjectUserMessage", now, content=self._asked)
 

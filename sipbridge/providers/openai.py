@@ -38,10 +38,11 @@ from sipbridge.audio import Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
 from sipbridge.providers import openai_wire as wire
-from sipbridge.providers.base import CANCELLED_OUTPUT, REFUSALS, check_formats, history_as_text
+from sipbridge.providers.base import REFUSALS, check_formats
 from sipbridge.providers.openai_events import REPLY_EVENTS, SESSION_EVENTS, SETUP_EVENTS
 from sipbridge.providers.openai_reader import ReplyReader, Status
 from sipbridge.providers.openai_replies import Replies, Request
+from sipbridge.providers.phrases import CANCELLED_OUTPUT, history_as_text
 from sipbridge.providers.wire import Json, encode, merged, number_of, text_of
 
 log = structlog.get_logger(__name__)

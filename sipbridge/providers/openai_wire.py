@@ -12,6 +12,7 @@ from typing import Any
 
 from sipbridge.agent import AgentOptions, Capabilities, HistoryItem, Said, ToolDeclaration, ToolUsed, TurnDetection
 from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
+from sipbridge.providers.phrases import SAY_THIS
 from sipbridge.providers.wire import Json, encode_audio, parameters_of
 
 GA_CAPABILITIES = Capabilities(
@@ -141,11 +142,7 @@ def say_response(text: str) -> Json:
 
     These instructions replace the session's for this one response, and no tool may be called instead of speaking.
     """
-    return {
-        "instructions": "Say the following text aloud, word for word, in the language it is written in. "
-        f"Add nothing, leave nothing out, and do not answer it:\n\n{text}",
-        "tool_choice": "none",
-    }
+    return {"instructions": SAY_THIS + text, "tool_choice": "none"}
 
 
 def response_cancel(event_id: str, response_id: str) -> Json:
