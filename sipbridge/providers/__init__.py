@@ -231,6 +231,10 @@ class Dialect(Protocol):
 
     def cancel(self, played: Sequence[Played], now: float) -> None: ...
 
+    def heard(self, reply_id: str, text: str, now: float) -> None:
+        """Where another voice speaks what this session writes: of all that this reply wrote, only these words were
+        heard. Given after `cancel`; nothing to do where the vendor can't be told."""
+
     def update_instructions(self, text: str, now: float) -> None: ...
 
     def send_text(self, text: str, now: float) -> None: ...

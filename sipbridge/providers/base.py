@@ -15,6 +15,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import structlog
 from pydantic_core import from_json
@@ -191,6 +192,9 @@ class BaseDialect:
                 self._events.append(event)
         self._cancel_calls({self._reply_id, *(heard.reply_id for heard in played)}, now)
         self._cut = bool(self._reply_id)
+
+    def heard(self, reply_id: str, text: str, now: float) -> None:
+        """Overridden where the vendor can be told what was heard of its words."""
 
     def update_instructions(self, text: str, now: float) -> None:
         self._unsupported("update_instructions")
@@ -389,6 +393,14 @@ class HeldTexts:
 def earliest(*times: float | None) -> float | None:
     """For `get_timer`, of several."""
     return min((time for time in times if time is not None), default=None)
+
+
+def check_socket(credential: Mapping[str, Any], url: str) -> None:
+    """Raises `ConfigError` where `url` is no WebSocket's, or is the vendor's own and there is no key for it."""
+    if urlsplit(url).scheme not in ("ws", "wss"):
+        raise ConfigError("url: must begin with ws:// or wss://")
+    if not credential.get("api_key") and not credential.get("url"):
+        raise ConfigError("api_key: is needed for the vendor's own endpoint")
 
 
 def check_formats(capabilities: Capabilities, options: AgentOptions) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from sipbridge.agent import (
     AgentError,
@@ -28,9 +27,8 @@ from sipbridge.agent import (
     UserTranscript,
 )
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat
-from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
-from sipbridge.providers.base import BaseDialect, Status
+from sipbridge.providers.base import BaseDialect, Status, check_socket
 from sipbridge.providers.deepgram_voices import VOICES
 from sipbridge.providers.phrases import GO_ON
 from sipbridge.providers.wire import Json, merged, text_of
@@ -67,10 +65,7 @@ class DeepgramDialect(BaseDialect):
         super().__init__(credential, options)
         self._url = str(credential.get("url") or DEFAULT_URL)
         self._key = str(credential.get("api_key") or "")
-        if urlsplit(self._url).scheme not in ("ws", "wss"):
-            raise ConfigError("url: must begin with ws:// or wss://")
-        if not self._key and not credential.get("url"):
-            raise ConfigError("api_key: is needed for the vendor's own endpoint")
+        check_socket(credential, self._url)
         self._session_id = ""
         self._speaking = False  # the caller, as far as we are told
         self._silent_since = 0.0  # nothing was sent

@@ -6,7 +6,7 @@ Many vendors speak dialects of this protocol. What differs between them is gathe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +120,15 @@ def transcription_counts(usage: Json) -> dict[str, float]:
         return {"input_audio_seconds": float(seconds)}
     counts: dict[str, float] = dict(usage_counts(usage))
     return counts
+
+
+# --- what the connection is opened with -------------------------------------------------------------------------------
+
+
+def account_headers(credential: Mapping[str, Any]) -> dict[str, str]:
+    """Whom OpenAI charges, where the key alone does not say it."""
+    names = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"}
+    return {header: str(credential[key]) for key, header in names.items() if credential.get(key)}
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -327,8 +336,6 @@ class Shape:
     """What the URL's query calls the model."""
     key_header: str = "Authorization"
     key_prefix: str = "Bearer "
-    key_required: bool = True
-    """By the vendor's own endpoint; one that the operator names may do without."""
     cancel_names_response: bool = True
     can_truncate: bool = True
     can_delete: bool = True
