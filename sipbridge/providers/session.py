@@ -31,7 +31,7 @@ from sipbridge.agent import (
     Usage,
     UserSpeechStarted,
 )
-from sipbridge.audio import PCM_16K, AudioFormat, Played
+from sipbridge.audio import Played
 from sipbridge.errors import AgentClosedError, AgentStartError, ProviderError
 from sipbridge.providers import Dialect
 from sipbridge.providers.activity import Activity
@@ -60,16 +60,14 @@ class Session:
         dialect: Dialect,
         *,
         slug: str,
-        input_format: AudioFormat = PCM_16K,
+        options: AgentOptions,
         connect_timeout: float = 3.0,
         clock: Callable[[], float] = time.monotonic,
-        options: AgentOptions | None = None,
         successor: NewDialect | None = None,
         guard: Guard | None = None,
     ) -> None:
         """`options` are those that the dialect was made with, `successor` makes another one. Without it a session that
         is lost is over."""
-        options = options or AgentOptions(input_format=input_format)
         self._slug = slug
         self._connect_timeout = connect_timeout
         self._clock = clock
@@ -105,7 +103,7 @@ class Session:
         self._finished = False
         self._commands: list[Callable[[], None]] = []
         self._untold: list[str] = []
-        self._waiting = WaitingAudio(input_format)
+        self._waiting = WaitingAudio(options.input_format)
         self._ask: asyncio.TimerHandle | None = None
 
     def _new_link(self, dialect: Dialect) -> Link:
