@@ -21,11 +21,12 @@ from sipbridge.audio import Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Lifetime
 from sipbridge.providers import gemini_wire as wire
-from sipbridge.providers.base import CANCELLED_OUTPUT, BaseDialect, Status
+from sipbridge.providers.base import BaseDialect, Status
 from sipbridge.providers.gemini_access import Access
 from sipbridge.providers.gemini_caller import CallerTurn
 from sipbridge.providers.gemini_calls import Calls
 from sipbridge.providers.gemini_uplink import Uplink
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
 from sipbridge.providers.wire import Json, decode_audio, text_of
 
 _LATE_TEXT_S = 0.2
