@@ -15,6 +15,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import structlog
 from pydantic_core import from_json
@@ -29,8 +30,6 @@ from sipbridge.agent import (
     AssistantTurnEnd,
     AssistantTurnStarted,
     Capabilities,
-    HistoryItem,
-    Said,
     SessionClosed,
     SessionOpen,
     ToolCall,
@@ -41,7 +40,8 @@ from sipbridge.agent import (
 from sipbridge.audio import AudioFormat, Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Lifetime, Outgoing
-from sipbridge.providers.wire import Json, WholeSamples, encode, parameters_of
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
+from sipbridge.providers.wire import Json, Recent, WholeSamples, encode, parameters_of
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +62,7 @@ class BaseDialect:
     capabilities: Capabilities = Capabilities()
     channel: ClassVar[str] = "realtime"
     """The channel that the session can't live without, and that `_send` means when it is given none."""
+    call_ids_recur: ClassVar[bool] = False  # an id names another tool call once the first was answered
 
     def __init__(self, credential: Mapping[str, Any], options: AgentOptions) -> None:
         self.capabilities = self.capabilities_for(credential)
@@ -83,6 +84,7 @@ class BaseDialect:
         self._charged_from: float | None = None
         self._owed: dict[str, str] = {}
         """Tool calls handed out and not answered: call id -> its reply."""
+        self._calls_known = Recent()
         self._logged: set[str] = set()
 
     @classmethod
@@ -193,6 +195,9 @@ class BaseDialect:
         self._cancel_calls({self._reply_id, *(heard.reply_id for heard in played)}, now)
         self._cut = bool(self._reply_id)
 
+    def heard(self, reply_id: str, text: str, now: float) -> None:
+        """Overridden where the vendor can be told what was heard of its words."""
+
     def update_instructions(self, text: str, now: float) -> None:
         self._unsupported("update_instructions")
 
@@ -261,11 +266,8 @@ class BaseDialect:
 
     def _audio(self, pcm: bytes, item_id: str = "") -> None:
         """Speech in the output format; half a sample at its end waits for the other half."""
-        if not pcm:
-            return
-        reply_id = self._in_reply()
-        pcm = self._samples.feed(pcm, reply_id)
-        if not pcm:
+        reply_id = self._in_reply() if pcm else ""
+        if not (pcm := self._samples.feed(pcm, reply_id)):
             return
         if self._cut:
             self.counters["late_audio_bytes"] += len(pcm)
@@ -286,16 +288,20 @@ class BaseDialect:
             self._events.append(AssistantText(self._in_reply(), text, final=True))
 
     def _tool_called(self, call_id: str, name: str, arguments: str | Mapping[str, Any]) -> None:
-        """A whole call; one that is known already is passed over."""
-        if call_id in self._owed:
+        """A whole call; one that is known is passed over, also when it was answered: nothing is done twice."""
+        if self._knows_call(call_id):
             return
         if len(self._owed) >= MOST_CALLS:
             self.counters["too_many_calls"] += 1
             return
         reply_id = self._in_reply()
         self._owed[call_id] = reply_id
+        self._calls_known.add(call_id)
         text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
         self._events.append(ToolCall(call_id, name, text, reply_id))
+
+    def _knows_call(self, call_id: str) -> bool:
+        return call_id in (self._owed if self.call_ids_recur else self._calls_known)
 
     def _tool_cancelled(self, call_id: str) -> None:
         """The vendor takes a call back: it waits for no answer."""
@@ -361,16 +367,6 @@ class BaseDialect:
             log.warning(text, **values)
 
 
-SAY_THIS = (
-    "Say the following text aloud, word for word, in the language it is written in. "
-    "Add nothing, leave nothing out, and do not answer it:\n\n"
-)
-"""What goes before a text that a model is to speak, where its wire knows no such command."""
-
-CANCELLED_OUTPUT = '{"cancelled": "the caller interrupted"}'
-"""The result of a call that was cut with its reply, for a vendor that would wait for one."""
-
-
 class HeldTexts:
     """What the user has written, for vendors that answer a text at once, while `send_text` asks for no answer: it is
     held until one is asked for, or its time is over."""
@@ -397,13 +393,17 @@ class HeldTexts:
         return "\n".join(texts)
 
 
-GO_ON = "Please go on."
-"""What a user would write, where a vendor answers nothing else and an answer is wanted."""
-
-
 def earliest(*times: float | None) -> float | None:
     """For `get_timer`, of several."""
     return min((time for time in times if time is not None), default=None)
+
+
+def check_socket(credential: Mapping[str, Any], url: str) -> None:
+    """Raises `ConfigError` where `url` is no WebSocket's, or is the vendor's own and there is no key for it."""
+    if urlsplit(url).scheme not in ("ws", "wss"):
+        raise ConfigError("url: must begin with ws:// or wss://")
+    if not credential.get("api_key") and not credential.get("url"):
+        raise ConfigError("api_key: is needed for the vendor's own endpoint")
 
 
 def check_formats(capabilities: Capabilities, options: AgentOptions) -> None:
@@ -432,16 +432,3 @@ def _pcm(usual: AudioFormat, rates: tuple[int, ...]) -> frozenset[AudioFormat]:
 
 def _names(formats: frozenset[AudioFormat] | set[AudioFormat]) -> str:
     return " or ".join(sorted(f"{audio.encoding} at {audio.rate} Hz" for audio in formats))
-
-
-def history_as_text(history: Sequence[HistoryItem]) -> str:
-    """For vendors that take no history as such: a passage to put behind the instructions. "" where there is none."""
-    if not history:
-        return ""
-    lines = []
-    for item in history:
-        if isinstance(item, Said):
-            lines.append(f"{'Caller' if item.role == 'user' else 'You'}: {item.text}")
-        else:
-            lines.append(f"(You called {item.name} with {item.arguments}; the result: {item.output or 'none yet'})")
-    return "\n\nThe conversation so far, on the same call. Go on with it; do not greet again.\n" + "\n".join(lines)

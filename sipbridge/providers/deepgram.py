@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from sipbridge.agent import (
     AgentError,
@@ -28,10 +27,10 @@ from sipbridge.agent import (
     UserTranscript,
 )
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat
-from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
-from sipbridge.providers.base import BaseDialect, Status
+from sipbridge.providers.base import BaseDialect, Status, check_socket
 from sipbridge.providers.deepgram_voices import VOICES
+from sipbridge.providers.phrases import GO_ON
 from sipbridge.providers.wire import Json, merged, text_of
 
 DEFAULT_URL = "wss://agent.deepgram.com/v1/agent/converse"
@@ -40,7 +39,6 @@ _AGAIN_S = 1.0
 _TRIES = 5
 _MOST_TEXTS = 20
 _ENCODINGS = {"pcm16": "linear16", "pcmu": "mulaw", "pcma": "alaw"}
-_GO_ON = "Please go on."
 _HOPELESS = frozenset({"INVALID_SETTINGS", "INVALID_AUTH", "INSUFFICIENT_PERMISSIONS", "UNPARSABLE_CLIENT_MESSAGE"})
 """Errors after which the same again would fare no better."""
 _RATES = (8000, 16000, 24000, 48000)
@@ -67,10 +65,7 @@ class DeepgramDialect(BaseDialect):
         super().__init__(credential, options)
         self._url = str(credential.get("url") or DEFAULT_URL)
         self._key = str(credential.get("api_key") or "")
-        if urlsplit(self._url).scheme not in ("ws", "wss"):
-            raise ConfigError("url: must begin with ws:// or wss://")
-        if not self._key and not credential.get("url"):
-            raise ConfigError("api_key: is needed for the vendor's own endpoint")
+        check_socket(credential, self._url)
         self._session_id = ""
         self._speaking = False  # the caller, as far as we are told
         self._silent_since = 0.0  # nothing was sent
@@ -148,7 +143,7 @@ class DeepgramDialect(BaseDialect):
         self._texts_waiting = [*self._texts_waiting, text][-_MOST_TEXTS:]
 
     def create_response(self, now: float) -> None:
-        self._asked, self._texts_waiting = "\n".join(self._texts_waiting) or _GO_ON, []
+        self._asked, self._texts_waiting = "\n".join(self._texts_waiting) or GO_ON, []
         self._tries, self._again_at = 0, None
         self._tell("InjectUserMessage", now, content=self._asked)
 
@@ -273,7 +268,8 @@ class DeepgramDialect(BaseDialect):
                 self._next_reply()
             if self._cut:
                 return
-            self._asked = ""
+            if self._again_at is None:  # else this answers something else: ours were not taken yet
+                self._asked = ""
             self._text(f" {content}" if self._texts else content)
 
     # --- the agent ----------------------------------------------------------------------------------------------------
@@ -315,6 +311,8 @@ class DeepgramDialect(BaseDialect):
         call_id, name = function["id"], function["name"]
         if not (isinstance(call_id, str) and isinstance(name, str)):
             raise TypeError("a call's id and name are strings")
+        if self._knows_call(call_id):
+            return
         quiet = not self._reply_id
         if quiet:
             self._reply_began()

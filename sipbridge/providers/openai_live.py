@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from sipbridge.agent import (
     AgentError,
@@ -30,9 +29,9 @@ from sipbridge.audio import Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
 from sipbridge.providers import openai_live_wire as wire
-from sipbridge.providers.base import BaseDialect
+from sipbridge.providers.base import BaseDialect, check_socket
 from sipbridge.providers.openai_live_turns import QUIET_MS, SpeechFinder, rms
-from sipbridge.providers.openai_wire import flat_tools
+from sipbridge.providers.openai_wire import account_headers, flat_tools
 from sipbridge.providers.wire import Json, WholeSamples, decode_audio, number_of, seconds_until, text_of
 
 _QUIET_S = QUIET_MS / 1000
@@ -55,11 +54,7 @@ class OpenAILiveDialect(BaseDialect):
         if options.input_format != options.output_format:
             raise ConfigError("this provider has one format for both ways")
         self._url = str(credential.get("url") or wire.DEFAULT_URL)
-        self._key = str(credential.get("api_key") or "")
-        if urlsplit(self._url).scheme not in ("ws", "wss"):
-            raise ConfigError("url: must begin with ws:// or wss://")
-        if not self._key and not credential.get("url"):
-            raise ConfigError("api_key: is needed for the vendor's own endpoint")
+        check_socket(credential, self._url)
         self._model = str(credential.get("model") or wire.DEFAULT_MODEL)
         self._stream = WholeSamples(options.output_format.bytes_per_sample)
         self._finder = SpeechFinder(options.output_format)
@@ -83,10 +78,9 @@ class OpenAILiveDialect(BaseDialect):
     # --- verbs of the driver ------------------------------------------------------------------------------------------
 
     def endpoints(self) -> Mapping[str, Endpoint]:
-        accounts = (("organization", "OpenAI-Organization"), ("project", "OpenAI-Project"))
-        headers = {header: str(self._credential[key]) for key, header in accounts if self._credential.get(key)}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        headers = account_headers(self._credential)
+        if key := self._credential.get("api_key"):
+            headers["Authorization"] = f"Bearer {key}"
         return {self.channel: WebSocketEndpoint(self._url, headers, text=True)}
 
     def channel_opened(self, channel: str, now: float) -> None:
@@ -313,7 +307,7 @@ class OpenAILiveDialect(BaseDialect):
         call_id, name = item["call_id"], item["name"]
         if not (isinstance(call_id, str) and isinstance(name, str)):
             raise TypeError("a call's id and name are strings")
-        quiet = not self._reply_id
+        quiet = not self._reply_id and not self._knows_call(call_id)
         if quiet:
             self._reply_began()
         self._tool_called(call_id, name, text_of(item, "arguments"))
