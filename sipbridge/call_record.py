@@ -120,7 +120,7 @@ class CallRecord:
         for used, counts in self._usage.items():
             rates = prices.rates(provider, used or model)
             if rates is None:
-                if prices.root:
+                if provider in prices.root:
                     log.info("a price is missing", provider=provider, model=used or model or "(the vendor's default)")
                 return None
             total += cost(counts, rates)
