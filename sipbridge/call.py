@@ -293,7 +293,9 @@ class CallSession:
             case model.AssistantInterrupted(reply_id):
                 if self._turn.cut(reply_id, self._clock()) is Verdict.DISCARD:
                     self._flush()
-            case model.AssistantTurnEnd(reply_id):
+            case model.AssistantTurnEnd(reply_id, status):
+                if status == "failed":
+                    self._floor.breaks_off()
                 self._finish(self._turn.reply_ended(reply_id))
             case model.ToolCall():
                 self._tools.asked(agent, event)

@@ -18,7 +18,6 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import structlog
-from pydantic_core import from_json
 
 from sipbridge.agent import (
     AgentError,
@@ -41,7 +40,7 @@ from sipbridge.audio import AudioFormat, Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Lifetime, Outgoing
 from sipbridge.providers.phrases import CANCELLED_OUTPUT
-from sipbridge.providers.wire import Json, Recent, WholeSamples, encode, parameters_of
+from sipbridge.providers.wire import Json, Recent, WholeSamples, encode, parameters_of, read_json
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +123,7 @@ class BaseDialect:
             if isinstance(message, bytes) and self._is_binary(channel, message):
                 self.on_binary(channel, message, now)
             else:
-                content = from_json(message)
+                content = read_json(message)
                 if not isinstance(content, dict):
                     raise TypeError("a message is a JSON object")
                 self.on_message(channel, content, now)

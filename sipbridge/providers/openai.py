@@ -16,7 +16,6 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import structlog
-from pydantic_core import from_json
 
 from sipbridge.agent import (
     AgentError,
@@ -42,7 +41,7 @@ from sipbridge.providers.openai_events import REPLY_EVENTS, SESSION_EVENTS, SETU
 from sipbridge.providers.openai_reader import ReplyReader, Status
 from sipbridge.providers.openai_replies import Replies, Request
 from sipbridge.providers.phrases import CANCELLED_OUTPUT, history_as_text
-from sipbridge.providers.wire import Json, encode, merged, number_of, text_of
+from sipbridge.providers.wire import Json, encode, merged, number_of, read_json, text_of
 
 log = structlog.get_logger(__name__)
 
@@ -202,7 +201,7 @@ class OpenAIDialect:
         if self._state == "closed":
             return
         try:
-            event = from_json(message)
+            event = read_json(message)
             if "type" not in event and "code" in event:  # a vendor's gateway, before or behind the model
                 event = {"type": "error", "error": event}
             kind = wire.EVENT_ALIASES.get(event["type"], event["type"])

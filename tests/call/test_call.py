@@ -320,6 +320,27 @@ async def test_the_caller_hears_a_word_while_another_session_is_opened_once_what
 
 
 @virtual_time
+async def test_no_word_where_nobody_has_missed_anything() -> None:
+    """The reply was whole; while it was heard another session was opened, and now the caller speaks."""
+    call = await Call().up()
+    call.agent.emit(AssistantTurnStarted("r1"), speech("r1", "i1"), AssistantTurnEnd("r1"), Reconnecting(1))
+    await settle()
+    call.agent.emit(Resumed(context_kept=True))
+    await settle()
+    call.session.media_event(Drained(handle=0, item_id="i1"))
+    await settle()
+    assert [reply for reply, _, _ in call.stream.played] == ["r1"]
+    call.agent.emit(AssistantTurnStarted("s2-r1"), speech("s2-r1", "s2-i1"), AssistantTurnEnd("s2-r1", "failed"))
+    call.agent.emit(Reconnecting(1), Resumed(context_kept=True))
+    await settle()
+    call.session.media_event(Drained(handle=0, item_id="s2-i1"))
+    await settle()
+    assert call.stream.played[-1][0] == "prompt-one-moment-2", "in the middle of a sentence is another matter"
+    call.session.end(Ended.CALLER_HUNG_UP)
+    assert (await call.over()).reconnects == 2
+
+
+@virtual_time
 async def test_no_word_in_a_goodbye() -> None:
     call = await Call("agent: {provider: scripted}\ntools: {hang_up: {}}").up()
     call.agent.emit(AssistantTurnStarted("r1"), ToolCall("c1", "hang_up", "{}", "r1"), AssistantTurnEnd("r1"))
