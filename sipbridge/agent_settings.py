@@ -124,6 +124,8 @@ def problems(agent: AgentConfig) -> Iterator[tuple[Place, str]]:
     except UnknownProviderError as error:
         yield ("agent", "provider"), str(error)
         return
+    if agent.url is not None and agent.url.startswith("http") and not can.takes_http_url:
+        yield ("agent", "url"), f"{agent.provider} speaks over a WebSocket: wss://HOST[:PORT]/PATH is expected"
     for place, name, whose in _voices(agent):
         if near := _near_miss(name, can.voices):
             yield place, f"{whose} has no voice {name!r}; did you mean {near!r}?"

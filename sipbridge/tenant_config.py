@@ -47,10 +47,6 @@ class ServiceConfig(Section):
     extra: dict[str, Any] = {}
 
 
-_ASKED_OVER_HTTP = frozenset({"elevenlabs", "nova_sonic", "ultravox"})
-"""Providers whose `url` may be that of an API which is asked first, or which speaks no WebSocket."""
-
-
 class DelegationConfig(Section):
     """Who does the work that a voice delegates (openai_live)."""
 
@@ -158,16 +154,11 @@ class AgentConfig(Section):
 
     @field_validator("url")
     @classmethod
-    def _websocket_url(cls, url: str | None, info: ValidationInfo) -> str | None:
-        if url is None or re.match(r"wss?://[^/?#\s]+[^?#\s]*$", url):
+    def _url_without_query(cls, url: str | None) -> str | None:
+        """Whether the provider takes one of HTTP's is judged where its capabilities are known."""
+        if url is None or re.match(r"(ws|http)s?://[^/?#\s]+[^?#\s]*$", url):
             return url
-        if info.data.get("provider") not in _ASKED_OVER_HTTP:
-            raise ValueError("a full WebSocket URL without query is expected: wss://HOST[:PORT]/PATH")
-        if not re.match(r"https?://[^/?#\s]+[^?#\s]*$", url):
-            raise ValueError(
-                "expected is the API's address, https://HOST[:PORT], or a full WebSocket URL without query"
-            )
-        return url
+        raise ValueError("a full URL without query is expected: wss://HOST[:PORT]/PATH")
 
 
 class Deadlines(Section):

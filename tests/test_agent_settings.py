@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sipbridge.agent import Capabilities, TurnDetection
+from sipbridge.agent_settings import problems
 from sipbridge.audio import PCM_16K, PCM_24K
 from sipbridge.config import Config
 from sipbridge.configfile import parse
@@ -106,6 +107,14 @@ def test_voices(name: str, value: str, words: list[str]) -> None:
 def test_a_voice_that_is_misspelled_is_an_error_with_its_place(tmp_path: Path, name: str, meant: str) -> None:
     text = refused(tmp_path, f"agent:\n  provider: both\n  voice: {name}\n")
     assert text == f"/tenants/t.yaml:3: agent.voice: both has no voice {name!r}; did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize(("provider", "taken"), [("openai", False), ("gemini", False), ("ultravox", True)])
+def test_an_address_over_http_is_for_those_that_are_asked_so(provider: str, taken: bool) -> None:
+    text = f"agent: {{provider: {provider}, url: https://api.example.com}}"
+    words = f"{provider} speaks over a WebSocket: wss://HOST[:PORT]/PATH is expected"
+    found = list(problems(parse(text, TenantConfig, "t.yaml").agent))
+    assert found == ([] if taken else [(("agent", "url"), words)])
 
 
 def test_any_voice_goes_where_none_are_known() -> None:

@@ -82,6 +82,7 @@ class ElevenLabsDialect(BaseDialect):
         turn_settings=frozenset(),
         input_rates=RATES,
         output_rates=RATES,
+        takes_http_url=True,
     )
     channel: ClassVar[str] = "conversation"
 
