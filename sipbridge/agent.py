@@ -48,8 +48,6 @@ class Capabilities:
     and nothing of it goes with a connection."""
     full_duplex: bool = False
     """It listens while it speaks, and the floor is its own."""
-    takes_http_url: bool = False
-    """The operator's `url` may be that of an API which is asked first, or which speaks no WebSocket."""
     takes_temperature: tuple[float, float] | None = None
     """The vendor's range, or None where no temperature may be sent."""
     takes_text: bool = True

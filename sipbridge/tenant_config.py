@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -35,6 +36,25 @@ class Transcripts(Section):
     interim: bool = False
 
 
+def _address(url: str) -> str:
+    """Raises `ValueError`, which never quotes it: there may be a password in it."""
+    try:
+        parts = urlsplit(url)
+        right = (
+            parts.scheme in ("wss", "ws", "https", "http")
+            and parts.hostname
+            and parts.port != 0
+            and not re.search(r"[\s?#]", url)
+        )
+    except ValueError:  # a port that is none, half an IPv6 address
+        right = False
+    if not right:
+        raise ValueError("a full URL without query is expected: wss://HOST[:PORT]/PATH, or https://")
+    if parts.username is not None:
+        raise ValueError("no user and password in it; a key belongs into api_key")
+    return url
+
+
 class ServiceConfig(Section):
     """One part of an agent that is made of several: a transcriber, a language model, a voice."""
 
@@ -45,6 +65,11 @@ class ServiceConfig(Section):
     voice: str | None = None
     language: str | None = None
     extra: dict[str, Any] = {}
+
+    @field_validator("url")
+    @classmethod
+    def _full_url(cls, url: str | None) -> str | None:
+        return None if url is None else _address(url)
 
 
 class DelegationConfig(Section):
@@ -110,10 +135,10 @@ class AgentConfig(Section):
     """The same where it has a name in a project (azure_voice_live)."""
     region: str | None = None
     """Where the vendor is asked, where it has several places."""
-    workspace: str | None = None
+    workspace: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]+$")
     """Which part of the account the key is for (dashscope)."""
     voice: str | None = None
-    temperature: float | None = None
+    temperature: float | None = Field(default=None, allow_inf_nan=False)
     instructions: str = ""
     greeting: str | None = None
     farewell: str | None = None
@@ -154,11 +179,9 @@ class AgentConfig(Section):
 
     @field_validator("url")
     @classmethod
-    def _url_without_query(cls, url: str | None) -> str | None:
-        """Whether the provider takes one of HTTP's is judged where its capabilities are known."""
-        if url is None or re.match(r"(ws|http)s?://[^/?#\s]+[^?#\s]*$", url):
-            return url
-        raise ValueError("a full URL without query is expected: wss://HOST[:PORT]/PATH")
+    def _full_url(cls, url: str | None) -> str | None:
+        """Which schemes a provider takes, its dialect says: `agent_settings.problems` makes one."""
+        return None if url is None else _address(url)
 
 
 class Deadlines(Section):

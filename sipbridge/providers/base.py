@@ -41,7 +41,7 @@ from sipbridge.audio import AudioFormat, Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Lifetime, Outgoing
 from sipbridge.providers.phrases import CANCELLED_OUTPUT
-from sipbridge.providers.wire import Json, WholeSamples, encode, parameters_of
+from sipbridge.providers.wire import Json, Recent, WholeSamples, encode, parameters_of
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +62,7 @@ class BaseDialect:
     capabilities: Capabilities = Capabilities()
     channel: ClassVar[str] = "realtime"
     """The channel that the session can't live without, and that `_send` means when it is given none."""
+    call_ids_recur: ClassVar[bool] = False  # an id names another tool call once the first was answered
 
     def __init__(self, credential: Mapping[str, Any], options: AgentOptions) -> None:
         self.capabilities = self.capabilities_for(credential)
@@ -83,6 +84,7 @@ class BaseDialect:
         self._charged_from: float | None = None
         self._owed: dict[str, str] = {}
         """Tool calls handed out and not answered: call id -> its reply."""
+        self._calls_known = Recent()
         self._logged: set[str] = set()
 
     @classmethod
@@ -264,11 +266,8 @@ class BaseDialect:
 
     def _audio(self, pcm: bytes, item_id: str = "") -> None:
         """Speech in the output format; half a sample at its end waits for the other half."""
-        if not pcm:
-            return
-        reply_id = self._in_reply()
-        pcm = self._samples.feed(pcm, reply_id)
-        if not pcm:
+        reply_id = self._in_reply() if pcm else ""
+        if not (pcm := self._samples.feed(pcm, reply_id)):
             return
         if self._cut:
             self.counters["late_audio_bytes"] += len(pcm)
@@ -289,16 +288,20 @@ class BaseDialect:
             self._events.append(AssistantText(self._in_reply(), text, final=True))
 
     def _tool_called(self, call_id: str, name: str, arguments: str | Mapping[str, Any]) -> None:
-        """A whole call; one that is known already is passed over."""
-        if call_id in self._owed:
+        """A whole call; one that is known is passed over, also when it was answered: nothing is done twice."""
+        if self._knows_call(call_id):
             return
         if len(self._owed) >= MOST_CALLS:
             self.counters["too_many_calls"] += 1
             return
         reply_id = self._in_reply()
         self._owed[call_id] = reply_id
+        self._calls_known.add(call_id)
         text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
         self._events.append(ToolCall(call_id, name, text, reply_id))
+
+    def _knows_call(self, call_id: str) -> bool:
+        return call_id in (self._owed if self.call_ids_recur else self._calls_known)
 
     def _tool_cancelled(self, call_id: str) -> None:
         """The vendor takes a call back: it waits for no answer."""

@@ -268,7 +268,8 @@ class DeepgramDialect(BaseDialect):
                 self._next_reply()
             if self._cut:
                 return
-            self._asked = ""
+            if self._again_at is None:  # else this answers something else: ours were not taken yet
+                self._asked = ""
             self._text(f" {content}" if self._texts else content)
 
     # --- the agent ----------------------------------------------------------------------------------------------------
@@ -310,6 +311,8 @@ class DeepgramDialect(BaseDialect):
         call_id, name = function["id"], function["name"]
         if not (isinstance(call_id, str) and isinstance(name, str)):
             raise TypeError("a call's id and name are strings")
+        if self._knows_call(call_id):
+            return
         quiet = not self._reply_id
         if quiet:
             self._reply_began()

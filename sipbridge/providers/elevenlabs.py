@@ -82,7 +82,6 @@ class ElevenLabsDialect(BaseDialect):
         turn_settings=frozenset(),
         input_rates=RATES,
         output_rates=RATES,
-        takes_http_url=True,
     )
     channel: ClassVar[str] = "conversation"
 

@@ -97,7 +97,6 @@ class NovaSonicDialect(BaseDialect):
         voices=VOICES,
         input_rates=RATES,
         output_rates=RATES,
-        takes_http_url=True,
     )
     channel: ClassVar[str] = "stream"
 

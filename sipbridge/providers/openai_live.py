@@ -307,7 +307,7 @@ class OpenAILiveDialect(BaseDialect):
         call_id, name = item["call_id"], item["name"]
         if not (isinstance(call_id, str) and isinstance(name, str)):
             raise TypeError("a call's id and name are strings")
-        quiet = not self._reply_id
+        quiet = not self._reply_id and not self._knows_call(call_id)
         if quiet:
             self._reply_began()
         self._tool_called(call_id, name, text_of(item, "arguments"))

@@ -70,7 +70,6 @@ class UltravoxDialect(BaseDialect):
         turn_settings=frozenset({("server_vad", "threshold"), ("server_vad", "silence_ms")}),
         input_rates=RATES,
         output_rates=RATES,
-        takes_http_url=True,
     )
     channel: ClassVar[str] = "call"
 

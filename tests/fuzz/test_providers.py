@@ -14,8 +14,6 @@ import pytest
 from tests.fuzz.provider_targets import LINE, Alone, from_line, recorded
 from tests.providers.scenarios.bench import BENCHES, Bench
 
-by_bench = pytest.mark.parametrize("bench", BENCHES, ids=lambda bench: bench.name)
-
 HUGE = [
     "[" * 200_000,
     '{"type":' * 100_000,
@@ -29,7 +27,7 @@ HUGE = [
 ]
 
 
-@by_bench
+@pytest.mark.parametrize("bench", BENCHES, ids=lambda bench: bench.name)
 def test_messages_of_any_size_and_depth(bench: Bench) -> None:
     alone = Alone(bench)
     lines = [from_line(line) for line in recorded(bench)[0].split(LINE)]
@@ -51,11 +49,13 @@ MOST = 300_000
 """Octets that a dialect may hold after tens of thousands of messages."""
 
 
-@by_bench
+OF_ONE_PIECE = [bench for bench in BENCHES if bench.parts is None]
+"""Services of parts answer by ids of ours, and a conversation that is played again has none."""
+
+
+@pytest.mark.parametrize("bench", OF_ONE_PIECE, ids=lambda bench: bench.name)
 def test_a_session_without_end_holds_no_more_and_no_more(bench: Bench) -> None:
     """The same conversation over and over, each time with other ids; tools are answered, as a call does."""
-    if bench.parts is not None:
-        pytest.skip("its services answer by ids of ours, and a conversation that is played again has none")
     alone = Alone(bench)
     lines = [from_line(line) for line in recorded(bench)[0].split(LINE)]
     for number in range(ROUNDS):

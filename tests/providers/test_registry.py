@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     _dialect: Dialect = OpenAIDialect({}, AgentOptions())
 
 
-@pytest.fixture(autouse=True)
-def _registry_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "_providers", dict(providers._providers))
-
-
 class OtherDialect(OpenAIDialect):
     pass
 

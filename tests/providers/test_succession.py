@@ -395,6 +395,82 @@ def test_where_only_one_may_be_up_a_change_that_fails_is_an_outage() -> None:
     virtual.run(scenario())
 
 
+def test_where_only_one_may_be_up_what_the_old_one_had_open_is_ended_and_what_it_cost_is_told() -> None:
+    """In mid-reply, because its time is up; and nobody comes after it."""
+
+    async def scenario() -> None:
+        vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
+        talk = await Talk(vendor).begin()
+        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 1)
+        vendor.refusal = AgentStartError("no", code="403")
+        await talk.says(AssistantTurnStarted("r1"))
+        await talk.passes(1.1)
+        assert talk.of(AssistantTurnEnd, Usage) == [
+            Usage("", {"session_seconds": 7.0}),
+            AssistantTurnEnd("r1", "cancelled"),
+        ]
+        await talk.passes(0.5)
+        assert talk.of(SessionClosed)
+        await talk.over()
+
+    virtual.run(scenario())
+
+
+def test_where_only_one_may_be_up_a_reply_that_was_cut_is_asked_for_again() -> None:
+    async def scenario() -> None:
+        vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
+        talk = await Talk(vendor).begin()
+        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 1)
+        await talk.says(AssistantTurnStarted("r1"))
+        await talk.passes(1.5)
+        assert vendor.made[1].told == [("respond",)]
+        await talk.over()
+
+    virtual.run(scenario())
+
+
+def test_a_successor_that_was_not_used_has_cost_something_too() -> None:
+    async def scenario() -> None:
+        vendor = Vendor()
+        talk = await Talk(vendor).begin()
+        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+        await talk.notice()
+        await talk.passes(1.1)
+        await talk.says(UserTranscript("One more thing.", final=True), of=0)
+        await talk.passes(0.3)
+        assert vendor.made[1].closed
+        assert talk.of(Usage) == [Usage("", {"session_seconds": 7.0})]
+        await talk.over()
+
+    virtual.run(scenario())
+
+
+def test_closing_while_the_old_one_is_still_being_closed_leaves_nothing() -> None:
+    async def scenario() -> None:
+        vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
+        talk = await Talk(vendor).begin()
+        link = talk.agent._succession.link
+        assert link is not None
+
+        class Slow:
+            dropped_ms = 0.0
+            closed = False
+
+            async def close(self) -> None:
+                await virtual.pass_time(0.5)
+                self.closed = True
+
+        link._channels["slow"] = slow = Slow()  # type: ignore[assignment]
+        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+        await talk.notice()
+        await talk.passes(1.1)
+        await talk.agent.close()
+        assert slow.closed
+        await talk.over()
+
+    virtual.run(scenario())
+
+
 def test_a_loss_while_the_successor_is_being_opened() -> None:
     async def scenario() -> None:
         vendor = Vendor()

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
@@ -90,8 +89,6 @@ class ChatModel(Part[ChatEvent]):
         super().__init__(section)
         check_llm(section)
         self._url, self._key = key_of(section, "llm", URL)
-        if urlsplit(self._url).scheme not in ("http", "https"):
-            raise ConfigError("llm.url: must begin with http:// or https://")
         if not self.model:
             raise ConfigError("llm.model: is needed")
         self._request: Json = {"model": self.model, "stream": True, "stream_options": {"include_usage": True}}

@@ -168,7 +168,7 @@ class HttpEar(Transcriber):
 
     def __init__(self, section: Mapping[str, Any], options: AgentOptions) -> None:
         super().__init__(section, options)
-        self._url, self._key = key_of(section, "stt", URL)
+        self._url, self._key = key_of(section, "stt", URL, over_http=True)
         self._ear = Ear(self._format.rate, options.turn_detection)
         self._fields = {"model": self.model, "response_format": "json"}
         if language := short_language(section.get("language") or options.language):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import structlog
 from pydantic_core import from_json
@@ -123,9 +124,17 @@ def json_object(message: str | bytes) -> Json:
     return content
 
 
-def key_of(section: Mapping[str, Any], name: str, default_url: str) -> tuple[str, str]:
-    """URL and API key of a service. Raises `ConfigError`: the vendor's own endpoint needs a key."""
+def key_of(
+    section: Mapping[str, Any], name: str, default_url: str, *, over_http: bool | None = None
+) -> tuple[str, str]:
+    """URL and API key of a service. `over_http`: None where it is spoken to as its vendor is. Raises `ConfigError`: the
+    vendor's own endpoint needs a key."""
     url, key = str(section.get("url") or default_url), str(section.get("api_key") or "")
+    if over_http is None:
+        over_http = default_url.startswith("http")
+    schemes = ("https", "http") if over_http else ("wss", "ws")
+    if urlsplit(url).scheme not in schemes:
+        raise ConfigError(f"{name}.url: must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
     if url == default_url and not key:
         raise ConfigError(f"{name}.api_key: is needed for the vendor's own endpoint")
     return url, key

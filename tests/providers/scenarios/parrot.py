@@ -12,7 +12,7 @@ from base64 import b64decode, b64encode
 from typing import Any, ClassVar
 
 from sipbridge.audio import PCM_16K, PCM_24K
-from sipbridge.simulator.model import WIRES, Connection, Opening
+from sipbridge.simulator.model import Connection, Opening
 from sipbridge.simulator.script import Script, ToolUse
 from sipbridge.simulator.voice import Ear, speech
 
@@ -141,6 +141,3 @@ class ParrotModel:
     def _end(self, *, cut: bool) -> None:
         self._reply = ""
         self._tell("end", cut=cut)
-
-
-WIRES["parrot"] = ParrotModel

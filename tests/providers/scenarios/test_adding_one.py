@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from sipbridge.providers import register
+from sipbridge.simulator.model import WIRES
 from tests.providers.scenarios import parrot
 from tests.providers.scenarios.bench import Bench
 from tests.providers.scenarios.outcomes import outcome
@@ -23,11 +24,12 @@ def example() -> str:
     return str(code)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _registered() -> None:
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("parrot_of_the_page")
     exec(compile(example(), str(PAGE), "exec"), module.__dict__)
     register(module.ParrotDialect, "parrot")
+    monkeypatch.setitem(WIRES, "parrot", parrot.ParrotModel)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
