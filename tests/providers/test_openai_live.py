@@ -204,10 +204,9 @@ def test_silence_is_known_in_every_format(audio: AudioFormat) -> None:
     silence = audio.silence * (audio.rate // 10)
     for _ in range(20):
         driver.advance(0.1)
-        driver.dialect._on_audio({"delta": _base64(silence)}, driver.now)
+        driver.told("session.output_audio.delta", delta=_base64(silence))
     loud = b"\x10\x20" * (audio.bytes_per_ms * 50)
-    driver.dialect._on_audio({"delta": _base64(loud + b"\x01")}, driver.now)
-    driver.collect()
+    driver.told("session.output_audio.delta", delta=_base64(loud + b"\x01"))
     assert audio_of(driver.take_events()) == loud[: len(loud) // audio.bytes_per_sample * audio.bytes_per_sample] + (
         b"\x01" if audio is PCMA else b""
     )
