@@ -70,6 +70,9 @@ def test_the_tree_in_the_architecture_page_is_the_tree() -> None:
     patterns = [re.compile(name.replace(".", r"\.").replace("*", r"\w*")) for name in named]
     assert [file for file in sorted(there) if not any(pattern.fullmatch(file) for pattern in patterns)] == []
     assert [name for name in sorted(named) if "*" not in name and name not in there | {"__init__.py"}] == []
+    for folder in re.split(r"^ +\w+/ ", tree, flags=re.MULTILINE):
+        modules = re.findall(r"[\w*]+\.py", folder)
+        assert len(modules) == len(set(modules)), f"named twice: {sorted(modules)}"
 
 
 def test_the_examples_load_and_ask_for_nothing_that_has_no_effect() -> None:
