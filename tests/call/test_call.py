@@ -286,7 +286,7 @@ async def test_a_model_that_dies_ends_in_a_spoken_sentence_and_bye() -> None:
     assert call.leg.steps[-1][0] == "200"
     call.session.media_event(Drained(1, "prompt-unavailable"))
     report = await call.over()
-    assert (report.ended, report.detail) == (Ended.PROVIDER_FAILED, "connection lost")
+    assert (report.ended, report.detail) == (Ended.PROVIDER_FAILED, "connection lost: gone")
     assert call.agent.commands == []
 
 
@@ -368,6 +368,17 @@ async def test_what_a_call_used_is_in_its_report() -> None:
     assert report.cost_usd is None, "nobody has said what it costs"
     assert report.to_json()["usage"] == expected
     assert report.to_log()["usage_characters"] == 100
+
+
+@virtual_time
+async def test_the_report_says_what_there_was_no_way_back_from() -> None:
+    call = await Call().up()
+    call.agent.emit(AgentError("wss://x: connection refused", "refused", fatal=True))
+    call.agent.die("1001")
+    await settle()
+    call.session.media_event(Drained(handle=0, item_id="prompt-unavailable"))
+    report = await call.over()
+    assert (report.ended, report.detail) == (Ended.PROVIDER_FAILED, "1001: wss://x: connection refused")
 
 
 @virtual_time

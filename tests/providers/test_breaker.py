@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from sipbridge.agent import Agent, AgentOptions, Resumed
 from sipbridge.audio import PCMU
@@ -153,6 +154,22 @@ def test_sessions_share_it_and_recover() -> None:
         }
 
     asyncio.run(scenario())
+
+
+def test_the_log_says_when_it_opens_and_closes() -> None:
+    breaker = Breaker()
+    with capture_logs() as logs:
+        for _ in range(FAILURES + 2):
+            attempt = Attempt(breaker, "openai", lambda: 100.0)
+            attempt._pending.add("model.example.com")  # as after `enter`, which only lets one a second through
+            attempt.failed("503")
+        back = Attempt(breaker, "openai", lambda: 102.0)
+        back.enter("model.example.com")
+        back.succeeded()
+    assert [(entry["log_level"], entry["provider"], entry["host"]) for entry in logs] == [
+        ("warning", "openai", "model.example.com"),
+        ("info", "openai", "model.example.com"),
+    ]
 
 
 def test_live_calls_survive_an_outage_of_a_server_that_refuses_them_all() -> None:

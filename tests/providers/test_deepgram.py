@@ -10,7 +10,6 @@ import pytest
 
 from sipbridge.agent import (
     AgentError,
-    AgentEvent,
     AgentOptions,
     AssistantAudio,
     AssistantInterrupted,
@@ -31,10 +30,11 @@ from sipbridge.agent import (
 )
 from sipbridge.audio import PCM_8K, PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat, Played
 from sipbridge.errors import ConfigError
-from sipbridge.providers import WebSocketEndpoint, capabilities_of
+from sipbridge.providers import Outgoing, WebSocketEndpoint, capabilities_of
 from sipbridge.providers.deepgram import DeepgramDialect
 from tests.providers.deepgram_sdk import check_client_event, check_server_event
-from tests.providers.order import OrderChecker, audio_of
+from tests.providers.drive import Drive
+from tests.providers.order import audio_of
 
 Json = dict[str, Any]
 
@@ -44,30 +44,18 @@ LOOKUP = ToolDeclaration("lookup", "Looks up.", {"type": "object", "properties":
 SOUND = b"\x11" * 160
 
 
-class Driver:
+class Driver(Drive[DeepgramDialect]):
     def __init__(self, options: AgentOptions = OPTIONS, **credential: Any) -> None:
-        self.now = 50.0
-        self.order = OrderChecker()
         self.sent: list[Any] = []
-        self.events: list[AgentEvent] = []
-        self.dialect = DeepgramDialect(CREDENTIAL | credential, options)
-        self.channel = self.dialect.channel
-        self.dialect.start(self.now)
-        self.dialect.channel_opened(self.channel, self.now)
+        super().__init__(DeepgramDialect(CREDENTIAL | credential, options), now=50.0)
 
-    def _collect(self) -> None:
-        for message in self.dialect.messages_to_send():
-            if isinstance(message.data, bytes):
-                self.sent.append(message.data)
-            else:
-                data = json.loads(message.data)
-                check_client_event(data)
-                self.sent.append(data)
-        fresh = []
-        while (event := self.dialect.next_event()) is not None:
-            fresh.append(event)
-        self.order.feed(fresh)
-        self.events += fresh
+    def took(self, message: Outgoing) -> None:
+        if isinstance(message.data, bytes):
+            self.sent.append(message.data)
+            return
+        data = json.loads(message.data)
+        check_client_event(data)
+        self.sent.append(data)
 
     def server(self, kind: str, **fields: Any) -> None:
         message = {"type": kind, **fields}
@@ -75,8 +63,7 @@ class Driver:
         self.raw(json.dumps(message))
 
     def raw(self, data: str | bytes) -> None:
-        self.dialect.receive(self.channel, data, self.now)
-        self._collect()
+        self.receive(self.dialect.channel, data)
 
     def text(self, role: str, content: str) -> None:
         self.server("ConversationText", role=role, content=content)
@@ -85,27 +72,9 @@ class Driver:
         call = {"name": "lookup", "arguments": '{"n":1}', "client_side": client_side}
         self.server("FunctionCallRequest", functions=[call | {"id": call_id} for call_id in call_ids])
 
-    def command(self, name: str, *arguments: Any) -> None:
-        if name == "cancel":
-            self.order.cancelled()
-        getattr(self.dialect, name)(*arguments, self.now)
-        self._collect()
-
-    def advance(self, seconds: float) -> None:
-        until = self.now + seconds
-        while (due := self.dialect.get_timer()) is not None and due <= until:
-            self.now = max(self.now, due)
-            self.dialect.handle_timer(self.now)
-            self._collect()
-        self.now = until
-
     def take_sent(self) -> list[Any]:
         sent, self.sent = self.sent, []
         return sent
-
-    def take_events(self) -> list[AgentEvent]:
-        events, self.events = self.events, []
-        return events
 
     def settings(self) -> Json:
         self.server("Welcome", request_id="request_1")
@@ -432,8 +401,7 @@ def test_an_error_and_the_close_that_follows(code: str, again: bool) -> None:
     driver.take_events()
     driver.server("Error", code=code, description="it broke")
     assert driver.take_events() == [AgentError("it broke", code, fatal=False)]
-    driver.dialect.channel_closed(driver.channel, 1011, "", driver.now)
-    driver._collect()
+    driver.channel_closed(driver.dialect.channel, 1011)
     assert driver.take_events() == [
         AgentError("it broke", code, fatal=True),
         AssistantText("reply-1", "Well", final=True),
