@@ -92,8 +92,12 @@ class CallTools:
     async def _announce(self, request: ToolCall, prompt: str) -> None:
         """Return when what the agent has to say to its request was heard; where it said nothing, ask it to."""
         if not self._turn.spoke(request.reply_id) and self._agent is not None:
-            replies = self._turn.replies
+            replies, spoken = self._turn.replies, self._turn.spoken
             self._answered.add(request.call_id)
             self._agent.send_tool_result(request.call_id, prompt)
             await self._floor.until_reply(replies, self._reply_seconds)
+            await self._floor.until_silent()
+            if self._floor.broke_off and self._turn.spoken == spoken:
+                # The session was lost before a word of it was said; another one is asked for it.
+                await self._floor.until_reply(self._turn.replies, self._reply_seconds)
         await self._floor.until_silent()

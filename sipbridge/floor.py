@@ -53,6 +53,11 @@ class Floor:
         """What the agent was saying will not be said to its end."""
         self._broke_off = self._turn.replies
 
+    @property
+    def broke_off(self) -> bool:
+        """The latest reply ended in the middle."""
+        return self._broke_off == self._turn.replies
+
     def falls_out(self) -> bool:
         """The agent can't go on for the moment. False: that is known already."""
         known, self._outage = self._outage, True
@@ -63,7 +68,7 @@ class Floor:
         """Say so, when all that it had said has been heard, unless it speaks again by then; or can again, where it had
         not been broken off: then nobody has missed anything."""
         self._outages += 1
-        broke_off = self._broke_off == self._turn.replies
+        broke_off = self.broke_off
         name = f"prompt-one-moment-{self._outages}"
         await self.until(lambda: self._turn.heard, _LONGEST_FAREWELL_S)
         missed = (self._outage or broke_off) and self._turn.spoken == self._spoken_before

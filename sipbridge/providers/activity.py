@@ -37,6 +37,8 @@ class Activity:
         """The caller, as far as we know."""
         self._to_say: list[tuple[float, str]] = []
         self._cut: set[str] = set()
+        self._answered: set[str] = set()
+        """Open replies a tool of which has answered: when they end, the model is about to go on."""
         self._format = options.output_format
         self.transcribes = options.transcription and capabilities.transcribes
         """What the caller says comes in words as well."""
@@ -89,7 +91,9 @@ class Activity:
 
     def answered(self, call_id: str, now: float) -> None:
         """A tool's result was told: when it was the last one, the model goes on by itself."""
-        self.owed_calls.pop(call_id, None)
+        reply_id = self.owed_calls.pop(call_id, None)
+        if reply_id in self.open_replies:
+            self._answered.add(reply_id)
         if not self.owed_calls:
             self._unanswered_since = now
 
@@ -109,11 +113,12 @@ class Activity:
     def _ended(self, reply_id: str, now: float, *, failed: bool) -> None:
         if reply_id in self.open_replies:
             self.open_replies.remove(reply_id)
-        if failed and reply_id not in self._cut:
+        if (failed or reply_id in self._answered) and reply_id not in self._cut:
             self._unanswered_since = now
         elif not self.owed_calls:
             self._settled(now)
         self._cut.discard(reply_id)
+        self._answered.discard(reply_id)
 
     def _settled(self, now: float) -> None:
         self._unanswered_since = None

@@ -353,6 +353,23 @@ async def test_no_word_in_a_goodbye() -> None:
 
 
 @virtual_time
+async def test_a_goodbye_that_was_lost_before_a_word_of_it_is_waited_for_once_more() -> None:
+    call = await Call("agent: {provider: scripted}\ntools: {hang_up: {}}").up()
+    call.agent.emit(AssistantTurnStarted("r1"), ToolCall("c1", "hang_up", "{}", "r1"), AssistantTurnEnd("r1"))
+    await settle()
+    call.agent.emit(AssistantTurnStarted("r2"), AssistantTurnEnd("r2", "failed"), Reconnecting(1))
+    await settle()
+    await virtual.pass_time(2.0)
+    assert call.stream.played == []
+    call.agent.emit(Resumed(context_kept=True), AssistantTurnStarted("s2-r1"), speech("s2-r1", "s2-i1"))
+    call.agent.emit(AssistantTurnEnd("s2-r1"))
+    await settle()
+    assert [reply for reply, _, _ in call.stream.played] == ["s2-r1"]
+    call.session.media_event(Drained(handle=0, item_id="s2-i1"))
+    assert (await call.over()).ended is Ended.AGENT_HUNG_UP
+
+
+@virtual_time
 async def test_what_a_call_used_is_in_its_report() -> None:
     call = await Call().up()
     call.agent.emit(

@@ -49,6 +49,22 @@ def test_a_reply_that_is_generated_is_still_being_heard() -> None:
     assert it.quiet_at() == 2.0 + CALM
 
 
+def test_after_a_result_that_came_before_its_reply_had_ended_the_model_still_has_to_go_on() -> None:
+    asked = ((1.0, AssistantTurnStarted("r1")), (1.1, ToolCall("c1", "a", "{}", "r1")))
+    it = activity(*asked)
+    it.answered("c1", 1.2)
+    it.observe(AssistantTurnEnd("r1"), 1.3)
+    assert it.owes_reply(2.0)
+    it.observe(AssistantTurnStarted("r2"), 2.1)
+    it.observe(AssistantTurnEnd("r2"), 2.2)
+    assert not it.owes_reply(2.3)
+    it = activity(*asked)
+    it.answered("c1", 1.2)
+    it.cancelled(1.25)
+    it.observe(AssistantTurnEnd("r1", "cancelled"), 1.3)
+    assert not it.owes_reply(2.0), "his turn settles it"
+
+
 def test_the_caller_speaks_and_waits_for_an_answer() -> None:
     it = activity((1.0, UserSpeechStarted()))
     assert it.quiet_at() is None

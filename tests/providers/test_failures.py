@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -19,6 +20,7 @@ from sipbridge.providers import WebSocketEndpoint
 from sipbridge.providers.channels import open_channel
 from sipbridge.providers.failures import Secrets, not_connected, place_of, refused_by_status, secrets_in
 from sipbridge.providers.fetch import fetch_json
+from sipbridge.providers.websocket import tls_context
 
 KEY = "sk-test/0123456789+abcdef"
 Attempt = Callable[[str], Coroutine[None, None, AgentStartError]]
@@ -244,3 +246,42 @@ def test_any_body_can_be_read(body: bytes) -> None:
     error = refused_by_status("wss://x", 500, body, Secrets())
     assert error.code == "500"
     assert len(str(error)) < 400
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_an_answer_without_end_is_not_read_to_its_end(status: int) -> None:
+    async def scenario() -> None:
+        async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\n\r\n" % status)
+            with suppress(ConnectionError):
+                while True:
+                    writer.write(b" " * 65536)
+                    await writer.drain()
+            writer.close()
+            over.set()
+
+        over = asyncio.Event()
+        async with await asyncio.start_server(endless, "127.0.0.1", 0) as server:
+            where = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            with pytest.raises(AgentStartError) as raised:
+                await fetch_json("GET", where)
+            assert raised.value.code == ("answer" if status == 200 else "403")
+            await over.wait()
+
+    asyncio.run(asyncio.wait_for(scenario(), 5))
+
+
+def test_a_request_over_tls_makes_no_context_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes 30 ms, in which no call is heard."""
+    used: list[object] = []
+    client = httpx.AsyncClient
+
+    def noting(**options: Any) -> httpx.AsyncClient:
+        used.append(options.get("verify"))
+        return client(**options)
+
+    monkeypatch.setattr("httpx.AsyncClient", noting)
+    with pytest.raises(AgentStartError):
+        asyncio.run(fetch_json("GET", "https://127.0.0.1:1/"))
+    assert used == [tls_context()]

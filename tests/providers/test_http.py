@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -183,3 +186,15 @@ def test_an_event_stream_cut_anywhere_is_the_same() -> None:
         stream = EventStream()
         events = stream.feed(whole[:cut]) + stream.feed(whole[cut:]) + stream.finish()
         assert events == ["1", "a\nb", "c"]
+
+
+def test_who_asks_over_http_loads_what_it_takes_with_the_configuration() -> None:
+    """It takes 130 ms, which the first call would cost all others."""
+    code = (
+        "import sys; from sipbridge.providers import capabilities_of, lookup;"
+        "lookup('openai'); assert 'httpx' not in sys.modules;"
+        "part = {'provider': 'openai', 'api_key': 'k', 'model': 'm'};"
+        "capabilities_of('cascade', {'stt': {'provider': 'deepgram', 'api_key': 'k'}, 'llm': part, 'tts': part});"
+        "assert 'httpx' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import httpx  # noqa: F401 - here and not by the first call that asks over HTTP, which it would hold up
+
 from sipbridge.agent import AgentOptions, ToolDeclaration
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.providers import Endpoint, HttpEnd, Outgoing

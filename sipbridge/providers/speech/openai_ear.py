@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import httpx  # noqa: F401 - here and not by the first call that asks over HTTP, which it would hold up
+
 from sipbridge.agent import AgentOptions, TurnDetection
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat
 from sipbridge.providers import Endpoint, HttpEnd, Outgoing, WebSocketEndpoint

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import httpx  # noqa: F401 - here and not by the first call that asks over HTTP, which it would hold up
+
 from sipbridge.agent import AgentOptions
 from sipbridge.audio import PCM_24K
 from sipbridge.providers import Endpoint, HttpEnd, Outgoing
