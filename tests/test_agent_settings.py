@@ -252,3 +252,21 @@ def test_what_the_installation_lacks_is_no_mistake_of_the_file(monkeypatch: pyte
     config = parse("agent: {provider: nova_sonic}", TenantConfig, "t.yaml")
     assert list(problems(config.agent)) == []
     assert any("pip install 'sipbridge[nova]'" in text for text in warnings(config))
+
+
+@pytest.mark.parametrize(
+    ("agent", "keys"),
+    [
+        (
+            "provider: xai, api_key: k, vertex: {project: p, location: global, token: t}, region: intl",
+            ["region", "vertex"],
+        ),
+        ("provider: openai, api_key: k, shape: beta, think: {model: m}", ["shape", "think"]),
+        ("provider: openai_compatible, url: 'ws://x', shape: beta, g711: true, output_rate: 16000", []),
+        ("provider: ultravox, api_key: k, organization: o, shape: auto", ["organization"]),
+        ("provider: both, region: anywhere", []),
+    ],
+)
+def test_keys_that_are_another_providers_are_warned_of(agent: str, keys: list[str]) -> None:
+    said = warnings(parse(f"agent: {{{agent}}}", TenantConfig, "t.yaml"))
+    assert [text.split()[0] for text in said if "does not know it" in text] == [f"agent.{key}" for key in keys]

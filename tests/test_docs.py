@@ -13,12 +13,15 @@ import typer.main
 from sipbridge.cli import app
 from sipbridge.config import Config, load_config
 from sipbridge.configfile import parse
+from sipbridge.providers import registered_providers
 from sipbridge.sip.faults import Fault, StreamFault
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, TenantDirectory, warnings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+_BUILT_IN = registered_providers()
+"""Now: tests register others."""
 _BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -131,3 +134,9 @@ def test_what_was_not_run_says_so_at_the_top() -> None:
     pages = {page.stem: page.read_text() for page in DOCUMENTS if page.parent.name == "pbx" and page.stem != "README"}
     not_run = {name for name, text in pages.items() if "**Not run" in text.partition("\n\n")[2][:20]}
     assert pages.keys() - not_run == {"asterisk", "kamailio"}
+
+
+def test_the_readme_names_every_provider() -> None:
+    text = (ROOT / "README.md").read_text()
+    missing = [slug for slug in _BUILT_IN if f"`{slug}`" not in text]
+    assert missing == []

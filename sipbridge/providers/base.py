@@ -18,7 +18,6 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import structlog
-from pydantic_core import from_json
 
 from sipbridge.agent import (
     AgentError,
@@ -41,7 +40,7 @@ from sipbridge.audio import AudioFormat, Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Lifetime, Outgoing
 from sipbridge.providers.phrases import CANCELLED_OUTPUT
-from sipbridge.providers.wire import Json, Recent, WholeSamples, encode, parameters_of
+from sipbridge.providers.wire import Json, Recent, WholeSamples, encode, parameters_of, read_json
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +72,7 @@ class BaseDialect:
         self._events: deque[AgentEvent] = deque()
         self._outbox: list[Outgoing] = []
         self._state: Literal["connecting", "open", "closed"] = "connecting"
+        self._expected = False
         self._reply_id = ""
         """The reply under way, "" between replies."""
         self._cut = False
@@ -123,7 +123,7 @@ class BaseDialect:
             if isinstance(message, bytes) and self._is_binary(channel, message):
                 self.on_binary(channel, message, now)
             else:
-                content = from_json(message)
+                content = read_json(message)
                 if not isinstance(content, dict):
                     raise TypeError("a message is a JSON object")
                 self.on_message(channel, content, now)
@@ -164,8 +164,9 @@ class BaseDialect:
         return ""
 
     def messages_to_send(self) -> list[Outgoing]:
+        """Nothing but our goodbye once the session is over: to send more would be to open the channel again."""
         messages, self._outbox = self._outbox, []
-        return messages
+        return messages if self._state != "closed" or self._expected else []
 
     def get_timer(self) -> float | None:
         return None
@@ -341,9 +342,7 @@ class BaseDialect:
         if self._charged_from is not None:
             self._events.append(Usage("", {"session_seconds": round(now - self._charged_from, 3)}))
         self._events.append(SessionClosed(reason, expected, again))
-        if not expected:
-            self._outbox.clear()
-        self._state = "closed"
+        self._state, self._expected = "closed", expected
 
     # --- sending and logging ------------------------------------------------------------------------------------------
 

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from pydantic_core import from_json
-
 from sipbridge.agent import AgentOptions, TurnDetection
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat
 from sipbridge.providers import Endpoint, HttpEnd, Outgoing, WebSocketEndpoint
@@ -22,7 +20,7 @@ from sipbridge.providers.offline_ear import Ear, Utterance
 from sipbridge.providers.openai_wire import append_audio, ga_format
 from sipbridge.providers.speech.part import http_endpoint, json_object, key_of, short_language
 from sipbridge.providers.speech.transcriber import Ready, SpeechBegan, SpeechOver, Transcriber, Words
-from sipbridge.providers.wire import Json, merged, number_of, text_of
+from sipbridge.providers.wire import Json, merged, number_of, read_json, text_of
 
 URL = "wss://api.openai.com/v1/realtime"
 DEFAULT_MODEL = "gpt-transcribe"
@@ -225,7 +223,7 @@ class HttpEar(Transcriber):
 
 def _text_of(answer: bytes) -> str:
     """Raises `ValueError` or `TypeError`."""
-    content = from_json(answer)
+    content = read_json(answer)
     if not isinstance(content, dict):
         raise TypeError("an answer is a JSON object")
     return text_of(content, "text").strip()

@@ -11,11 +11,10 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
-from pydantic_core import from_json
 
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.providers import Endpoint, HttpEndpoint, Outgoing
-from sipbridge.providers.wire import Json, encode
+from sipbridge.providers.wire import Json, encode, read_json
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +117,7 @@ def service_class(table: Mapping[str, str], section: Mapping[str, Any], place: s
 
 def json_object(message: str | bytes) -> Json:
     """Raises `ValueError` or `TypeError`."""
-    content = from_json(message)
+    content = read_json(message)
     if not isinstance(content, dict):
         raise TypeError("a message is a JSON object")
     return content
