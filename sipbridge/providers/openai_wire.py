@@ -187,6 +187,10 @@ def user_text(text: str) -> Json:
     return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
 
 
+def system_text(text: str) -> Json:
+    return {"type": "message", "role": "system", "content": [{"type": "input_text", "text": text}]}
+
+
 def user_image(data: bytes, media_type: str) -> Json:
     url = f"data:{media_type};base64,{encode_audio(data).decode('ascii')}"
     return {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": url}]}
