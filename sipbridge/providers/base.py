@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import structlog
-from pydantic_core import from_json
 
 from sipbridge.agent import (
     AgentError,
@@ -41,7 +40,7 @@ from sipbridge.agent import (
 from sipbridge.audio import AudioFormat, Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Lifetime, Outgoing
-from sipbridge.providers.wire import Json, WholeSamples, encode, parameters_of
+from sipbridge.providers.wire import UNREADABLE, Json, WholeSamples, encode, json_object, parameters_of
 
 log = structlog.get_logger(__name__)
 
@@ -121,11 +120,8 @@ class BaseDialect:
             if isinstance(message, bytes) and self._is_binary(channel, message):
                 self.on_binary(channel, message, now)
             else:
-                content = from_json(message)
-                if not isinstance(content, dict):
-                    raise TypeError("a message is a JSON object")
-                self.on_message(channel, content, now)
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+                self.on_message(channel, json_object(message), now)
+        except UNREADABLE as error:
             self.counters["malformed"] += 1
             self._log_once("malformed", "malformed message passed over", error=type(error).__name__)
         if self._state == "connecting":

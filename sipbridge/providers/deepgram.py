@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from sipbridge.agent import (
     AgentError,
@@ -28,9 +27,9 @@ from sipbridge.agent import (
     UserTranscript,
 )
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat
-from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
-from sipbridge.providers.base import BaseDialect, Status
+from sipbridge.providers.access import authorization, url_and_key
+from sipbridge.providers.base import GO_ON, BaseDialect, Status
 from sipbridge.providers.deepgram_voices import VOICES
 from sipbridge.providers.wire import Json, merged, text_of
 
@@ -40,7 +39,6 @@ _AGAIN_S = 1.0
 _TRIES = 5
 _MOST_TEXTS = 20
 _ENCODINGS = {"pcm16": "linear16", "pcmu": "mulaw", "pcma": "alaw"}
-_GO_ON = "Please go on."
 _HOPELESS = frozenset({"INVALID_SETTINGS", "INVALID_AUTH", "INSUFFICIENT_PERMISSIONS", "UNPARSABLE_CLIENT_MESSAGE"})
 """Errors after which the same again would fare no better."""
 _RATES = (8000, 16000, 24000, 48000)
@@ -65,12 +63,7 @@ class DeepgramDialect(BaseDialect):
 
     def __init__(self, credential: Mapping[str, Any], options: AgentOptions) -> None:
         super().__init__(credential, options)
-        self._url = str(credential.get("url") or DEFAULT_URL)
-        self._key = str(credential.get("api_key") or "")
-        if urlsplit(self._url).scheme not in ("ws", "wss"):
-            raise ConfigError("url: must begin with ws:// or wss://")
-        if not self._key and not credential.get("url"):
-            raise ConfigError("api_key: is needed for the vendor's own endpoint")
+        self._url, self._key = url_and_key(credential, DEFAULT_URL)
         self._session_id = ""
         self._speaking = False  # the caller, as far as we are told
         self._silent_since = 0.0  # nothing was sent
@@ -88,8 +81,7 @@ class DeepgramDialect(BaseDialect):
     # --- verbs of the driver ------------------------------------------------------------------------------------------
 
     def endpoints(self) -> Mapping[str, Endpoint]:
-        headers = {"Authorization": f"Token {self._key}"} if self._key else {}
-        return {self.channel: WebSocketEndpoint(self._url, headers)}
+        return {self.channel: WebSocketEndpoint(self._url, authorization(self._key, "Token"))}
 
     def channel_closed(self, channel: str, code: int, reason: str, now: float) -> None:
         kind, words = self._trouble
@@ -148,7 +140,7 @@ class DeepgramDialect(BaseDialect):
         self._texts_waiting = [*self._texts_waiting, text][-_MOST_TEXTS:]
 
     def create_response(self, now: float) -> None:
-        self._asked, self._texts_waiting = "\n".join(self._texts_waiting) or _GO_ON, []
+        self._asked, self._texts_waiting = "\n".join(self._texts_waiting) or GO_ON, []
         self._tries, self._again_at = 0, None
         self._tell("InjectUserMessage", now, content=self._asked)
 

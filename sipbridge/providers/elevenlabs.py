@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from sipbridge.agent import (
     AgentOptions,
@@ -30,6 +30,7 @@ from sipbridge.audio import PCM_16K, PCMU, AudioFormat
 from sipbridge.errors import ConfigError
 from sipbridge.media.convert import Converter
 from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
+from sipbridge.providers.access import SOCKET, with_query
 from sipbridge.providers.base import GO_ON, REFUSALS, SAY_THIS, BaseDialect, HeldTexts, earliest, history_as_text
 from sipbridge.providers.fetch import fetch_json
 from sipbridge.providers.wire import Json, decode_audio, encode_audio, merged, number_of, parameters_of, text_of
@@ -122,7 +123,7 @@ class ElevenLabsDialect(BaseDialect):
 
     async def prepare(self) -> None:
         """A signed URL, where the agent asks for proof of who is calling."""
-        if not self._key or urlsplit(self._url).scheme in ("ws", "wss"):
+        if not self._key or urlsplit(self._url).scheme in SOCKET:
             return
         answer = await fetch_json(
             "GET",
@@ -143,8 +144,7 @@ class ElevenLabsDialect(BaseDialect):
             url = f"wss://{where.netloc}{CONVERSATION}"
         elif self._key:
             headers["xi-api-key"] = self._key
-        joint = "&" if urlsplit(url).query else "?"
-        return {self.channel: WebSocketEndpoint(f"{url}{joint}agent_id={quote(self._agent_id)}", headers, text=True)}
+        return {self.channel: WebSocketEndpoint(with_query(url, {"agent_id": self._agent_id}), headers, text=True)}
 
     def channel_opened(self, channel: str, now: float) -> None:
         options = self._options

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from sipbridge.agent import (
     AgentError,
@@ -30,6 +29,7 @@ from sipbridge.audio import Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
 from sipbridge.providers import openai_live_wire as wire
+from sipbridge.providers.access import authorization, url_and_key
 from sipbridge.providers.base import BaseDialect
 from sipbridge.providers.openai_live_turns import QUIET_MS, SpeechFinder, rms
 from sipbridge.providers.openai_wire import flat_tools
@@ -54,12 +54,7 @@ class OpenAILiveDialect(BaseDialect):
         super().__init__(credential, options)
         if options.input_format != options.output_format:
             raise ConfigError("this provider has one format for both ways")
-        self._url = str(credential.get("url") or wire.DEFAULT_URL)
-        self._key = str(credential.get("api_key") or "")
-        if urlsplit(self._url).scheme not in ("ws", "wss"):
-            raise ConfigError("url: must begin with ws:// or wss://")
-        if not self._key and not credential.get("url"):
-            raise ConfigError("api_key: is needed for the vendor's own endpoint")
+        self._url, self._key = url_and_key(credential, wire.DEFAULT_URL)
         self._model = str(credential.get("model") or wire.DEFAULT_MODEL)
         self._stream = WholeSamples(options.output_format.bytes_per_sample)
         self._finder = SpeechFinder(options.output_format)
@@ -85,9 +80,7 @@ class OpenAILiveDialect(BaseDialect):
     def endpoints(self) -> Mapping[str, Endpoint]:
         accounts = (("organization", "OpenAI-Organization"), ("project", "OpenAI-Project"))
         headers = {header: str(self._credential[key]) for key, header in accounts if self._credential.get(key)}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        return {self.channel: WebSocketEndpoint(self._url, headers, text=True)}
+        return {self.channel: WebSocketEndpoint(self._url, headers | authorization(self._key), text=True)}
 
     def channel_opened(self, channel: str, now: float) -> None:
         wanted = self._credential.get("delegation") or {}

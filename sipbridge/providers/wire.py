@@ -40,6 +40,18 @@ def decode_audio(text: str) -> bytes:
     return audio
 
 
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What reading a message raises where that is not as it should be."""
+
+
+def json_object(message: str | bytes) -> Json:
+    """A whole message. Raises `ValueError` or `TypeError`."""
+    content = from_json(message)
+    if not isinstance(content, dict):
+        raise TypeError("a message is a JSON object")
+    return content
+
+
 def text_of(message: Json, key: str) -> str:
     value = message.get(key)
     return value if isinstance(value, str) else ""

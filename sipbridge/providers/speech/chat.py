@@ -9,14 +9,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
 from sipbridge.agent import AgentOptions, ToolDeclaration
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.providers import Endpoint, HttpEnd, Outgoing
-from sipbridge.providers.speech.part import Part, http_endpoint, key_of
+from sipbridge.providers.access import REQUESTS, url_and_key
+from sipbridge.providers.speech.part import Part, http_endpoint
 from sipbridge.providers.wire import Json, merged, number_of, parameters_of, text_of
 
 URL = "https://api.openai.com/v1/chat/completions"
@@ -89,9 +89,7 @@ class ChatModel(Part[ChatEvent]):
     def __init__(self, section: Mapping[str, Any], options: AgentOptions) -> None:
         super().__init__(section)
         check_llm(section)
-        self._url, self._key = key_of(section, "llm", URL)
-        if urlsplit(self._url).scheme not in ("http", "https"):
-            raise ConfigError("llm.url: must begin with http:// or https://")
+        self._url, self._key = url_and_key(section, URL, "llm", REQUESTS)
         if not self.model:
             raise ConfigError("llm.model: is needed")
         self._request: Json = {"model": self.model, "stream": True, "stream_options": {"include_usage": True}}

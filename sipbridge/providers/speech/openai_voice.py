@@ -15,7 +15,8 @@ from typing import Any
 from sipbridge.agent import AgentOptions
 from sipbridge.audio import PCM_24K
 from sipbridge.providers import Endpoint, HttpEnd, Outgoing
-from sipbridge.providers.speech.part import http_endpoint, key_of
+from sipbridge.providers.access import REQUESTS, url_and_key
+from sipbridge.providers.speech.part import http_endpoint
 from sipbridge.providers.speech.voice import Voice, VoiceAudio, VoiceDone, VoiceFailed, VoiceWords
 from sipbridge.providers.speech.words import spread
 
@@ -36,11 +37,10 @@ class _Context:
 
 class OpenAIVoice(Voice):
     output_format = PCM_24K
-    voices = ()
 
     def __init__(self, section: Mapping[str, Any], options: AgentOptions, place: str = "voice_provider") -> None:
         super().__init__(section, options, place)
-        self._url, self._key = key_of(section, place, URL)
+        self._url, self._key = url_and_key(section, URL, place, REQUESTS)
         self._request = {
             "model": self.model,
             "voice": str(section.get("voice") or options.voice or DEFAULT_VOICE),
