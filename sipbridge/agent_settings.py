@@ -7,8 +7,13 @@ of: a dialect is only given what its model takes.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from functools import reduce
+from operator import getitem
+from pathlib import Path
 from typing import Any
 
 from sipbridge.agent import AgentOptions, Capabilities, TurnDetection
@@ -122,12 +127,15 @@ def problems(agent: AgentConfig) -> Iterator[tuple[Place, str]]:
     try:
         can = capabilities(agent)
     except UnknownProviderError as error:
-        yield ("agent", "provider"), str(error)
+        yield _placed(str(error)) or (("agent", "provider"), str(error))
         return
     for place, name, whose in _voices(agent):
         if near := _near_miss(name, can.voices):
             yield place, f"{whose} has no voice {name!r}; did you mean {near!r}?"
-    yield from _about_parts(agent, can)
+    if (problem := _placed(_put_together(agent, can)[1])) is not None:
+        yield problem
+    if agent.vertex is not None and (path := agent.vertex.service_account) and (words := _no_key_file(Path(path))):
+        yield ("agent", "vertex", "service_account"), words
 
 
 def _voices(agent: AgentConfig) -> Iterator[tuple[Place, str, str]]:
@@ -142,20 +150,53 @@ def _voices(agent: AgentConfig) -> Iterator[tuple[Place, str, str]]:
             yield ("agent", name, "voice"), part.voice, speaker
 
 
-def _about_parts(agent: AgentConfig, can: Capabilities) -> Iterator[tuple[Place, str]]:
-    """What is made of several services is put together once, to see whether it can be. A key that is not there is told
-    where it is needed, as everywhere."""
-    if not any((agent.voice_provider, agent.stt, agent.llm, agent.tts)):
-        return
+def lacking(agent: AgentConfig) -> list[tuple[Place, str]]:
+    """Keys (`api_key`) that the vendors need and that nothing is said of: this tenant's calls fail without, as they do
+    where a secret is missing, and nobody else's. Raises `UnknownProviderError`."""
+    return _put_together(agent, capabilities(agent))[0]
+
+
+def _put_together(agent: AgentConfig, can: Capabilities) -> tuple[list[tuple[Place, str]], str]:
+    """Once, as for a call: the keys that lack, and why it can't be done even with them ("": it can)."""
     credential = credential_of(agent, hidden)
-    for section in (credential, *(part for part in credential.values() if isinstance(part, dict))):
-        section["api_key"] = section.get("api_key") or "hidden"
-    options = AgentOptions(input_format=can.input_format, output_format=can.output_format, voice=agent.voice)
+    keys: list[tuple[Place, str]] = []
+    options = AgentOptions(input_format=can.input_format, output_format=can.output_format, voice=voice(agent))
+    while True:
+        try:
+            new_dialect(credential, options)
+        except (ConfigError, UnknownProviderError) as error:
+            placed = _placed(str(error))
+            if placed is None or placed[0][-1] != "api_key" or placed in keys:
+                return keys, str(error)
+            keys.append(placed)
+            section = reduce(getitem, map(str, placed[0][1:-1]), credential)
+            section["api_key"] = "hidden"
+        else:
+            return keys, ""
+
+
+def _no_key_file(path: Path) -> str:
+    """What is wrong with a service account's key file, which is never quoted. "": nothing."""
     try:
-        new_dialect(credential, options)
-    except ConfigError as error:
-        part = str(error).partition(":")[0].partition(".")[0]
-        yield ("agent", part if part in AgentConfig.model_fields else "provider"), str(error)
+        account = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    except ValueError:
+        account = None
+    if not isinstance(account, dict) or not {"client_email", "private_key", "token_uri"} <= account.keys():
+        return f"{path} is no key file of a service account"
+    return ""
+
+
+_KEYS = re.compile(r"(?P<key>[a-z_.]+)(?:, [a-z_.]+)*: (?P<words>.*)", re.DOTALL)
+
+
+def _placed(text: str) -> tuple[Place, str] | None:
+    """What a dialect says of a key ("stt.url: must begin with wss://"), with its place. None: it is of no key."""
+    if (found := _KEYS.fullmatch(text)) is None:
+        return None
+    place = tuple(found["key"].split("."))
+    return (("agent", *place), found["words"]) if place[0] in AgentConfig.model_fields else None
 
 
 def _near_miss(name: str | None, voices: tuple[str, ...]) -> str | None:
@@ -174,6 +215,11 @@ def cautions(config: TenantConfig) -> Iterator[str]:
         can = capabilities(agent)
     except UnknownProviderError:
         return  # an error already
+    keys, problem = _put_together(agent, can)
+    for place, words in keys:
+        yield f"{dotted(place)} {words}: without it calls are refused with 480"
+    if problem and _placed(problem) is None:
+        yield f"agent.provider: {problem}"  # the file is right, this installation is not
     yield from _about_voice(agent, can)
     yield from _about_temperature(agent, can)
     yield from _about_turns(agent, can, interrupt=config.barge_in.enabled)

@@ -213,7 +213,7 @@ def check(
     offline: Annotated[bool, typer.Option("--offline", help="Only read: open no socket, ask nobody.")] = False,
 ) -> None:
     """Say of each listener, certificate, name, trunk and tenant's agent whether it works, and what to do if not."""
-    from sipbridge.agent_settings import secrets_in
+    from sipbridge.agent_settings import lacking, secrets_in
     from sipbridge.config import secrets_of
 
     settings, tenants = _load(config)
@@ -230,8 +230,9 @@ def check(
         print(line, file=sys.stderr)
     print(f"{config}: {len(tenants.tenants)} tenants: {', '.join(tenant.id for tenant in tenants.tenants)}")
     failed = False if offline else _looked_at(settings, tenants.tenants)
-    if missing or failed:
-        raise typer.Exit(2 if missing else 1)
+    incomplete = missing or any(lacking(tenant.config.agent) for tenant in tenants.tenants)  # the latter is said by now
+    if incomplete or failed:
+        raise typer.Exit(2 if incomplete else 1)
 
 
 def _looked_at(settings: Any, tenants: Any) -> bool:

@@ -40,7 +40,14 @@ class Secret:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
+        return core_schema.no_info_after_validator_function(_secret, core_schema.str_schema())
+
+
+def _secret(reference: str) -> Secret:
+    """Raises `ValueError`, which never quotes it."""
+    if "${" in _VARIABLE.sub("", reference):
+        raise ValueError("a secret of the environment is ${NAME}: letters, digits and _")
+    return Secret(reference)
 
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -20,6 +20,7 @@ from pydantic import Field, RootModel, ValidationError, model_validator
 
 from sipbridge.configfile import error_at
 from sipbridge.providers import registered_providers
+from sipbridge.providers.speech.voice import VOICES
 
 NAMES = (
     "input_tokens",
@@ -49,9 +50,10 @@ class Prices(RootModel[dict[str, dict[str, Rates]]]):
 
     @model_validator(mode="after")
     def _known(self) -> Prices:
+        known = sorted({*registered_providers(), *VOICES})
         for provider, models in self.root.items():
-            if provider not in registered_providers():
-                raise _unknown((provider,), "provider", provider, registered_providers())
+            if provider not in known:
+                raise _unknown((provider,), "provider", provider, known)
             for model, rates in models.items():
                 for name in rates:
                     if name not in NAMES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -35,6 +36,20 @@ class Transcripts(Section):
     interim: bool = False
 
 
+def _address(url: str, schemes: tuple[str, ...], expected: str) -> str:
+    """Raises `ValueError`, which never quotes it: there may be a password in it."""
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in schemes and parts.hostname and parts.port != 0 and not re.search(r"[\s?#]", url)
+    except ValueError:  # a port that is none, half an IPv6 address
+        right = False
+    if not right:
+        raise ValueError(expected)
+    if parts.username is not None:
+        raise ValueError("no user and password in it; a key belongs into api_key")
+    return url
+
+
 class ServiceConfig(Section):
     """One part of an agent that is made of several: a transcriber, a language model, a voice."""
 
@@ -45,6 +60,12 @@ class ServiceConfig(Section):
     voice: str | None = None
     language: str | None = None
     extra: dict[str, Any] = {}
+
+    @field_validator("url")
+    @classmethod
+    def _full_url(cls, url: str | None) -> str | None:
+        expected = "a full URL without query is expected: wss://HOST[:PORT]/PATH, or https://"
+        return None if url is None else _address(url, ("wss", "ws", "https", "http"), expected)
 
 
 _ASKED_OVER_HTTP = frozenset({"elevenlabs", "nova_sonic", "ultravox"})
@@ -114,10 +135,10 @@ class AgentConfig(Section):
     """The same where it has a name in a project (azure_voice_live)."""
     region: str | None = None
     """Where the vendor is asked, where it has several places."""
-    workspace: str | None = None
+    workspace: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]+$")
     """Which part of the account the key is for (dashscope)."""
     voice: str | None = None
-    temperature: float | None = None
+    temperature: float | None = Field(default=None, allow_inf_nan=False)
     instructions: str = ""
     greeting: str | None = None
     farewell: str | None = None
@@ -159,15 +180,12 @@ class AgentConfig(Section):
     @field_validator("url")
     @classmethod
     def _websocket_url(cls, url: str | None, info: ValidationInfo) -> str | None:
-        if url is None or re.match(r"wss?://[^/?#\s]+[^?#\s]*$", url):
-            return url
-        if info.data.get("provider") not in _ASKED_OVER_HTTP:
-            raise ValueError("a full WebSocket URL without query is expected: wss://HOST[:PORT]/PATH")
-        if not re.match(r"https?://[^/?#\s]+[^?#\s]*$", url):
-            raise ValueError(
-                "expected is the API's address, https://HOST[:PORT], or a full WebSocket URL without query"
-            )
-        return url
+        if url is None:
+            return None
+        if info.data.get("provider") in _ASKED_OVER_HTTP:
+            words = "expected is the API's address, https://HOST[:PORT], or a full WebSocket URL without query"
+            return _address(url, ("https", "http", "wss", "ws"), words)
+        return _address(url, ("wss", "ws"), "a full WebSocket URL without query is expected: wss://HOST[:PORT]/PATH")
 
 
 class Deadlines(Section):

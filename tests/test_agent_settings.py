@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from sipbridge.agent import Capabilities, TurnDetection
+from sipbridge.agent_settings import lacking, problems
 from sipbridge.audio import PCM_16K, PCM_24K
 from sipbridge.config import Config
-from sipbridge.configfile import parse
+from sipbridge.configfile import dotted, parse
 from sipbridge.errors import ConfigError
 from sipbridge.providers import register
 from sipbridge.tenant_config import TenantConfig
@@ -39,7 +40,7 @@ class Model:
         return RICH if credential.get("model") == "rich" else POOR
 
     def __call__(self, credential: object, options: object) -> object:
-        raise NotImplementedError
+        return object()
 
 
 @pytest.fixture(autouse=True)
@@ -163,10 +164,10 @@ def test_a_voice_of_its_own_has_a_list_of_its_own(monkeypatch: pytest.MonkeyPatc
     from sipbridge.providers.speech.cartesia import CartesiaVoice
 
     monkeypatch.setattr(CartesiaVoice, "voices", ("Skylar", "Ariana"))
-    agent = "provider: openai, voice: marin, voice_provider: {provider: cartesia, voice: %s}"
+    agent = "provider: openai, api_key: k, voice: marin, voice_provider: {provider: cartesia, api_key: k, voice: %s}"
     one = Tenant("t", parse(f"agent: {{{agent % 'skylar'}}}", TenantConfig, "t.yaml"))
     assert one.credential()["voice_provider"]["voice"] == "Skylar"
-    assert [text.partition(":")[0] for text in warnings(one.config)] == [
+    assert [text.partition(":")[0] for text in warnings(one.config) if "written out" not in text] == [
         "agent.voice",
         "agent.voice_provider.voice",
         "agent.voice has no effect",
@@ -178,3 +179,68 @@ def test_a_voice_of_its_own_has_a_list_of_its_own(monkeypatch: pytest.MonkeyPatc
     assert wrong == (
         "/tenants/t.yaml:4: agent.voice_provider.voice: cartesia has no voice 'Skyler'; did you mean 'Skylar'?"
     )
+
+
+@pytest.mark.parametrize(
+    ("agent", "message"),
+    [
+        ("provider: azure_openai,\n  model: m", "1: agent.url: is needed, e.g. wss://RESOURCE.openai.azure.com"),
+        ("provider: elevenlabs", "1: agent.agent_id: is needed"),
+        ("provider: dashscope, api_key: k,\n  region: us", "2: agent.region: 'us' is none of cn, intl"),
+        ("provider: dashscope,\n  workspace: x.example.com/", "2: agent.workspace: "),
+        ("provider: nova_sonic, aws:\n  {access_key_id: k}", "1: agent.aws: access_key_id and secret_access_key are"),
+        ("provider: cascade,\n  stt: {provider: deepgram, api_key: k}", "1: agent.llm: a cascade is made of"),
+        ("provider: openai, api_key: k, voice_provider:\n  {provider: cartesa}", "2: agent.voice_provider.provider: "),
+        (
+            "provider: openai, api_key: k, voice_provider:\n  {provider: cartesia, voice: v, url: 'https://x'}",
+            "2: agent.voice_provider.url: must begin with wss:// or ws://",
+        ),
+        ("provider: openai,\n  url: 'wss://u:p4ss@x/'", "2: agent.url: no user and password in it"),
+        ("provider: openai,\n  url: 'wss://x:99999/'", "2: agent.url: a full WebSocket URL"),
+        ("provider: openai,\n  url: 'wss://[::1/'", "2: agent.url: a full WebSocket URL"),
+        ("provider: openai,\n  api_key: '${OPENAI-KEY}'", "2: agent.api_key: a secret of the environment is ${NAME}"),
+        ("provider: gemini, api_key: k,\n  temperature: .nan", "2: agent.temperature: "),
+        (
+            "provider: gemini, vertex:\n  {project: p, location: global, service_account: none.json}",
+            "2: agent.vertex.service_account: /tenants/none.json cannot be read: No such file",
+        ),
+        (
+            "provider: gemini, vertex:\n  {project: p, location: global, service_account: t.yaml}",
+            "2: agent.vertex.service_account: /tenants/t.yaml is no key file",
+        ),
+    ],
+)
+def test_what_no_call_could_be_made_with_is_a_mistake_in_the_file(tmp_path: Path, agent: str, message: str) -> None:
+    said = refused(tmp_path, f"agent: {{{agent}}}\n")
+    assert said.startswith(f"/tenants/t.yaml:{message}")
+    assert "p4ss" not in said
+
+
+@pytest.mark.parametrize(
+    ("agent", "places"),
+    [
+        ("provider: openai", ["agent.api_key"]),
+        ("provider: openai, url: 'ws://127.0.0.1:8765/v1/realtime'", []),
+        ("provider: gemini", ["agent.api_key"]),
+        ("provider: gemini, vertex: {project: p, location: global, token: t}", []),
+        ("provider: azure_openai, model: m, url: 'wss://r.openai.azure.com'", ["agent.api_key"]),
+        ("provider: azure_openai, model: m, url: 'wss://x', token: t", []),
+        (
+            "provider: cascade, stt: {provider: deepgram}, llm: {provider: openai, model: m}, tts: {provider: openai}",
+            ["agent.tts.api_key", "agent.stt.api_key", "agent.llm.api_key"],
+        ),
+    ],
+)
+def test_a_key_that_lacks_is_told_and_is_that_tenants_own_trouble(agent: str, places: list[str]) -> None:
+    config = parse(f"agent: {{{agent}}}", TenantConfig, "t.yaml")
+    assert list(problems(config.agent)) == []
+    assert [dotted(place) for place, _ in lacking(config.agent)] == places
+    said = [text for text in warnings(config) if "480" in text]
+    assert [text.partition(" is needed")[0] for text in said] == places
+
+
+def test_what_the_installation_lacks_is_no_mistake_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sipbridge.providers.nova_sonic.sdk_is_there", lambda: False)
+    config = parse("agent: {provider: nova_sonic}", TenantConfig, "t.yaml")
+    assert list(problems(config.agent)) == []
+    assert any("pip install 'sipbridge[nova]'" in text for text in warnings(config))

@@ -18,6 +18,7 @@ from sipbridge.media.params import MediaParams
 from sipbridge.media.rtp import Sequencer
 from sipbridge.metrics import Metrics
 from sipbridge.outcome import CallReport, Ended
+from sipbridge.providers.breaker import Breaker
 from sipbridge.tenants import CallFields
 
 PARAMS = MediaParams(codecs.PCMU, ("192.0.2.1", 4000), payload_type_send=0, payload_type_receive=0)
@@ -166,6 +167,8 @@ def test_every_figure_is_explained() -> None:
     assert len(documented) == len(set(documented))
     there = {field.name for kind in (MediaStats, AudioHealth, Flush) for field in fields(kind)}
     there |= {"loss_percent", "remote_loss_percent"} | set(health(remote_mos_worst=4.0).to_log())
-    there |= {name for name in re.findall(r"^# TYPE (\w+)", Metrics().render(), re.M) if not name.endswith("_created")}
+    metrics = Metrics()
+    metrics.watch_providers(Breaker())
+    there |= {name for name in re.findall(r"^# TYPE (\w+)", metrics.render(), re.M) if not name.endswith("_created")}
     assert sorted(there - set(documented)) == []
     assert sorted(set(documented) - there) == []

@@ -231,6 +231,10 @@ class Dialect(Protocol):
 
     def cancel(self, played: Sequence[Played], now: float) -> None: ...
 
+    def heard(self, reply_id: str, text: str, now: float) -> None:
+        """Where another voice speaks what this session writes: of all that this reply wrote, only these words were
+        heard. Given after `cancel`; nothing to do where the vendor can't be told."""
+
     def update_instructions(self, text: str, now: float) -> None: ...
 
     def send_text(self, text: str, now: float) -> None: ...
@@ -362,10 +366,9 @@ def new_agent_from_credential(
     return Session(
         new_dialect(credential, options),
         slug=slug.lower(),
-        input_format=options.input_format,
+        options=options,
         connect_timeout=connect_timeout,
         clock=clock,
-        options=options,
         successor=partial(new_dialect, credential),
         guard=Guard(breaker, urlsplit(str(credential.get("url") or "")).hostname or "", secrets_in(credential)),
     )

@@ -8,8 +8,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from sipbridge.errors import ConfigError
 
-SOCKET = ("ws", "wss")
-REQUESTS = ("http", "https")
+SOCKET = ("wss", "ws")
+REQUESTS = ("https", "http")
 
 
 def url_and_key(

@@ -28,8 +28,6 @@ from sipbridge.agent import (
     AssistantTurnEnd,
     AssistantTurnStarted,
     Capabilities,
-    HistoryItem,
-    Said,
     SessionClosed,
     SessionOpen,
     ToolCall,
@@ -40,7 +38,8 @@ from sipbridge.agent import (
 from sipbridge.audio import AudioFormat, Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Lifetime, Outgoing
-from sipbridge.providers.wire import UNREADABLE, Json, WholeSamples, encode, json_object, parameters_of
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
+from sipbridge.providers.wire import UNREADABLE, Json, Recent, WholeSamples, encode, json_object, parameters_of
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +60,7 @@ class BaseDialect:
     capabilities: Capabilities = Capabilities()
     channel: ClassVar[str] = "realtime"
     """The channel that the session can't live without, and that `_send` means when it is given none."""
+    call_ids_recur: ClassVar[bool] = False  # an id names another tool call once the first was answered
 
     def __init__(self, credential: Mapping[str, Any], options: AgentOptions) -> None:
         self.capabilities = self.capabilities_for(credential)
@@ -82,6 +82,7 @@ class BaseDialect:
         self._charged_from: float | None = None
         self._owed: dict[str, str] = {}
         """Tool calls handed out and not answered: call id -> its reply."""
+        self._calls_known = Recent()
         self._logged: set[str] = set()
 
     @classmethod
@@ -189,6 +190,9 @@ class BaseDialect:
         self._cancel_calls({self._reply_id, *(heard.reply_id for heard in played)}, now)
         self._cut = bool(self._reply_id)
 
+    def heard(self, reply_id: str, text: str, now: float) -> None:
+        """Overridden where the vendor can be told what was heard of its words."""
+
     def update_instructions(self, text: str, now: float) -> None:
         self._unsupported("update_instructions")
 
@@ -257,11 +261,8 @@ class BaseDialect:
 
     def _audio(self, pcm: bytes, item_id: str = "") -> None:
         """Speech in the output format; half a sample at its end waits for the other half."""
-        if not pcm:
-            return
-        reply_id = self._in_reply()
-        pcm = self._samples.feed(pcm, reply_id)
-        if not pcm:
+        reply_id = self._in_reply() if pcm else ""
+        if not (pcm := self._samples.feed(pcm, reply_id)):
             return
         if self._cut:
             self.counters["late_audio_bytes"] += len(pcm)
@@ -282,16 +283,20 @@ class BaseDialect:
             self._events.append(AssistantText(self._in_reply(), text, final=True))
 
     def _tool_called(self, call_id: str, name: str, arguments: str | Mapping[str, Any]) -> None:
-        """A whole call; one that is known already is passed over."""
-        if call_id in self._owed:
+        """A whole call; one that is known is passed over, also when it was answered: nothing is done twice."""
+        if self._knows_call(call_id):
             return
         if len(self._owed) >= MOST_CALLS:
             self.counters["too_many_calls"] += 1
             return
         reply_id = self._in_reply()
         self._owed[call_id] = reply_id
+        self._calls_known.add(call_id)
         text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
         self._events.append(ToolCall(call_id, name, text, reply_id))
+
+    def _knows_call(self, call_id: str) -> bool:
+        return call_id in (self._owed if self.call_ids_recur else self._calls_known)
 
     def _tool_cancelled(self, call_id: str) -> None:
         """The vendor takes a call back: it waits for no answer."""
@@ -357,16 +362,6 @@ class BaseDialect:
             log.warning(text, **values)
 
 
-SAY_THIS = (
-    "Say the following text aloud, word for word, in the language it is written in. "
-    "Add nothing, leave nothing out, and do not answer it:\n\n"
-)
-"""What goes before a text that a model is to speak, where its wire knows no such command."""
-
-CANCELLED_OUTPUT = '{"cancelled": "the caller interrupted"}'
-"""The result of a call that was cut with its reply, for a vendor that would wait for one."""
-
-
 class HeldTexts:
     """What the user has written, for vendors that answer a text at once, while `send_text` asks for no answer: it is
     held until one is asked for, or its time is over."""
@@ -391,10 +386,6 @@ class HeldTexts:
         """All of them; "" where there are none."""
         texts, self._texts = self._texts, []
         return "\n".join(texts)
-
-
-GO_ON = "Please go on."
-"""What a user would write, where a vendor answers nothing else and an answer is wanted."""
 
 
 def earliest(*times: float | None) -> float | None:
@@ -428,16 +419,3 @@ def _pcm(usual: AudioFormat, rates: tuple[int, ...]) -> frozenset[AudioFormat]:
 
 def _names(formats: frozenset[AudioFormat] | set[AudioFormat]) -> str:
     return " or ".join(sorted(f"{audio.encoding} at {audio.rate} Hz" for audio in formats))
-
-
-def history_as_text(history: Sequence[HistoryItem]) -> str:
-    """For vendors that take no history as such: a passage to put behind the instructions. "" where there is none."""
-    if not history:
-        return ""
-    lines = []
-    for item in history:
-        if isinstance(item, Said):
-            lines.append(f"{'Caller' if item.role == 'user' else 'You'}: {item.text}")
-        else:
-            lines.append(f"(You called {item.name} with {item.arguments}; the result: {item.output or 'none yet'})")
-    return "\n\nThe conversation so far, on the same call. Go on with it; do not greet again.\n" + "\n".join(lines)

@@ -18,6 +18,8 @@ FAILURES = 5
 """In a row, until it opens."""
 INTERVAL = 1.0
 """Seconds between two attempts while it is open."""
+TURNED_AWAY = "breaker_open"
+"""The code of an attempt that was not let through."""
 _MOST_SERVERS = 1000
 _OF_THE_WAY = frozenset({"dns", "refused", "unreachable", "tls", "timeout", "closed"})
 
@@ -92,7 +94,7 @@ class Attempt:
             return
         if not self._breaker.admits(((self._slug, host) for host in new), self._clock()):
             names = " and ".join(sorted(new)) or self._slug
-            raise AgentStartError(f"{names}: has failed too often just now", code="breaker_open", again=True)
+            raise AgentStartError(f"{names}: has failed too often just now", code=TURNED_AWAY, again=True)
         self._entered |= new
         self._pending |= new
 
@@ -104,7 +106,7 @@ class Attempt:
         """The end of it. Without a host: at those that it was waiting for, which are all where all were reached."""
         if self._breaker is None:
             return
-        known = counts(code) or code == "breaker_open" or (len(code) == 3 and code.isdigit())
+        known = counts(code) or code == TURNED_AWAY or (len(code) == 3 and code.isdigit())
         self._breaker.connects[self._slug, code if known else "refused_setup"] += 1
         for each in (self._pending or self._entered) if host is None else {host}:
             self._breaker.failed((self._slug, each), code, self._clock())

@@ -29,8 +29,9 @@ from sipbridge.agent import (
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat
 from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
 from sipbridge.providers.access import authorization, url_and_key
-from sipbridge.providers.base import GO_ON, BaseDialect, Status
+from sipbridge.providers.base import BaseDialect, Status
 from sipbridge.providers.deepgram_voices import VOICES
+from sipbridge.providers.phrases import GO_ON
 from sipbridge.providers.wire import Json, merged, text_of
 
 DEFAULT_URL = "wss://agent.deepgram.com/v1/agent/converse"
@@ -265,7 +266,8 @@ class DeepgramDialect(BaseDialect):
                 self._next_reply()
             if self._cut:
                 return
-            self._asked = ""
+            if self._again_at is None:  # else this answers something else: ours were not taken yet
+                self._asked = ""
             self._text(f" {content}" if self._texts else content)
 
     # --- the agent ----------------------------------------------------------------------------------------------------
@@ -307,6 +309,8 @@ class DeepgramDialect(BaseDialect):
         call_id, name = function["id"], function["name"]
         if not (isinstance(call_id, str) and isinstance(name, str)):
             raise TypeError("a call's id and name are strings")
+        if self._knows_call(call_id):
+            return
         quiet = not self._reply_id
         if quiet:
             self._reply_began()

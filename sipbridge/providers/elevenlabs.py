@@ -31,8 +31,9 @@ from sipbridge.errors import ConfigError
 from sipbridge.media.convert import Converter
 from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
 from sipbridge.providers.access import SOCKET, with_query
-from sipbridge.providers.base import GO_ON, REFUSALS, SAY_THIS, BaseDialect, HeldTexts, earliest, history_as_text
+from sipbridge.providers.base import REFUSALS, BaseDialect, HeldTexts, earliest
 from sipbridge.providers.fetch import fetch_json
+from sipbridge.providers.phrases import GO_ON, SAY_THIS, history_as_text
 from sipbridge.providers.wire import Json, decode_audio, encode_audio, merged, number_of, parameters_of, text_of
 
 API = "https://api.elevenlabs.io"

@@ -21,11 +21,12 @@ from sipbridge.audio import Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Lifetime
 from sipbridge.providers import gemini_wire as wire
-from sipbridge.providers.base import CANCELLED_OUTPUT, BaseDialect, Status
+from sipbridge.providers.base import BaseDialect, Status
 from sipbridge.providers.gemini_access import Access
 from sipbridge.providers.gemini_caller import CallerTurn
 from sipbridge.providers.gemini_calls import Calls
 from sipbridge.providers.gemini_uplink import Uplink
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
 from sipbridge.providers.wire import Json, decode_audio, text_of
 
 _LATE_TEXT_S = 0.2
@@ -268,9 +269,8 @@ class GeminiDialect(BaseDialect):
             self._calls.cut(call_id)
             self._timers["cut"] = now + _TAKEN_BACK_S
         else:
-            self._send_results(
-                self._calls.answer(call_id, output, scheduling="WHEN_IDLE" if self._non_blocking else "")
-            )
+            scheduling = "WHEN_IDLE" if self._non_blocking else ""
+            self._send_results(self._calls.answer(call_id, output, scheduling=scheduling))
 
     def _send_results(self, messages: list[Json]) -> None:
         for message in messages:
@@ -278,13 +278,17 @@ class GeminiDialect(BaseDialect):
             self._send(message)
 
     def _on_tool_call(self, call: Json, now: float) -> None:
+        known = self._knows_call
+        if not (functions := [told for told in call["functionCalls"] if not known(text_of(told, "id"))]):
+            return
         before = self._phase
         self._model_began(now)
-        for function in call["functionCalls"]:
+        for function in functions:
             call_id = self._calls.add(function)
             if not call_id:
                 self.counters["tool_calls_dropped"] += 1
             elif self._muted:
+                self._calls_known.add(call_id)
                 self.answer_tool(call_id, CANCELLED_OUTPUT, now)
             else:
                 self._tool_called(call_id, text_of(function, "name"), function.get("args") or {})
@@ -391,10 +395,10 @@ class GeminiDialect(BaseDialect):
             self._timers["text"] = now + _LATE_TEXT_S
 
     def _on_turn_complete(self, reason: str, now: float) -> None:
-        if reason in _HARMLESS:
+        if reason in wire.HARMLESS:
             self._end_reply()
         else:
-            self._end_reply("cancelled" if self._cut else "failed" if reason in _FAILURES else "incomplete")
+            self._end_reply("cancelled" if self._cut else "failed" if reason in wire.FAILURES else "incomplete")
             self._events.append(AgentError(f"the model ended its turn: {reason}", reason, fatal=False))
         if not self._was_interrupted:
             self._caller.over()  # nothing was said to them, or they have not spoken since
@@ -433,9 +437,6 @@ class GeminiDialect(BaseDialect):
             self._events.append(Usage(reply_id, fresh))
 
 
-_HARMLESS = frozenset({"", "turn_complete_reason_unspecified", "need_more_input"})
-_FAILURES = frozenset({"malformed_function_call", "response_rejected", "max_regeneration_reached"})
-"""Why a turn ended; the other reasons are words that a filter has found."""
 _HANDLERS = {
     "setupComplete": "_on_setup_complete",
     "voiceActivity": "_on_activity",

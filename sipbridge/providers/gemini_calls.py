@@ -6,8 +6,8 @@ session ("Requested entity was not found"), while one that it still waits for ke
 
 from __future__ import annotations
 
-from sipbridge.providers.base import CANCELLED_OUTPUT
 from sipbridge.providers.gemini_wire import tool_response
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
 from sipbridge.providers.wire import Json, text_of
 
 _MOST = 64

@@ -345,6 +345,11 @@ def close_of(code: int, reason: str, *, in_setup: bool, resuming: bool) -> Close
     return Close("closed", again=True)
 
 
+HARMLESS = frozenset({"", "turn_complete_reason_unspecified", "need_more_input"})
+FAILURES = frozenset({"malformed_function_call", "response_rejected", "max_regeneration_reached"})
+"""Why a turn ended; the other reasons are words that a filter has found."""
+
+
 def usage_difference(counts: Mapping[str, int], before: Mapping[str, int]) -> dict[str, float]:
     return {name: count - before.get(name, 0) for name, count in counts.items() if count > before.get(name, 0)}
 

@@ -26,7 +26,7 @@ from sipbridge.agent import (
     UserTranscript,
 )
 from sipbridge.audio import Played
-from sipbridge.providers.base import CANCELLED_OUTPUT
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
 
 MOST_ITEMS = 400
 MOST_CHARACTERS = 60_000

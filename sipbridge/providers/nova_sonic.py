@@ -36,8 +36,9 @@ from sipbridge.agent import (
 from sipbridge.audio import PCM_16K, PCM_24K
 from sipbridge.errors import ConfigError
 from sipbridge.providers import BedrockEndpoint, Endpoint, Lifetime, Outgoing, WebSocketEndpoint
-from sipbridge.providers.base import GO_ON, SAY_THIS, BaseDialect, HeldTexts, earliest, history_as_text
+from sipbridge.providers.base import BaseDialect, HeldTexts, earliest
 from sipbridge.providers.nova_channel import MISSING, sdk_is_there
+from sipbridge.providers.phrases import GO_ON, SAY_THIS, history_as_text
 from sipbridge.providers.wire import Json, decode_audio, encode_audio, merged, number_of, parameters_of, text_of
 
 DEFAULT_MODEL = "amazon.nova-2-sonic-v1:0"

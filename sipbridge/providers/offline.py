@@ -179,6 +179,9 @@ class OfflineDialect:
         if self._state == "open" and text.strip():
             self._pending.append(text)
 
+    def heard(self, reply_id: str, text: str, now: float) -> None:
+        """It speaks itself."""
+
     def update_instructions(self, text: str, now: float) -> None:
         """It follows none."""
 

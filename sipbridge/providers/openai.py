@@ -13,7 +13,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
-from urllib.parse import quote, urlsplit
 
 import structlog
 from pydantic_core import from_json
@@ -35,13 +34,14 @@ from sipbridge.agent import (
     UserTranscript,
 )
 from sipbridge.audio import Played
-from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
 from sipbridge.providers import openai_wire as wire
-from sipbridge.providers.base import CANCELLED_OUTPUT, REFUSALS, check_formats, history_as_text
+from sipbridge.providers.access import url_and_key, with_query
+from sipbridge.providers.base import REFUSALS, check_formats
 from sipbridge.providers.openai_events import REPLY_EVENTS, SESSION_EVENTS, SETUP_EVENTS
 from sipbridge.providers.openai_reader import ReplyReader, Status
 from sipbridge.providers.openai_replies import Replies, Request
+from sipbridge.providers.phrases import CANCELLED_OUTPUT, history_as_text
 from sipbridge.providers.wire import Json, encode, merged, number_of, text_of
 
 log = structlog.get_logger(__name__)
@@ -63,15 +63,11 @@ class OpenAIDialect:
         possible = self.capabilities_for(credential)
         self._past = "" if self.shape.takes_history else history_as_text(options.history)
         self._options = options = _within(possible, options, self._past)
-        self._key = str(credential.get("api_key") or "")
-        self._url = str(credential.get("url") or self.default_url(credential))
+        default_url = "" if credential.get("url") else self.default_url(credential)
+        self._url, self._key = url_and_key(credential, default_url)
         self._model = str(credential.get("model") or self.shape.default_model)
         self._transcription_model = str(credential.get("transcription_model") or "")
-        self._account = {
-            header: str(credential[key])
-            for key, header in (("organization", "OpenAI-Organization"), ("project", "OpenAI-Project"))
-            if credential.get(key)
-        }
+        self._account = wire.account_headers(credential)
         self._detects_turns = options.turn_detection.type != "none"
         may_cut = options.turn_detection.interrupt_response or not possible.can_leave_interrupting
         self._server_cuts = self._detects_turns and may_cut
@@ -81,7 +77,7 @@ class OpenAIDialect:
             interrupts_by_itself=self._server_cuts,
             takes_late_results=possible.takes_late_results and self.shape.takes_history,
         )
-        self._check(bool(credential.get("url")))
+        check_formats(self.capabilities, options)
         self.counters: Counter[str] = Counter()
         self._events: deque[AgentEvent] = deque()
         self._replies = Replies(options.output_format.rate * options.output_format.bytes_per_sample)
@@ -98,13 +94,6 @@ class OpenAIDialect:
         """And of the newest truncation."""
         self._last_id = 0
         self._logged: set[str] = set()
-
-    def _check(self, has_url: bool) -> None:
-        check_formats(self.capabilities, self._options)
-        if urlsplit(self._url).scheme not in ("ws", "wss"):
-            raise ConfigError("url: must begin with ws:// or wss://")
-        if self.shape.key_required and not self._key and not has_url:
-            raise ConfigError("api_key: is needed for the vendor's own endpoint")
 
     @classmethod
     def capabilities_for(cls, credential: Mapping[str, Any]) -> Capabilities:
@@ -123,9 +112,8 @@ class OpenAIDialect:
         """The server speaks first."""
 
     def endpoints(self) -> Mapping[str, Endpoint]:
-        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in self.query().items() if value)
-        joint = ("&" if urlsplit(self._url).query else "?") if query else ""
-        return {CHANNEL: WebSocketEndpoint(f"{self._url}{joint}{query}", self.headers(), text=True)}
+        url = with_query(self._url, {name: value for name, value in self.query().items() if value})
+        return {CHANNEL: WebSocketEndpoint(url, self.headers(), text=True)}
 
     # What a relative overrides where data in its `Shape` do not say it:
 
@@ -246,8 +234,6 @@ class OpenAIDialect:
         self._settle(now)
 
     def heard(self, reply_id: str, text: str, now: float) -> None:
-        """Where another voice speaks what this session writes: of all that this reply wrote, only these words were
-        heard. To be given after `cancel`."""
         if self.shape.can_delete:
             self._replies.heard(reply_id, text)
             self._settle(now)

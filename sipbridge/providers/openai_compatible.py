@@ -45,6 +45,9 @@ class CompatibleDialect(OpenAIDialect):
         wanted = str(credential.get("shape") or "auto")
         if wanted not in ("auto", *_SHAPES):
             raise ConfigError("shape: must be auto, ga or beta")
+        for key in ("input_rate", "output_rate"):
+            if credential.get(key) not in (None, *_RATES):
+                raise ConfigError(f"{key}: must be one of {', '.join(map(str, _RATES))}")
         self._shape_is_known = wanted != "auto"
         self.shape = _SHAPES.get(wanted, _GA)
         self._key_header = str(credential.get("key_header") or "")
@@ -67,12 +70,6 @@ class CompatibleDialect(OpenAIDialect):
             takes_temperature=cls.capabilities.takes_temperature if credential.get("shape") == "beta" else None,
             takes_language=bool(credential.get("transcription_model")),
         )
-
-    def _check(self, has_url: bool) -> None:
-        for key in ("input_rate", "output_rate"):
-            if getattr(self.capabilities, key.replace("rate", "format")).rate not in _RATES:
-                raise ConfigError(f"{key}: must be one of {', '.join(map(str, _RATES))}")
-        super()._check(has_url)
 
     def default_url(self, credential: Mapping[str, Any]) -> str:
         raise ConfigError("url: is needed, e.g. ws://127.0.0.1:8080/v1/realtime")

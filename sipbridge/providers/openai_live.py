@@ -32,7 +32,7 @@ from sipbridge.providers import openai_live_wire as wire
 from sipbridge.providers.access import authorization, url_and_key
 from sipbridge.providers.base import BaseDialect
 from sipbridge.providers.openai_live_turns import QUIET_MS, SpeechFinder, rms
-from sipbridge.providers.openai_wire import flat_tools
+from sipbridge.providers.openai_wire import account_headers, flat_tools
 from sipbridge.providers.wire import Json, WholeSamples, decode_audio, number_of, seconds_until, text_of
 
 _QUIET_S = QUIET_MS / 1000
@@ -78,9 +78,8 @@ class OpenAILiveDialect(BaseDialect):
     # --- verbs of the driver ------------------------------------------------------------------------------------------
 
     def endpoints(self) -> Mapping[str, Endpoint]:
-        accounts = (("organization", "OpenAI-Organization"), ("project", "OpenAI-Project"))
-        headers = {header: str(self._credential[key]) for key, header in accounts if self._credential.get(key)}
-        return {self.channel: WebSocketEndpoint(self._url, headers | authorization(self._key), text=True)}
+        headers = account_headers(self._credential) | authorization(self._key)
+        return {self.channel: WebSocketEndpoint(self._url, headers, text=True)}
 
     def channel_opened(self, channel: str, now: float) -> None:
         wanted = self._credential.get("delegation") or {}
@@ -306,7 +305,7 @@ class OpenAILiveDialect(BaseDialect):
         call_id, name = item["call_id"], item["name"]
         if not (isinstance(call_id, str) and isinstance(name, str)):
             raise TypeError("a call's id and name are strings")
-        quiet = not self._reply_id
+        quiet = not self._reply_id and not self._knows_call(call_id)
         if quiet:
             self._reply_began()
         self._tool_called(call_id, name, text_of(item, "arguments"))

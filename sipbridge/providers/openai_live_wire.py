@@ -11,7 +11,8 @@ from typing import Any
 from sipbridge.agent import AgentOptions, Capabilities, HistoryItem, Said
 from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
 from sipbridge.providers.openai_wire import FATAL_CODES as REALTIME_FATAL_CODES
-from sipbridge.providers.openai_wire import flat_tools
+from sipbridge.providers.openai_wire import flat_tools, ga_voice
+from sipbridge.providers.phrases import SAY_THIS
 from sipbridge.providers.wire import Json, encode_audio, merged
 
 DEFAULT_URL = "wss://api.openai.com/v1/live/sessions"
@@ -92,10 +93,7 @@ def append_audio(data: bytes) -> bytes:
 
 def say_commentary(text: str) -> str:
     """The wire knows no such thing as "say this": the model is asked to."""
-    return (
-        "Say the following text aloud, word for word, in the language it is written in. "
-        f"Add nothing, leave nothing out, and do not answer it:\n\n{text}"
-    )
+    return SAY_THIS + text
 
 
 def new_instructions(text: str) -> str:
@@ -183,7 +181,7 @@ def session_object(options: AgentOptions, model: str, wanted: Mapping[str, Any])
     """What `session.start` carries; format, voice and instructions stay as they are for the whole session."""
     audio: Json = {"format": audio_format(options.output_format)}
     if options.voice:
-        audio["output"] = {"voice": {"id": options.voice} if options.voice.startswith("voice_") else options.voice}
+        audio["output"] = {"voice": ga_voice(options.voice)}
     session: Json = {"model": model, "audio": audio}
     if options.instructions:
         session["instructions"] = options.instructions

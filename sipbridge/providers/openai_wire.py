@@ -6,12 +6,13 @@ Many vendors speak dialects of this protocol. What differs between them is gathe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sipbridge.agent import AgentOptions, Capabilities, HistoryItem, Said, ToolDeclaration, ToolUsed, TurnDetection
 from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
+from sipbridge.providers.phrases import SAY_THIS
 from sipbridge.providers.wire import Json, encode_audio, parameters_of
 
 GA_CAPABILITIES = Capabilities(
@@ -121,6 +122,15 @@ def transcription_counts(usage: Json) -> dict[str, float]:
     return counts
 
 
+# --- what the connection is opened with -------------------------------------------------------------------------------
+
+
+def account_headers(credential: Mapping[str, Any]) -> dict[str, str]:
+    """Whom OpenAI charges, where the key alone does not say it."""
+    names = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"}
+    return {header: str(credential[key]) for key, header in names.items() if credential.get(key)}
+
+
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
@@ -141,11 +151,7 @@ def say_response(text: str) -> Json:
 
     These instructions replace the session's for this one response, and no tool may be called instead of speaking.
     """
-    return {
-        "instructions": "Say the following text aloud, word for word, in the language it is written in. "
-        f"Add nothing, leave nothing out, and do not answer it:\n\n{text}",
-        "tool_choice": "none",
-    }
+    return {"instructions": SAY_THIS + text, "tool_choice": "none"}
 
 
 def response_cancel(event_id: str, response_id: str) -> Json:
@@ -330,8 +336,6 @@ class Shape:
     """What the URL's query calls the model."""
     key_header: str = "Authorization"
     key_prefix: str = "Bearer "
-    key_required: bool = True
-    """By the vendor's own endpoint; one that the operator names may do without."""
     cancel_names_response: bool = True
     can_truncate: bool = True
     can_delete: bool = True

@@ -27,6 +27,11 @@ LEAD = 5.0
 """Seconds before a session's end at which it is followed by another whether the moment is quiet or not."""
 AT_LEAST = 1.0
 """Seconds that any session is used: some servers say at once of each that it has to end."""
+MOST_HURRIED = 5
+"""Sessions that are followed by another before they have lasted for a while; of further ones the vendor's word is not
+heeded."""
+TURNED_AWAY = 0.2
+"""Seconds until a try that was not let through, because others have failed just now, is asked for again."""
 PUT_OFF = 5.0
 """Seconds between two tries of a change that nobody has noticed yet."""
 
@@ -108,6 +113,8 @@ class Recovery:
         self.phase = Phase.STEADY
         self.tries = 0
         """Of the outage under way, or just over."""
+        self._hurried = 0
+        """How many more changes there were of sessions that had not lasted for a while than of others."""
         self._overlaps = overlaps
         self._connect_timeout = connect_timeout
         self._opened_at: float | None = None
@@ -118,8 +125,7 @@ class Recovery:
 
     def lost(self, now: float) -> Action:
         """The session in use has ended, and another one has a chance."""
-        if self._opened_at is not None and now - self._opened_at >= STEADY_AFTER:
-            self.tries = 0
+        self._look_back(now)
         self._deadline = now + OUTAGE
         if self.phase is Phase.BESIDE:
             self.tries += 1
@@ -138,14 +144,26 @@ class Recovery:
         self._due = 0.0
         return self._step(Input.OPENED)
 
-    def failed(self, now: float, *, again: bool) -> Action:
-        """The one that was begun could not be opened; `again`: it may be different the next time."""
+    def _look_back(self, now: float) -> bool:
+        """Whether the session in use has lasted for a while: then what was before it does not count any more."""
+        if self._opened_at is None or now - self._opened_at < STEADY_AFTER:
+            return False
+        self.tries = 0
+        return True
+
+    def failed(self, now: float, *, again: bool, turned_away: bool = False) -> Action:
+        """The one that was begun could not be opened; `again`: it may be different the next time; `turned_away`: it was
+        not let through, so it was no try."""
         if self.phase is Phase.BESIDE:
             self._due = now + (PUT_OFF if again else 4 * PUT_OFF)
             return self._step(Input.FAILED)
         if self.phase is Phase.INSTEAD:
             self.tries = 0
             self._deadline = now + OUTAGE
+        elif turned_away and now + TURNED_AWAY < self._deadline:
+            self.tries -= 1
+            self._due = now + TURNED_AWAY
+            return self._step(Input.FAILED)
         if not again or self.tries >= len(DELAYS) or now + DELAYS[self.tries] >= self._deadline:
             return self._step(Input.EXHAUSTED)
         self._due = now + DELAYS[self.tries]
@@ -159,6 +177,8 @@ class Recovery:
         if self.phase is Phase.WAITING:
             self.tries += 1
             return self._step(Input.DUE)
+        if self._opened_at is not None:
+            self._hurried = max(0, self._hurried - 1) if self._look_back(now) else self._hurried + 1
         return self._step(Input.DUE if self._overlaps else Input.DUE_ALONE)
 
     def over(self) -> None:
@@ -180,8 +200,9 @@ class Recovery:
         quietly = forced if quiet_at is None else max(quiet_at, lifetime.rotate_at)
         if self._opened_at is None:
             return max(min(quietly, forced), self._due)
-        quietly = max(quietly, self._opened_at + STEADY_AFTER)
-        return max(min(quietly, forced), self._opened_at + AT_LEAST, self._due)
+        steady_at = self._opened_at + STEADY_AFTER
+        at_least = self._opened_at + AT_LEAST if self._hurried <= MOST_HURRIED else steady_at
+        return max(min(max(quietly, steady_at), forced), at_least, self._due)
 
     def seconds(self, now: float) -> float:
         """How long the opening that begins now may take."""

@@ -18,6 +18,8 @@ from sipbridge.agent import (
     AgentError,
     AgentEvent,
     AgentOptions,
+    AssistantAudio,
+    AssistantText,
     AssistantTurnEnd,
     AssistantTurnStarted,
     Capabilities,
@@ -29,7 +31,7 @@ from sipbridge.agent import (
     Usage,
     UserSpeechStarted,
 )
-from sipbridge.audio import PCM_16K, AudioFormat, Played
+from sipbridge.audio import Played
 from sipbridge.errors import AgentClosedError, AgentStartError, ProviderError
 from sipbridge.providers import Dialect
 from sipbridge.providers.activity import Activity
@@ -44,6 +46,8 @@ _MOST_COMMANDS = 50
 """That wait for a session; further ones are dropped and counted."""
 _PLANNED_MS = 3000.0
 """Caller audio that is kept while a link is replaced on purpose: all of it, as long as that can take."""
+_OF_REPLIES = AssistantTurnStarted | AssistantAudio | AssistantText | AssistantTurnEnd
+"""What is still told of a link that was followed by another. Not its tool calls: the next one knows nothing of them."""
 _HEAR_HIM_OUT = 1.0
 """Seconds that a new link is left to hear the caller itself, where he was speaking when the old one was lost."""
 
@@ -56,16 +60,14 @@ class Session:
         dialect: Dialect,
         *,
         slug: str,
-        input_format: AudioFormat = PCM_16K,
+        options: AgentOptions,
         connect_timeout: float = 3.0,
         clock: Callable[[], float] = time.monotonic,
-        options: AgentOptions | None = None,
         successor: NewDialect | None = None,
         guard: Guard | None = None,
     ) -> None:
         """`options` are those that the dialect was made with, `successor` makes another one. Without it a session that
         is lost is over."""
-        options = options or AgentOptions(input_format=input_format)
         self._slug = slug
         self._connect_timeout = connect_timeout
         self._clock = clock
@@ -101,7 +103,7 @@ class Session:
         self._finished = False
         self._commands: list[Callable[[], None]] = []
         self._untold: list[str] = []
-        self._waiting = WaitingAudio(input_format)
+        self._waiting = WaitingAudio(options.input_format)
         self._ask: asyncio.TimerHandle | None = None
 
     def _new_link(self, dialect: Dialect) -> Link:
@@ -273,15 +275,24 @@ class Session:
 
     # --- one link after another ---------------------------------------------------------------------------------------
 
-    def replaced(self, old: Link | None, successor: Successor) -> None:
+    def parted(self, link: Link, *, in_use: bool) -> None:
+        """What it cost is told, and its replies are ended; what was owed to the caller is owed by the next one."""
+        now = self._clock()
+        owed = in_use and self._activity.owes_reply(now)
+        while (event := link.next_event()) is not None:
+            if isinstance(event, Usage) or (in_use and isinstance(event, _OF_REPLIES)):
+                self._note(self._names.outward(event))
+        if not in_use:
+            return
+        for reply_id in self._activity.lost(now):
+            self.tell(AssistantTurnEnd(reply_id, "failed"))
+        if owed:
+            self._activity.asked(now)
+
+    def replaced(self, successor: Successor) -> None:
         """Another link is in use: tell it what its history lacks, and ask for what is owed to the caller."""
         now, told, link = self._clock(), successor.options, successor.link
         owed, speaking, to_say = self._activity.owes_reply(now), self._activity.speaking, self._activity.unsaid(now)
-        while old is not None and (event := old.next_event()) is not None:
-            if isinstance(event, Usage | AssistantTurnEnd):
-                self._note(self._names.outward(event))
-        for reply_id in self._activity.lost(now):
-            self.tell(AssistantTurnEnd(reply_id, "failed"))
         self._links += 1
         self._names = Names(self._links)
         self._resumed = bool(told.resume_handle)

@@ -16,6 +16,7 @@ from sipbridge.agent import AgentError, AgentOptions, Reconnecting, SessionClose
 from sipbridge.errors import AgentStartError, SipbridgeError
 from sipbridge.providers import Dialect, Lifetime
 from sipbridge.providers.activity import Activity
+from sipbridge.providers.breaker import TURNED_AWAY
 from sipbridge.providers.link import Link
 from sipbridge.providers.memory import Memory
 from sipbridge.providers.recovery import Action, Phase, Recovery, forced_at
@@ -42,9 +43,11 @@ class Heir(Protocol):
 
     def tell(self, event: Reconnecting | AgentError | SessionClosed) -> None: ...
 
-    def replaced(self, old: Link | None, successor: Successor) -> None:
-        """Another link is in use now. The old one, where it was up still, has been closed; its last events can be
-        taken."""
+    def parted(self, link: Link, *, in_use: bool) -> None:
+        """This link was closed, and its last events can be taken. `in_use`: it was the one that the session had."""
+
+    def replaced(self, successor: Successor) -> None:
+        """Another link is in use now."""
 
     def wake(self) -> None:
         """There may be events."""
@@ -85,6 +88,7 @@ class Succession:
         self._retiring: set[asyncio.Task[None]] = set()
         self._handle = self._refused_handle = ""
         self._why = SessionClosed("")
+        self._turned_away = False  # the latest try was not let through: its number is known, and comes again
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
 
@@ -106,7 +110,7 @@ class Succession:
             return False
         log.warning("session lost", provider=self._slug, reason=closed.reason)
         self.counters["sessions_lost"] += 1
-        self._why = closed
+        self._why, self._turned_away = closed, False
         self._retire()
         action = self._recovery.lost(self._clock())
         if action is Action.GIVE_UP:
@@ -160,7 +164,7 @@ class Succession:
 
     def _do(self, action: Action) -> None:
         if action is Action.OPEN:
-            if self._recovery.phase is Phase.OPENING:
+            if self._recovery.phase is Phase.OPENING and not self._turned_away:
                 self._heir.tell(Reconnecting(self._recovery.tries))
             self._open()
         elif action is Action.REPLACE:
@@ -180,13 +184,14 @@ class Succession:
         self._handle_of_link()
         link, self.link = self.link, None
         if link is not None:
-            self._part_with(link)
+            self._part_with(link, in_use=True)
 
-    def _part_with(self, link: Link) -> None:
+    def _part_with(self, link: Link, *, in_use: bool) -> None:
         self.counters.update(link.dialect.counters)
         self.dropped_ms += link.dropped_ms
         link.dialect.close(self._clock())
         link.after()
+        self._heir.parted(link, in_use=in_use)
         task = asyncio.create_task(link.close())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
@@ -209,7 +214,7 @@ class Succession:
         seconds = self._recovery.seconds(self._clock())
         try:
             if not self._overlaps and self._retiring:
-                await asyncio.gather(*self._retiring, return_exceptions=True)
+                await asyncio.wait(self._retiring)  # which go on if this is cancelled
             await successor.link.open(seconds)
         except AgentStartError as error:
             self._next = None
@@ -230,9 +235,11 @@ class Succession:
         self._heir.wake()
 
     def _failed(self, error: AgentStartError) -> None:
-        self.counters["successions_failed"] += 1
-        log.warning("session not opened", provider=self._slug, code=error.code, error=str(error))
-        action = self._recovery.failed(self._clock(), again=error.again)
+        known, self._turned_away = self._turned_away, error.code == TURNED_AWAY
+        if not (known and self._turned_away):
+            self.counters["successions_failed"] += 1
+            log.warning("session not opened", provider=self._slug, code=error.code, error=str(error))
+        action = self._recovery.failed(self._clock(), again=error.again, turned_away=self._turned_away)
         if action is Action.GIVE_UP:
             self._heir.tell(AgentError(str(error), error.code, fatal=True))
             self._heir.tell(SessionClosed(self._why.reason or error.code, again=error.again))
@@ -248,12 +255,10 @@ class Succession:
         action = self._recovery.opened(now, stale=stale)
         if action is Action.DISCARD:
             self.counters["successors_discarded"] += 1
-            self._part_with(successor.link)
+            self._part_with(successor.link, in_use=False)
         elif action is Action.SWITCH:
             self.counters["sessions_succeeded"] += 1
-            old, self.link = self.link, None
-            if old is not None:
-                self._part_with(old)
+            self._retire()
             self.link = successor.link
-            self._heir.replaced(old, successor)
+            self._heir.replaced(successor)
         self.settle()

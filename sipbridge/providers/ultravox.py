@@ -31,8 +31,9 @@ from sipbridge.agent import (
 from sipbridge.audio import PCM_16K, PCM_24K
 from sipbridge.errors import AgentStartError, ConfigError
 from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
-from sipbridge.providers.base import CANCELLED_OUTPUT, GO_ON, REFUSALS, BaseDialect, HeldTexts, earliest
+from sipbridge.providers.base import REFUSALS, BaseDialect, HeldTexts, earliest
 from sipbridge.providers.fetch import fetch_json
+from sipbridge.providers.phrases import CANCELLED_OUTPUT, GO_ON
 from sipbridge.providers.wire import Json, merged, number_of, parameters_of, text_of
 
 API = "https://api.ultravox.ai"

@@ -117,8 +117,26 @@ class WholeSamples:
 
     def feed(self, piece: bytes, of: str = "") -> bytes:
         """`of`: what it is a piece of; the rest of anything else is forgotten."""
+        if not piece:
+            return b""
         if self._rest and self._of == of:
             piece = self._rest + piece
         whole = len(piece) - len(piece) % self._sample_size
         self._of, self._rest = of, piece[whole:]
         return piece[:whole]
+
+
+class Recent:
+    """The newest strings that were added, not more than `most`."""
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._kept: dict[str, None] = {}
+
+    def add(self, text: str) -> None:
+        self._kept[text] = None
+        if len(self._kept) > self._most:
+            del self._kept[next(iter(self._kept))]
+
+    def __contains__(self, text: str) -> bool:
+        return text in self._kept

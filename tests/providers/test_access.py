@@ -22,9 +22,9 @@ def test_the_vendors_own_endpoint_needs_a_key_and_another_need_not() -> None:
 
 
 def test_a_url_of_another_kind_is_refused_by_its_place_in_the_file() -> None:
-    with pytest.raises(ConfigError, match="^url: must begin with ws:// or wss://"):
+    with pytest.raises(ConfigError, match="^url: must begin with wss:// or ws://"):
         url_and_key({"url": "https://api.example.com"}, OURS)
-    with pytest.raises(ConfigError, match=r"^llm\.url: must begin with http:// or https://"):
+    with pytest.raises(ConfigError, match=r"^llm\.url: must begin with https:// or http://"):
         url_and_key({"url": OURS}, OURS, "llm", REQUESTS)
 
 

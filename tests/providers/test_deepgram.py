@@ -216,6 +216,31 @@ def test_settings_that_are_refused() -> None:
 # --- talking ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_call_that_is_told_twice_is_handed_out_once() -> None:
+    """A second answer would be refused, and what a tool does is not to be done twice."""
+    driver = Driver(replace(OPTIONS, tools=(LOOKUP,))).open()
+    driver.call("f1")
+    driver.command("send_tool_result", "f1", "42")
+    driver.call("f1")
+    driver.command("send_tool_result", "f1", "43")
+    assert [event.call_id for event in driver.take_events() if isinstance(event, ToolCall)] == ["f1"]
+    assert [message["content"] for message in driver.take_sent() if message["type"] == "FunctionCallResponse"] == ["42"]
+
+
+def test_words_that_were_refused_are_not_forgotten_for_another_answer() -> None:
+    """They were sent again without any."""
+    driver = Driver().open()
+    driver.command("send_text", "5")
+    driver.command("create_response")
+    driver.server("InjectionRefused", message="the user is speaking")
+    driver.text("assistant", "About something else.")
+    driver.raw(SOUND)
+    driver.server("AgentAudioDone")
+    driver.advance(10.0)
+    sent = [message["content"] for message in driver.take_sent() if message["type"] == "InjectUserMessage"]
+    assert sent == ["5", "5"]
+
+
 def test_a_sample_that_two_frames_split_is_whole() -> None:
     driver = Driver(AgentOptions(input_format=PCM_24K, output_format=PCM_24K)).open()
     driver.raw(b"\x01\x02\x03")

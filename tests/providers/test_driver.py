@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from sipbridge.agent import (
     AgentError,
     AgentEvent,
+    AgentOptions,
     AssistantTurnStarted,
     Capabilities,
     SessionClosed,
@@ -87,6 +88,8 @@ class Parrot:
     def cancel(self, played: Sequence[Played], now: float) -> None:
         self._due = None
 
+    def heard(self, reply_id: str, text: str, now: float) -> None: ...
+
     def update_instructions(self, text: str, now: float) -> None: ...
 
     def send_text(self, text: str, now: float) -> None: ...
@@ -107,7 +110,7 @@ class Parrot:
 def test_a_dialect_without_endpoints_opens_at_once_and_events_come_from_commands() -> None:
     async def scenario() -> list[AgentEvent]:
         dialect: Dialect = Parrot()
-        agent = Session(dialect, slug="parrot")
+        agent = Session(dialect, slug="parrot", options=AgentOptions())
         await agent.start()
         assert await anext(agent) == SessionOpen()
         waiting = asyncio.ensure_future(agent.__anext__())
@@ -124,7 +127,7 @@ def test_one_timer_on_the_session_s_clock() -> None:
     async def scenario() -> None:
         dialect = Parrot()
         now = 1000.0
-        agent = Session(dialect, slug="parrot", clock=lambda: now)
+        agent = Session(dialect, slug="parrot", options=AgentOptions(), clock=lambda: now)
         await agent.start()
         await anext(agent)
         agent.create_response()
@@ -142,7 +145,7 @@ def test_one_timer_on_the_session_s_clock() -> None:
 
 def test_what_cannot_be_prepared_is_no_start() -> None:
     async def scenario() -> None:
-        agent = Session(Parrot(refuses=True), slug="parrot")
+        agent = Session(Parrot(refuses=True), slug="parrot", options=AgentOptions())
         with pytest.raises(AgentStartError, match="no token"):
             await agent.start()
         assert [event async for event in agent] == [SessionClosed("token")]
@@ -155,7 +158,7 @@ def test_one_of_several_channels_that_cannot_be_opened_ends_the_start() -> None:
         async with ModelServer() as server:
             channels = {"text": WebSocketEndpoint(server.url), "voice": WebSocketEndpoint("ws://127.0.0.1:1/")}
             with pytest.raises(AgentStartError, match="refused"):
-                await Session(Parrot(channels), slug="parrot").start()
+                await Session(Parrot(channels), slug="parrot", options=AgentOptions()).start()
             for record in server.sessions:
                 await record.closed.wait()
 
@@ -166,7 +169,7 @@ def test_a_bug_in_a_dialect_costs_one_message_and_is_logged() -> None:
     async def scenario() -> None:
         async with ModelServer() as server:
             dialect = Parrot({"text": WebSocketEndpoint(server.url)})
-            agent = Session(dialect, slug="parrot")
+            agent = Session(dialect, slug="parrot", options=AgentOptions())
             await agent.start()
             await dialect.received.wait()
             assert dialect.counters["dialect_error"] == 1
@@ -224,7 +227,7 @@ def test_a_channel_that_a_dialect_lives_on_without_is_opened_again_when_it_is_wa
     async def scenario() -> None:
         async with asyncio.timeout(10), serve(echo, "127.0.0.1", 0) as server:
             dialect = Voice(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-            agent = Session(dialect, slug="voice")
+            agent = Session(dialect, slug="voice", options=AgentOptions())
             await agent.start()
             agent.send_text("bye")
             await dialect.until("opened", "hello", "closed 1000")

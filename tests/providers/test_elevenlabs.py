@@ -31,8 +31,8 @@ from sipbridge.agent import (
 from sipbridge.audio import PCM_16K, PCM_24K, PCMU, Played
 from sipbridge.errors import AgentStartError, ConfigError
 from sipbridge.providers import WebSocketEndpoint
-from sipbridge.providers.base import CANCELLED_OUTPUT
 from sipbridge.providers.elevenlabs import ElevenLabsDialect
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
 from tests.providers.drive import Driver, Json
 from tests.providers.elevenlabs_sdk import check_client_event, no_unknown_fields
 from tests.providers.order import audio_of

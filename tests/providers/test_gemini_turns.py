@@ -578,6 +578,24 @@ def test_several_calls_in_one_frame_are_answered_each() -> None:
     assert driver.dialect.counters["tool_result_unexpected"] == 1
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_call_that_is_told_twice_is_handed_out_and_answered_once(cut: bool) -> None:
+    """Also where the first was answered long ago: an id is a call's for the whole session."""
+    driver = Driver(credential=OLD).open()
+    if cut:
+        driver.server(audio())
+        driver.command("cancel", [])
+    driver.server(call(("c1", "f", {})))
+    driver.advance(2.0)
+    driver.command("send_tool_result", "c1", "1")
+    driver.take_sent()
+    driver.server(call(("c1", "f", {})), COMPLETE, call(("c1", "f", {})))
+    driver.command("send_tool_result", "c1", "2")
+    driver.advance(5.0)
+    assert driver.take_sent() == []
+    assert len([event for event in driver.take_events() if isinstance(event, ToolCall)]) == (0 if cut else 1)
+
+
 def test_calls_without_an_id_are_answered_by_name() -> None:
     driver = Driver(credential=VERTEX).open()
     driver.server({"toolCall": {"functionCalls": [{"name": "f"}, {"name": "g", "args": {}}]}})

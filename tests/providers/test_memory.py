@@ -20,8 +20,8 @@ from sipbridge.agent import (
 )
 from sipbridge.audio import PCMU, Played
 from sipbridge.providers import memory as module
-from sipbridge.providers.base import CANCELLED_OUTPUT
 from sipbridge.providers.memory import Memory
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
 
 OPTIONS = AgentOptions(instructions="Be brief.", output_format=PCMU)
 SECOND = bytes(8000)

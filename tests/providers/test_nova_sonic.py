@@ -33,9 +33,9 @@ from sipbridge.agent import (
 from sipbridge.audio import PCM_8K, PCM_16K, PCMU, Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import BedrockEndpoint, Lifetime, capabilities_of
-from sipbridge.providers.base import CANCELLED_OUTPUT
 from sipbridge.providers.nova_channel import sdk_is_there
 from sipbridge.providers.nova_sonic import HISTORY_ALL, NovaSonicDialect
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
 from sipbridge.simulator.model import Opening, SessionRecord
 from sipbridge.simulator.nova import NovaModel
 from sipbridge.simulator.script import Script

@@ -408,6 +408,17 @@ def delegated(*calls: str) -> Driver:
     return driver
 
 
+def test_a_call_that_is_told_twice_is_handed_out_and_answered_once() -> None:
+    driver = delegated("c1")
+    driver.command("send_tool_result", "c1", "one")
+    driver.take_sent()
+    driver.take_events()
+    backend(driver, call("c1", '{"n":1}'))
+    assert driver.take_events() == [], "not even an empty reply"
+    driver.command("send_tool_result", "c1", "two")
+    assert driver.take_sent() == []
+
+
 def test_the_text_model_goes_on_when_all_its_calls_are_answered_and_it_is_done() -> None:
     driver = delegated("c1", "c2")
     told = [event for event in driver.take_events() if isinstance(event, ToolCall)]

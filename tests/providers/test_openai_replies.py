@@ -21,7 +21,7 @@ from sipbridge.agent import (
     UserSpeechStarted,
 )
 from sipbridge.audio import Played
-from sipbridge.providers.base import CANCELLED_OUTPUT
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
 from tests.providers.openai_driver import (
     Driver,
     audio,

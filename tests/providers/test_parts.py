@@ -306,14 +306,14 @@ def test_the_pages_examples_load_and_can_be_put_together(page: str, block: str) 
 @pytest.mark.parametrize(
     ("change", "place", "words"),
     [
-        ("voice_provider: {provider: cartesia, api_key: k}", "voice_provider", "id of one of Cartesia's voices"),
+        ("voice_provider: {provider: cartesia, api_key: k}", "voice", "id of one of Cartesia's voices"),
         ("voice_provider: {provider: nobody}", "provider", "there is no 'nobody'"),
     ],
 )
 def test_parts_that_cannot_be_are_mistakes_when_the_file_is_read(change: str, place: str, words: str) -> None:
     config = parse(f"agent:\n  provider: openai\n  api_key: k\n  {change}\n", TenantConfig, "x.yaml")
     ((found, message),) = problems(config.agent)
-    assert found == ("agent", place)
+    assert found == ("agent", "voice_provider", place)
     assert words in message
 
 

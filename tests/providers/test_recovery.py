@@ -9,10 +9,12 @@ from sipbridge.providers.recovery import (
     AT_LEAST,
     DELAYS,
     LEAD,
+    MOST_HURRIED,
     OUTAGE,
     PUT_OFF,
     STEADY_AFTER,
     TABLE,
+    TURNED_AWAY,
     Action,
     Input,
     Phase,
@@ -97,6 +99,42 @@ def test_an_outage_that_is_over_is_forgotten_after_a_while() -> None:
     assert due(it) == 100.3 + STEADY_AFTER
     assert try_once(it)[1] is Action.OPEN
     assert it.tries == 1
+
+
+def test_an_outage_is_forgotten_though_the_session_after_it_was_changed_since() -> None:
+    it = recovery()
+    it.lost(100.0)
+    for _ in DELAYS:
+        at, _ = try_once(it)
+        it.failed(at, again=True) if it.tries < len(DELAYS) else it.opened(at)
+    rotates = Lifetime(rotate_at=3300.0, expires_at=3600.0)
+    assert it.ring(3300.0, rotates, 0.0) is Action.OPEN
+    assert it.opened(3300.2) is Action.SWITCH
+    assert it.lost(3301.0) is Action.WAIT
+    assert due(it) == 3301.0, "the tries of an hour ago do not count"
+
+
+def test_a_try_that_is_not_let_through_is_none() -> None:
+    it = recovery()
+    it.lost(100.0)
+    turned_away = 0
+    while (at := try_once(it)[0]) < 104.0:
+        assert it.tries == 1
+        assert it.failed(at, again=True, turned_away=True) is Action.WAIT
+        turned_away += 1
+    assert turned_away == pytest.approx(4 / TURNED_AWAY, abs=1)
+    it.failed(at + 0.01, again=True)
+    assert try_once(it)[0] == pytest.approx(at + 0.01 + DELAYS[1])
+
+
+def test_who_is_turned_away_all_the_time_gives_up_when_an_outage_is_over() -> None:
+    it = recovery()
+    it.lost(100.0)
+    for _ in range(100):
+        at, _ = try_once(it)
+        if it.failed(at, again=True, turned_away=True) is Action.GIVE_UP:
+            break
+    assert 100.0 + OUTAGE - TURNED_AWAY - 0.01 <= at <= 100.0 + OUTAGE
 
 
 def test_sessions_that_break_as_soon_as_they_are_open_come_to_an_end() -> None:
@@ -217,3 +255,15 @@ def test_where_only_one_may_be_up_it_is_closed_first() -> None:
     it = recovery(overlaps=False)
     it.ring(3300.0, HOUR, 0.0)
     assert it.failed(3300.5, again=False) is Action.GIVE_UP
+
+
+def test_a_server_that_says_of_every_session_that_it_has_to_end_is_not_believed_for_ever() -> None:
+    it = recovery()
+    now, changes = 0.0, 0
+    while now < 600.0:
+        at_once = Lifetime(now, now)
+        now = due(it, at_once, 0.0)
+        assert it.ring(now, at_once, 0.0) is Action.OPEN
+        assert it.opened(now) is Action.SWITCH
+        changes += 1
+    assert changes < MOST_HURRIED + 5 + 600 * 2 / (STEADY_AFTER + AT_LEAST)

@@ -73,7 +73,7 @@ class Actor:
         self.lifetime: Lifetime | None = None
         self.resume_handle = ""
         self.told: list[tuple[Any, ...]] = []
-        self.heard = b""
+        self.uplink = b""
         self.closed = False
         self._events: deque[AgentEvent] = deque()
         self._open: list[str] = []
@@ -137,13 +137,15 @@ class Actor:
         return self._events.popleft() if self._events else None
 
     def push_audio(self, pcm: bytes, now: float) -> None:
-        self.heard += pcm
+        self.uplink += pcm
 
     def commit_input_audio(self, now: float) -> None:
         self.told.append(("commit",))
 
     def cancel(self, played: Sequence[Played], now: float) -> None:
         self.told.append(("cancel", tuple(played)))
+
+    def heard(self, reply_id: str, text: str, now: float) -> None: ...
 
     def update_instructions(self, text: str, now: float) -> None:
         self.told.append(("instructions", text))
@@ -178,9 +180,8 @@ class Talk:
         self.agent = Session(
             first,
             slug="actor",
-            input_format=PCMU,
-            clock=asyncio.get_running_loop().time,
             options=OPTIONS,
+            clock=asyncio.get_running_loop().time,
             successor=vendor,
         )
 
@@ -257,9 +258,9 @@ def test_before_a_session_has_to_end_another_one_takes_its_place_unheard() -> No
         await talk.passes(0.2)
         assert talk.of(Resumed, Reconnecting, AgentError) == [Resumed(context_kept=True)]
         assert vendor.made[0].closed
-        assert vendor.made[0].heard == vendor.made[1].heard == b"1" * 160, "what came meanwhile both have heard"
+        assert vendor.made[0].uplink == vendor.made[1].uplink == b"1" * 160, "what came meanwhile both have heard"
         talk.agent.push_audio(b"2" * 160)
-        assert vendor.made[1].heard == b"1" * 160 + b"2" * 160
+        assert vendor.made[1].uplink == b"1" * 160 + b"2" * 160
         assert vendor.made[1].told == []
         assert Usage("", {"session_seconds": 7.0}) in talk.seen, "what the old one cost is known"
         await talk.says(*reply("r1"))
@@ -370,7 +371,7 @@ def test_where_only_one_may_be_up_the_old_one_is_closed_first_and_no_sound_is_lo
             await talk.passes(0.02)
         await talk.passes(0.2)
         assert talk.of(Reconnecting, Resumed) == [Resumed(True)]
-        assert vendor.made[1].heard == said
+        assert vendor.made[1].uplink == said
         assert talk.agent.uplink_dropped_ms == 0
         assert vendor.most_up == 1
         await talk.over()
@@ -389,6 +390,82 @@ def test_where_only_one_may_be_up_a_change_that_fails_is_an_outage() -> None:
         vendor.refusal = None
         await talk.passes(1.0)
         assert talk.of(Reconnecting, Resumed) == [Reconnecting(1), Resumed(True)]
+        await talk.over()
+
+    virtual.run(scenario())
+
+
+def test_where_only_one_may_be_up_what_the_old_one_had_open_is_ended_and_what_it_cost_is_told() -> None:
+    """In mid-reply, because its time is up; and nobody comes after it."""
+
+    async def scenario() -> None:
+        vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
+        talk = await Talk(vendor).begin()
+        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 1)
+        vendor.refusal = AgentStartError("no", code="403")
+        await talk.says(AssistantTurnStarted("r1"))
+        await talk.passes(1.1)
+        assert talk.of(AssistantTurnEnd, Usage) == [
+            Usage("", {"session_seconds": 7.0}),
+            AssistantTurnEnd("r1", "cancelled"),
+        ]
+        await talk.passes(0.5)
+        assert talk.of(SessionClosed)
+        await talk.over()
+
+    virtual.run(scenario())
+
+
+def test_where_only_one_may_be_up_a_reply_that_was_cut_is_asked_for_again() -> None:
+    async def scenario() -> None:
+        vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
+        talk = await Talk(vendor).begin()
+        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 1)
+        await talk.says(AssistantTurnStarted("r1"))
+        await talk.passes(1.5)
+        assert vendor.made[1].told == [("respond",)]
+        await talk.over()
+
+    virtual.run(scenario())
+
+
+def test_a_successor_that_was_not_used_has_cost_something_too() -> None:
+    async def scenario() -> None:
+        vendor = Vendor()
+        talk = await Talk(vendor).begin()
+        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+        await talk.notice()
+        await talk.passes(1.1)
+        await talk.says(UserTranscript("One more thing.", final=True), of=0)
+        await talk.passes(0.3)
+        assert vendor.made[1].closed
+        assert talk.of(Usage) == [Usage("", {"session_seconds": 7.0})]
+        await talk.over()
+
+    virtual.run(scenario())
+
+
+def test_closing_while_the_old_one_is_still_being_closed_leaves_nothing() -> None:
+    async def scenario() -> None:
+        vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
+        talk = await Talk(vendor).begin()
+        link = talk.agent._succession.link
+        assert link is not None
+
+        class Slow:
+            dropped_ms = 0.0
+            closed = False
+
+            async def close(self) -> None:
+                await virtual.pass_time(0.5)
+                self.closed = True
+
+        link._channels["slow"] = slow = Slow()  # type: ignore[assignment]
+        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+        await talk.notice()
+        await talk.passes(1.1)
+        await talk.agent.close()
+        assert slow.closed
         await talk.over()
 
     virtual.run(scenario())

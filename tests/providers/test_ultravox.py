@@ -32,7 +32,8 @@ from sipbridge.agent import (
 from sipbridge.audio import PCM_8K, PCM_16K, PCMU, Played
 from sipbridge.errors import AgentStartError, ConfigError
 from sipbridge.providers import Lifetime, WebSocketEndpoint
-from sipbridge.providers.base import CANCELLED_OUTPUT, MOST_CALLS
+from sipbridge.providers.base import MOST_CALLS
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
 from sipbridge.providers.ultravox import UltravoxDialect
 from sipbridge.simulator.http import HttpAnswer, HttpRequest, HttpServer
 from sipbridge.simulator.ultravox_check import check_call, check_message

@@ -64,6 +64,8 @@ def talk_capabilities(ear: type[Transcriber]) -> Capabilities:
 class TalkDialect(BaseDialect):
     """See `sipbridge.providers.Dialect` for the verbs. Two channels, one for each part."""
 
+    call_ids_recur = True  # some servers count them anew in every answer
+
     def __init__(self, credential: Mapping[str, Any], options: AgentOptions) -> None:
         super().__init__(credential, options)
         self._ear = transcriber_class(credential[STT])(credential[STT], options)

@@ -86,6 +86,10 @@ _VOICES = {
 }
 
 
+VOICES = tuple(_VOICES)
+"""Whose voices there are."""
+
+
 def voice_class(section: Mapping[str, Any], place: str = "voice_provider") -> type[Voice]:
     """Raises `UnknownProviderError`, which names the voices that there are."""
     found: type[Voice] = service_class(_VOICES, section, place)

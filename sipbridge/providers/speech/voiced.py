@@ -194,11 +194,13 @@ class VoicedDialect:
         for reply in self._line:
             self._cut(reply, now)
         self.inner.cancel(played, now)
-        if (tell := getattr(self.inner, "heard", None)) is not None:
-            for reply_id, text in heard:
-                tell(reply_id, text, now)
+        for reply_id, text in heard:
+            self.inner.heard(reply_id, text, now)
         self._pump(now)  # first: calls that were never told of are forgotten
         self._advance()
+
+    def heard(self, reply_id: str, text: str, now: float) -> None:
+        """It speaks itself."""
 
     def update_instructions(self, text: str, now: float) -> None:
         self.inner.update_instructions(text, now)
