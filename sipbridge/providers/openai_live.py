@@ -21,9 +21,6 @@ from sipbridge.agent import (
     AgentOptions,
     ToolDeclaration,
     Usage,
-    UserSpeechEnded,
-    UserSpeechStarted,
-    UserTranscript,
 )
 from sipbridge.audio import Played
 from sipbridge.errors import ConfigError
@@ -61,7 +58,6 @@ class OpenAILiveDialect(BaseDialect):
         self._sounds_until = 0.0  # what came of the reply under way would have been heard by then
         self._words: list[str] = []  # the caller's, since the turn under way began
         self._word_at: float | None = None  # None: the caller is not speaking
-        self._speaking = False  # he has not been answered yet, either
         self._loud_at = 0.0
         self._turns = 0
         self._responses: set[str] = set()  # of the text model, under way
@@ -255,12 +251,10 @@ class OpenAILiveDialect(BaseDialect):
         if self._word_at is None:
             self._turns += 1
             self._loud_at = now
-            self._speaking = True
-            self._events.append(UserSpeechStarted(number_of(event, "start_ms")))
+            self._caller_began(number_of(event, "start_ms"))
         self._word_at = now
         self._words.append(delta)
-        if self._options.transcription and self._options.interim_transcripts:
-            self._events.append(UserTranscript(delta, final=False, item_id=f"user-{self._turns}"))
+        self._caller_said(delta, final=False, item_id=f"user-{self._turns}")
         if sum(map(len, self._words)) > _MOST_WORDS:
             self._end_turn()
 
@@ -268,18 +262,12 @@ class OpenAILiveDialect(BaseDialect):
         if self._word_at is None or self._state == "closed":
             return
         text, self._words, self._word_at = "".join(self._words).strip(), [], None
-        self._speech_over()
-        if self._options.transcription and text:
-            self._events.append(UserTranscript(text, final=True, item_id=f"user-{self._turns}"))
-
-    def _speech_over(self) -> None:
-        if self._speaking:
-            self._speaking = False
-            self._events.append(UserSpeechEnded())
+        self._caller_stopped()
+        self._caller_said(text, item_id=f"user-{self._turns}")
 
     def _reply_began(self, reply_id: str = "") -> str:
         """What the caller said comes before the answer to it, though his last words may be written down after it."""
-        self._speech_over()
+        self._caller_stopped()
         return super()._reply_began(reply_id)
 
     # --- delegated work -----------------------------------------------------------------------------------------------
@@ -297,20 +285,10 @@ class OpenAILiveDialect(BaseDialect):
         if kind == "response.created" and len(self._responses) < _MOST_RESPONSES:
             self._responses.add(text_of(inner["response"], "id"))
         elif kind == "response.output_item.done" and inner["item"]["type"] == "function_call":
-            self._on_call(inner["item"])
+            item = inner["item"]
+            self._tool_called_between(item["call_id"], item["name"], text_of(item, "arguments"))
         elif kind in _RESPONSE_ENDS:
             self._on_response_end(inner["response"])
-
-    def _on_call(self, item: Json) -> None:
-        call_id, name = item["call_id"], item["name"]
-        if not (isinstance(call_id, str) and isinstance(name, str)):
-            raise TypeError("a call's id and name are strings")
-        quiet = not self._reply_id and not self._knows_call(call_id)
-        if quiet:
-            self._reply_began()
-        self._tool_called(call_id, name, text_of(item, "arguments"))
-        if quiet:
-            self._reply_ended()
 
     def _on_response_end(self, response: Json) -> None:
         self._responses.discard(text_of(response, "id"))

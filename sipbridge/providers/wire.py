@@ -125,6 +125,10 @@ class WholeSamples:
         self._of, self._rest = of, piece[whole:]
         return piece[:whole]
 
+    def forget(self) -> None:
+        """What comes next has nothing to do with what came."""
+        self._rest = b""
+
 
 class Recent:
     """The newest strings that were added, not more than `most`."""
