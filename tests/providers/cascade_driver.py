@@ -7,13 +7,12 @@ from base64 import b64encode
 from dataclasses import replace
 from typing import Any
 
-from sipbridge.agent import AgentEvent, AgentOptions, SessionOpen
+from sipbridge.agent import AgentOptions, SessionOpen
 from sipbridge.audio import PCMU
-from sipbridge.providers import HttpEnd, new_dialect
+from sipbridge.providers import HttpEnd, Outgoing, new_dialect
 from tests.providers import cartesia_sdk, speech_sdk
-from tests.providers.order import OrderChecker
+from tests.providers.drive import ChannelDriver, Json
 
-Json = dict[str, Any]
 OPTIONS = AgentOptions(instructions="You run a hotel.", input_format=PCMU, output_format=PCMU)
 WELL = HttpEnd("")
 CREDENTIAL: Json = {
@@ -24,46 +23,33 @@ CREDENTIAL: Json = {
 }
 
 
-class Driver:
-    """`asked`, `spoken` and `heard` hold what was sent to each part, `events` what came out, until it is taken."""
+class Driver(ChannelDriver):
+    """`asked`, `spoken` and `heard` hold what was sent to each part, until it is taken."""
 
     def __init__(self, credential: Json | None = None, **changes: Any) -> None:
-        self.now = 0.0
-        self.order = OrderChecker()
         self.asked: list[Json | None] = []
         """Questions to the language model; None: a cancel."""
         self.spoken: list[tuple[str, str]] = []
         self.heard: list[Json | bytes] = []
-        self.events: list[AgentEvent] = []
-        self.dialect = new_dialect(credential or CREDENTIAL, replace(OPTIONS, **changes))
-        self.dialect.start(self.now)
-        for channel in self.dialect.endpoints():
-            self.dialect.channel_opened(channel, self.now)
-        self.collect()
+        super().__init__(new_dialect(credential or CREDENTIAL, replace(OPTIONS, **changes)))
 
-    def collect(self) -> None:
-        for message in self.dialect.messages_to_send():
-            if message.channel == "llm":
-                body = json.loads(message.data) if message.data else None
-                if body is not None:
-                    speech_sdk.check_chat(body)
-                self.asked.append(body)
-            elif message.channel == "voice":
-                data = json.loads(message.data)
-                cartesia_sdk.check_client_event(data)
-                cancelled = "cancel" in data
-                self.spoken.append((data["context_id"], "cancel" if cancelled else data["transcript"]))
-            elif isinstance(message.data, bytes):
-                assert message.audio_ms > 0
-                self.heard.append(message.data)
-            else:
-                speech_sdk.check_listen(json.loads(message.data))
-                self.heard.append(json.loads(message.data))
-        fresh = []
-        while (event := self.dialect.next_event()) is not None:
-            fresh.append(event)
-        self.order.feed(fresh)
-        self.events += fresh
+    def took(self, message: Outgoing) -> None:
+        if message.channel == "llm":
+            body = json.loads(message.data) if message.data else None
+            if body is not None:
+                speech_sdk.check_chat(body)
+            self.asked.append(body)
+        elif message.channel == "voice":
+            data = json.loads(message.data)
+            cartesia_sdk.check_client_event(data)
+            cancelled = "cancel" in data
+            self.spoken.append((data["context_id"], "cancel" if cancelled else data["transcript"]))
+        elif isinstance(message.data, bytes):
+            assert message.audio_ms > 0
+            self.heard.append(message.data)
+        else:
+            speech_sdk.check_listen(json.loads(message.data))
+            self.heard.append(json.loads(message.data))
 
     def open(self) -> Driver:
         self.ear({"type": "Connected", "request_id": "req_1", "sequence_id": 0})
@@ -75,7 +61,7 @@ class Driver:
     def ear(self, *messages: Json) -> None:
         for message in messages:
             speech_sdk.check_heard(message)
-            self._receive("stt", json.dumps(message))
+            self.receive("stt", json.dumps(message))
 
     def turn(self, text: str, index: int = 0) -> None:
         """The caller says this."""
@@ -88,14 +74,14 @@ class Driver:
             self._chunk({"content": delta} if isinstance(delta, str) else delta)
         if end is not None:
             if not end.code:
-                self._receive("llm", "data:[DONE]")
-            self._receive("llm", str(end))
+                self.receive("llm", "data:[DONE]")
+            self.receive("llm", str(end))
 
     def _chunk(self, delta: Json) -> None:
         choice = {"index": 0, "delta": delta, "finish_reason": None, "logprobs": None}
         base = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
         speech_sdk.check_chunk(base)
-        self._receive("llm", "data:" + json.dumps(base))
+        self.receive("llm", "data:" + json.dumps(base))
 
     def voice(self, context: str, seconds: float = 1.0, *, done: bool = True, words: str = "") -> None:
         pcm = b64encode(b"\x55" * round(8000 * seconds)).decode()
@@ -104,34 +90,11 @@ class Driver:
             each = seconds / len(words.split())
             timed = [(word, i * each, (i + 1) * each) for i, word in enumerate(words.split())]
             told = {key: [entry[i] for entry in timed] for i, key in enumerate(("words", "start", "end"))}
-            self._receive("voice", json.dumps({"type": "timestamps", "done": False, "word_timestamps": told} | place))
+            self.receive("voice", json.dumps({"type": "timestamps", "done": False, "word_timestamps": told} | place))
         chunk = {"type": "chunk", "data": pcm, "done": False, "step_time": 1.0}
-        self._receive("voice", json.dumps(chunk | place))
+        self.receive("voice", json.dumps(chunk | place))
         if done:
-            self._receive(
-                "voice", json.dumps({"type": "done", "context_id": context, "done": True, "status_code": 200})
-            )
-
-    def _receive(self, channel: str, message: str) -> None:
-        self.dialect.receive(channel, message, self.now)
-        self.collect()
-
-    def command(self, name: str, *arguments: Any) -> None:
-        if name == "cancel":
-            self.order.cancelled()
-        getattr(self.dialect, name)(*arguments, self.now)
-        self.collect()
-
-    def drop(self, channel: str, code: int = 1006) -> None:
-        self.dialect.channel_closed(channel, code, "", self.now)
-        self.collect()
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-        due = self.dialect.get_timer()
-        if due is not None and due <= self.now:
-            self.dialect.handle_timer(self.now)
-            self.collect()
+            self.receive("voice", json.dumps({"type": "done", "context_id": context, "done": True, "status_code": 200}))
 
     # what came of it
 
@@ -148,10 +111,6 @@ class Driver:
     def take_spoken(self) -> list[tuple[str, str]]:
         spoken, self.spoken = self.spoken, []
         return spoken
-
-    def take_events(self) -> list[AgentEvent]:
-        events, self.events = self.events, []
-        return events
 
 
 def turn_info(event: str, text: str, index: int = 0, **more: Any) -> Json:

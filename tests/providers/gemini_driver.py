@@ -8,11 +8,12 @@ from base64 import b64encode
 from dataclasses import replace
 from typing import Any
 
-from sipbridge.agent import AgentEvent, AgentOptions, SessionOpen
+from sipbridge.agent import AgentOptions, SessionOpen
 from sipbridge.providers.gemini import GeminiDialect
 from sipbridge.simulator.gemini_check import Session, check_message
+from tests.providers import drive
+from tests.providers.drive import Json
 from tests.providers.genai_sdk import check_client_event
-from tests.providers.order import OrderChecker
 
 OPTIONS = AgentOptions()
 CREDENTIAL = {"provider": "gemini", "api_key": "AIza-test-0123456789"}
@@ -23,79 +24,23 @@ VERTEX = {
 }
 CHANNEL = GeminiDialect.channel
 
-Json = dict[str, Any]
 
-
-class Driver:
-    """`sent` and `events` hold what came out and was not yet taken."""
-
+class Driver(drive.Driver):
     def __init__(self, options: AgentOptions = OPTIONS, credential: Json | None = None) -> None:
-        self.now = 0.0
-        self.order = OrderChecker()
-        self.sent: list[Json] = []
-        self.events: list[AgentEvent] = []
         self._vertex = "vertex" in (credential or {})
         self._service = Session(vertex=self._vertex)
-        self.dialect = GeminiDialect(credential or CREDENTIAL, options)
-        self.dialect.start(self.now)
-        self.dialect.channel_opened(CHANNEL, self.now)
-        self._collect()
+        super().__init__(GeminiDialect(credential or CREDENTIAL, options), CHANNEL, self._check)
 
-    def _collect(self) -> None:
-        for message in self.dialect.messages_to_send():
-            assert message.channel == CHANNEL
-            data = json.loads(message.data)
-            check_client_event(data, vertex=self._vertex)
-            assert check_message(data, self._service) is None
-            self._service.took(data)
-            self.sent.append(data)
-        fresh = []
-        while (event := self.dialect.next_event()) is not None:
-            fresh.append(event)
-        self.order.feed(fresh)
-        self.events += fresh
+    def _check(self, message: Json) -> None:
+        check_client_event(message, vertex=self._vertex)
+        assert check_message(message, self._service) is None
+        self._service.took(message)
 
-    # what happens
-
-    def server(self, *messages: Json) -> Driver:
-        """Messages of the vendor, as given: not always valid ones. They come in binary frames."""
-        for message in messages:
-            self.dialect.receive(CHANNEL, json.dumps(message).encode(), self.now)
-            self._collect()
-        return self
-
-    def raw(self, data: str | bytes) -> None:
-        self.dialect.receive(CHANNEL, data, self.now)
-        self._collect()
-
-    def command(self, name: str, *arguments: Any) -> None:
-        if name == "cancel":
-            self.order.cancelled()
-        getattr(self.dialect, name)(*arguments, self.now)
-        self._collect()
-
-    def drop(self, code: int = 1006, reason: str = "") -> None:
-        self.dialect.channel_closed(CHANNEL, code, reason, self.now)
-        self._collect()
-
-    def advance(self, seconds: float) -> None:
-        """Time passes; timers ring when they are due."""
-        end = self.now + seconds
-        while (due := self.dialect.get_timer()) is not None and due <= end:
-            self.now = max(self.now, due)
-            self.dialect.handle_timer(self.now)
-            self._collect()
-        self.now = end
-
-    # what came of it
-
-    def take_sent(self) -> list[Json]:
-        sent, self.sent = self.sent, []
-        return sent
-
-    def take_events(self) -> list[AgentEvent]:
-        events, self.events = self.events, []
-        return events
+    def server(self, *messages: Json | bytes) -> None:
+        """They come in binary frames."""
+        super().server(
+            *(message if isinstance(message, bytes) else json.dumps(message).encode() for message in messages)
+        )
 
     def open(self) -> Driver:
         self.server({"setupComplete": {"sessionId": "s1"}})

@@ -7,13 +7,12 @@ from base64 import b64encode
 from dataclasses import replace
 from typing import Any
 
-from sipbridge.agent import AgentEvent, AgentOptions, SessionOpen, ToolDeclaration
+from sipbridge.agent import AgentOptions, SessionOpen, ToolDeclaration
 from sipbridge.audio import PCMU
 from sipbridge.providers.openai_live import OpenAILiveDialect
+from tests.providers import drive
+from tests.providers.drive import Json
 from tests.providers.live_sdk import check_client_event, check_server_event
-from tests.providers.order import OrderChecker
-
-Json = dict[str, Any]
 
 OPTIONS = AgentOptions(input_format=PCMU, output_format=PCMU)
 CREDENTIAL: Json = {"provider": "openai_live", "api_key": "sk-test-0123456789"}
@@ -22,37 +21,15 @@ LOUD, QUIET = b"\x20", b"\xff"
 """mu-law: eight octets a millisecond."""
 
 
-class Driver:
-    """`sent` and `events` hold what came out and was not yet taken."""
-
-    channel = OpenAILiveDialect.channel
+class Driver(drive.Driver):
+    untold = frozenset({"event_id"})
 
     def __init__(self, options: AgentOptions = OPTIONS, credential: Json | None = None) -> None:
-        self.now = 100.0
-        self.order = OrderChecker()
-        self.sent: list[Json] = []
-        self.events: list[AgentEvent] = []
         self._last_id = 0
-        self.dialect = OpenAILiveDialect(credential or CREDENTIAL, options)
-        self.dialect.start(self.now)
-        self.dialect.channel_opened(self.channel, self.now)
-        self._collect()
+        dialect = OpenAILiveDialect(credential or CREDENTIAL, options)
+        super().__init__(dialect, dialect.channel, check_client_event, now=100.0)
 
-    def _collect(self) -> None:
-        for message in self.dialect.messages_to_send():
-            assert message.channel == self.channel
-            data = json.loads(message.data)
-            check_client_event(data)
-            self.sent.append(data)
-        fresh = []
-        while (event := self.dialect.next_event()) is not None:
-            fresh.append(event)
-        self.order.feed(fresh)
-        self.events += fresh
-
-    # what happens
-
-    def server(self, kind: str, **fields: Any) -> None:
+    def server(self, kind: str, **fields: Any) -> None:  # type: ignore[override]
         """An event of the vendor's, which the SDK has to know."""
         self._last_id += 1
         message = {"type": kind, **fields}
@@ -61,47 +38,15 @@ class Driver:
         check_server_event(message)
         self.raw(json.dumps(message))
 
-    def raw(self, data: str | bytes) -> None:
-        self.dialect.receive(self.channel, data, self.now)
-        self._collect()
-
     def stream(self, *pieces: tuple[bytes, int], delta_ms: int = 100) -> None:
         """Sound at the pace of speech: octets and for how many milliseconds."""
         sound = b"".join(octet * (8 * milliseconds) for octet, milliseconds in pieces)
         for start in range(0, len(sound), 8 * delta_ms):
             self.advance(delta_ms / 1000)
-            delta = b64encode(sound[start : start + 8 * delta_ms]).decode()
-            self.server("session.output_audio.delta", delta=delta)
+            self.sound(sound[start : start + 8 * delta_ms])
 
-    def command(self, name: str, *arguments: Any) -> None:
-        if name == "cancel":
-            self.order.cancelled()
-        getattr(self.dialect, name)(*arguments, self.now)
-        self._collect()
-
-    def drop(self, code: int = 1006, reason: str = "") -> None:
-        self.dialect.channel_closed(self.channel, code, reason, self.now)
-        self._collect()
-
-    def advance(self, seconds: float) -> None:
-        """Every timer that is due meanwhile rings when it is."""
-        until = self.now + seconds
-        while (due := self.dialect.get_timer()) is not None and due <= until:
-            self.now = max(self.now, due)
-            self.dialect.handle_timer(self.now)
-            self._collect()
-        self.now = until
-
-    # what came of it
-
-    def take_sent(self) -> list[Json]:
-        """Messages without their event ids."""
-        sent, self.sent = self.sent, []
-        return [{key: value for key, value in message.items() if key != "event_id"} for message in sent]
-
-    def take_events(self) -> list[AgentEvent]:
-        events, self.events = self.events, []
-        return events
+    def sound(self, octets: bytes) -> None:
+        self.server("session.output_audio.delta", delta=b64encode(octets).decode())
 
     def open(self, expires_at: int = 4102444800) -> Driver:
         self.server("session.started", session=resource(expires_at))

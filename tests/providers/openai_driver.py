@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from sipbridge.agent import AgentEvent, AgentOptions, SessionOpen
+from sipbridge.agent import AgentOptions, SessionOpen
 from sipbridge.audio import PCMU
 from sipbridge.providers.openai import CHANNEL, OpenAIDialect
+from tests.providers import drive
+from tests.providers.drive import Json
 from tests.providers.openai_sdk import check_client_event
-from tests.providers.order import OrderChecker
 
 OPTIONS = AgentOptions(input_format=PCMU, output_format=PCMU)
 CREDENTIAL = {"provider": "openai", "api_key": "sk-test-0123456789"}
 
-Json = dict[str, Any]
 
-
-class Driver:
-    """`sent` and `events` hold what came out and was not yet taken."""
+class Driver(drive.Driver):
+    untold = frozenset({"event_id"})
 
     def __init__(
         self,
@@ -30,67 +28,7 @@ class Driver:
         dialect: Callable[[Json, AgentOptions], OpenAIDialect] = OpenAIDialect,
         check: Callable[[Json], None] = check_client_event,
     ) -> None:
-        self.now = 0.0
-        self._check = check
-        self.order = OrderChecker()
-        self.sent: list[Json] = []
-        self.events: list[AgentEvent] = []
-        self.dialect = dialect(credential or CREDENTIAL, options)
-        self.dialect.start(self.now)
-        self.dialect.channel_opened(CHANNEL, self.now)
-        self._collect()
-
-    def _collect(self) -> None:
-        for message in self.dialect.messages_to_send():
-            assert message.channel == CHANNEL
-            data = json.loads(message.data)
-            self._check(data)
-            self.sent.append(data)
-        fresh = []
-        while (event := self.dialect.next_event()) is not None:
-            fresh.append(event)
-        self.order.feed(fresh)
-        self.events += fresh
-
-    # what happens
-
-    def server(self, *messages: Json) -> None:
-        """Messages of the vendor, as given: not always valid ones."""
-        for message in messages:
-            self.dialect.receive(CHANNEL, json.dumps(message), self.now)
-            self._collect()
-
-    def raw(self, data: str | bytes) -> None:
-        self.dialect.receive(CHANNEL, data, self.now)
-        self._collect()
-
-    def command(self, name: str, *arguments: Any) -> None:
-        if name == "cancel":
-            self.order.cancelled()
-        getattr(self.dialect, name)(*arguments, self.now)
-        self._collect()
-
-    def drop(self, code: int = 1006, reason: str = "") -> None:
-        self.dialect.channel_closed(CHANNEL, code, reason, self.now)
-        self._collect()
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-        due = self.dialect.get_timer()
-        if due is not None and due <= self.now:
-            self.dialect.handle_timer(self.now)
-            self._collect()
-
-    # what came of it
-
-    def take_sent(self) -> list[Json]:
-        """Messages without their event ids."""
-        sent, self.sent = self.sent, []
-        return [{key: value for key, value in message.items() if key != "event_id"} for message in sent]
-
-    def take_events(self) -> list[AgentEvent]:
-        events, self.events = self.events, []
-        return events
+        super().__init__(dialect(credential or CREDENTIAL, options), CHANNEL, check)
 
     def open(self) -> Driver:
         self.server({"type": "session.created", "session": {"id": "sess_1"}})

@@ -10,7 +10,6 @@ import pytest
 
 from sipbridge.agent import (
     AgentError,
-    AgentEvent,
     AgentOptions,
     AssistantAudio,
     AssistantInterrupted,
@@ -33,10 +32,10 @@ from sipbridge.audio import PCM_8K, PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat, P
 from sipbridge.errors import ConfigError
 from sipbridge.providers import WebSocketEndpoint, capabilities_of
 from sipbridge.providers.deepgram import DeepgramDialect
+from tests.providers import drive
 from tests.providers.deepgram_sdk import check_client_event, check_server_event
-from tests.providers.order import OrderChecker, audio_of
-
-Json = dict[str, Any]
+from tests.providers.drive import Json
+from tests.providers.order import audio_of
 
 OPTIONS = AgentOptions(input_format=PCMU, output_format=PCMU)
 CREDENTIAL: Json = {"provider": "deepgram", "api_key": "dg-test-0123456789"}
@@ -44,39 +43,15 @@ LOOKUP = ToolDeclaration("lookup", "Looks up.", {"type": "object", "properties":
 SOUND = b"\x11" * 160
 
 
-class Driver:
+class Driver(drive.Driver):
     def __init__(self, options: AgentOptions = OPTIONS, **credential: Any) -> None:
-        self.now = 50.0
-        self.order = OrderChecker()
-        self.sent: list[Any] = []
-        self.events: list[AgentEvent] = []
-        self.dialect = DeepgramDialect(CREDENTIAL | credential, options)
-        self.channel = self.dialect.channel
-        self.dialect.start(self.now)
-        self.dialect.channel_opened(self.channel, self.now)
+        dialect = DeepgramDialect(CREDENTIAL | credential, options)
+        super().__init__(dialect, dialect.channel, check_client_event, now=50.0)
 
-    def _collect(self) -> None:
-        for message in self.dialect.messages_to_send():
-            if isinstance(message.data, bytes):
-                self.sent.append(message.data)
-            else:
-                data = json.loads(message.data)
-                check_client_event(data)
-                self.sent.append(data)
-        fresh = []
-        while (event := self.dialect.next_event()) is not None:
-            fresh.append(event)
-        self.order.feed(fresh)
-        self.events += fresh
-
-    def server(self, kind: str, **fields: Any) -> None:
+    def server(self, kind: str, **fields: Any) -> None:  # type: ignore[override]
         message = {"type": kind, **fields}
         check_server_event(message)
         self.raw(json.dumps(message))
-
-    def raw(self, data: str | bytes) -> None:
-        self.dialect.receive(self.channel, data, self.now)
-        self._collect()
 
     def text(self, role: str, content: str) -> None:
         self.server("ConversationText", role=role, content=content)
@@ -84,28 +59,6 @@ class Driver:
     def call(self, *call_ids: str, client_side: bool = True) -> None:
         call = {"name": "lookup", "arguments": '{"n":1}', "client_side": client_side}
         self.server("FunctionCallRequest", functions=[call | {"id": call_id} for call_id in call_ids])
-
-    def command(self, name: str, *arguments: Any) -> None:
-        if name == "cancel":
-            self.order.cancelled()
-        getattr(self.dialect, name)(*arguments, self.now)
-        self._collect()
-
-    def advance(self, seconds: float) -> None:
-        until = self.now + seconds
-        while (due := self.dialect.get_timer()) is not None and due <= until:
-            self.now = max(self.now, due)
-            self.dialect.handle_timer(self.now)
-            self._collect()
-        self.now = until
-
-    def take_sent(self) -> list[Any]:
-        sent, self.sent = self.sent, []
-        return sent
-
-    def take_events(self) -> list[AgentEvent]:
-        events, self.events = self.events, []
-        return events
 
     def settings(self) -> Json:
         self.server("Welcome", request_id="request_1")
@@ -369,7 +322,8 @@ def test_sound_is_binary_and_silence_of_ours_is_filled() -> None:
     for _ in range(400):
         driver.command("push_audio", SOUND)
         driver.advance(0.02)
-    assert driver.take_sent() == [SOUND] * 400
+    assert driver.sent_audio == [SOUND] * 400
+    assert driver.take_sent() == []
     driver.advance(20)
     assert driver.take_sent() == [{"type": "KeepAlive"}] * 2
 
@@ -432,8 +386,7 @@ def test_an_error_and_the_close_that_follows(code: str, again: bool) -> None:
     driver.take_events()
     driver.server("Error", code=code, description="it broke")
     assert driver.take_events() == [AgentError("it broke", code, fatal=False)]
-    driver.dialect.channel_closed(driver.channel, 1011, "", driver.now)
-    driver._collect()
+    driver.drop(1011)
     assert driver.take_events() == [
         AgentError("it broke", code, fatal=True),
         AssistantText("reply-1", "Well", final=True),

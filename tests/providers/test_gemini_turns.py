@@ -23,6 +23,7 @@ from sipbridge.agent import (
     UserTranscript,
 )
 from sipbridge.audio import Played
+from tests.providers.drive import Json
 from tests.providers.gemini_driver import (
     COMPLETE,
     CREDENTIAL,
@@ -30,7 +31,6 @@ from tests.providers.gemini_driver import (
     INTERRUPTED,
     VERTEX,
     Driver,
-    Json,
     audio,
     call,
     content,

@@ -204,19 +204,12 @@ def test_silence_is_known_in_every_format(audio: AudioFormat) -> None:
     silence = audio.silence * (audio.rate // 10)
     for _ in range(20):
         driver.advance(0.1)
-        driver.dialect._on_audio({"delta": _base64(silence)}, driver.now)
+        driver.sound(silence)
     loud = b"\x10\x20" * (audio.bytes_per_ms * 50)
-    driver.dialect._on_audio({"delta": _base64(loud + b"\x01")}, driver.now)
-    driver._collect()
+    driver.sound(loud + b"\x01")
     assert audio_of(driver.take_events()) == loud[: len(loud) // audio.bytes_per_sample * audio.bytes_per_sample] + (
         b"\x01" if audio is PCMA else b""
     )
-
-
-def _base64(data: bytes) -> str:
-    from base64 import b64encode
-
-    return b64encode(data).decode()
 
 
 def test_what_it_says_in_words() -> None:

@@ -6,13 +6,12 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from sipbridge.agent import AgentEvent, AgentOptions, SessionOpen
+from sipbridge.agent import AgentOptions, SessionOpen
 from sipbridge.audio import PCMU
-from sipbridge.providers import Dialect, new_dialect
+from sipbridge.providers import Outgoing, new_dialect
 from tests.providers import cartesia_sdk, openai_sdk
-from tests.providers.order import OrderChecker
+from tests.providers.drive import ChannelDriver, Json
 
-Json = dict[str, Any]
 OPTIONS = AgentOptions(input_format=PCMU, output_format=PCMU)
 CREDENTIAL: Json = {
     "provider": "openai",
@@ -21,35 +20,22 @@ CREDENTIAL: Json = {
 }
 
 
-class Driver:
-    """`model` and `voice` hold what was sent to each, `events` what came out, until it is taken."""
+class Driver(ChannelDriver):
+    """`model` and `voice` hold what was sent to each, until it is taken."""
 
     def __init__(self, credential: Json | None = None, **changes: Any) -> None:
-        self.now = 0.0
-        self.order = OrderChecker()
         self.model: list[Json] = []
         self.voice: list[Json] = []
-        self.events: list[AgentEvent] = []
-        self.dialect: Dialect = new_dialect(credential or CREDENTIAL, replace(OPTIONS, **changes))
-        self.dialect.start(self.now)
-        for channel in self.dialect.endpoints():
-            self.dialect.channel_opened(channel, self.now)
-        self._collect()
+        super().__init__(new_dialect(credential or CREDENTIAL, replace(OPTIONS, **changes)))
 
-    def _collect(self) -> None:
-        for message in self.dialect.messages_to_send():
-            data = json.loads(message.data)
-            if message.channel == "voice":
-                cartesia_sdk.check_client_event(data)
-                self.voice.append(data)
-            else:
-                openai_sdk.check_client_event(data)
-                self.model.append(data)
-        fresh = []
-        while (event := self.dialect.next_event()) is not None:
-            fresh.append(event)
-        self.order.feed(fresh)
-        self.events += fresh
+    def took(self, message: Outgoing) -> None:
+        data = json.loads(message.data)
+        if message.channel == "voice":
+            cartesia_sdk.check_client_event(data)
+            self.voice.append(data)
+        else:
+            openai_sdk.check_client_event(data)
+            self.model.append(data)
 
     def open(self) -> Driver:
         self.from_model({"type": "session.created", "session": {"id": "sess_1"}})
@@ -61,30 +47,11 @@ class Driver:
 
     def from_model(self, *messages: Json) -> None:
         for message in messages:
-            self.dialect.receive("realtime", json.dumps(message), self.now)
-            self._collect()
+            self.receive("realtime", json.dumps(message))
 
     def from_voice(self, *messages: Json) -> None:
         for message in messages:
-            self.dialect.receive("voice", json.dumps(message), self.now)
-            self._collect()
-
-    def command(self, name: str, *arguments: Any) -> None:
-        if name == "cancel":
-            self.order.cancelled()
-        getattr(self.dialect, name)(*arguments, self.now)
-        self._collect()
-
-    def drop(self, channel: str, code: int = 1006) -> None:
-        self.dialect.channel_closed(channel, code, "", self.now)
-        self._collect()
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-        due = self.dialect.get_timer()
-        if due is not None and due <= self.now:
-            self.dialect.handle_timer(self.now)
-            self._collect()
+            self.receive("voice", json.dumps(message))
 
     # what came of it
 
@@ -99,10 +66,6 @@ class Driver:
             (m["context_id"], "cancel" if "cancel" in m else m["transcript"] + ("" if m["continue"] else "|"))
             for m in sent
         ]
-
-    def take_events(self) -> list[AgentEvent]:
-        events, self.events = self.events, []
-        return events
 
 
 # the model's events, as short as they may be
