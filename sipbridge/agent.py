@@ -42,10 +42,12 @@ class Capabilities:
     can_truncate: bool = False
     """Can be told how much of an item was heard."""
     can_resume: bool = False
+    """A session that ended may be gone on with by the vendor's own handle."""
     has_session: bool = True
     """The conversation is kept at the vendor's, in a session that may be lost or has to end. False: it is kept here,
     and nothing of it goes with a connection."""
     full_duplex: bool = False
+    """It listens while it speaks, and the floor is its own."""
     takes_temperature: tuple[float, float] | None = None
     """The vendor's range, or None where no temperature may be sent."""
     takes_text: bool = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import reduce
 from operator import getitem
@@ -20,7 +20,7 @@ from sipbridge.agent import AgentOptions, Capabilities, TurnDetection
 from sipbridge.configfile import Place, Section, dotted
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.logins import Secret
-from sipbridge.providers import capabilities_of, new_dialect
+from sipbridge.providers import BUILT_IN, capabilities_of, new_dialect
 from sipbridge.tenant_config import AgentConfig, TenantConfig
 
 _OPTIONS = frozenset(
@@ -39,6 +39,35 @@ _OPTIONS = frozenset(
 )
 """Keys of `agent` that say how the model is to talk (`AgentOptions`) or what the call does; the rest is the credential:
 who and where it is."""
+
+_AZURE = ("azure_openai", "azure_voice_live")
+_WHOSE: Mapping[str, tuple[str, ...]] = {
+    "agent_id": ("elevenlabs",),
+    "agent_name": ("azure_voice_live",),
+    "agent_project": ("azure_voice_live",),
+    "api_version": _AZURE,
+    "aws": ("nova_sonic",),
+    "delegation": ("openai_live",),
+    "entra": _AZURE,
+    "g711": ("openai_compatible",),
+    "input_rate": ("openai_compatible",),
+    "key_header": ("openai_compatible",),
+    "llm": ("cascade",),
+    "organization": ("openai", "openai_live"),
+    "output_rate": ("openai_compatible",),
+    "project": ("openai", "openai_live"),
+    "region": ("dashscope",),
+    "shape": ("openai_compatible",),
+    "stt": ("cascade",),
+    "think": ("deepgram",),
+    "token": _AZURE,
+    "tool_behavior": ("gemini",),
+    "transcription_model": ("azure_openai", "azure_voice_live", "deepgram", "openai", "openai_compatible", "xai"),
+    "tts": ("cascade",),
+    "vertex": ("gemini",),
+    "workspace": ("dashscope",),
+}
+"""Keys of the credential that only these providers read. Of one from outside nothing is known."""
 
 # --- the credential ---------------------------------------------------------------------------------------------------
 
@@ -220,6 +249,7 @@ def cautions(config: TenantConfig) -> Iterator[str]:
         yield f"{dotted(place)} {words}: without it calls are refused with 480"
     if problem and _placed(problem) is None:
         yield f"agent.provider: {problem}"  # the file is right, this installation is not
+    yield from _about_keys_of_others(agent)
     yield from _about_voice(agent, can)
     yield from _about_temperature(agent, can)
     yield from _about_turns(agent, can, interrupt=config.barge_in.enabled)
@@ -236,6 +266,14 @@ def cautions(config: TenantConfig) -> Iterator[str]:
         for key, text in spoken.items():
             if text is not None:
                 yield f"{key} is not spoken: {name} says nothing that it is not asked by the caller"
+
+
+def _about_keys_of_others(agent: AgentConfig) -> Iterator[str]:
+    """What is left in the file, say, when another provider is put into it."""
+    slug = agent.provider.lower()
+    for key, slugs in _WHOSE.items():
+        if slug in BUILT_IN and slug not in slugs and getattr(agent, key) != AgentConfig.model_fields[key].default:
+            yield f"agent.{key} has no effect: {slug} does not know it, {' and '.join(slugs)} would"
 
 
 def _about_voice(agent: AgentConfig, can: Capabilities) -> Iterator[str]:

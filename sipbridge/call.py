@@ -255,10 +255,12 @@ class CallSession:
     # --- the agent's events: downlink -------------------------------------------------------------
 
     async def _converse(self, agent: Agent) -> None:
-        closed = "closed"
+        closed, why = "closed", ""
         async for event in agent:
             if isinstance(event, model.SessionClosed):
                 closed = event.reason
+            elif isinstance(event, model.AgentError) and event.fatal:
+                why = event.message
             self._agent_event(agent, event)
             self._floor.moved()
         # The model is gone and the caller is still there: a sentence and BYE, not dead air.
@@ -273,7 +275,7 @@ class CallSession:
         self._turn.close_floor()
         self._floor.say_prompt(self._leg.stream, "unavailable", self._downlink)
         await self._floor.until_silent()
-        self.end(Ended.PROVIDER_FAILED, closed)
+        self.end(Ended.PROVIDER_FAILED, why if closed in why else f"{closed}: {why}" if why else closed)
 
     def _agent_event(self, agent: Agent, event: AgentEvent) -> None:
         stream = self._leg.stream
@@ -291,7 +293,9 @@ class CallSession:
             case model.AssistantInterrupted(reply_id):
                 if self._turn.cut(reply_id, self._clock()) is Verdict.DISCARD:
                     self._flush()
-            case model.AssistantTurnEnd(reply_id):
+            case model.AssistantTurnEnd(reply_id, status):
+                if status == "failed":
+                    self._floor.breaks_off()
                 self._finish(self._turn.reply_ended(reply_id))
             case model.ToolCall():
                 self._tools.asked(agent, event)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
+import structlog
+
 from sipbridge.agent import Agent, Usage
 from sipbridge.audio_health import AudioHealth, LegAudio
 from sipbridge.codecs import Codec
@@ -13,6 +15,8 @@ from sipbridge.outcome import CallReport, Ended
 from sipbridge.prices import Prices, cost
 from sipbridge.tenants import CallFields
 from sipbridge.turn import Turn
+
+log = structlog.get_logger(__name__)
 
 
 class CallRecord:
@@ -116,6 +120,8 @@ class CallRecord:
         for used, counts in self._usage.items():
             rates = prices.rates(provider, used or model)
             if rates is None:
+                if provider in prices.root:
+                    log.info("a price is missing", provider=provider, model=used or model or "(the vendor's default)")
                 return None
             total += cost(counts, rates)
         return round(total, 6) if self._usage else None

@@ -29,6 +29,9 @@ CURES = {
     "refused": "nothing listens there: see agent.url",
     "unreachable": "see agent.url, and whether a firewall stops outgoing connections",
     "tls": "see agent.url; is this machine's clock right, and are its authorities (SSL_CERT_FILE) the right ones?",
+    "closed": "see agent.url: is a model's WebSocket there, and ws:// or wss:// right?",
+    "google_auth": "pip install 'sipbridge[vertex]'",
+    "service_account": "see agent.vertex.service_account",
     "timeout": "is the vendor up, and a firewall not in between? else raise deadlines.connect_seconds",
     "config": "see the page of this provider in docs/providers",
 }

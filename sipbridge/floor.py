@@ -24,6 +24,8 @@ class Floor:
         self._moved = asyncio.Event()
         self._outages = 0
         self._outage = False
+        self._broke_off = -1
+        """How many replies there were when the latest one ended in the middle."""
         self._spoken_before = 0
 
     def moved(self) -> None:
@@ -47,6 +49,10 @@ class Floor:
         """Until the agent has begun more replies than those."""
         await self.until(lambda: self._turn.replies > replies, seconds)
 
+    def breaks_off(self) -> None:
+        """What the agent was saying will not be said to its end."""
+        self._broke_off = self._turn.replies
+
     def falls_out(self) -> bool:
         """The agent can't go on for the moment. False: that is known already."""
         known, self._outage = self._outage, True
@@ -54,11 +60,14 @@ class Floor:
         return not known
 
     async def one_moment(self, stream: Callable[[], MediaStream | None], audio_format: AudioFormat) -> None:
-        """Say so, when all that it had said has been heard, unless it speaks again by then."""
+        """Say so, when all that it had said has been heard, unless it speaks again by then; or can again, where it had
+        not been broken off: then nobody has missed anything."""
         self._outages += 1
+        broke_off = self._broke_off == self._turn.replies
         name = f"prompt-one-moment-{self._outages}"
         await self.until(lambda: self._turn.heard, _LONGEST_FAREWELL_S)
-        if self._turn.spoken == self._spoken_before and not self._turn.closing:
+        missed = (self._outage or broke_off) and self._turn.spoken == self._spoken_before
+        if missed and not self._turn.closing:
             self.say(stream(), name, load_prompt("one-moment", audio_format.rate), audio_format)
 
     def goes_on(self) -> bool:

@@ -36,15 +36,20 @@ class Transcripts(Section):
     interim: bool = False
 
 
-def _address(url: str, schemes: tuple[str, ...], expected: str) -> str:
+def _address(url: str) -> str:
     """Raises `ValueError`, which never quotes it: there may be a password in it."""
     try:
         parts = urlsplit(url)
-        right = parts.scheme in schemes and parts.hostname and parts.port != 0 and not re.search(r"[\s?#]", url)
+        right = (
+            parts.scheme in ("wss", "ws", "https", "http")
+            and parts.hostname
+            and parts.port != 0
+            and not re.search(r"[\s?#]", url)
+        )
     except ValueError:  # a port that is none, half an IPv6 address
         right = False
     if not right:
-        raise ValueError(expected)
+        raise ValueError("a full URL without query is expected: wss://HOST[:PORT]/PATH, or https://")
     if parts.username is not None:
         raise ValueError("no user and password in it; a key belongs into api_key")
     return url
@@ -64,12 +69,7 @@ class ServiceConfig(Section):
     @field_validator("url")
     @classmethod
     def _full_url(cls, url: str | None) -> str | None:
-        expected = "a full URL without query is expected: wss://HOST[:PORT]/PATH, or https://"
-        return None if url is None else _address(url, ("wss", "ws", "https", "http"), expected)
-
-
-_ASKED_OVER_HTTP = frozenset({"elevenlabs", "nova_sonic", "ultravox"})
-"""Providers whose `url` may be that of an API which is asked first, or which speaks no WebSocket."""
+        return None if url is None else _address(url)
 
 
 class DelegationConfig(Section):
@@ -179,13 +179,9 @@ class AgentConfig(Section):
 
     @field_validator("url")
     @classmethod
-    def _websocket_url(cls, url: str | None, info: ValidationInfo) -> str | None:
-        if url is None:
-            return None
-        if info.data.get("provider") in _ASKED_OVER_HTTP:
-            words = "expected is the API's address, https://HOST[:PORT], or a full WebSocket URL without query"
-            return _address(url, ("https", "http", "wss", "ws"), words)
-        return _address(url, ("wss", "ws"), "a full WebSocket URL without query is expected: wss://HOST[:PORT]/PATH")
+    def _full_url(cls, url: str | None) -> str | None:
+        """Which schemes a provider takes, its dialect says: `agent_settings.problems` makes one."""
+        return None if url is None else _address(url)
 
 
 class Deadlines(Section):

@@ -109,6 +109,14 @@ def test_a_voice_that_is_misspelled_is_an_error_with_its_place(tmp_path: Path, n
     assert text == f"/tenants/t.yaml:3: agent.voice: both has no voice {name!r}; did you mean {meant!r}?"
 
 
+@pytest.mark.parametrize(("provider", "taken"), [("openai", False), ("gemini", False), ("ultravox", True)])
+def test_an_address_over_http_is_for_those_that_are_asked_so(provider: str, taken: bool) -> None:
+    text = f"agent: {{provider: {provider}, url: https://api.example.com}}"
+    words = "must begin with wss:// or ws://"
+    found = list(problems(parse(text, TenantConfig, "t.yaml").agent))
+    assert found == ([] if taken else [(("agent", "url"), words)])
+
+
 def test_any_voice_goes_where_none_are_known() -> None:
     assert sent("model: rich, voice: whoever").voice == "whoever"
     assert said("model: rich, voice: whoever") == []
@@ -196,8 +204,8 @@ def test_a_voice_of_its_own_has_a_list_of_its_own(monkeypatch: pytest.MonkeyPatc
             "2: agent.voice_provider.url: must begin with wss:// or ws://",
         ),
         ("provider: openai,\n  url: 'wss://u:p4ss@x/'", "2: agent.url: no user and password in it"),
-        ("provider: openai,\n  url: 'wss://x:99999/'", "2: agent.url: a full WebSocket URL"),
-        ("provider: openai,\n  url: 'wss://[::1/'", "2: agent.url: a full WebSocket URL"),
+        ("provider: openai,\n  url: 'wss://x:99999/'", "2: agent.url: a full URL"),
+        ("provider: openai,\n  url: 'wss://[::1/'", "2: agent.url: a full URL"),
         ("provider: openai,\n  api_key: '${OPENAI-KEY}'", "2: agent.api_key: a secret of the environment is ${NAME}"),
         ("provider: gemini, api_key: k,\n  temperature: .nan", "2: agent.temperature: "),
         (
@@ -244,3 +252,21 @@ def test_what_the_installation_lacks_is_no_mistake_of_the_file(monkeypatch: pyte
     config = parse("agent: {provider: nova_sonic}", TenantConfig, "t.yaml")
     assert list(problems(config.agent)) == []
     assert any("pip install 'sipbridge[nova]'" in text for text in warnings(config))
+
+
+@pytest.mark.parametrize(
+    ("agent", "keys"),
+    [
+        (
+            "provider: xai, api_key: k, vertex: {project: p, location: global, token: t}, region: intl",
+            ["region", "vertex"],
+        ),
+        ("provider: openai, api_key: k, shape: beta, think: {model: m}", ["shape", "think"]),
+        ("provider: openai_compatible, url: 'ws://x', shape: beta, g711: true, output_rate: 16000", []),
+        ("provider: ultravox, api_key: k, organization: o, shape: auto", ["organization"]),
+        ("provider: both, region: anywhere", []),
+    ],
+)
+def test_keys_that_are_another_providers_are_warned_of(agent: str, keys: list[str]) -> None:
+    said = warnings(parse(f"agent: {{{agent}}}", TenantConfig, "t.yaml"))
+    assert [text.split()[0] for text in said if "does not know it" in text] == [f"agent.{key}" for key in keys]

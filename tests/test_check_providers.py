@@ -42,6 +42,16 @@ def test_a_session_is_configured_as_for_a_call_and_closed() -> None:
     assert record.close_code == 1000
 
 
+def test_encrypted_to_who_speaks_in_the_clear() -> None:
+    async def scenario() -> Finding:
+        async with ModelServer() as server:
+            (finding,) = await look_at_providers([tenant("one", f"url: '{server.url.replace('ws:', 'wss:')}'")])
+            return finding
+
+    finding = asyncio.run(scenario())
+    assert (finding.verdict, finding.cure) == ("failed", CURES["closed"])
+
+
 @pytest.mark.parametrize(
     ("fault", "cure"),
     [

@@ -146,8 +146,8 @@ def test_a_tenant_without_an_agent_is_refused() -> None:
             "agent:\n  provider: openai\n  temprature: 1\n",
             "f.yaml:3: agent.temprature: unknown key; did you mean 'temp",
         ),
-        ("agent:\n  provider: openai\n  url: https://x\n", "f.yaml:3: agent.url: a full WebSocket URL without query"),
-        ("agent:\n  provider: openai\n  url: ws://x/y?model=z\n", "f.yaml:3: agent.url: a full WebSocket URL without"),
+        ("agent:\n  provider: openai\n  url: ws://x/y?model=z\n", "f.yaml:3: agent.url: a full URL without query"),
+        ("agent:\n  provider: openai\n  url: x/y\n", "f.yaml:3: agent.url: a full URL without query is expected: wss"),
         (
             "agent: {provider: offline}\ntools:\n  transfer_call:\n    targets: {desk: '900'}\n",
             "f.yaml:4: tools.transfer_call.targets: target 'desk': expected sip:USER@HOST or tel:NUMBER",

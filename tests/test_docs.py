@@ -13,12 +13,15 @@ import typer.main
 from sipbridge.cli import app
 from sipbridge.config import Config, load_config
 from sipbridge.configfile import parse
+from sipbridge.providers import registered_providers
 from sipbridge.sip.faults import Fault, StreamFault
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, TenantDirectory, warnings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+_BUILT_IN = registered_providers()
+"""Now: tests register others."""
 _BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -67,6 +70,9 @@ def test_the_tree_in_the_architecture_page_is_the_tree() -> None:
     patterns = [re.compile(name.replace(".", r"\.").replace("*", r"\w*")) for name in named]
     assert [file for file in sorted(there) if not any(pattern.fullmatch(file) for pattern in patterns)] == []
     assert [name for name in sorted(named) if "*" not in name and name not in there | {"__init__.py"}] == []
+    for folder in re.split(r"^ +\w+/ ", tree, flags=re.MULTILINE):
+        modules = re.findall(r"[\w*]+\.py", folder)
+        assert len(modules) == len(set(modules)), f"named twice: {sorted(modules)}"
 
 
 def test_the_examples_load_and_ask_for_nothing_that_has_no_effect() -> None:
@@ -128,3 +134,9 @@ def test_what_was_not_run_says_so_at_the_top() -> None:
     pages = {page.stem: page.read_text() for page in DOCUMENTS if page.parent.name == "pbx" and page.stem != "README"}
     not_run = {name for name, text in pages.items() if "**Not run" in text.partition("\n\n")[2][:20]}
     assert pages.keys() - not_run == {"asterisk", "kamailio"}
+
+
+def test_the_readme_names_every_provider() -> None:
+    text = (ROOT / "README.md").read_text()
+    missing = [slug for slug in _BUILT_IN if f"`{slug}`" not in text]
+    assert missing == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from sipbridge.agent import Usage
 from sipbridge.audio_health import AudioHealth
@@ -125,3 +126,20 @@ def test_what_a_call_has_cost(used: list[Usage], usd: float | None) -> None:
         None, AudioHealth(), Turn(), None, provider="openai", model="gpt-realtime-2.1", prices=prices()
     )
     assert report.cost_usd == usd
+
+
+def test_a_voices_vendor_has_prices_under_its_own_name() -> None:
+    table = prices("prices: {cartesia: {sonic-3.5: {characters: 30}}}")
+    rates = table.rates("openai", "sonic-3.5")
+    assert rates == {"characters": 30}
+
+
+def test_the_log_says_what_has_no_price() -> None:
+    record = CallRecord(CallFields(to="agent"), "t", outbound=False, clock=lambda: 0.0)
+    record.used(Usage("", {"input_audio_seconds": 3}, "gpt-transcribe"))
+    record.end(Ended.CALLER_HUNG_UP, "", None)
+    table = prices("prices: {openai: {gpt-realtime-2.1: {input_audio_tokens: 32}}}")
+    with capture_logs() as logs:
+        report = record.report(None, AudioHealth(), Turn(), None, provider="openai", model="m", prices=table)
+    assert report.cost_usd is None
+    assert [(entry["event"], entry["model"]) for entry in logs] == [("a price is missing", "gpt-transcribe")]

@@ -288,6 +288,8 @@ _providers: dict[str, Provider | str] = {
     "xai": "sipbridge.providers.xai:XaiDialect",
 }
 """Slug -> dialect, or where to import it from when it is first asked for."""
+BUILT_IN = frozenset(_providers)
+"""Those of this package."""
 
 
 def register(provider: Provider, *slugs: str) -> None:

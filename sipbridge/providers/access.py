@@ -12,6 +12,12 @@ SOCKET = ("wss", "ws")
 REQUESTS = ("https", "http")
 
 
+def check_url(url: str, place: str = "", schemes: tuple[str, ...] = SOCKET) -> None:
+    """Raises `ConfigError` where it is of another kind. `place`: of its section, with a dot."""
+    if urlsplit(url).scheme not in schemes:
+        raise ConfigError(f"{place}url: must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+
+
 def url_and_key(
     section: Mapping[str, Any], default_url: str, place: str = "", schemes: tuple[str, ...] = SOCKET
 ) -> tuple[str, str]:
@@ -19,8 +25,7 @@ def url_and_key(
     another kind, or the vendor's own endpoint lacks a key."""
     url, key = str(section.get("url") or default_url), str(section.get("api_key") or "")
     before = f"{place}." if place else ""
-    if urlsplit(url).scheme not in schemes:
-        raise ConfigError(f"{before}url: must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    check_url(url, before, schemes)
     if url == default_url and not key:
         raise ConfigError(f"{before}api_key: is needed for the vendor's own endpoint")
     return url, key

@@ -38,7 +38,8 @@ class Activity:
         self._to_say: list[tuple[float, str]] = []
         self._cut: set[str] = set()
         self._format = options.output_format
-        self._transcribes = options.transcription and capabilities.transcribes
+        self.transcribes = options.transcription and capabilities.transcribes
+        """What the caller says comes in words as well."""
         self._speech_events = capabilities.speech_events
         self._plays_until = self._calm_at = 0.0
         self._unanswered_since: float | None = None
@@ -70,7 +71,7 @@ class Activity:
             case UserSpeechEnded():
                 self.speaking = False
                 self._unanswered_since = now
-                self._untranscribed_since = now if self._transcribes else None
+                self._untranscribed_since = now if self.transcribes else None
             case UserTranscript(_, True):
                 self._untranscribed_since = None
                 self._calm_at = now + CALM

@@ -74,6 +74,7 @@ class BaseDialect:
         self._events: deque[AgentEvent] = deque()
         self._outbox: list[Outgoing] = []
         self._state: Literal["connecting", "open", "closed"] = "connecting"
+        self._expected = False
         self._reply_id = ""
         """The reply under way, "" between replies."""
         self._cut = False
@@ -164,8 +165,9 @@ class BaseDialect:
         return ""
 
     def messages_to_send(self) -> list[Outgoing]:
+        """Nothing but our goodbye once the session is over: to send more would be to open the channel again."""
         messages, self._outbox = self._outbox, []
-        return messages
+        return messages if self._state != "closed" or self._expected else []
 
     def get_timer(self) -> float | None:
         return None
@@ -370,9 +372,7 @@ class BaseDialect:
         if self._charged_from is not None:
             self._events.append(Usage("", {"session_seconds": round(now - self._charged_from, 3)}))
         self._events.append(SessionClosed(reason, expected, again))
-        if not expected:
-            self._outbox.clear()
-        self._state = "closed"
+        self._state, self._expected = "closed", expected
 
     # --- sending and logging ------------------------------------------------------------------------------------------
 

@@ -12,7 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import structlog
+
 from sipbridge.errors import AgentStartError
+
+log = structlog.get_logger(__name__)
 
 FAILURES = 5
 """In a row, until it opens."""
@@ -49,18 +53,23 @@ class Breaker:
             server.next_at = now + INTERVAL
         return True
 
-    def succeeded(self, key: Key) -> None:
-        self._servers.pop(key, None)
+    def succeeded(self, key: Key) -> bool:
+        """True where this closes it."""
+        server = self._servers.pop(key, None)
+        return server is not None and server.failures >= FAILURES
 
-    def failed(self, key: Key, code: str, now: float) -> None:
+    def failed(self, key: Key, code: str, now: float) -> bool:
+        """True where this opens it."""
         if not counts(code):
-            return
+            return False
         if key not in self._servers and len(self._servers) >= _MOST_SERVERS:
             del self._servers[next(iter(self._servers))]
         server = self._servers.setdefault(key, _Server())
         server.failures += 1
-        if server.failures == FAILURES:
-            server.next_at = now + INTERVAL
+        if server.failures != FAILURES:
+            return False
+        server.next_at = now + INTERVAL
+        return True
 
     def open_keys(self) -> list[Key]:
         """Servers that are not there, as far as we know."""
@@ -109,7 +118,8 @@ class Attempt:
         known = counts(code) or code == TURNED_AWAY or (len(code) == 3 and code.isdigit())
         self._breaker.connects[self._slug, code if known else "refused_setup"] += 1
         for each in (self._pending or self._entered) if host is None else {host}:
-            self._breaker.failed((self._slug, each), code, self._clock())
+            if self._breaker.failed((self._slug, each), code, self._clock()):
+                log.warning("provider fails: most calls are refused at once", provider=self._slug, host=each, code=code)
 
     def succeeded(self) -> None:
         """The end of it: the session is open."""
@@ -117,4 +127,5 @@ class Attempt:
             return
         self._breaker.connects[self._slug, "ok"] += 1
         for host in self._entered:
-            self._breaker.succeeded((self._slug, host))
+            if self._breaker.succeeded((self._slug, host)):
+                log.info("provider is back", provider=self._slug, host=host)

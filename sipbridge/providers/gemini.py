@@ -278,8 +278,7 @@ class GeminiDialect(BaseDialect):
             self._send(message)
 
     def _on_tool_call(self, call: Json, now: float) -> None:
-        known = self._knows_call
-        if not (functions := [told for told in call["functionCalls"] if not known(text_of(told, "id"))]):
+        if not (functions := [told for told in call["functionCalls"] if not self._knows_call(text_of(told, "id"))]):
             return
         before = self._phase
         self._model_began(now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from sipbridge.agent import (
@@ -69,15 +69,7 @@ class _Spoken:
         return text[: end + 1].rpartition(" ")[0].rstrip()
 
 
-@dataclass(slots=True)
-class _Used:
-    call_id: str
-    name: str
-    arguments: str
-    output: str | None = None
-
-
-_Item: TypeAlias = Said | _Heard | _Spoken | _Used
+_Item: TypeAlias = Said | ToolUsed | _Heard | _Spoken
 
 
 class Memory:
@@ -86,12 +78,7 @@ class Memory:
         self.version = 0
         """Changes whenever something is said or done: a history that was taken before lacks it."""
         self._format = options.output_format
-        self._items: deque[_Item] = deque(maxlen=MOST_ITEMS)
-        for item in options.history:
-            if isinstance(item, ToolUsed):
-                self._items.append(_Used(item.call_id, item.name, item.arguments, item.output))
-            else:
-                self._items.append(item)
+        self._items: deque[_Item] = deque(options.history, maxlen=MOST_ITEMS)
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
@@ -110,7 +97,7 @@ class Memory:
             case UserTranscript(text, True):
                 self._transcribed(text)
             case ToolCall(call_id, name, arguments):
-                self._add(_Used(call_id, name, arguments[:_LONGEST]))
+                self._add(ToolUsed(call_id, name, arguments[:_LONGEST]))
             case ToolCallCancelled(call_id):
                 self.answered(call_id, CANCELLED_OUTPUT)
             case _:
@@ -134,11 +121,11 @@ class Memory:
 
     def answered(self, call_id: str, output: str) -> ToolUsed | None:
         """A tool has a result. None where no such call waits for one."""
-        for item in self._items:
-            if isinstance(item, _Used) and item.call_id == call_id and item.output is None:
-                item.output = output[:_LONGEST]
+        for place, item in enumerate(self._items):
+            if isinstance(item, ToolUsed) and item.call_id == call_id and item.output is None:
+                self._items[place] = replace(item, output=output[:_LONGEST])
                 self.version += 1
-                return ToolUsed(item.call_id, item.name, item.arguments, output)
+                return replace(item, output=output)
         return None
 
     # --- what is told of it -------------------------------------------------------------------------------------------
@@ -160,14 +147,14 @@ class Memory:
     def results_lacking_in(self, history: Sequence[HistoryItem]) -> list[ToolUsed]:
         """Calls whose result has come since this history was taken."""
         waiting = {item.call_id for item in history if isinstance(item, ToolUsed) and item.output is None}
-        found = (_as_history(item) for item in self._items if isinstance(item, _Used) and item.call_id in waiting)
-        return [item for item in found if isinstance(item, ToolUsed) and item.output is not None]
+        calls = (item for item in self._items if isinstance(item, ToolUsed) and item.call_id in waiting)
+        return [item for item in calls if item.output is not None]
 
     def used(self, call_id: str) -> ToolUsed | None:
         """The latest call of that id."""
         for item in reversed(self._items):
-            if isinstance(item, _Used) and item.call_id == call_id:
-                return ToolUsed(item.call_id, item.name, item.arguments, item.output)
+            if isinstance(item, ToolUsed) and item.call_id == call_id:
+                return item
         return None
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -211,6 +198,4 @@ def _as_history(item: _Item) -> HistoryItem | None:
     if isinstance(item, _Spoken):
         words = item.words()
         return Said("assistant", words) if words else None
-    if isinstance(item, _Used):
-        return ToolUsed(item.call_id, item.name, item.arguments, item.output)
     return item

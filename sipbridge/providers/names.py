@@ -26,7 +26,8 @@ from sipbridge.audio import Played
 class Names:
     """Of the link with this number, from 1."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int = 1) -> None:
+        self.number = number
         self._prefix = f"s{number}-" if number > 1 else ""
 
     def outward(self, event: AgentEvent) -> AgentEvent:

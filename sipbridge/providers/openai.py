@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import structlog
-from pydantic_core import from_json
 
 from sipbridge.agent import (
     AgentError,
@@ -42,11 +41,12 @@ from sipbridge.providers.openai_events import REPLY_EVENTS, SESSION_EVENTS, SETU
 from sipbridge.providers.openai_reader import ReplyReader, Status
 from sipbridge.providers.openai_replies import Replies, Request
 from sipbridge.providers.phrases import CANCELLED_OUTPUT, history_as_text
-from sipbridge.providers.wire import Json, encode, merged, number_of, text_of
+from sipbridge.providers.wire import Json, encode, merged, number_of, read_json, text_of
 
 log = structlog.get_logger(__name__)
 
 CHANNEL = "realtime"
+_LEAST_COMMIT_MS = 100
 _ROTATE_BEFORE = 300.0
 _MARGIN = 30.0
 """Seconds before a session's end: from where its successor is looked for, and when that must have taken over."""
@@ -88,6 +88,7 @@ class OpenAIDialect:
         self._began: float | None = None
         self._transcriber = ""
         """The model that writes down what the caller says: it is charged for apart."""
+        self._uncommitted_ms = 0.0
         self._setup_id = ""
         """The event id of the first `session.update`."""
         self._cut_id = ""
@@ -198,7 +199,7 @@ class OpenAIDialect:
         if self._state == "closed":
             return
         try:
-            event = from_json(message)
+            event = read_json(message)
             if "type" not in event and "code" in event:  # a vendor's gateway, before or behind the model
                 event = {"type": "error", "error": event}
             kind = wire.EVENT_ALIASES.get(event["type"], event["type"])
@@ -212,12 +213,20 @@ class OpenAIDialect:
     # --- commands -----------------------------------------------------------------------------------------------------
 
     def push_audio(self, pcm: bytes, now: float) -> None:
+        if self._state == "closed":
+            return
         audio_ms = len(pcm) / self._options.input_format.bytes_per_ms
+        self._uncommitted_ms += audio_ms
         self._outbox.append(Outgoing(CHANNEL, wire.append_audio(pcm), audio_ms))
 
     def commit_input_audio(self, now: float) -> None:
+        """What is shorter than the server takes is nobody's turn."""
         if self._detects_turns:
             return
+        if self._uncommitted_ms < _LEAST_COMMIT_MS:
+            self.counters["commit_too_short"] += 1
+            return
+        self._uncommitted_ms = 0.0
         self._send({"type": "input_audio_buffer.commit", "event_id": self._new_id()})
         self.create_response(now)
 

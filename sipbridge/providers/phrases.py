@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sipbridge.agent import HistoryItem, Said
+from sipbridge.agent import HistoryItem, Said, ToolUsed
 
 SAY_THIS = (
     "Say the following text aloud, word for word, in the language it is written in. "
@@ -17,6 +17,11 @@ CANCELLED_OUTPUT = '{"cancelled": "the caller interrupted"}'
 
 GO_ON = "Please go on."
 """What a user would write, where a vendor answers nothing else and an answer is wanted."""
+
+
+def late_result(used: ToolUsed) -> str:
+    """For a session that did not make this call itself."""
+    return f"The tool {used.name} that you called with {used.arguments} has answered: {used.output}"
 
 
 def history_as_text(history: Sequence[HistoryItem]) -> str:

@@ -39,6 +39,7 @@ from sipbridge.providers.channels import MAX_UNSENT_MS
 from sipbridge.providers.link import Guard, Link
 from sipbridge.providers.memory import Memory
 from sipbridge.providers.names import Names
+from sipbridge.providers.phrases import late_result
 from sipbridge.providers.succession import NewDialect, Succession, Successor
 from sipbridge.providers.waiting_audio import WaitingAudio
 
@@ -88,9 +89,7 @@ class Session:
             clock=clock,
         )
         self._capabilities = dialect.capabilities
-        self._knows_words = options.transcription and dialect.capabilities.transcribes
-        self._names = Names(1)
-        self._links = 1
+        self._names = Names()
         self._resumed = False  # by the vendor's handle: it was not told the history
         # ended: the model's side is gone and commands go nowhere; closed: by us, and commands raise.
         self._state: Literal["new", "starting", "open", "ended", "closed"] = "new"
@@ -148,11 +147,8 @@ class Session:
             if ours:
                 raise AgentStartError(f"{self._slug} was closed while it started", code="closed") from None
             raise
-        except AgentStartError as error:
-            self._not_started(error.code or "failed")
-            raise
-        except BaseException:
-            self._not_started("failed")
+        except BaseException as error:
+            self._not_started((error.code if isinstance(error, AgentStartError) else "") or "failed")
             raise
         self._state = "open"
         self._push_waiting()
@@ -173,8 +169,7 @@ class Session:
                 self._opening.cancel()  # start() does the rest
                 await asyncio.gather(self._opening, return_exceptions=True)
                 return
-            link = self._succession.link
-            if link is not None:
+            if (link := self._succession.link) is not None:
                 link.dialect.close(self._clock())
                 link.after()
             elif not self._finished:
@@ -247,7 +242,7 @@ class Session:
     def _note(self, event: AgentEvent) -> None:
         """Take notice of what a link says, and pass it on."""
         match event:
-            case SessionOpen() if self._links > 1:
+            case SessionOpen() if self._names.number > 1:
                 return
             case AgentError(fatal=True):
                 self._fatal = event  # whether it is fatal for the call, too, is seen when the session closes
@@ -265,8 +260,7 @@ class Session:
 
     def _closed(self, event: SessionClosed) -> None:
         error, self._fatal = self._fatal, None
-        for reply_id in self._activity.lost(self._clock()):
-            self.tell(AssistantTurnEnd(reply_id, "failed"))
+        self._end_replies()
         if self._state == "open" and self._succession.lost(event, error):
             return
         if error is not None:
@@ -284,19 +278,21 @@ class Session:
                 self._note(self._names.outward(event))
         if not in_use:
             return
-        for reply_id in self._activity.lost(now):
-            self.tell(AssistantTurnEnd(reply_id, "failed"))
+        self._end_replies()
         if owed:
             self._activity.asked(now)
+
+    def _end_replies(self) -> None:
+        for reply_id in self._activity.lost(self._clock()):
+            self.tell(AssistantTurnEnd(reply_id, "failed"))
 
     def replaced(self, successor: Successor) -> None:
         """Another link is in use: tell it what its history lacks, and ask for what is owed to the caller."""
         now, told, link = self._clock(), successor.options, successor.link
         owed, speaking, to_say = self._activity.owes_reply(now), self._activity.speaking, self._activity.unsaid(now)
-        self._links += 1
-        self._names = Names(self._links)
+        self._names = Names(self._names.number + 1)
         self._resumed = bool(told.resume_handle)
-        self.tell(Resumed(context_kept=self._resumed or self._knows_words))
+        self.tell(Resumed(context_kept=self._resumed or self._activity.transcribes))
         if self._memory.instructions != told.instructions:
             link.dialect.update_instructions(self._memory.instructions, now)
         results = self._results_unknown_to(told)
@@ -349,8 +345,7 @@ class Session:
             self._waiting.clear()
 
     def _push_waiting(self) -> None:
-        link = self._succession.link
-        if link is not None:
+        if (link := self._succession.link) is not None:
             for pcm in self._waiting.take(MAX_UNSENT_MS):
                 link.dialect.push_audio(pcm, self._clock())
                 link.after()
@@ -378,8 +373,7 @@ class Session:
         return link
 
     def commit_input_audio(self) -> None:
-        link = self._succession.link
-        if self._live() and link is not None:
+        if self._live() and (link := self._succession.link) is not None:
             link.dialect.commit_input_audio(self._clock())
             link.after()
 
@@ -401,8 +395,7 @@ class Session:
     def update_instructions(self, text: str) -> None:
         if self._live():
             self._memory.instructions = text
-            link = self._succession.link
-            if link is not None:
+            if (link := self._succession.link) is not None:
                 link.dialect.update_instructions(text, self._clock())
                 link.after()
 
@@ -452,7 +445,6 @@ class Session:
         if by_name:
             link.dialect.send_tool_result(used.call_id, used.output or "", self._clock())
         else:
-            words = f"The tool {used.name} that you called with {used.arguments} has answered: {used.output}"
-            link.dialect.send_text(words, self._clock())
+            link.dialect.send_text(late_result(used), self._clock())
         link.after()
         return not by_name

@@ -168,7 +168,6 @@ class Succession:
                 self._heir.tell(Reconnecting(self._recovery.tries))
             self._open()
         elif action is Action.REPLACE:
-            self._handle_of_link()
             self._retire()
             self._open()
         self.settle()

@@ -44,6 +44,14 @@ _KERNEL_BUFFER = 64 * 1024
 
 Receive: TypeAlias = Callable[[str | bytes], None]
 
+_ITS_FAULT = frozenset({CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, CloseCode.MESSAGE_TOO_BIG})
+"""What we close with when the server breaks the protocol. It says the same when we do, and then it is no use to try
+again."""
+_NO_ACKNOWLEDGEMENT_S = 20.0
+"""Seconds for which TCP tries to bring something to the server. A call sends all the time, so that one that is gone
+without a word is found out, also where it is asked for no pongs; the system's own limit is a quarter of an hour."""
+_PONG = b"\x8a"
+
 _SHORT, _MEDIUM, _LONG = struct.Struct("!BB"), struct.Struct("!BBH"), struct.Struct("!BBQ")
 _WHOLE = 0x80  # FIN: the first frame of the message is its last
 _MASKED = 0x80
@@ -96,7 +104,8 @@ def tls_context() -> ssl.SSLContext:
 
 # What the socket, or TLS, reads into: one for all channels, because it is emptied before the loop does anything else.
 # Without it each read allocates 256 KiB, whatever comes, and the system has to find and forget the pages.
-_buffer = memoryview(bytearray(64 * 1024))
+# Not longer, because all the messages in it are handled at once: of small ones there are thousands.
+_buffer = memoryview(bytearray(16 * 1024))
 
 
 class WebSocketChannel(asyncio.BufferedProtocol):
@@ -123,7 +132,7 @@ class WebSocketChannel(asyncio.BufferedProtocol):
         self._lost: asyncio.Future[None] = loop.create_future()
         self._deliver: Receive | None = None
         self._early: list[Frame] = []
-        self._parts: list[bytes] = []  # of a message that comes in several frames
+        self._parts = bytearray()  # of a message that comes in several frames
         self._parts_opcode = Opcode.TEXT
         self._paused = False
         self._waiting: deque[Outgoing] = deque()
@@ -175,6 +184,8 @@ class WebSocketChannel(asyncio.BufferedProtocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BUFFER)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_NO_ACKNOWLEDGEMENT_S * 1000))
 
     # --- what comes in ------------------------------------------------------------------------------------------------
 
@@ -192,6 +203,8 @@ class WebSocketChannel(asyncio.BufferedProtocol):
             if isinstance(event, Response):
                 if not self._answered.done():
                     self._answered.set_result(None)
+                if self._transport is not None and protocol.state is State.OPEN:
+                    self._transport.pause_reading()  # until somebody listens
             elif self._deliver is None:
                 self._early.append(cast(Frame, event))
             else:
@@ -205,11 +218,11 @@ class WebSocketChannel(asyncio.BufferedProtocol):
             if frame.fin:
                 self._message(opcode, bytes(frame.data))
             else:
-                self._parts, self._parts_opcode = [bytes(frame.data)], opcode
+                self._parts, self._parts_opcode = bytearray(frame.data), opcode
         elif opcode is Opcode.CONT:
-            self._parts.append(bytes(frame.data))
+            self._parts += frame.data
             if frame.fin:
-                data, self._parts = b"".join(self._parts), []
+                data, self._parts = bytes(self._parts), bytearray()
                 self._message(self._parts_opcode, data)
         elif opcode is Opcode.PONG and frame.data == self._ping and self._ping_interval is not None:
             self._ping = None
@@ -229,12 +242,16 @@ class WebSocketChannel(asyncio.BufferedProtocol):
         self._deliver = deliver
         for frame in early:
             self._frame(frame)
+        if self._transport is not None:
+            self._transport.resume_reading()
         try:
             await self._lost
         finally:
             self._deliver = None
-        protocol = self._protocol
-        close = protocol.close_rcvd or protocol.close_sent
+        said, sent = self._protocol.close_rcvd, self._protocol.close_sent
+        if said is None and sent is not None and sent.code in _ITS_FAULT:
+            return 1006, f"against the protocol: {sent.code} {sent.reason}"
+        close = said or sent
         return (close.code, close.reason) if close else (1006, "connection lost")
 
     # --- what goes out ------------------------------------------------------------------------------------------------
@@ -288,6 +305,8 @@ class WebSocketChannel(asyncio.BufferedProtocol):
         for data in self._protocol.data_to_send():
             if transport is None or transport.is_closing():
                 continue
+            if self._paused and data[:1] == _PONG:
+                continue  # who does not read needs none, and they would pile up
             if data != SEND_EOF:
                 transport.write(data)
             elif transport.can_write_eof():

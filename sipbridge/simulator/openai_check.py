@@ -8,7 +8,8 @@ allowed, a dict (an object with these members, null where the first member is `N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ class Tables:
     """What the tables can't say of a `session.update`."""
 
 
+_TOOL_NAME = re.compile("[a-zA-Z0-9_-]{1,64}")
 _FORMAT = {"type": frozenset({"audio/pcm", "audio/pcmu", "audio/pcma"}), "rate": frozenset({24000})}
 _TURN_DETECTION = {
     "server_vad": {
@@ -170,7 +172,7 @@ def check_message(message: Mapping[str, Any], tables: Tables | None = None) -> R
             return missing(name)
     refusal = check_value(message, {"type": str, "event_id": str, **fields}, "")
     if refusal is None and kind == "session.update":
-        refusal = tables.check_session(message["session"])
+        refusal = tables.check_session(message["session"]) or _check_tools(message["session"].get("tools") or ())
     if refusal is None and kind == "conversation.item.create":
         refusal = _check_item(message["item"], tables.items)
     return refusal
@@ -189,6 +191,21 @@ def _check_session(session: Mapping[str, Any]) -> Refusal | None:
     if kind not in _TURN_DETECTION:
         return Refusal("invalid_value", f"Invalid value: {kind!r}.", f"{param}.type")
     return check_value(detection, _TURN_DETECTION[kind], f"{param}.")
+
+
+def _check_tools(tools: Sequence[Mapping[str, Any]]) -> Refusal | None:
+    """Functions are called by their names: well formed, and one each. Some relatives nest what they are."""
+    seen: set[str] = set()
+    for number, tool in enumerate(tools):
+        if tool.get("type") != "function":
+            continue
+        name, param = tool.get("function", tool).get("name", ""), f"session.tools[{number}].name"
+        if not _TOOL_NAME.fullmatch(name):
+            return Refusal("invalid_value", f"Invalid '{param}': does not match '{_TOOL_NAME.pattern}'.", param)
+        if name in seen:
+            return Refusal("invalid_value", f"Invalid '{param}': there are two of {name}.", param)
+        seen.add(name)
+    return None
 
 
 GA = Tables(_MESSAGES, _ITEM, _check_session)

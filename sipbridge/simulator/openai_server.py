@@ -78,6 +78,7 @@ class OpenAIModel:
         self._turns = 0
         self._replies = 0
         self._configured = False
+        self._event_ids: set[str] = set()
         self._spoken = False
         self._buffered = 0
         self._expiry: asyncio.Task[None] | None = None
@@ -127,6 +128,11 @@ class OpenAIModel:
         if refusal := check_message(message, self.tables):
             self._refuse(refusal, message)
             return
+        if (event_id := message.get("event_id")) in self._event_ids:
+            self._refuse(Refusal("invalid_value", f"There was an event {event_id} already.", "event_id"), message)
+            return
+        if event_id is not None:
+            self._event_ids.add(event_id)
         handler = self._handlers().get(message["type"])
         if handler is not None and (refusal := handler(message)):
             self._refuse(refusal, message)
@@ -196,6 +202,9 @@ class OpenAIModel:
             audio = b64decode(message["audio"], validate=True)
         except Base64Error:
             return Refusal("invalid_value", "Invalid 'audio': not base64.", "audio")
+        size = audio_format(self._session["audio"]["input"]["format"]).bytes_per_sample
+        if not audio or len(audio) % size:
+            return Refusal("invalid_value", "Invalid 'audio': no whole samples.", "audio")
         self._connection.record.audio += audio
         if self._ear is None:
             self._listen()

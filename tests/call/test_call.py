@@ -286,7 +286,7 @@ async def test_a_model_that_dies_ends_in_a_spoken_sentence_and_bye() -> None:
     assert call.leg.steps[-1][0] == "200"
     call.session.media_event(Drained(1, "prompt-unavailable"))
     report = await call.over()
-    assert (report.ended, report.detail) == (Ended.PROVIDER_FAILED, "connection lost")
+    assert (report.ended, report.detail) == (Ended.PROVIDER_FAILED, "connection lost: gone")
     assert call.agent.commands == []
 
 
@@ -320,6 +320,27 @@ async def test_the_caller_hears_a_word_while_another_session_is_opened_once_what
 
 
 @virtual_time
+async def test_no_word_where_nobody_has_missed_anything() -> None:
+    """The reply was whole; while it was heard another session was opened, and now the caller speaks."""
+    call = await Call().up()
+    call.agent.emit(AssistantTurnStarted("r1"), speech("r1", "i1"), AssistantTurnEnd("r1"), Reconnecting(1))
+    await settle()
+    call.agent.emit(Resumed(context_kept=True))
+    await settle()
+    call.session.media_event(Drained(handle=0, item_id="i1"))
+    await settle()
+    assert [reply for reply, _, _ in call.stream.played] == ["r1"]
+    call.agent.emit(AssistantTurnStarted("s2-r1"), speech("s2-r1", "s2-i1"), AssistantTurnEnd("s2-r1", "failed"))
+    call.agent.emit(Reconnecting(1), Resumed(context_kept=True))
+    await settle()
+    call.session.media_event(Drained(handle=0, item_id="s2-i1"))
+    await settle()
+    assert call.stream.played[-1][0] == "prompt-one-moment-2", "in the middle of a sentence is another matter"
+    call.session.end(Ended.CALLER_HUNG_UP)
+    assert (await call.over()).reconnects == 2
+
+
+@virtual_time
 async def test_no_word_in_a_goodbye() -> None:
     call = await Call("agent: {provider: scripted}\ntools: {hang_up: {}}").up()
     call.agent.emit(AssistantTurnStarted("r1"), ToolCall("c1", "hang_up", "{}", "r1"), AssistantTurnEnd("r1"))
@@ -347,6 +368,17 @@ async def test_what_a_call_used_is_in_its_report() -> None:
     assert report.cost_usd is None, "nobody has said what it costs"
     assert report.to_json()["usage"] == expected
     assert report.to_log()["usage_characters"] == 100
+
+
+@virtual_time
+async def test_the_report_says_what_there_was_no_way_back_from() -> None:
+    call = await Call().up()
+    call.agent.emit(AgentError("wss://x: connection refused", "refused", fatal=True))
+    call.agent.die("1001")
+    await settle()
+    call.session.media_event(Drained(handle=0, item_id="prompt-unavailable"))
+    report = await call.over()
+    assert (report.ended, report.detail) == (Ended.PROVIDER_FAILED, "1001: wss://x: connection refused")
 
 
 @virtual_time

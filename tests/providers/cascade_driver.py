@@ -9,10 +9,11 @@ from typing import Any
 
 from sipbridge.agent import AgentOptions, SessionOpen
 from sipbridge.audio import PCMU
-from sipbridge.providers import HttpEnd, Outgoing, new_dialect
+from sipbridge.providers import Dialect, HttpEnd, Outgoing, new_dialect
 from tests.providers import cartesia_sdk, speech_sdk
-from tests.providers.drive import ChannelDriver, Json
+from tests.providers.drive import Drive
 
+Json = dict[str, Any]
 OPTIONS = AgentOptions(instructions="You run a hotel.", input_format=PCMU, output_format=PCMU)
 WELL = HttpEnd("")
 CREDENTIAL: Json = {
@@ -23,7 +24,7 @@ CREDENTIAL: Json = {
 }
 
 
-class Driver(ChannelDriver):
+class Driver(Drive[Dialect]):
     """`asked`, `spoken` and `heard` hold what was sent to each part, until it is taken."""
 
     def __init__(self, credential: Json | None = None, **changes: Any) -> None:

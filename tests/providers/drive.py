@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, Generic, Self, TypeVar
 
 from sipbridge.agent import AgentEvent
 from sipbridge.providers import Dialect, Outgoing
@@ -13,18 +13,20 @@ from tests.providers.order import OrderChecker
 Json = dict[str, Any]
 
 
-class ChannelDriver:
-    """Of a dialect with any channels: derive, and say in `took` what becomes of what is sent. `events` holds what came
-    out and was not yet taken."""
+D = TypeVar("D", bound=Dialect)
 
-    def __init__(self, dialect: Dialect, now: float = 0.0) -> None:
+
+class Drive(Generic[D]):
+    """Any dialect, whatever its channels: derive, and keep in `took` what was sent. `events` holds what came out and
+    was not yet taken."""
+
+    def __init__(self, dialect: D, now: float = 0.0) -> None:
         self.now = now
         self.order = OrderChecker()
         self.events: list[AgentEvent] = []
         self.dialect = dialect
         dialect.start(now)
-        self.channels = list(dialect.endpoints())
-        for channel in self.channels:
+        for channel in dialect.endpoints():
             dialect.channel_opened(channel, now)
         self.collect()
 
@@ -40,20 +42,18 @@ class ChannelDriver:
         self.order.feed(fresh)
         self.events += fresh
 
-    # what happens
-
     def receive(self, channel: str, data: str | bytes) -> None:
         self.dialect.receive(channel, data, self.now)
+        self.collect()
+
+    def channel_closed(self, channel: str, code: int = 1006, reason: str = "") -> None:
+        self.dialect.channel_closed(channel, code, reason, self.now)
         self.collect()
 
     def command(self, name: str, *arguments: Any) -> None:
         if name == "cancel":
             self.order.cancelled()
         getattr(self.dialect, name)(*arguments, self.now)
-        self.collect()
-
-    def lose(self, channel: str, code: int = 1006, reason: str = "") -> None:
-        self.dialect.channel_closed(channel, code, reason, self.now)
         self.collect()
 
     def advance(self, seconds: float) -> None:
@@ -71,22 +71,18 @@ class ChannelDriver:
         return events
 
 
-class Driver(ChannelDriver):
-    """Of a dialect with one channel. `sent` (`sent_audio`: binary frames) holds what was sent and not yet taken."""
+class Driver(Drive[D]):
+    """Of one channel. What is sent (binary frames in `sent_audio`) goes past the judge."""
 
-    untold: ClassVar[frozenset[str]] = frozenset()
-    """Members that `take_sent` leaves out."""
-
-    def __init__(self, dialect: Dialect, channel: str, judge: Callable[[Json], None], now: float = 0.0) -> None:
+    def __init__(self, dialect: D, channel: str, judge: Callable[[Json], None], now: float = 0.0) -> None:
         self.sent: list[Json] = []
         self.sent_audio: list[bytes] = []
-        self.channel = channel
+        self._channel = channel
         self._judge = judge
         super().__init__(dialect, now)
-        assert self.channels == [channel]
 
     def took(self, message: Outgoing) -> None:
-        assert message.channel == self.channel
+        assert message.channel == self._channel
         if isinstance(message.data, bytes) and not message.data.startswith(b"{"):
             self.sent_audio.append(message.data)
             return
@@ -94,17 +90,22 @@ class Driver(ChannelDriver):
         self._judge(data)
         self.sent.append(data)
 
-    def server(self, *messages: Json | bytes) -> None:
+    def server(self, *messages: Json | bytes) -> Self:
         """Messages of the vendor, as given: not always valid ones."""
         for message in messages:
             self.raw(message if isinstance(message, bytes) else json.dumps(message))
+        return self
 
     def raw(self, data: str | bytes) -> None:
-        self.receive(self.channel, data)
+        self.receive(self._channel, data)
 
     def drop(self, code: int = 1006, reason: str = "") -> None:
-        self.lose(self.channel, code, reason)
+        self.channel_closed(self._channel, code, reason)
 
     def take_sent(self) -> list[Json]:
         sent, self.sent = self.sent, []
-        return [{key: value for key, value in message.items() if key not in self.untold} for message in sent]
+        return sent
+
+
+def without_event_ids(messages: list[Json]) -> list[Json]:
+    return [{key: value for key, value in message.items() if key != "event_id"} for message in messages]

@@ -6,13 +6,12 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from sipbridge.agent import AgentOptions, SessionOpen
 from sipbridge.providers.gemini import GeminiDialect
 from sipbridge.simulator.gemini_check import Session, check_message
 from tests.providers import drive
-from tests.providers.drive import Json
 from tests.providers.genai_sdk import check_client_event
 
 OPTIONS = AgentOptions()
@@ -24,23 +23,23 @@ VERTEX = {
 }
 CHANNEL = GeminiDialect.channel
 
+Json = dict[str, Any]
 
-class Driver(drive.Driver):
+
+class Driver(drive.Driver[GeminiDialect]):
     def __init__(self, options: AgentOptions = OPTIONS, credential: Json | None = None) -> None:
         self._vertex = "vertex" in (credential or {})
         self._service = Session(vertex=self._vertex)
         super().__init__(GeminiDialect(credential or CREDENTIAL, options), CHANNEL, self._check)
 
-    def _check(self, message: Json) -> None:
-        check_client_event(message, vertex=self._vertex)
-        assert check_message(message, self._service) is None
-        self._service.took(message)
+    def _check(self, data: Json) -> None:
+        check_client_event(data, vertex=self._vertex)
+        assert check_message(data, self._service) is None
+        self._service.took(data)
 
-    def server(self, *messages: Json | bytes) -> None:
+    def server(self, *messages: Json | bytes) -> Self:
         """They come in binary frames."""
-        super().server(
-            *(message if isinstance(message, bytes) else json.dumps(message).encode() for message in messages)
-        )
+        return super().server(*(json.dumps(message).encode() for message in messages))
 
     def open(self) -> Driver:
         self.server({"setupComplete": {"sessionId": "s1"}})

@@ -11,8 +11,9 @@ from sipbridge.agent import AgentOptions, SessionOpen, ToolDeclaration
 from sipbridge.audio import PCMU
 from sipbridge.providers.openai_live import OpenAILiveDialect
 from tests.providers import drive
-from tests.providers.drive import Json
 from tests.providers.live_sdk import check_client_event, check_server_event
+
+Json = dict[str, Any]
 
 OPTIONS = AgentOptions(input_format=PCMU, output_format=PCMU)
 CREDENTIAL: Json = {"provider": "openai_live", "api_key": "sk-test-0123456789"}
@@ -21,15 +22,13 @@ LOUD, QUIET = b"\x20", b"\xff"
 """mu-law: eight octets a millisecond."""
 
 
-class Driver(drive.Driver):
-    untold = frozenset({"event_id"})
-
+class Driver(drive.Driver[OpenAILiveDialect]):
     def __init__(self, options: AgentOptions = OPTIONS, credential: Json | None = None) -> None:
         self._last_id = 0
         dialect = OpenAILiveDialect(credential or CREDENTIAL, options)
         super().__init__(dialect, dialect.channel, check_client_event, now=100.0)
 
-    def server(self, kind: str, **fields: Any) -> None:  # type: ignore[override]
+    def told(self, kind: str, **fields: Any) -> None:
         """An event of the vendor's, which the SDK has to know."""
         self._last_id += 1
         message = {"type": kind, **fields}
@@ -43,13 +42,14 @@ class Driver(drive.Driver):
         sound = b"".join(octet * (8 * milliseconds) for octet, milliseconds in pieces)
         for start in range(0, len(sound), 8 * delta_ms):
             self.advance(delta_ms / 1000)
-            self.sound(sound[start : start + 8 * delta_ms])
+            delta = b64encode(sound[start : start + 8 * delta_ms]).decode()
+            self.told("session.output_audio.delta", delta=delta)
 
-    def sound(self, octets: bytes) -> None:
-        self.server("session.output_audio.delta", delta=b64encode(octets).decode())
+    def take_sent(self) -> list[Json]:
+        return drive.without_event_ids(super().take_sent())
 
     def open(self, expires_at: int = 4102444800) -> Driver:
-        self.server("session.started", session=resource(expires_at))
+        self.told("session.started", session=resource(expires_at))
         assert self.take_events() == [SessionOpen("live_1")]
         assert [message["type"] for message in self.take_sent()] == ["session.start"]
         return self

@@ -11,16 +11,15 @@ from sipbridge.agent import AgentOptions, SessionOpen
 from sipbridge.audio import PCMU
 from sipbridge.providers.openai import CHANNEL, OpenAIDialect
 from tests.providers import drive
-from tests.providers.drive import Json
 from tests.providers.openai_sdk import check_client_event
 
 OPTIONS = AgentOptions(input_format=PCMU, output_format=PCMU)
 CREDENTIAL = {"provider": "openai", "api_key": "sk-test-0123456789"}
 
+Json = dict[str, Any]
 
-class Driver(drive.Driver):
-    untold = frozenset({"event_id"})
 
+class Driver(drive.Driver[OpenAIDialect]):
     def __init__(
         self,
         options: AgentOptions = OPTIONS,
@@ -29,6 +28,9 @@ class Driver(drive.Driver):
         check: Callable[[Json], None] = check_client_event,
     ) -> None:
         super().__init__(dialect(credential or CREDENTIAL, options), CHANNEL, check)
+
+    def take_sent(self) -> list[Json]:
+        return drive.without_event_ids(super().take_sent())
 
     def open(self) -> Driver:
         self.server({"type": "session.created", "session": {"id": "sess_1"}})

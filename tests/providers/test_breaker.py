@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
-from sipbridge.agent import AgentOptions
+from sipbridge.agent import Agent, AgentOptions, Resumed
 from sipbridge.audio import PCMU
 from sipbridge.errors import AgentStartError
 from sipbridge.providers import new_agent_from_credential
@@ -153,3 +154,49 @@ def test_sessions_share_it_and_recover() -> None:
         }
 
     asyncio.run(scenario())
+
+
+def test_the_log_says_when_it_opens_and_closes() -> None:
+    breaker = Breaker()
+    with capture_logs() as logs:
+        for _ in range(FAILURES + 2):
+            attempt = Attempt(breaker, "openai", lambda: 100.0)
+            attempt._pending.add("model.example.com")  # as after `enter`, which only lets one a second through
+            attempt.failed("503")
+        back = Attempt(breaker, "openai", lambda: 102.0)
+        back.enter("model.example.com")
+        back.succeeded()
+    assert [(entry["log_level"], entry["provider"], entry["host"]) for entry in logs] == [
+        ("warning", "openai", "model.example.com"),
+        ("info", "openai", "model.example.com"),
+    ]
+
+
+def test_live_calls_survive_an_outage_of_a_server_that_refuses_them_all() -> None:
+    """While the breaker is open one of them a second is let through; the others have not tried meanwhile."""
+
+    async def scenario() -> None:
+        breaker = Breaker()
+        options = AgentOptions(input_format=PCMU, output_format=PCMU)
+
+        async def resumed(agent: Agent) -> bool:
+            async for event in agent:
+                if isinstance(event, Resumed):
+                    return True
+            return False
+
+        async with ModelServer() as server:
+            credential = {"provider": "openai", "url": server.url, "api_key": "k"}
+            agents = [new_agent_from_credential(credential, options, breaker=breaker) for _ in range(20)]
+            await asyncio.gather(*(agent.start() for agent in agents))
+            waiting = [asyncio.create_task(resumed(agent)) for agent in agents]
+            server.script = Script(fault=Fault("status", "503"))
+            server.drop()
+            await asyncio.sleep(1.5)
+            assert breaker.open_keys()
+            assert server.refused <= 20 + 2
+            server.script = Script()
+            assert await asyncio.gather(*waiting) == [True] * 20
+            await asyncio.gather(*(agent.close() for agent in agents))
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))

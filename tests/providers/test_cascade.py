@@ -296,7 +296,7 @@ def test_a_part_that_is_lost_is_named(part: str) -> None:
     driver.turn("hello")
     driver.model("Good morning. How", end=None)
     driver.voice("ctx-1", done=False)
-    driver.lose(part, 1011)
+    driver.channel_closed(part, 1011)
     errors = [event for event in driver.take_events() if isinstance(event, AgentError)]
     assert errors[0].message.startswith({"stt": "stt:", "voice": "tts:"}[part])
     closed = driver.order.seen[-1]

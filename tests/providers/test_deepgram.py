@@ -30,12 +30,13 @@ from sipbridge.agent import (
 )
 from sipbridge.audio import PCM_8K, PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat, Played
 from sipbridge.errors import ConfigError
-from sipbridge.providers import WebSocketEndpoint, capabilities_of
+from sipbridge.providers import Outgoing, WebSocketEndpoint, capabilities_of
 from sipbridge.providers.deepgram import DeepgramDialect
-from tests.providers import drive
 from tests.providers.deepgram_sdk import check_client_event, check_server_event
-from tests.providers.drive import Json
+from tests.providers.drive import Drive
 from tests.providers.order import audio_of
+
+Json = dict[str, Any]
 
 OPTIONS = AgentOptions(input_format=PCMU, output_format=PCMU)
 CREDENTIAL: Json = {"provider": "deepgram", "api_key": "dg-test-0123456789"}
@@ -43,15 +44,26 @@ LOOKUP = ToolDeclaration("lookup", "Looks up.", {"type": "object", "properties":
 SOUND = b"\x11" * 160
 
 
-class Driver(drive.Driver):
+class Driver(Drive[DeepgramDialect]):
     def __init__(self, options: AgentOptions = OPTIONS, **credential: Any) -> None:
-        dialect = DeepgramDialect(CREDENTIAL | credential, options)
-        super().__init__(dialect, dialect.channel, check_client_event, now=50.0)
+        self.sent: list[Any] = []
+        super().__init__(DeepgramDialect(CREDENTIAL | credential, options), now=50.0)
 
-    def server(self, kind: str, **fields: Any) -> None:  # type: ignore[override]
+    def took(self, message: Outgoing) -> None:
+        if isinstance(message.data, bytes):
+            self.sent.append(message.data)
+            return
+        data = json.loads(message.data)
+        check_client_event(data)
+        self.sent.append(data)
+
+    def server(self, kind: str, **fields: Any) -> None:
         message = {"type": kind, **fields}
         check_server_event(message)
         self.raw(json.dumps(message))
+
+    def raw(self, data: str | bytes) -> None:
+        self.receive(self.dialect.channel, data)
 
     def text(self, role: str, content: str) -> None:
         self.server("ConversationText", role=role, content=content)
@@ -59,6 +71,10 @@ class Driver(drive.Driver):
     def call(self, *call_ids: str, client_side: bool = True) -> None:
         call = {"name": "lookup", "arguments": '{"n":1}', "client_side": client_side}
         self.server("FunctionCallRequest", functions=[call | {"id": call_id} for call_id in call_ids])
+
+    def take_sent(self) -> list[Any]:
+        sent, self.sent = self.sent, []
+        return sent
 
     def settings(self) -> Json:
         self.server("Welcome", request_id="request_1")
@@ -322,8 +338,7 @@ def test_sound_is_binary_and_silence_of_ours_is_filled() -> None:
     for _ in range(400):
         driver.command("push_audio", SOUND)
         driver.advance(0.02)
-    assert driver.sent_audio == [SOUND] * 400
-    assert driver.take_sent() == []
+    assert driver.take_sent() == [SOUND] * 400
     driver.advance(20)
     assert driver.take_sent() == [{"type": "KeepAlive"}] * 2
 
@@ -386,7 +401,7 @@ def test_an_error_and_the_close_that_follows(code: str, again: bool) -> None:
     driver.take_events()
     driver.server("Error", code=code, description="it broke")
     assert driver.take_events() == [AgentError("it broke", code, fatal=False)]
-    driver.drop(1011)
+    driver.channel_closed(driver.dialect.channel, 1011)
     assert driver.take_events() == [
         AgentError("it broke", code, fatal=True),
         AssistantText("reply-1", "Well", final=True),

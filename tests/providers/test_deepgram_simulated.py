@@ -7,15 +7,13 @@ import json
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 
 from sipbridge.agent import (
-    Agent,
     AgentError,
-    AgentEvent,
     AgentOptions,
     AssistantAudio,
     AssistantText,
@@ -32,9 +30,11 @@ from sipbridge.providers import new_agent_from_credential
 from sipbridge.simulator.model import ModelServer, SessionRecord
 from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
 from sipbridge.simulator.voice import speech
+from tests.providers import listener
 from tests.providers.deepgram_sdk import check_client_event, check_server_event
 from tests.providers.in_loop import coroutine
-from tests.providers.order import OrderChecker, audio_of
+from tests.providers.listener import Talk
+from tests.providers.order import audio_of
 from tests.providers.test_deepgram import LOOKUP, Driver, options
 
 with warnings.catch_warnings():
@@ -47,8 +47,6 @@ with warnings.catch_warnings():
     )
     from deepgram.environment import DeepgramClientEnvironment
 
-E = TypeVar("E", bound=AgentEvent)
-
 SHORT = Script(
     utterances=(Utterance("One word.", 0.4), Utterance("Two words.", 0.4)), transcripts=("Two nights.",), speed=0
 )
@@ -56,30 +54,10 @@ CALLER = speech(Utterance(seconds=0.4, tone_hz=700), PCMU)
 QUIET = PCMU.silence * 8 * 800
 
 
-class Talk:
-    def __init__(self, agent: Agent, record: SessionRecord) -> None:
-        self.agent = agent
-        self.record = record
-        self.order = OrderChecker()
-
-    async def until(self, kind: type[E], **fields: Any) -> E:
-        async with asyncio.timeout(5):
-            async for event in self.agent:
-                self.order.feed([event])
-                if isinstance(event, kind) and all(getattr(event, key) == fields[key] for key in fields):
-                    return event
-        raise AssertionError(f"no {kind.__name__}")
-
-
 @asynccontextmanager
 async def talk(script: Script = SHORT, agent_options: AgentOptions | None = None) -> AsyncIterator[Talk]:
-    async with ModelServer(script, wire="deepgram") as server:
-        agent = new_agent_from_credential({"provider": "deepgram", "url": server.url}, agent_options or options())
-        await agent.start()
-        conversation = Talk(agent, server.sessions[0])
+    async with listener.talk("deepgram", script, agent_options or options()) as conversation:
         yield conversation
-        await agent.close()
-        await server.sessions[0].closed.wait()
     judge(conversation.record)
 
 

@@ -46,12 +46,12 @@ PRICE = ToolDeclaration(
 )
 
 
-def driver(**options: Any) -> Driver:
+def driver(**options: Any) -> Driver[ElevenLabsDialect]:
     values: dict[str, Any] = {"input_format": PCM_16K, "output_format": PCM_16K, **options}
     return Driver(ElevenLabsDialect(CREDENTIAL, AgentOptions(**values)), "conversation", check_client_event)
 
 
-def opened(given: str = "pcm_16000", taken: str = "pcm_16000", **options: Any) -> Driver:
+def opened(given: str = "pcm_16000", taken: str = "pcm_16000", **options: Any) -> Driver[ElevenLabsDialect]:
     drive = driver(**options)
     drive.server(metadata(given, taken))
     assert drive.take_events() == [SessionOpen("conv_1")]

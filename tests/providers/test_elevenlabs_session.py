@@ -31,6 +31,7 @@ from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
 from sipbridge.simulator.voice import speech
 from tests.providers.elevenlabs_sdk import check_client_event
+from tests.providers.listener import until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -58,14 +59,6 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 def agent_for(url: str, options: AgentOptions = G711, **more: Any) -> Agent:
     credential = {"provider": "elevenlabs", "agent_id": "agent_sim", "url": url, "api_key": KEY, **more}
     return new_agent_from_credential(credential, options)
-
-
-async def until(agent: Agent, kind: type[Any], seen: list[AgentEvent]) -> Any:
-    async for event in agent:
-        seen.append(event)
-        if isinstance(event, kind):
-            return event
-    raise AssertionError(f"the session ended without {kind.__name__}: {seen}")
 
 
 def formats(url: str, name: str) -> str:

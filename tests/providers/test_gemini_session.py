@@ -30,7 +30,7 @@ from sipbridge.simulator.gemini_server import GeminiModel
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
 from sipbridge.simulator.voice import speech
-from tests.providers.order import OrderChecker
+from tests.providers.listener import Listener
 
 E = TypeVar("E", bound=AgentEvent)
 
@@ -44,18 +44,10 @@ SPOKEN = speech(Utterance(seconds=0.5, tone_hz=700.0), PCM_16K)
 SILENCE = bytes(32 * 700)
 
 
-class Talk:
+class Talk(Listener):
     def __init__(self, agent: Agent, server: ModelServer) -> None:
-        self.agent = agent
+        super().__init__(agent)
         self.server = server
-        self.order = OrderChecker()
-
-    async def until(self, kind: type[E]) -> E:
-        async for event in self.agent:
-            self.order.feed([event])
-            if isinstance(event, kind):
-                return event
-        raise AssertionError(f"no {kind.__name__} in {self.order.seen}")
 
     def push(self, pcm: bytes) -> None:
         for start in range(0, len(pcm), 1280):

@@ -26,7 +26,6 @@ from sipbridge.errors import AgentStartError, ConfigError
 from sipbridge.providers import Lifetime, WebSocketEndpoint, capabilities_of, tools_for_session
 from sipbridge.providers.gemini import GeminiDialect
 from sipbridge.simulator.http import HttpAnswer, HttpRequest, HttpServer
-from tests.providers.drive import Json
 from tests.providers.gemini_driver import (
     CHANNEL,
     COMPLETE,
@@ -34,6 +33,7 @@ from tests.providers.gemini_driver import (
     GENERATED,
     VERTEX,
     Driver,
+    Json,
     audio,
     call,
     options,

@@ -23,7 +23,6 @@ from sipbridge.agent import (
     UserTranscript,
 )
 from sipbridge.audio import Played
-from tests.providers.drive import Json
 from tests.providers.gemini_driver import (
     COMPLETE,
     CREDENTIAL,
@@ -31,6 +30,7 @@ from tests.providers.gemini_driver import (
     INTERRUPTED,
     VERTEX,
     Driver,
+    Json,
     audio,
     call,
     content,

@@ -62,13 +62,13 @@ class Judge:
         self.record.open_calls.append(call_id)
 
 
-def driver(credential: Json | None = None, judge: Judge | None = None, **options: Any) -> Driver:
+def driver(credential: Json | None = None, judge: Judge | None = None, **options: Any) -> Driver[NovaSonicDialect]:
     values: dict[str, Any] = {"input_format": PCM_8K, "output_format": PCM_16K, **options}
     dialect = NovaSonicDialect({**SOCKET, **(credential or {})}, AgentOptions(**values))
     return Driver(dialect, "stream", judge or Judge())
 
 
-def opened(**options: Any) -> Driver:
+def opened(**options: Any) -> Driver[NovaSonicDialect]:
     drive = driver(**options)
     assert drive.take_events() == [SessionOpen()]
     drive.take_sent()

@@ -204,12 +204,18 @@ def test_silence_is_known_in_every_format(audio: AudioFormat) -> None:
     silence = audio.silence * (audio.rate // 10)
     for _ in range(20):
         driver.advance(0.1)
-        driver.sound(silence)
+        driver.told("session.output_audio.delta", delta=_base64(silence))
     loud = b"\x10\x20" * (audio.bytes_per_ms * 50)
-    driver.sound(loud + b"\x01")
+    driver.told("session.output_audio.delta", delta=_base64(loud + b"\x01"))
     assert audio_of(driver.take_events()) == loud[: len(loud) // audio.bytes_per_sample * audio.bytes_per_sample] + (
         b"\x01" if audio is PCMA else b""
     )
+
+
+def _base64(data: bytes) -> str:
+    from base64 import b64encode
+
+    return b64encode(data).decode()
 
 
 def test_what_it_says_in_words() -> None:
@@ -230,7 +236,7 @@ def test_what_it_says_in_words() -> None:
 
 
 def words(driver: Driver, way: str, text: str, start_ms: int = 0) -> None:
-    driver.server(f"session.{way}_transcript.delta", delta=text, start_ms=start_ms, end_ms=start_ms + 200)
+    driver.told(f"session.{way}_transcript.delta", delta=text, start_ms=start_ms, end_ms=start_ms + 200)
 
 
 def test_a_stream_that_stops_ends_the_reply_by_the_clock() -> None:
@@ -364,7 +370,7 @@ def test_all_that_is_told_is_appended() -> None:
     assert sent[0]["content"].endswith("\n\nHello!")
     assert sent[3]["content"].endswith("\n\nBe formal.")
     for kind in ("commentary", "thinking", "instructions"):
-        driver.server(f"session.{kind}.appended", start_ms=1, end_ms=1)
+        driver.told(f"session.{kind}.appended", start_ms=1, end_ms=1)
     assert driver.take_events() == []
     assert not driver.dialect.counters
 
@@ -388,13 +394,13 @@ def test_what_is_too_long_for_one_message_goes_in_several() -> None:
 
 
 def backend(driver: Driver, inner: dict[str, Any]) -> None:
-    driver.server("response.event", event=inner, delegation_id="del_1")
+    driver.told("response.event", event=inner, delegation_id="del_1")
 
 
 def delegated(*calls: str) -> Driver:
     driver = Driver(options(tools=(LOOKUP,))).open()
     delegation = {"id": "del_1", "target": "responses", "type": "delegation", "response_id": "resp_1"}
-    driver.server("session.delegation.created", delegation=delegation, offset_ms=900)
+    driver.told("session.delegation.created", delegation=delegation, offset_ms=900)
     backend(driver, response("response.created"))
     for call_id in calls:
         backend(driver, call(call_id, '{"n":1}'))
@@ -452,7 +458,7 @@ def test_asked_too_soon_it_is_asked_again() -> None:
     assert asked["type"] == "response.create"
     driver.take_sent()
     refused = {"code": "conversation_already_has_active_response", "type": "invalid_request_error", "message": "busy"}
-    driver.server("error", error=refused | {"client_event_id": asked["event_id"]})
+    driver.told("error", error=refused | {"client_event_id": asked["event_id"]})
     backend(driver, response("response.completed", 7))
     assert driver.take_sent() == [{"type": "response.create"}]
 
@@ -482,7 +488,7 @@ def test_a_call_while_it_speaks_belongs_to_what_it_says_and_is_cut_with_it() -> 
 def test_work_that_nobody_can_do_is_answered() -> None:
     driver = Driver().open()
     delegation = {"id": "del_9", "target": "client", "type": "delegation"}
-    driver.server("session.delegation.created", delegation=delegation, offset_ms=900)
+    driver.told("session.delegation.created", delegation=delegation, offset_ms=900)
     [message] = driver.take_sent()
     assert (message["type"], message["delegation_id"]) == ("session.commentary.append", "del_9")
 
@@ -492,8 +498,8 @@ def test_work_that_nobody_can_do_is_answered() -> None:
 
 def test_usage_is_told_as_differences() -> None:
     driver = Driver(options(tools=(LOOKUP,))).open()
-    driver.server("session.usage.updated", usage={"seconds": 10.5}, context_window={"usage_ratio": 0.1})
-    driver.server("session.usage.updated", usage={"seconds": 12.0})
+    driver.told("session.usage.updated", usage={"seconds": 10.5}, context_window={"usage_ratio": 0.1})
+    driver.told("session.usage.updated", usage={"seconds": 12.0})
     tokens = {
         "input_tokens": 90,
         "output_tokens": 7,
@@ -502,7 +508,7 @@ def test_usage_is_told_as_differences() -> None:
         "output_tokens_details": {"reasoning_tokens": 0},
     }
     backend(driver, response("response.completed", usage=tokens))
-    driver.server("session.closed", reason="expired", session=resource(), usage={"seconds": 12.5})
+    driver.told("session.closed", reason="expired", session=resource(), usage={"seconds": 12.5})
     usage = [event for event in driver.take_events() if isinstance(event, Usage)]
     assert usage == [
         Usage("", {"session_seconds": 10.5}),
@@ -521,7 +527,7 @@ def test_the_services_end(reason: str, again: bool) -> None:
     driver.stream((QUIET, 500), (LOUD, 100))
     words(driver, "input", "But")
     driver.take_events()
-    driver.server("session.closed", reason=reason, session=resource(), usage={"seconds": 3})
+    driver.told("session.closed", reason=reason, session=resource(), usage={"seconds": 3})
     events = driver.take_events()
     assert events[-1] == SessionClosed(reason, expected=False, again=again)
     assert UserTranscript("But", final=True, item_id="user-1") in events
@@ -530,7 +536,7 @@ def test_the_services_end(reason: str, again: bool) -> None:
 
 
 def error(driver: Driver, code: str, kind: str = "invalid_request_error") -> None:
-    driver.server("error", error={"code": code, "type": kind, "message": f"about {code}", "client_event_id": "c1"})
+    driver.told("error", error={"code": code, "type": kind, "message": f"about {code}", "client_event_id": "c1"})
 
 
 def test_an_error_that_is_not_fatal() -> None:

@@ -6,15 +6,13 @@ import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
 
 from sipbridge.agent import (
-    Agent,
     AgentError,
-    AgentEvent,
     AssistantText,
     AssistantTurnEnd,
     SessionClosed,
@@ -28,42 +26,21 @@ from sipbridge.simulator.model import ModelServer, SessionRecord
 from sipbridge.simulator.openai_live_check import check_message
 from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
 from sipbridge.simulator.voice import speech
+from tests.providers import listener
 from tests.providers.in_loop import coroutine
+from tests.providers.listener import Talk
 from tests.providers.live_driver import LOOKUP, options
 from tests.providers.live_sdk import check_client_event, check_server_event
-from tests.providers.order import OrderChecker, audio_of
-
-E = TypeVar("E", bound=AgentEvent)
+from tests.providers.order import audio_of
 
 SHORT = Script(utterances=(Utterance("One word.", 0.4), Utterance("Two words.", 0.4)), transcripts=("Two nights.",))
 CALLER = speech(Utterance(seconds=0.4, tone_hz=700), PCMU) + PCMU.silence * 8 * 1000
 
 
-class Talk:
-    def __init__(self, agent: Agent, record: SessionRecord) -> None:
-        self.agent = agent
-        self.record = record
-        self.order = OrderChecker()
-
-    async def until(self, kind: type[E], **fields: Any) -> E:
-        async with asyncio.timeout(5):
-            async for event in self.agent:
-                self.order.feed([event])
-                if isinstance(event, kind) and all(getattr(event, key) == fields[key] for key in fields):
-                    return event
-        raise AssertionError(f"no {kind.__name__}")
-
-
 @asynccontextmanager
 async def talk(script: Script, **changes: Any) -> AsyncIterator[Talk]:
-    async with ModelServer(script, wire="openai_live") as server:
-        credential = {"provider": "openai_live", "url": server.url}
-        agent = new_agent_from_credential(credential, options(**changes))
-        await agent.start()
-        conversation = Talk(agent, server.sessions[0])
+    async with listener.talk("openai_live", script, options(**changes)) as conversation:
         yield conversation
-        await agent.close()
-        await server.sessions[0].closed.wait()
     judge(conversation.record)
 
 

@@ -208,8 +208,25 @@ def test_the_end_of_an_utterance_is_ours_to_say_only_where_nobody_listens_for_it
     driver.command("commit_input_audio")
     assert driver.take_sent() == []
     driver = Driver(options(turn_detection=TurnDetection("none"))).open()
+    driver.command("push_audio", bytes(8 * 100))
+    driver.take_sent()
     driver.command("commit_input_audio")
     assert driver.take_sent() == [{"type": "input_audio_buffer.commit"}, {"type": "response.create"}]
+
+
+def test_less_than_the_server_takes_is_no_utterance() -> None:
+    driver = Driver(options(turn_detection=TurnDetection("none"))).open()
+    for length_ms in (99, 100, 99):
+        driver.command("push_audio", bytes(8 * length_ms))
+        driver.command("commit_input_audio")
+    assert [message["type"] for message in driver.take_sent()] == [
+        "input_audio_buffer.append",
+        "input_audio_buffer.append",
+        "input_audio_buffer.commit",
+        "response.create",
+        "input_audio_buffer.append",
+    ]
+    assert driver.dialect.counters["commit_too_short"] == 2
 
 
 def test_interim_transcripts_come_when_asked_for() -> None:

@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -36,6 +35,7 @@ from sipbridge.providers import new_agent_from_credential
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
 from sipbridge.simulator.voice import speech
+from tests.providers.listener import until
 
 KEY = "sk-test-0123456789abcdef"
 G711 = AgentOptions(input_format=PCMU, output_format=PCMU)
@@ -70,15 +70,6 @@ async def settled() -> None:
 def agent_for(url: str, options: AgentOptions = G711, *, timeout: float = 3.0) -> Agent:
     credential = {"provider": "openai", "url": url, "api_key": KEY}
     return new_agent_from_credential(credential, options, connect_timeout=timeout)
-
-
-async def until(agent: Agent, kind: type[Any], seen: list[AgentEvent] | None = None) -> Any:
-    async for event in agent:
-        if seen is not None:
-            seen.append(event)
-        if isinstance(event, kind):
-            return event
-    raise AssertionError(f"the session ended without {kind.__name__}")
 
 
 async def rest(agent: Agent) -> list[AgentEvent]:

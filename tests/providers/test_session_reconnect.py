@@ -34,7 +34,7 @@ from sipbridge.providers import new_agent_from_credential
 from sipbridge.simulator.model import ModelServer, SessionRecord
 from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
 from sipbridge.simulator.voice import speech
-from tests.providers.order import OrderChecker
+from tests.providers.listener import Listener
 from tests.providers.test_session import run
 
 OPTIONS = AgentOptions(instructions="Be brief.", input_format=PCMU, output_format=PCMU)
@@ -46,34 +46,18 @@ SPOKEN = speech(Utterance(seconds=0.6), PCMU)
 SILENCE = b"\xff" * 160
 
 
-class Talk:
-    """An agent with all that it told, checked for its order."""
-
+class Talk(Listener):
     def __init__(self, agent: Agent, server: ModelServer) -> None:
-        self.agent = agent
+        super().__init__(agent)
         self.server = server
-        self.seen: list[AgentEvent] = []
-        self._order = OrderChecker()
-
-    async def until(self, kind: type[Any], count: int = 1) -> Any:
-        for _ in range(count):
-            async for event in self.agent:
-                self._order.feed([event])
-                self.seen.append(event)
-                if isinstance(event, kind):
-                    break
-            else:
-                raise AssertionError(f"the session ended without {kind.__name__}: {self.seen}")
-        return event
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.seen if isinstance(event, kind)]
 
     async def rest(self) -> list[AgentEvent]:
         events = [event async for event in self.agent]
-        self._order.feed(events)
-        self._order.done()
-        self.seen += events
+        self.order.feed(events)
+        self.order.done()
         return events
 
     async def second(self) -> SessionRecord:

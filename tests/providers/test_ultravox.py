@@ -53,7 +53,7 @@ def judge(message: Json) -> None:
     assert check_message(message) == ""
 
 
-def opened(**options: Any) -> Driver:
+def opened(**options: Any) -> Driver[UltravoxDialect]:
     values: dict[str, Any] = {"input_format": PCM_8K, "output_format": PCM_8K, **options}
     drive = Driver(UltravoxDialect(JOINED, AgentOptions(**values)), "call", judge)
     drive.server({"type": "call_started", "callId": "c1"})

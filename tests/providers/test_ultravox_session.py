@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -25,6 +24,7 @@ from sipbridge.providers import new_agent_from_credential
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
 from sipbridge.simulator.voice import speech
+from tests.providers.listener import until
 
 KEY = "uv-test-0123456789"
 OPTIONS = AgentOptions(input_format=PCM_8K, output_format=PCM_8K, greeting="Hotel Aster, how can I help?")
@@ -43,14 +43,6 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 def agent_for(server: ModelServer, options: AgentOptions = OPTIONS) -> Agent:
     credential = {"provider": "ultravox", "url": server.http_url, "api_key": KEY}
     return new_agent_from_credential(credential, options, connect_timeout=0.5)
-
-
-async def until(agent: Agent, kind: type[Any], seen: list[AgentEvent]) -> Any:
-    async for event in agent:
-        seen.append(event)
-        if isinstance(event, kind):
-            return event
-    raise AssertionError(f"the session ended without {kind.__name__}: {seen}")
 
 
 def test_a_conversation() -> None:

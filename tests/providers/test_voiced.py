@@ -224,7 +224,7 @@ def test_a_voice_that_is_lost_ends_the_session_which_may_be_resumed() -> None:
     write(driver)
     driver.from_voice(chunk("ctx-1", SECOND))
     driver.take_events()
-    driver.lose("voice")
+    driver.channel_closed("voice")
     events = driver.take_events()
     assert events[-2:] == [
         AssistantTurnEnd("resp_1", "failed"),
@@ -237,7 +237,7 @@ def test_a_voice_that_is_lost_ends_the_session_which_may_be_resumed() -> None:
 def test_a_voice_that_idles_is_no_loss() -> None:
     driver = spoken_reply()
     driver.take_events(), driver.take_voice()
-    driver.lose("voice", 1000)
+    driver.channel_closed("voice", 1000)
     assert driver.take_events() == []
     write(driver, "resp_2", "item_2")
     assert driver.take_voice()[0] == ("ctx-2", "Hotel Aster. ")
@@ -247,7 +247,7 @@ def test_a_model_that_is_lost_while_it_writes() -> None:
     driver = Driver().open()
     driver.from_model(created("resp_1"), text_delta("resp_1", "Hotel Aster. How "))
     driver.from_voice(chunk("ctx-1", SECOND))
-    driver.lose("realtime")
+    driver.channel_closed("realtime")
     driver.order.done()
     assert driver.take_events()[-2] == AssistantTurnEnd("resp_1", "failed")
 

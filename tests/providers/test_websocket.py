@@ -6,8 +6,10 @@ import asyncio
 import gc
 import logging
 import os
+import socket
 import ssl
 import struct
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import wraps
@@ -164,9 +166,14 @@ async def test_a_message_in_fragments_with_a_ping_between_them() -> None:
         (b"\xf1\x01a", 1002),
         (b"\x83\x01a", 1002),
         (b"\x81\x81\x00\x00\x00\x00a", 1002),  # a server does not mask
+        (b"\x88\x01a", 1002),  # half a code
+        (b"\x88\x02\x00\x05", 1002),  # a code that there is not
+        (b"\x88\x03\x03\xe8\xff", 1007),
     ],
 )
 def test_what_is_against_the_protocol_ends_the_connection(raw: bytes, code: int) -> None:
+    """It is told as a broken connection: that code would be the server's, if it were we who did wrong."""
+
     @on_a_loop
     async def scenario() -> None:
         async def rude(connection: ServerConnection) -> None:
@@ -175,9 +182,87 @@ def test_what_is_against_the_protocol_ends_the_connection(raw: bytes, code: int)
 
         async with connected(rude, text=False) as channel:
             ear = Ear(channel)
-            assert (await ear.closed)[0] == code
+            told, reason = await ear.closed
+            assert (told, reason.split()[3]) == (1006, str(code))
             assert ear.messages == []
             channel.send(Outgoing("", b"into the void"))
+
+    scenario()
+
+
+@on_a_loop
+async def test_fragments_without_end_take_no_memory() -> None:
+    async def rude(connection: ServerConnection) -> None:
+        connection.transport.write(b"\x01\x00" + b"\x00\x00" * 100_000)
+        await (await connection.ping())
+        read.set()
+        await connection.wait_closed()
+
+    read = asyncio.Event()
+    async with connected(rude) as channel:
+        ear = Ear(channel)
+        await read.wait()
+        assert sys.getsizeof(channel._parts) < 1000
+    assert await ear.closed == (1006, "connection lost")
+
+
+@on_a_loop
+async def test_what_comes_before_anybody_listens_waits_at_the_servers() -> None:
+    done = asyncio.Event()
+
+    async def talkative(connection: ServerConnection) -> None:
+        for _ in range(64):
+            await connection.send(b"x" * 1_000_000)
+        done.set()
+        await connection.wait_closed()
+
+    async with connected(talkative) as channel:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(done.wait(), 0.5)
+        assert sum(len(frame.data) for frame in channel._early) < 100_000
+        ear = Ear(channel)
+        await ear.until(64)
+
+
+@on_a_loop
+async def test_pings_of_a_server_that_reads_nothing_are_not_answered() -> None:
+    async def rude(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()
+        for _ in range(20):
+            connection.transport.write((b"\x89\x7d" + b"p" * 125) * 1000)
+            await asyncio.sleep(0)
+        connection.transport.write(b"\x81\x01a")
+        await over.wait()
+        connection.transport.abort()
+
+    over = asyncio.Event()
+    async with connected(rude) as channel:
+        ear = Ear(channel)
+        await ear.until(1)
+        over.set()
+        assert channel._transport is not None
+        assert channel._transport.get_write_buffer_size() < 100_000
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such thing")
+def test_a_server_that_is_gone_without_a_word_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it takes nothing, which is the same to TCP; no pongs are asked for."""
+    monkeypatch.setattr(websocket, "_NO_ACKNOWLEDGEMENT_S", 0.5)
+
+    @on_a_loop
+    async def scenario() -> None:
+        async def deaf(connection: ServerConnection) -> None:
+            connection.transport.pause_reading()
+            await over.wait()
+            connection.transport.abort()
+
+        over = asyncio.Event()
+        async with connected(deaf) as channel:
+            ear = Ear(channel)
+            for _ in range(100):
+                channel.send(Outgoing("", b"x" * 100_000))
+            assert (await ear.closed)[0] == 1006
+            over.set()
 
     scenario()
 

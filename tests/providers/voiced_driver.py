@@ -8,10 +8,11 @@ from typing import Any
 
 from sipbridge.agent import AgentOptions, SessionOpen
 from sipbridge.audio import PCMU
-from sipbridge.providers import Outgoing, new_dialect
+from sipbridge.providers import Dialect, Outgoing, new_dialect
 from tests.providers import cartesia_sdk, openai_sdk
-from tests.providers.drive import ChannelDriver, Json
+from tests.providers.drive import Drive, without_event_ids
 
+Json = dict[str, Any]
 OPTIONS = AgentOptions(input_format=PCMU, output_format=PCMU)
 CREDENTIAL: Json = {
     "provider": "openai",
@@ -20,8 +21,8 @@ CREDENTIAL: Json = {
 }
 
 
-class Driver(ChannelDriver):
-    """`model` and `voice` hold what was sent to each, until it is taken."""
+class Driver(Drive[Dialect]):
+    """`model` and `voice` hold what was sent to each."""
 
     def __init__(self, credential: Json | None = None, **changes: Any) -> None:
         self.model: list[Json] = []
@@ -57,7 +58,7 @@ class Driver(ChannelDriver):
 
     def take_model(self) -> list[Json]:
         sent, self.model = self.model, []
-        return [{key: value for key, value in message.items() if key != "event_id"} for message in sent]
+        return without_event_ids(sent)
 
     def take_voice(self) -> list[tuple[str, str]]:
         """(context, text), with "|" after the last piece; (context, "cancel")."""

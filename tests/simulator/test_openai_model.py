@@ -25,6 +25,12 @@ from tests.providers.openai_sdk import check_server_event
 
 Json = dict[str, Any]
 QUICK = Script(speed=0.0, utterances=(Utterance("One two three.", seconds=0.5),))
+
+
+def tool(name: str) -> Json:
+    return {"type": "function", "name": name, "parameters": {"type": "object", "properties": {}}}
+
+
 PCMU_SESSION = {
     "type": "realtime",
     "audio": {
@@ -205,6 +211,18 @@ def test_turns_by_hand() -> None:
     converse(QUICK, talk)
 
 
+def test_sound_that_is_none_and_an_event_id_that_was_there_before() -> None:
+    async def talk(client: Client, server: ModelServer) -> None:
+        await client.send(type="input_audio_buffer.append", audio="")
+        assert (await client.until("error"))["error"]["param"] == "audio"
+        await client.send(type="input_audio_buffer.clear", event_id="c1")
+        await client.send(type="input_audio_buffer.clear", event_id="c1")
+        assert (await client.until("error"))["error"]["param"] == "event_id"
+        assert len(server.sessions[0].violations) == 2
+
+    converse(QUICK, talk)
+
+
 def test_a_url_may_change_the_script() -> None:
     async def talk(client: Client, server: ModelServer) -> None:
         await client.send(type="response.create")
@@ -229,6 +247,16 @@ def test_a_url_may_change_the_script() -> None:
             {"type": "session.update", "session": {"type": "realtime", "output_modalities": ["audio", "text"]}},
             "invalid_value",
             "session.output_modalities",
+        ),
+        (
+            {"type": "session.update", "session": {"type": "realtime", "tools": [tool("hang up")]}},
+            "invalid_value",
+            "session.tools[0].name",
+        ),
+        (
+            {"type": "session.update", "session": {"type": "realtime", "tools": [tool("f"), tool("f")]}},
+            "invalid_value",
+            "session.tools[1].name",
         ),
         ({"type": "response.create", "response": {"modalities": []}}, "unknown_parameter", "response.modalities"),
         ({"type": "input_audio_buffer.append", "audio": 7}, "invalid_type", "audio"),

@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from pydantic_core import from_json
-
 from sipbridge.agent import AgentOptions, ToolDeclaration
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.providers import Endpoint, HttpEnd, Outgoing
 from sipbridge.providers.access import REQUESTS, url_and_key
 from sipbridge.providers.speech.part import Part, http_endpoint
-from sipbridge.providers.wire import Json, merged, number_of, parameters_of, text_of
+from sipbridge.providers.wire import Json, merged, number_of, parameters_of, read_json, text_of
 
 URL = "https://api.openai.com/v1/chat/completions"
 _SLUGS = ("openai", "openai_compatible")
@@ -132,7 +130,7 @@ class ChatModel(Part[ChatEvent]):
         elif answer is not None and isinstance(message, str):
             data = message.removeprefix("data:").strip()
             if data and data != "[DONE]":
-                self._on_chunk(answer, from_json(data))
+                self._on_chunk(answer, read_json(data))
 
     def _on_chunk(self, answer: _Answer, chunk: Json) -> None:
         if error := chunk.get("error"):

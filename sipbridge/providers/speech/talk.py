@@ -118,7 +118,7 @@ class TalkDialect(BaseDialect):
     def messages_to_send(self) -> list[Outgoing]:
         messages = [message._replace(channel=STT) for message in self._ear.messages_to_send()]
         messages += [message._replace(channel=LLM) for message in self._model.messages_to_send()]
-        return messages
+        return messages if self._state != "closed" or self._expected else []
 
     def get_timer(self) -> float | None:
         return self._retry_at if self._state == "open" else None

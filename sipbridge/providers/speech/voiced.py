@@ -148,9 +148,8 @@ class VoicedDialect:
         self._pump(now)
 
     def messages_to_send(self) -> list[Outgoing]:
-        messages = self.inner.messages_to_send()
-        messages += [message._replace(channel=VOICE_CHANNEL) for message in self._voice.messages_to_send()]
-        return messages
+        voice = [message._replace(channel=VOICE_CHANNEL) for message in self._voice.messages_to_send()]
+        return self.inner.messages_to_send() + ([] if self._closed else voice)
 
     def get_timer(self) -> float | None:
         if self._closed:
