@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from sipbridge.agent import AgentOptions, TurnDetection
+from sipbridge.agent import AgentOptions
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat
 from sipbridge.providers import Endpoint, HttpEnd, Outgoing, WebSocketEndpoint
 from sipbridge.providers.access import REQUESTS, authorization, url_and_key, with_query
 from sipbridge.providers.offline_ear import Ear, Utterance
-from sipbridge.providers.openai_wire import append_audio, ga_format
+from sipbridge.providers.openai_wire import append_audio, ga_format, turn_finding
 from sipbridge.providers.speech.part import http_endpoint, short_language
 from sipbridge.providers.speech.transcriber import Ready, SpeechBegan, SpeechOver, Transcriber, Words
 from sipbridge.providers.wire import Json, json_object, merged, number_of, text_of
@@ -48,21 +48,6 @@ def openai_ear(section: Mapping[str, Any]) -> type[Transcriber]:
     return HttpEar if over_http else RealtimeEar
 
 
-def _detection(detection: TurnDetection) -> Json | None:
-    if detection.type == "server_vad":
-        settings: Json = {
-            "type": "server_vad",
-            "threshold": detection.threshold,
-            "prefix_padding_ms": detection.prefix_ms,
-            "silence_duration_ms": detection.silence_ms,
-        }
-    elif detection.type == "semantic_vad":
-        settings = {"type": "semantic_vad", "eagerness": detection.eagerness}
-    else:
-        return None
-    return {key: value for key, value in settings.items() if value is not None}
-
-
 class RealtimeEar(Transcriber):
     input_format = PCM_24K
     native_formats = frozenset({PCMU, PCMA})
@@ -78,7 +63,7 @@ class RealtimeEar(Transcriber):
         heard: Json = {
             "format": ga_format(self._format),
             "transcription": transcription,
-            "turn_detection": _detection(options.turn_detection),
+            "turn_detection": turn_finding(options.turn_detection),
         }
         session = {"type": "transcription", "audio": {"input": heard}}
         self._session = merged(session, section.get("extra") or {})
