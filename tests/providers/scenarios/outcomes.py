@@ -16,8 +16,8 @@ from tests.providers.scenarios.scenarios import Scenario
 from tests.providers.scenarios.talk import Talk, open_sockets
 from tests.providers.scenarios.tasks import own_tasks
 
-LIMIT_S = 30
-AT_ONCE = 16
+LIMIT_S = 60
+AT_ONCE = 8
 
 Pair: TypeAlias = tuple[Bench, Scenario]
 _errors: dict[Pair, Exception | None] = {}

@@ -195,13 +195,14 @@ async def options(bench: Bench) -> None:
 # --- interrupting -----------------------------------------------------------------------------------------------------
 
 
-async def interrupt(talk: Talk, began: AssistantAudio, played_ms: int = 200) -> None:
-    """The caller speaks while this is heard; what a call does then."""
+async def interrupt(talk: Talk, played_ms: int = 200) -> None:
+    """The caller speaks into what is heard; what a call does then."""
     here = talk.here
     talk.speak()
-    heard: Any = UserSpeechStarted if talk.capabilities.speech_events else (UserSpeechStarted, AssistantInterrupted)
-    await talk.until(heard, here)
-    talk.cancel([Played(began.reply_id, began.item_id, played_ms)])
+    kind: Any = UserSpeechStarted if talk.capabilities.speech_events else (UserSpeechStarted, AssistantInterrupted)
+    await talk.until(kind, here)
+    heard = {event.reply_id: event.item_id for event in talk.those(AssistantAudio)}
+    talk.cancel([Played(reply_id, item_id, played_ms) for reply_id, item_id in heard.items()])
 
 
 @scenario("barge-in", lambda can: not can.full_duplex, instead="by itself")
@@ -210,7 +211,7 @@ async def barge_in(bench: Bench) -> None:
     async with Talk(bench, LONG) as talk:
         talk.agent.say("A long story.")
         began = await talk.until(AssistantAudio, 0)
-        await interrupt(talk, began)
+        await interrupt(talk)
         talk.hush()
         ended = await talk.until(AssistantTurnEnd, 0, lambda end: end.reply_id == began.reply_id)
         assert ended.status == "cancelled"
@@ -250,14 +251,18 @@ async def tool(bench: Bench) -> None:
 )
 async def tool_cancelled(bench: Bench) -> None:
     """The caller interrupts the reply that called: the call is taken back, and a result that comes late is dropped."""
-    script = replace(SHORT, tools={0: ToolUse(TOOL.name, '{"nights":2}', spoken=True)})
+    # Generated at once, heard for longer: a caller whom a busy machine delays interrupts it all the same.
+    spoken = replace(FIRST, seconds=3.0)
+    script = replace(
+        SHORT, utterances=(spoken, SECOND, THIRD), tools={0: ToolUse(TOOL.name, '{"nights":2}', spoken=True)}
+    )
     async with Talk(bench, script) as talk:
         talk.speak()
         talk.hush()
-        began = await talk.until(AssistantAudio, 0)
+        await talk.until(AssistantAudio, 0)
         call = await talk.until(ToolCall, 0)
         here = talk.here
-        await interrupt(talk, began)
+        await interrupt(talk)
         await talk.until(ToolCallCancelled, here, lambda event: event.call_id == call.call_id)
         talk.agent.send_tool_result(call.call_id, '{"eur": 240}')  # a tool that did not notice
         talk.hush()
@@ -306,7 +311,7 @@ async def ending(bench: Bench) -> None:
         if talk.capabilities.takes_instructions:
             talk.agent.update_instructions("You run a bakery.")
         told, sessions = talk.told_until_now, list(talk.server.sessions)
-        talk.end_in(8.0)
+        talk.end_in(60.0)
         assert (await talk.until(Resumed, 0)).context_kept
         assert len(talk.server.sessions) > len(sessions)
         await goes_on(talk, told)

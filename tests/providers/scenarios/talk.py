@@ -40,7 +40,8 @@ from tests.providers.scenarios.tasks import left_by, own
 
 E = TypeVar("E", bound=AgentEvent)
 
-WAIT_S = 5.0
+WAIT_S = 15.0
+"""For one thing; none takes a second, but on a busy machine many conversations share what there is of a processor."""
 CALLER_HZ = 700.0
 TOOL = ToolDeclaration(
     "price", "What a stay costs.", {"type": "object", "properties": {"nights": {"type": "integer"}}, "required": []}
@@ -98,7 +99,7 @@ class Talk:
             given: dict[str, Any] = {"instructions": "You run a hotel.", "tools": (TOOL,), **self.bench.options}
             self.options = AgentOptions(input_format=up, output_format=down, **(given | self._options))
             with patch("sipbridge.providers.new_dialect", self._new_dialect):
-                self.agent = new_agent_from_credential(credential, self.options)
+                self.agent = new_agent_from_credential(credential, self.options, connect_timeout=WAIT_S)
             await self.agent.start()
         except BaseException:
             await self.server.__aexit__(None, None, None)
@@ -149,7 +150,7 @@ class Talk:
 
     async def _nothing_left(self) -> None:
         if others := left_by(self._owner):
-            _, pending = await asyncio.wait(others, timeout=2)
+            _, pending = await asyncio.wait(others, timeout=WAIT_S)
             assert not pending, f"tasks left behind: {pending}"
 
     # --- what the caller does -----------------------------------------------------------------------------------------
