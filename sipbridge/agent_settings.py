@@ -116,27 +116,27 @@ def secrets_in(section: Section, place: str) -> Iterator[tuple[str, Secret]]:
 # --- what is sent -----------------------------------------------------------------------------------------------------
 
 
-def temperature(agent: AgentConfig) -> float | None:
+def temperature(agent: AgentConfig, can: Capabilities) -> float | None:
     """None where the model takes no temperature, else within its range."""
-    limits = capabilities(agent).takes_temperature
+    limits = can.takes_temperature
     if agent.temperature is None or limits is None:
         return None
     return min(max(agent.temperature, limits[0]), limits[1])
 
 
-def voice(agent: AgentConfig) -> str | None:
+def voice(agent: AgentConfig, can: Capabilities) -> str | None:
     """As the vendor spells it."""
-    return None if agent.voice is None else spelled(agent.voice, capabilities(agent).voices)
+    return None if agent.voice is None else spelled(agent.voice, can.voices)
 
 
 def spelled(name: str, voices: tuple[str, ...]) -> str:
     return name if name in voices else next((other for other in voices if other.lower() == name.lower()), name)
 
 
-def turn_detection(agent: AgentConfig, *, interrupt: bool) -> TurnDetection:
+def turn_detection(agent: AgentConfig, can: Capabilities, *, interrupt: bool) -> TurnDetection:
     """What the model knows of it; else its own way, without settings that belong to another."""
     asked = agent.turn_detection
-    if asked.type not in capabilities(agent).turn_detection:
+    if asked.type not in can.turn_detection:
         return TurnDetection(interrupt_response=interrupt)
     return TurnDetection(
         type=asked.type,
@@ -189,7 +189,7 @@ def _put_together(agent: AgentConfig, can: Capabilities) -> tuple[list[tuple[Pla
     """Once, as for a call: the keys that lack, and why it can't be done even with them ("": it can)."""
     credential = credential_of(agent, hidden)
     keys: list[tuple[Place, str]] = []
-    options = AgentOptions(input_format=can.input_format, output_format=can.output_format, voice=voice(agent))
+    options = AgentOptions(input_format=can.input_format, output_format=can.output_format, voice=voice(agent, can))
     while True:
         try:
             new_dialect(credential, options)

@@ -166,15 +166,15 @@ class Tenant:
     def agent_options(
         self, fields: CallFields, uplink: AudioFormat, downlink: AudioFormat, tools: tuple[ToolDeclaration, ...]
     ) -> AgentOptions:
-        agent = self.config.agent
+        agent, can = self.config.agent, self.capabilities
         return AgentOptions(
             instructions=self.instructions(fields),
-            voice=voice(agent),
-            temperature=temperature(agent),
+            voice=voice(agent, can),
+            temperature=temperature(agent, can),
             language=agent.language,
             input_format=uplink,
             output_format=downlink,
-            turn_detection=turn_detection(agent, interrupt=self.config.barge_in.enabled),
+            turn_detection=turn_detection(agent, can, interrupt=self.config.barge_in.enabled),
             tools=tools,
             interim_transcripts=agent.transcripts.interim,
             extra=agent.extra,

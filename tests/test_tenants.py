@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sipbridge.agent import Capabilities
-from sipbridge.agent_settings import temperature
+from sipbridge.agent_settings import capabilities, temperature
 from sipbridge.audio import PCM_8K, PCM_16K, PCM_24K, AudioFormat
 from sipbridge.audio import PCMA as PCMA_AUDIO
 from sipbridge.audio import PCMU as PCMU_AUDIO
@@ -230,12 +230,13 @@ def test_no_tenant_at_all(tmp_path: Path) -> None:
 
 def test_temperature_is_clamped_or_left_out_with_a_warning() -> None:
     hot = tenant("a", "{}", "provider: quiet, temperature: 2").config
-    assert temperature(hot.agent) == 1.2
+    assert temperature(hot.agent, capabilities(hot.agent)) == 1.2
     assert list(warnings(hot)) == ["agent.temperature is clamped to 0.6..1.2, the range of quiet"]
     cold = tenant("a", "{}", "provider: cold, temperature: 0.7").config
-    assert temperature(cold.agent) is None
+    assert temperature(cold.agent, capabilities(cold.agent)) is None
     assert list(warnings(cold)) == ["agent.temperature is not sent: cold takes none"]
-    assert temperature(tenant("a", "{}").config.agent) is None
+    unsaid = tenant("a", "{}").config
+    assert temperature(unsaid.agent, capabilities(unsaid.agent)) is None
 
 
 @pytest.mark.parametrize(("key", "plain"), [("sk-written-out", True), ("${A_KEY}", False), ("file:/run/key", False)])

@@ -34,10 +34,6 @@ _AZURE_VOICE = re.compile(r"[a-z]{2,3}-\w+-.*Neural$")
 """`en-US-AvaNeural`, `en-US-Ava:DragonHDLatestNeural`."""
 _IGNORED = frozenset(
     {
-        "mcp_list_tools.completed",
-        "mcp_list_tools.failed",
-        "mcp_list_tools.in_progress",
-        "output_audio_buffer.cleared",
         "response.animation_blendshapes.delta",
         "response.animation_blendshapes.done",
         "response.animation_viseme.delta",
@@ -49,11 +45,6 @@ _IGNORED = frozenset(
         "response.file_search_call.in_progress",
         "response.file_search_call.searching",
         "response.invocation.delta",
-        "response.mcp_call.completed",
-        "response.mcp_call.failed",
-        "response.mcp_call.in_progress",
-        "response.mcp_call_arguments.delta",
-        "response.mcp_call_arguments.done",
         "response.video.delta",
         "response.web_search_call.completed",
         "response.web_search_call.in_progress",

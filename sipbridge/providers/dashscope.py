@@ -280,9 +280,7 @@ class DashScopeDialect(OpenAIDialect):
         if self._family.instructs_responses:
             super().say(text, now)
             return
-        words = {"type": "input_text", "text": say_response(text)["instructions"]}
-        item = {"type": "message", "role": "system", "content": [words]}
-        self._send(wire.item_create(self._new_id(), item))
+        self._send(wire.item_create(self._new_id(), wire.system_text(say_response(text)["instructions"])))
         self.create_response(now)
 
     def close(self, now: float) -> None:

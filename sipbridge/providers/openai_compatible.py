@@ -126,9 +126,7 @@ class CompatibleDialect(OpenAIDialect):
         self._due = min(now + UPDATED_WAIT, self._opened_at + START_WAIT)
 
     def _open(self) -> None:
-        for part in self._later:
-            self._update(part)
-        self._later = []
+        self._tell_later()
         super()._open()
 
     # --- what it does not know ----------------------------------------------------------------------------------------
@@ -156,9 +154,12 @@ class CompatibleDialect(OpenAIDialect):
         if self._state == "updating":
             self._due = max(now, min(now + UPDATED_WAIT, self._opened_at + START_WAIT))
         else:
-            for part in self._later:
-                self._update(part)
-            self._later = []
+            self._tell_later()
+
+    def _tell_later(self) -> None:
+        for part in self._later:
+            self._update(part)
+        self._later = []
 
     def _say_otherwise(self, event_id: str) -> bool:
         """Some take no word about how to respond: then it is put before the model, which is asked plainly."""
@@ -179,8 +180,7 @@ class CompatibleDialect(OpenAIDialect):
             super().say(text, now)
 
     def _ask(self, response: Json) -> None:
-        content = [{"type": "input_text", "text": text_of(response, "instructions")}]
-        self._send(wire.item_create(self._new_id(), {"type": "message", "role": "system", "content": content}))
+        self._send(wire.item_create(self._new_id(), wire.system_text(text_of(response, "instructions"))))
         self._replies.want(Request())
 
     def _unknown_to_it(self, counter: str, words: str, **values: str) -> None:

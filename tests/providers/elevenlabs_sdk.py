@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from elevenlabs import ConversationInitiationClientDataRequestInput
-from pydantic import BaseModel
+
+from tests.providers.strict import nothing_unknown
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it names a class that `websockets` has replaced
@@ -29,7 +30,7 @@ def check_client_event(message: Mapping[str, Any]) -> None:
         b64decode(message["user_audio_chunk"], validate=True)
     elif kind == "conversation_initiation_client_data":
         rest = {key: value for key, value in message.items() if key != "type"}
-        no_unknown_fields(ConversationInitiationClientDataRequestInput.model_validate(rest))
+        nothing_unknown(ConversationInitiationClientDataRequestInput.model_validate(rest))
     elif kind == "user_message":
         assert message == plain(UserMessageClientToOrchestratorEvent(text=message["text"]).to_dict())
     elif kind == "contextual_update":
@@ -45,13 +46,3 @@ def check_client_event(message: Mapping[str, Any]) -> None:
 
 def plain(message: Mapping[str, Any]) -> Json:
     return {**message, "type": message["type"].value}
-
-
-def no_unknown_fields(value: Any, path: str = "") -> None:
-    if isinstance(value, BaseModel):
-        assert not value.model_extra, f"{path or type(value).__name__}: unknown {list(value.model_extra)}"
-        for name in type(value).model_fields:
-            no_unknown_fields(getattr(value, name), f"{path}.{name}")
-    elif isinstance(value, list):
-        for item in value:
-            no_unknown_fields(item, path)

@@ -25,8 +25,9 @@ from openai.types.audio.speech_create_params import SpeechCreateParams
 from openai.types.audio.transcription_create_params import TranscriptionCreateParamsNonStreaming
 from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
-from pydantic import BaseModel
 from typing_extensions import get_type_hints, is_typeddict
+
+from tests.providers.strict import nothing_unknown
 
 _SPEAK: dict[str, Any] = {"Speak": SpeakV1Text, "Flush": SpeakV1Flush, "Clear": SpeakV1Clear, "Close": SpeakV1Close}
 _SPOKEN: dict[str, Any] = {"Flushed": SpeakV1Flushed, "Cleared": SpeakV1Cleared, "Metadata": SpeakV1Metadata}
@@ -57,33 +58,23 @@ def check_transcription_form(fields: Mapping[str, Any]) -> None:
 
 
 def check_chunk(chunk: Mapping[str, Any]) -> None:
-    _walk(ChatCompletionChunk.model_validate(chunk, strict=True), "")
+    nothing_unknown(ChatCompletionChunk.model_validate(chunk, strict=True))
 
 
 def check_speak(message: Mapping[str, Any]) -> None:
-    _walk(_SPEAK[message["type"]].model_validate(message), "")
+    nothing_unknown(_SPEAK[message["type"]].model_validate(message))
 
 
 def check_spoken(message: Mapping[str, Any]) -> None:
-    _walk(_SPOKEN[message["type"]].model_validate(message), "")
+    nothing_unknown(_SPOKEN[message["type"]].model_validate(message))
 
 
 def check_listen(message: Mapping[str, Any]) -> None:
-    _walk(_LISTEN[message["type"]].model_validate(message), "")
+    nothing_unknown(_LISTEN[message["type"]].model_validate(message))
 
 
 def check_heard(message: Mapping[str, Any]) -> None:
-    _walk(_HEARD[message["type"]].model_validate(message), "")
-
-
-def _walk(value: object, path: str) -> None:
-    if isinstance(value, BaseModel):
-        assert not value.model_extra, f"unknown to the SDK: {path}{sorted(value.model_extra)}"
-        for name in type(value).model_fields:
-            _walk(getattr(value, name), f"{path}{name}.")
-    elif isinstance(value, list):
-        for entry in value:
-            _walk(entry, path)
+    nothing_unknown(_HEARD[message["type"]].model_validate(message))
 
 
 def _typed(value: Any, wanted: Any, path: str) -> None:

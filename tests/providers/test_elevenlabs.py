@@ -34,8 +34,9 @@ from sipbridge.providers import WebSocketEndpoint
 from sipbridge.providers.elevenlabs import ElevenLabsDialect
 from sipbridge.providers.phrases import CANCELLED_OUTPUT
 from tests.providers.drive import Driver, Json
-from tests.providers.elevenlabs_sdk import check_client_event, no_unknown_fields
+from tests.providers.elevenlabs_sdk import check_client_event
 from tests.providers.order import audio_of
+from tests.providers.strict import nothing_unknown
 
 CREDENTIAL = {"provider": "elevenlabs", "agent_id": "agent_1"}
 PRICE = ToolDeclaration(
@@ -156,7 +157,7 @@ def test_a_signed_url_that_is_not_to_be_had() -> None:
 def test_tools_as_they_are_added_to_the_agent() -> None:
     (declared,) = ElevenLabsDialect.tools_for_session([PRICE])
     assert declared.pop("type") == "client"
-    no_unknown_fields(ClientToolConfigInput.model_validate(declared))
+    nothing_unknown(ClientToolConfigInput.model_validate(declared))
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------
