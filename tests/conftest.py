@@ -3,9 +3,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sipbridge import providers
 from sipbridge.simulator import model
+
+# The same examples everywhere, and no limit by the clock: a busy machine is no reason to fail.
+settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 
 @pytest.fixture(autouse=True)

@@ -112,7 +112,7 @@ def test_a_voice_that_is_misspelled_is_an_error_with_its_place(tmp_path: Path, n
 @pytest.mark.parametrize(("provider", "taken"), [("openai", False), ("gemini", False), ("ultravox", True)])
 def test_an_address_over_http_is_for_those_that_are_asked_so(provider: str, taken: bool) -> None:
     text = f"agent: {{provider: {provider}, url: https://api.example.com}}"
-    words = "must begin with ws:// or wss://"
+    words = "must begin with wss:// or ws://"
     found = list(problems(parse(text, TenantConfig, "t.yaml").agent))
     assert found == ([] if taken else [(("agent", "url"), words)])
 

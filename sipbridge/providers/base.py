@@ -15,7 +15,6 @@ import json
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -35,12 +34,15 @@ from sipbridge.agent import (
     ToolCallCancelled,
     ToolDeclaration,
     Usage,
+    UserSpeechEnded,
+    UserSpeechStarted,
+    UserTranscript,
 )
 from sipbridge.audio import AudioFormat, Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Lifetime, Outgoing
 from sipbridge.providers.phrases import CANCELLED_OUTPUT
-from sipbridge.providers.wire import Json, Recent, WholeSamples, encode, parameters_of, read_json
+from sipbridge.providers.wire import UNREADABLE, Json, Recent, WholeSamples, encode, json_object, parameters_of
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +79,8 @@ class BaseDialect:
         """The reply under way, "" between replies."""
         self._cut = False
         """The caller has cut the reply under way: what still comes of it is not heard."""
+        self._speaking = False
+        """The caller, as far as it was told."""
         self._texts: list[str] = []
         self._samples = WholeSamples(options.output_format.bytes_per_sample)
         self._replies = 0
@@ -123,11 +127,8 @@ class BaseDialect:
             if isinstance(message, bytes) and self._is_binary(channel, message):
                 self.on_binary(channel, message, now)
             else:
-                content = read_json(message)
-                if not isinstance(content, dict):
-                    raise TypeError("a message is a JSON object")
-                self.on_message(channel, content, now)
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+                self.on_message(channel, json_object(message), now)
+        except UNREADABLE as error:
             self.counters["malformed"] += 1
             self._log_once("malformed", "malformed message passed over", error=type(error).__name__)
         if self._state == "connecting":
@@ -141,7 +142,7 @@ class BaseDialect:
                 "too_early", "passed over: the session was not open yet", type=type(self._events[0]).__name__
             )
             self._events.clear()
-            self._reply_id, self._cut, self._texts = "", False, []
+            self._reply_id, self._cut, self._speaking, self._texts = "", False, False, []
             self._owed.clear()
 
     def _is_binary(self, channel: str, message: bytes) -> bool:
@@ -243,6 +244,22 @@ class BaseDialect:
 
     # --- telling what happens -----------------------------------------------------------------------------------------
 
+    def _caller_began(self, at_ms: int | None = None) -> None:
+        self._speaking = True
+        self._events.append(UserSpeechStarted(at_ms))
+
+    def _caller_stopped(self, at_ms: int | None = None) -> None:
+        """Nothing where that is known, or where they never began."""
+        if self._speaking:
+            self._speaking = False
+            self._events.append(UserSpeechEnded(at_ms))
+
+    def _caller_said(self, text: str, *, final: bool = True, item_id: str = "") -> None:
+        """Passed on where the options want it."""
+        wanted = self._options.transcription and (final or self._options.interim_transcripts)
+        if text and wanted:
+            self._events.append(UserTranscript(text, final, item_id))
+
     def _opened(self, session_id: str = "", *, charged_from: float | None = None) -> None:
         """`charged_from`: now, where the vendor charges for a session's time."""
         if self._state == "connecting":
@@ -267,9 +284,9 @@ class BaseDialect:
 
     def _audio(self, pcm: bytes, item_id: str = "") -> None:
         """Speech in the output format; half a sample at its end waits for the other half."""
-        reply_id = self._in_reply() if pcm else ""
-        if not (pcm := self._samples.feed(pcm, reply_id)):
+        if not (pcm := self._samples.feed(pcm)):
             return
+        reply_id = self._in_reply()
         if self._cut:
             self.counters["late_audio_bytes"] += len(pcm)
         else:
@@ -301,6 +318,18 @@ class BaseDialect:
         text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
         self._events.append(ToolCall(call_id, name, text, reply_id))
 
+    def _tool_called_between(self, call_id: object, name: object, arguments: str | Mapping[str, Any]) -> bool:
+        """A call that may come while the model is quiet. True: it did, and is a reply of its own, which is over at
+        once; what is said of it comes in another one."""
+        if not (isinstance(call_id, str) and isinstance(name, str)):
+            raise TypeError("a call's id and name are strings")
+        quiet = not self._reply_id
+        self._tool_called(call_id, name, arguments)
+        alone = quiet and bool(self._reply_id)
+        if alone:
+            self._reply_ended()
+        return alone
+
     def _knows_call(self, call_id: str) -> bool:
         return call_id in (self._owed if self.call_ids_recur else self._calls_known)
 
@@ -326,6 +355,7 @@ class BaseDialect:
         if self._reply_id:
             self._text_done()
             reply_id, self._reply_id = self._reply_id, ""
+            self._samples.forget()
             self._events.append(AssistantTurnEnd(reply_id, status or ("cancelled" if self._cut else "completed")))
         self._cut = False
 
@@ -366,43 +396,9 @@ class BaseDialect:
             log.warning(text, **values)
 
 
-class HeldTexts:
-    """What the user has written, for vendors that answer a text at once, while `send_text` asks for no answer: it is
-    held until one is asked for, or its time is over."""
-
-    WAIT = 1.0
-
-    def __init__(self) -> None:
-        self._texts: list[str] = []
-        self._due = 0.0
-
-    @property
-    def due(self) -> float | None:
-        """When they have to go, whether an answer is wanted or not."""
-        return self._due if self._texts else None
-
-    def add(self, text: str, now: float) -> None:
-        if not self._texts:
-            self._due = now + self.WAIT
-        self._texts.append(text)
-
-    def take(self) -> str:
-        """All of them; "" where there are none."""
-        texts, self._texts = self._texts, []
-        return "\n".join(texts)
-
-
 def earliest(*times: float | None) -> float | None:
     """For `get_timer`, of several."""
     return min((time for time in times if time is not None), default=None)
-
-
-def check_socket(credential: Mapping[str, Any], url: str) -> None:
-    """Raises `ConfigError` where `url` is no WebSocket's, or is the vendor's own and there is no key for it."""
-    if urlsplit(url).scheme not in ("ws", "wss"):
-        raise ConfigError("url: must begin with ws:// or wss://")
-    if not credential.get("api_key") and not credential.get("url"):
-        raise ConfigError("api_key: is needed for the vendor's own endpoint")
 
 
 def check_formats(capabilities: Capabilities, options: AgentOptions) -> None:

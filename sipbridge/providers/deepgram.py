@@ -22,13 +22,11 @@ from sipbridge.agent import (
     HistoryItem,
     Said,
     Usage,
-    UserSpeechEnded,
-    UserSpeechStarted,
-    UserTranscript,
 )
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat
 from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
-from sipbridge.providers.base import BaseDialect, Status, check_socket
+from sipbridge.providers.access import authorization, url_and_key
+from sipbridge.providers.base import BaseDialect, Status
 from sipbridge.providers.deepgram_voices import VOICES
 from sipbridge.providers.phrases import GO_ON
 from sipbridge.providers.wire import Json, merged, text_of
@@ -63,11 +61,8 @@ class DeepgramDialect(BaseDialect):
 
     def __init__(self, credential: Mapping[str, Any], options: AgentOptions) -> None:
         super().__init__(credential, options)
-        self._url = str(credential.get("url") or DEFAULT_URL)
-        self._key = str(credential.get("api_key") or "")
-        check_socket(credential, self._url)
+        self._url, self._key = url_and_key(credential, DEFAULT_URL)
         self._session_id = ""
-        self._speaking = False  # the caller, as far as we are told
         self._silent_since = 0.0  # nothing was sent
         self._charged_until = 0.0
         self._texts_waiting: list[str] = []  # of the user's, to be sent when a reply is asked for
@@ -83,8 +78,7 @@ class DeepgramDialect(BaseDialect):
     # --- verbs of the driver ------------------------------------------------------------------------------------------
 
     def endpoints(self) -> Mapping[str, Endpoint]:
-        headers = {"Authorization": f"Token {self._key}"} if self._key else {}
-        return {self.channel: WebSocketEndpoint(self._url, headers)}
+        return {self.channel: WebSocketEndpoint(self._url, authorization(self._key, "Token"))}
 
     def channel_closed(self, channel: str, code: int, reason: str, now: float) -> None:
         kind, words = self._trouble
@@ -244,15 +238,10 @@ class DeepgramDialect(BaseDialect):
 
     def _on_speech(self, message: Json, now: float) -> None:
         self._caller_stopped()
-        self._speaking, self._last_reply = True, ""
-        self._events.append(UserSpeechStarted())
+        self._last_reply = ""
+        self._caller_began()
         self._interrupted()
         self._cut_there = self._cut
-
-    def _caller_stopped(self) -> None:
-        if self._speaking:
-            self._speaking = False
-            self._events.append(UserSpeechEnded())
 
     def _on_conversation(self, message: Json, now: float) -> None:
         role, content = message["role"], text_of(message, "content")
@@ -261,8 +250,7 @@ class DeepgramDialect(BaseDialect):
             if self._asked and content == self._asked:
                 return  # our own words, told back (assumed)
             self._caller_stopped()
-            if self._options.transcription and content.strip():
-                self._events.append(UserTranscript(content.strip(), final=True))
+            self._caller_said(content.strip())
         elif role == "assistant":
             if content == self._said:
                 self._next_reply()
@@ -307,21 +295,12 @@ class DeepgramDialect(BaseDialect):
                 self._on_call(function)
 
     def _on_call(self, function: Json) -> None:
-        """In silence it is a reply of its own, over at once: what is said of it comes in another one."""
         call_id, name = function["id"], function["name"]
-        if not (isinstance(call_id, str) and isinstance(name, str)):
-            raise TypeError("a call's id and name are strings")
-        if self._knows_call(call_id):
-            return
-        quiet = not self._reply_id
-        if quiet:
-            self._reply_began()
-        self._names[call_id] = name
-        self._tool_called(call_id, name, text_of(function, "arguments"))
-        if quiet:
-            self._reply_ended()
-            if self._last_reply:  # said and done just before: cut with it, if the caller cuts it
-                self._owed[call_id] = self._last_reply
+        alone = self._tool_called_between(call_id, name, text_of(function, "arguments"))
+        if call_id in self._owed:
+            self._names[call_id] = name
+        if alone and self._last_reply:  # said and done just before: cut with it, if the caller cuts it
+            self._owed[call_id] = self._last_reply
 
     def _on_calls_cancelled(self, message: Json, now: float) -> None:
         for function in message["functions"]:

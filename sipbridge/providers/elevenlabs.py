@@ -16,23 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from sipbridge.agent import (
     AgentOptions,
     Capabilities,
     ToolDeclaration,
-    UserSpeechEnded,
-    UserSpeechStarted,
-    UserTranscript,
 )
 from sipbridge.audio import PCM_16K, PCMU, AudioFormat
 from sipbridge.errors import ConfigError
 from sipbridge.media.convert import Converter
 from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
-from sipbridge.providers.base import REFUSALS, BaseDialect, HeldTexts, earliest
+from sipbridge.providers.access import SOCKET, with_query
+from sipbridge.providers.base import REFUSALS
 from sipbridge.providers.fetch import fetch_json
-from sipbridge.providers.phrases import GO_ON, SAY_THIS, history_as_text
+from sipbridge.providers.phrases import SAY_THIS, history_as_text
+from sipbridge.providers.silence import SilenceDialect
 from sipbridge.providers.wire import Json, decode_audio, encode_audio, merged, number_of, parameters_of, text_of
 
 API = "https://api.elevenlabs.io"
@@ -67,7 +66,7 @@ _PASSED_OVER = frozenset(
 )
 
 
-class ElevenLabsDialect(BaseDialect):
+class ElevenLabsDialect(SilenceDialect):
     """Keys of the credential: `agent_id` (or `model`), `api_key` (for agents that are not public), `url`: the socket's
     (`wss:`, opened as it is, with the key as a header) or the API's (`https:`, asked for a signed one)."""
 
@@ -95,15 +94,11 @@ class ElevenLabsDialect(BaseDialect):
         self._signed_url = ""
         self._up = Converter(options.input_format, options.input_format)
         self._down = Converter(options.output_format, options.output_format)
-        self._over_at: float | None = None
-        """When the reply under way is taken to be over."""
         self._words = "none"
         """What was told of the reply's words: none, some, or all."""
         self._sounded = False
         self._interrupted_id = -1
         """Sound up to this event belongs to a reply that the vendor has cut."""
-        self._speaking = False
-        self._texts_held = HeldTexts()
 
     @classmethod
     def tools_for_session(cls, tools: Sequence[ToolDeclaration]) -> list[Json]:
@@ -123,7 +118,7 @@ class ElevenLabsDialect(BaseDialect):
 
     async def prepare(self) -> None:
         """A signed URL, where the agent asks for proof of who is calling."""
-        if not self._key or urlsplit(self._url).scheme in ("ws", "wss"):
+        if not self._key or urlsplit(self._url).scheme in SOCKET:
             return
         answer = await fetch_json(
             "GET",
@@ -144,8 +139,7 @@ class ElevenLabsDialect(BaseDialect):
             url = f"wss://{where.netloc}{CONVERSATION}"
         elif self._key:
             headers["xi-api-key"] = self._key
-        joint = "&" if urlsplit(url).query else "?"
-        return {self.channel: WebSocketEndpoint(f"{url}{joint}agent_id={quote(self._agent_id)}", headers, text=True)}
+        return {self.channel: WebSocketEndpoint(with_query(url, {"agent_id": self._agent_id}), headers, text=True)}
 
     def channel_opened(self, channel: str, now: float) -> None:
         options = self._options
@@ -247,34 +241,26 @@ class ElevenLabsDialect(BaseDialect):
             self._wait_for_more(now)
 
     def _on_tool(self, call: Json, now: float) -> None:
-        silent = not self._reply_id
-        parameters = call.get("parameters")
-        self._tool_called(str(call["tool_call_id"]), str(call["tool_name"]), parameters or {})
-        if silent:
-            self._over()
-        else:
+        self._tool_called_between(call["tool_call_id"], call["tool_name"], call.get("parameters") or {})
+        if self._reply_id:
             self._wait_for_more(now)
+        else:
+            self._over()
 
     def _on_interruption(self, event: Json) -> None:
         self._interrupted_id = max(self._interrupted_id, _event_id(event) or -1)
-        self._speaking = True
-        self._events.append(UserSpeechStarted())
+        self._caller_began()
         self._interrupted()
         self._over()
 
     def _on_caller(self, text: str) -> None:
         """What is said from now on is another answer."""
         self._over()
-        if self._speaking:
-            self._speaking = False
-            self._events.append(UserSpeechEnded())
-        if text and self._options.transcription:
-            self._events.append(UserTranscript(text, final=True))
+        self._caller_stopped()
+        self._caller_said(text)
 
     def _on_interim(self, event: Json) -> None:
-        text = text_of(event, "user_transcript").strip()
-        if text and self._options.transcription and self._options.interim_transcripts:
-            self._events.append(UserTranscript(text, final=False))
+        self._caller_said(text_of(event, "user_transcript").strip(), final=False)
 
     # --- the end of a reply -------------------------------------------------------------------------------------------
 
@@ -284,8 +270,8 @@ class ElevenLabsDialect(BaseDialect):
     def _over(self) -> None:
         """Nothing more of the reply under way comes, if there is one."""
         self._audio_ends()
-        self._over_at, self._words, self._sounded = None, "none", False
-        self._reply_ended()
+        self._words, self._sounded = "none", False
+        super()._over()
 
     def _audio_ends(self) -> None:
         """What the conversion holds back is still of this reply."""
@@ -293,14 +279,8 @@ class ElevenLabsDialect(BaseDialect):
         if self._sounded and self._reply_id and not self._cut:
             self._audio(rest)
 
-    def get_timer(self) -> float | None:
-        return earliest(self._over_at, self._texts_held.due) if self._state == "open" else None
-
-    def handle_timer(self, now: float) -> None:
-        if self._over_at is not None and now >= self._over_at:
-            self._over()
-        if self._texts_held.due is not None and now >= self._texts_held.due:
-            self._send({"type": "contextual_update", "text": self._texts_held.take()})
+    def _tell_unasked(self, text: str) -> None:
+        self._send({"type": "contextual_update", "text": text})
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -315,12 +295,8 @@ class ElevenLabsDialect(BaseDialect):
         """The nearest there is: the agent is told, and its own prompt stands behind it."""
         self._send({"type": "contextual_update", "text": f"From now on these instructions apply:\n{text}"})
 
-    def send_text(self, text: str, now: float) -> None:
-        """A message of the user's would be answered at once: it waits for `create_response`, but not for long."""
-        self._texts_held.add(text, now)
-
     def create_response(self, now: float) -> None:
-        self._send({"type": "user_message", "text": self._texts_held.take() or GO_ON})
+        self._send({"type": "user_message", "text": self._to_answer()})
 
     def say(self, text: str, now: float) -> None:
         """The greeting goes with the setup. Anything else the agent is asked to say."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from sipbridge.errors import ConfigError
 from sipbridge.providers import WebSocketEndpoint
+from sipbridge.providers.access import authorization, check_url
 from sipbridge.providers.gemini_wire import DEFAULT_MODEL, family_of
 from sipbridge.providers.google_token import service_account_token
 
@@ -27,8 +27,8 @@ class Access:
         self._user_project = str(self._vertex.get("quota_project") or "")
         self._model = str(credential.get("model") or DEFAULT_MODEL)
         self.family = family_of(self._model, vertex=bool(self._vertex))
-        if self._url and urlsplit(self._url).scheme not in ("ws", "wss"):
-            raise ConfigError("url: must begin with ws:// or wss://")
+        if self._url:
+            check_url(self._url)
         if self._vertex:
             if not self._vertex.get("project") or not self._vertex.get("location"):
                 raise ConfigError("vertex: project and location are needed")
@@ -55,8 +55,8 @@ class Access:
             return {}
         if not self._vertex:
             ephemeral = self._key.startswith(_EPHEMERAL)
-            return {"Authorization": f"Token {self._key}"} if ephemeral else {"x-goog-api-key": self._key}
-        headers = {"Authorization": f"Bearer {self._key}"}
+            return authorization(self._key, "Token") if ephemeral else {"x-goog-api-key": self._key}
+        headers = authorization(self._key)
         if self._user_project:
             headers["x-goog-user-project"] = self._user_project
         return headers

@@ -29,16 +29,13 @@ from sipbridge.agent import (
     Said,
     ToolDeclaration,
     Usage,
-    UserSpeechEnded,
-    UserSpeechStarted,
-    UserTranscript,
 )
 from sipbridge.audio import PCM_16K, PCM_24K
 from sipbridge.errors import ConfigError
 from sipbridge.providers import BedrockEndpoint, Endpoint, Lifetime, Outgoing, WebSocketEndpoint
-from sipbridge.providers.base import BaseDialect, HeldTexts, earliest
 from sipbridge.providers.nova_channel import MISSING, sdk_is_there
-from sipbridge.providers.phrases import GO_ON, SAY_THIS, history_as_text
+from sipbridge.providers.phrases import SAY_THIS, history_as_text
+from sipbridge.providers.silence import SilenceDialect
 from sipbridge.providers.wire import Json, decode_audio, encode_audio, merged, number_of, parameters_of, text_of
 
 DEFAULT_MODEL = "amazon.nova-2-sonic-v1:0"
@@ -82,7 +79,7 @@ class Block(NamedTuple):
     final: bool
 
 
-class NovaSonicDialect(BaseDialect):
+class NovaSonicDialect(SilenceDialect):
     """Keys of the credential: `model`, `aws: {region, access_key_id, secret_access_key, session_token}` (or these
     directly), `url`: another address of the service (`https:`), or a WebSocket with the same events (`wss:`)."""
 
@@ -114,9 +111,6 @@ class NovaSonicDialect(BaseDialect):
         self._last_block = 0
         self._open_at: float | None = None
         self._began = 0.0
-        self._over_at: float | None = None
-        self._speaking = False
-        self._texts_held = HeldTexts()
 
     def _secret(self, key: str) -> str:
         return str(self._account.get(key) or "")
@@ -270,17 +264,13 @@ class NovaSonicDialect(BaseDialect):
     def _on_interruption(self) -> None:
         """Told twice, by the end of a block and in words."""
         if self._reply_id or not self._speaking:
-            self._speaking = True
-            self._events.append(UserSpeechStarted())
+            self._caller_began()
             self._interrupted()
             self._over()
 
     def _on_caller(self, text: str) -> None:
-        if self._speaking:
-            self._speaking = False
-            self._events.append(UserSpeechEnded())
-        if text and self._options.transcription:
-            self._events.append(UserTranscript(text, final=True))
+        self._caller_stopped()
+        self._caller_said(text)
 
     def _on_usage(self, event: Json) -> None:
         """Differences, as they are wanted."""
@@ -293,23 +283,19 @@ class NovaSonicDialect(BaseDialect):
         if counts:
             self._events.append(Usage(self._reply_id, counts))
 
-    def _over(self) -> None:
-        self._over_at = None
-        self._reply_ended()
-
     def get_timer(self) -> float | None:
         if self._state == "connecting":
             return self._open_at
-        return earliest(self._over_at, self._texts_held.due) if self._state == "open" else None
+        return super().get_timer()
 
     def handle_timer(self, now: float) -> None:
         if self._open_at is not None and now >= self._open_at:
             self._open_at = None
             self._opened()
-        if self._over_at is not None and now >= self._over_at:
-            self._over()
-        if self._texts_held.due is not None and now >= self._texts_held.due:
-            self._write(self._texts_held.take())  # rather answered than never known
+        super().handle_timer(now)
+
+    def _tell_unasked(self, text: str) -> None:
+        self._write(text)  # rather answered than never known
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -320,12 +306,12 @@ class NovaSonicDialect(BaseDialect):
 
     def send_text(self, text: str, now: float) -> None:
         if self.capabilities.takes_text:
-            self._texts_held.add(text, now)
+            super().send_text(text, now)
         else:
             self._unsupported("send_text")
 
     def create_response(self, now: float) -> None:
-        self._write(self._texts_held.take() or GO_ON)
+        self._write(self._to_answer())
 
     def say(self, text: str, now: float) -> None:
         self._write(SAY_THIS + text)

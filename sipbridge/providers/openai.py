@@ -13,7 +13,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
-from urllib.parse import quote, urlsplit
 
 import structlog
 
@@ -36,7 +35,8 @@ from sipbridge.agent import (
 from sipbridge.audio import Played
 from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
 from sipbridge.providers import openai_wire as wire
-from sipbridge.providers.base import REFUSALS, check_formats, check_socket
+from sipbridge.providers.access import url_and_key, with_query
+from sipbridge.providers.base import REFUSALS, check_formats
 from sipbridge.providers.openai_events import REPLY_EVENTS, SESSION_EVENTS, SETUP_EVENTS
 from sipbridge.providers.openai_reader import ReplyReader, Status
 from sipbridge.providers.openai_replies import Replies, Request
@@ -63,8 +63,8 @@ class OpenAIDialect:
         possible = self.capabilities_for(credential)
         self._past = "" if self.shape.takes_history else history_as_text(options.history)
         self._options = options = _within(possible, options, self._past)
-        self._key = str(credential.get("api_key") or "")
-        self._url = str(credential.get("url") or self.default_url(credential))
+        default_url = "" if credential.get("url") else self.default_url(credential)
+        self._url, self._key = url_and_key(credential, default_url)
         self._model = str(credential.get("model") or self.shape.default_model)
         self._transcription_model = str(credential.get("transcription_model") or "")
         self._account = wire.account_headers(credential)
@@ -78,7 +78,6 @@ class OpenAIDialect:
             takes_late_results=possible.takes_late_results and self.shape.takes_history,
         )
         check_formats(self.capabilities, options)
-        check_socket(credential, self._url)
         self.counters: Counter[str] = Counter()
         self._events: deque[AgentEvent] = deque()
         self._replies = Replies(options.output_format.rate * options.output_format.bytes_per_sample)
@@ -114,9 +113,8 @@ class OpenAIDialect:
         """The server speaks first."""
 
     def endpoints(self) -> Mapping[str, Endpoint]:
-        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in self.query().items() if value)
-        joint = ("&" if urlsplit(self._url).query else "?") if query else ""
-        return {CHANNEL: WebSocketEndpoint(f"{self._url}{joint}{query}", self.headers(), text=True)}
+        url = with_query(self._url, {name: value for name, value in self.query().items() if value})
+        return {CHANNEL: WebSocketEndpoint(url, self.headers(), text=True)}
 
     # What a relative overrides where data in its `Shape` do not say it:
 

@@ -21,15 +21,13 @@ from sipbridge.agent import (
     AgentOptions,
     ToolDeclaration,
     Usage,
-    UserSpeechEnded,
-    UserSpeechStarted,
-    UserTranscript,
 )
 from sipbridge.audio import Played
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
 from sipbridge.providers import openai_live_wire as wire
-from sipbridge.providers.base import BaseDialect, check_socket
+from sipbridge.providers.access import authorization, url_and_key
+from sipbridge.providers.base import BaseDialect
 from sipbridge.providers.openai_live_turns import QUIET_MS, SpeechFinder, rms
 from sipbridge.providers.openai_wire import account_headers, flat_tools
 from sipbridge.providers.wire import Json, WholeSamples, decode_audio, number_of, seconds_until, text_of
@@ -53,15 +51,13 @@ class OpenAILiveDialect(BaseDialect):
         super().__init__(credential, options)
         if options.input_format != options.output_format:
             raise ConfigError("this provider has one format for both ways")
-        self._url = str(credential.get("url") or wire.DEFAULT_URL)
-        check_socket(credential, self._url)
+        self._url, self._key = url_and_key(credential, wire.DEFAULT_URL)
         self._model = str(credential.get("model") or wire.DEFAULT_MODEL)
         self._stream = WholeSamples(options.output_format.bytes_per_sample)
         self._finder = SpeechFinder(options.output_format)
         self._sounds_until = 0.0  # what came of the reply under way would have been heard by then
         self._words: list[str] = []  # the caller's, since the turn under way began
         self._word_at: float | None = None  # None: the caller is not speaking
-        self._speaking = False  # he has not been answered yet, either
         self._loud_at = 0.0
         self._turns = 0
         self._responses: set[str] = set()  # of the text model, under way
@@ -78,9 +74,7 @@ class OpenAILiveDialect(BaseDialect):
     # --- verbs of the driver ------------------------------------------------------------------------------------------
 
     def endpoints(self) -> Mapping[str, Endpoint]:
-        headers = account_headers(self._credential)
-        if key := self._credential.get("api_key"):
-            headers["Authorization"] = f"Bearer {key}"
+        headers = account_headers(self._credential) | authorization(self._key)
         return {self.channel: WebSocketEndpoint(self._url, headers, text=True)}
 
     def channel_opened(self, channel: str, now: float) -> None:
@@ -257,12 +251,10 @@ class OpenAILiveDialect(BaseDialect):
         if self._word_at is None:
             self._turns += 1
             self._loud_at = now
-            self._speaking = True
-            self._events.append(UserSpeechStarted(number_of(event, "start_ms")))
+            self._caller_began(number_of(event, "start_ms"))
         self._word_at = now
         self._words.append(delta)
-        if self._options.transcription and self._options.interim_transcripts:
-            self._events.append(UserTranscript(delta, final=False, item_id=f"user-{self._turns}"))
+        self._caller_said(delta, final=False, item_id=f"user-{self._turns}")
         if sum(map(len, self._words)) > _MOST_WORDS:
             self._end_turn()
 
@@ -270,18 +262,12 @@ class OpenAILiveDialect(BaseDialect):
         if self._word_at is None or self._state == "closed":
             return
         text, self._words, self._word_at = "".join(self._words).strip(), [], None
-        self._speech_over()
-        if self._options.transcription and text:
-            self._events.append(UserTranscript(text, final=True, item_id=f"user-{self._turns}"))
-
-    def _speech_over(self) -> None:
-        if self._speaking:
-            self._speaking = False
-            self._events.append(UserSpeechEnded())
+        self._caller_stopped()
+        self._caller_said(text, item_id=f"user-{self._turns}")
 
     def _reply_began(self, reply_id: str = "") -> str:
         """What the caller said comes before the answer to it, though his last words may be written down after it."""
-        self._speech_over()
+        self._caller_stopped()
         return super()._reply_began(reply_id)
 
     # --- delegated work -----------------------------------------------------------------------------------------------
@@ -299,20 +285,10 @@ class OpenAILiveDialect(BaseDialect):
         if kind == "response.created" and len(self._responses) < _MOST_RESPONSES:
             self._responses.add(text_of(inner["response"], "id"))
         elif kind == "response.output_item.done" and inner["item"]["type"] == "function_call":
-            self._on_call(inner["item"])
+            item = inner["item"]
+            self._tool_called_between(item["call_id"], item["name"], text_of(item, "arguments"))
         elif kind in _RESPONSE_ENDS:
             self._on_response_end(inner["response"])
-
-    def _on_call(self, item: Json) -> None:
-        call_id, name = item["call_id"], item["name"]
-        if not (isinstance(call_id, str) and isinstance(name, str)):
-            raise TypeError("a call's id and name are strings")
-        quiet = not self._reply_id and not self._knows_call(call_id)
-        if quiet:
-            self._reply_began()
-        self._tool_called(call_id, name, text_of(item, "arguments"))
-        if quiet:
-            self._reply_ended()
 
     def _on_response_end(self, response: Json) -> None:
         self._responses.discard(text_of(response, "id"))

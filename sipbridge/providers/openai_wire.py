@@ -241,8 +241,14 @@ def ga_format(audio: AudioFormat) -> Json:
 
 def turn_detection(detection: TurnDetection) -> Json | None:
     """None (JSON null): nobody but us ends a turn."""
+    found = turn_finding(detection)
+    return found and found | {"create_response": True, "interrupt_response": detection.interrupt_response}
+
+
+def turn_finding(detection: TurnDetection) -> Json | None:
+    """The same of a session that only listens: nothing follows from a turn."""
     if detection.type == "server_vad":
-        settings = {
+        settings: Json = {
             "type": "server_vad",
             "threshold": detection.threshold,
             "prefix_padding_ms": detection.prefix_ms,
@@ -252,8 +258,7 @@ def turn_detection(detection: TurnDetection) -> Json | None:
         settings = {"type": "semantic_vad", "eagerness": detection.eagerness}
     else:
         return None
-    told = {key: value for key, value in settings.items() if value is not None}
-    return told | {"create_response": True, "interrupt_response": detection.interrupt_response}
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def flat_tools(tools: Sequence[ToolDeclaration]) -> list[Json]:

@@ -24,16 +24,14 @@ from sipbridge.agent import (
     HistoryItem,
     Said,
     ToolDeclaration,
-    UserSpeechEnded,
-    UserSpeechStarted,
-    UserTranscript,
 )
 from sipbridge.audio import PCM_16K, PCM_24K
 from sipbridge.errors import AgentStartError, ConfigError
 from sipbridge.providers import Endpoint, Lifetime, Outgoing, WebSocketEndpoint
-from sipbridge.providers.base import REFUSALS, BaseDialect, HeldTexts, earliest
+from sipbridge.providers.base import REFUSALS
 from sipbridge.providers.fetch import fetch_json
-from sipbridge.providers.phrases import CANCELLED_OUTPUT, GO_ON
+from sipbridge.providers.phrases import CANCELLED_OUTPUT
+from sipbridge.providers.silence import SilenceDialect
 from sipbridge.providers.wire import Json, merged, number_of, parameters_of, text_of
 
 API = "https://api.ultravox.ai"
@@ -53,7 +51,7 @@ NO_SOUND = 3.0
 _PASSED_OVER = frozenset({"call_started", "debug", "pong"})
 
 
-class UltravoxDialect(BaseDialect):
+class UltravoxDialect(SilenceDialect):
     """Keys of the credential: `api_key`, `model`, `url`: the API's address (`https:`), or the join URL of a call that
     was created elsewhere (`wss:`, opened as it is; then no option reaches the model, and its rates have to fit)."""
 
@@ -85,12 +83,8 @@ class UltravoxDialect(BaseDialect):
         self._expires_at: float | None = None
         self._state_named = ""
         """The agent's, as last told."""
-        self._over_at: float | None = None
         self._ordinal = -1
         """Of the last words of the agent's."""
-        self._speaking = False
-        self._texts_held = HeldTexts()
-        self._odd = b""
 
     # --- the call -----------------------------------------------------------------------------------------------------
 
@@ -171,12 +165,8 @@ class UltravoxDialect(BaseDialect):
         return True
 
     def on_binary(self, channel: str, data: bytes, now: float) -> None:
-        """Samples may be cut in two by the frames."""
         self._opened(charged_from=now)
-        data = self._odd + data
-        whole = len(data) & ~1
-        self._odd = data[whole:]
-        self._audio(data[:whole])
+        self._audio(data)
         if self._state_named != "speaking":
             self._over_at = now + QUIET
 
@@ -220,38 +210,22 @@ class UltravoxDialect(BaseDialect):
             self._text_done(text)
 
     def _on_caller(self, text: str, final: bool) -> None:
-        if final and self._speaking:
-            self._speaking = False
-            self._events.append(UserSpeechEnded())
-        text = text.strip()
-        if text and self._options.transcription and (final or self._options.interim_transcripts):
-            self._events.append(UserTranscript(text, final))
+        if final:
+            self._caller_stopped()
+        self._caller_said(text.strip(), final=final)
 
     def _on_interruption(self) -> None:
-        self._speaking = True
-        self._events.append(UserSpeechStarted())
+        self._caller_began()
         self._interrupted()
         self._over()
 
     def _on_tool(self, message: Json) -> None:
-        silent = not self._reply_id
-        parameters = message.get("parameters")
-        self._tool_called(str(message["invocationId"]), str(message["toolName"]), parameters or {})
-        if silent:
+        self._tool_called_between(message["invocationId"], message["toolName"], message.get("parameters") or {})
+        if not self._reply_id:
             self._over()
 
-    def _over(self) -> None:
-        self._over_at, self._odd = None, b""
-        self._reply_ended()
-
-    def get_timer(self) -> float | None:
-        return earliest(self._over_at, self._texts_held.due) if self._state == "open" else None
-
-    def handle_timer(self, now: float) -> None:
-        if self._over_at is not None and now >= self._over_at:
-            self._over()
-        if self._texts_held.due is not None and now >= self._texts_held.due:
-            self._write(self._texts_held.take(), "later")
+    def _tell_unasked(self, text: str) -> None:
+        self._write(text, "later")
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -259,11 +233,8 @@ class UltravoxDialect(BaseDialect):
         if self._state == "open":
             self._outbox.append(Outgoing(self.channel, pcm, self._options.input_format.duration_ms(pcm)))
 
-    def send_text(self, text: str, now: float) -> None:
-        self._texts_held.add(text, now)
-
     def create_response(self, now: float) -> None:
-        self._write(self._texts_held.take() or GO_ON, "soon")
+        self._write(self._to_answer(), "soon")
 
     def say(self, text: str, now: float) -> None:
         if not self._is_greeting(text):

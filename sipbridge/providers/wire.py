@@ -54,6 +54,18 @@ def read_json(message: str | bytes) -> Any:
     return from_json(message)
 
 
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What reading a message raises where that is not as it should be."""
+
+
+def json_object(message: str | bytes) -> Json:
+    """A whole message. Raises `ValueError` or `TypeError`."""
+    content = read_json(message)
+    if not isinstance(content, dict):
+        raise TypeError("a message is a JSON object")
+    return content
+
+
 def text_of(message: Json, key: str) -> str:
     value = message.get(key)
     return value if isinstance(value, str) else ""
@@ -126,6 +138,10 @@ class WholeSamples:
         whole = len(piece) - len(piece) % self._sample_size
         self._of, self._rest = of, piece[whole:]
         return piece[:whole]
+
+    def forget(self) -> None:
+        """What comes next has nothing to do with what came."""
+        self._rest = b""
 
 
 class Recent:

@@ -7,14 +7,13 @@ goes; any other text when the context is finished.
 from __future__ import annotations
 
 import asyncio
-import json
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from sipbridge.audio import AudioFormat
-from sipbridge.simulator.conversation import Conversation
+from sipbridge.simulator.conversation import Conversation, Part
 from sipbridge.simulator.model import Connection, Faulty, Opening
 from sipbridge.simulator.openai_check import ANY, Refusal, check_value
 from sipbridge.simulator.script import Script, Utterance
@@ -70,25 +69,19 @@ class _Context:
         return min(whole, int(whole * share) // self.audio.bytes_per_sample * self.audio.bytes_per_sample)
 
 
-class CartesiaModel:
+class CartesiaModel(Part):
+    key: ClassVar[str] = "Bearer"
     path: ClassVar[str] = "/tts/websocket"
 
     def __init__(
         self, connection: Connection, script: Script, opening: Opening, conversation: Conversation | None = None
     ) -> None:
-        self._connection = connection
-        self._script = script
-        self._conversation = conversation or Conversation(script)
+        super().__init__(connection, script, opening, conversation)
         self._contexts: dict[str, _Context] = {}
         self._gone: set[str] = set()
         self._chunks = 0
         if not opening.parameter("cartesia_version"):
             connection.record.violations.append(("version", "no cartesia_version"))
-        if not opening.headers.get("Authorization", opening.headers.get("authorization", "")).startswith("Bearer "):
-            connection.record.violations.append(("key", "no key"))
-
-    def opened(self) -> None:
-        """It waits to be asked."""
 
     def closed(self) -> None:
         for context in self._contexts.values():
@@ -98,14 +91,7 @@ class CartesiaModel:
     # --- what comes in ------------------------------------------------------------------------------------------------
 
     def receive(self, data: str | bytes) -> None:
-        try:
-            message = json.loads(data)
-        except ValueError:
-            message = None
-        if not isinstance(message, dict):
-            self._refuse(None, "invalid_json", "Not a JSON object.")
-            return
-        self._connection.record.add(message)
+        message = self.read(data)
         context_id = message.get("context_id")
         name = context_id if isinstance(context_id, str) else None
         if refusal := self._wrong(message):

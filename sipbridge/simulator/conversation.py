@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from sipbridge.audio import AudioFormat
+from sipbridge.simulator.model import Connection, Opening
 from sipbridge.simulator.script import Script, Utterance
 from sipbridge.simulator.voice import speech
 
@@ -67,6 +70,39 @@ class Conversation:
                 began, ended = (len(sound) * place // len(whole) // size * size for place in (at, at + len(text)))
                 return sound[began:ended]
         return speech(self.sound_of(text), audio)
+
+
+class Part:
+    """A server's model that does one part of a conversation: see `sipbridge.simulator.model.Model`."""
+
+    key: ClassVar[str] = ""
+    """What its clients' `Authorization` begins with; "": it asks for none."""
+
+    def __init__(
+        self, connection: Connection, script: Script, opening: Opening, conversation: Conversation | None = None
+    ) -> None:
+        self._connection = connection
+        self._script = script
+        self._conversation = conversation or Conversation(script)
+        headers = {name.lower(): value for name, value in opening.headers.items()}
+        if self.key and not headers.get("authorization", "").startswith(f"{self.key} "):
+            connection.record.violations.append(("key", "no key"))
+
+    def opened(self) -> None:
+        """It waits to be asked."""
+
+    def closed(self) -> None:
+        """Nothing goes on."""
+
+    def read(self, data: str | bytes) -> dict[str, Any]:
+        """A client's message, recorded; {} where it is no JSON object."""
+        try:
+            message = json.loads(data)
+        except ValueError:
+            message = None
+        message = message if isinstance(message, dict) else {}
+        self._connection.record.add(message)
+        return message
 
 
 def _same(text: str, whole: str) -> bool:

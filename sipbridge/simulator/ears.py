@@ -3,13 +3,12 @@ what the script says."""
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode
 from binascii import Error as Base64Error
 from typing import Any, ClassVar
 
 from sipbridge.audio import PCM_24K, PCMA, PCMU, AudioFormat
-from sipbridge.simulator.conversation import Conversation
+from sipbridge.simulator.conversation import Conversation, Part
 from sipbridge.simulator.model import Connection, Opening
 from sipbridge.simulator.openai_check import NULLABLE, check_value
 from sipbridge.simulator.script import Script
@@ -45,23 +44,20 @@ _LISTEN_QUERY = {
 }
 
 
-class _DeepgramListen:
+class _DeepgramListen(Part):
+    key: ClassVar[str] = "Token"
     path: ClassVar[str] = ""
     messages: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self, connection: Connection, script: Script, opening: Opening, conversation: Conversation | None = None
     ) -> None:
-        self._connection = connection
-        self._script = script
-        self._conversation = conversation or Conversation(script)
+        super().__init__(connection, script, opening, conversation)
         self._opening = opening
         self._heard = 0
         for key in opening.query:
             if key not in _LISTEN_QUERY[self.path]:
                 self._refuse("INVALID_QUERY_PARAMETER", key)
-        if not opening.headers.get("Authorization", opening.headers.get("authorization", "")).startswith("Token "):
-            self._refuse("INVALID_AUTH", "no key")
         encoding, rate = opening.parameter("encoding"), opening.parameter("sample_rate", "0")
         if encoding not in _ENCODINGS or not rate.isdigit():
             self._refuse("INVALID_QUERY_PARAMETER", f"encoding={encoding}, sample_rate={rate}")
@@ -72,21 +68,13 @@ class _DeepgramListen:
     def _refuse(self, code: str, message: str) -> None:
         self._connection.record.violations.append((code, message))
 
-    def opened(self) -> None: ...
-
-    def closed(self) -> None: ...
-
     def receive(self, data: str | bytes) -> None:
         if isinstance(data, bytes):
             self._connection.record.audio += data
             for speaking, at_ms in self._ear.feed(data):
                 self.began(at_ms) if speaking else self.ended(at_ms, "model")
             return
-        try:
-            message = json.loads(data)
-        except ValueError:
-            message = {}
-        self._connection.record.add(message)
+        message = self.read(data)
         if message.get("type") not in self.messages or set(message) != {"type"}:
             self._refuse("INVALID_MESSAGE", str(message)[:100])
         elif message["type"] in ("ForceEndTurn", "Finalize"):
@@ -205,7 +193,7 @@ _MESSAGES = {
 }
 
 
-class TranscriptionModel:
+class TranscriptionModel(Part):
     """OpenAI's, GA: a session of type transcription."""
 
     path: ClassVar[str] = "/v1/realtime"
@@ -213,9 +201,7 @@ class TranscriptionModel:
     def __init__(
         self, connection: Connection, script: Script, opening: Opening, conversation: Conversation | None = None
     ) -> None:
-        self._connection = connection
-        self._script = script
-        self._conversation = conversation or Conversation(script)
+        super().__init__(connection, script, opening, conversation)
         self._heard: Json = {"turn_detection": {"type": "server_vad"}}
         self._ear: Ear | None = None
         self._ids = 0
@@ -233,8 +219,6 @@ class TranscriptionModel:
     def opened(self) -> None:
         self._emit("session.created", session=self._session())
 
-    def closed(self) -> None: ...
-
     def _session(self) -> Json:
         return {"type": "transcription", "id": "sess_sim", "object": "realtime.transcription_session"}
 
@@ -244,11 +228,7 @@ class TranscriptionModel:
         self._emit("error", error=error)
 
     def receive(self, data: str | bytes) -> None:
-        try:
-            message = json.loads(data)
-        except ValueError:
-            message = {}
-        self._connection.record.add(message)
+        message = self.read(data)
         kind = message.get("type")
         if kind not in _MESSAGES or isinstance(data, bytes):
             self._refuse("invalid_value", f"unknown message {kind!r}")

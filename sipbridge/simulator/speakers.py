@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sipbridge.audio import AudioFormat
-from sipbridge.simulator.conversation import Conversation
-from sipbridge.simulator.model import Connection, Faulty, Opening
+from sipbridge.simulator.conversation import Conversation, Part
+from sipbridge.simulator.model import Connection, Opening
 from sipbridge.simulator.script import Script
 
 _ENCODINGS = {"linear16": "pcm16", "mulaw": "pcmu", "alaw": "pcma"}
@@ -16,15 +15,14 @@ _QUERY = frozenset({"model", "encoding", "sample_rate", "speed", "mip_opt_out"})
 _FIELDS = {"Speak": {"type", "text"}, "Flush": {"type"}, "Clear": {"type"}, "Close": {"type"}}
 
 
-class DeepgramSpeakModel:
+class DeepgramSpeakModel(Part):
+    key: ClassVar[str] = "Token"
     path: ClassVar[str] = "/v1/speak"
 
     def __init__(
         self, connection: Connection, script: Script, opening: Opening, conversation: Conversation | None = None
     ) -> None:
-        self._connection = connection
-        self._script = script
-        self._conversation = conversation or Conversation(script)
+        super().__init__(connection, script, opening, conversation)
         self._text = ""
         self._flushed: list[str] = []
         self._sequence = 0
@@ -44,11 +42,7 @@ class DeepgramSpeakModel:
             self._task.cancel()
 
     def receive(self, data: str | bytes) -> None:
-        try:
-            message: dict[str, Any] = json.loads(data)
-        except ValueError:
-            message = {}
-        self._connection.record.add(message)
+        message = self.read(data)
         kind = message.get("type", "")
         if set(message) != _FIELDS.get(kind) or isinstance(data, bytes):
             self._connection.record.violations.append(("INVALID_MESSAGE", str(message)[:100]))
@@ -83,7 +77,7 @@ class DeepgramSpeakModel:
             size = audio.bytes_per_ms * script.delta_ms
             for start in range(0, len(sound), size):
                 if (fault := script.fault) and self._sent == fault.after and fault.name in ("close", "drop", "hang"):
-                    await self._connection.break_off(Faulty(fault).fault)
+                    await self._connection.break_off(fault)
                     return
                 self._sent += 1
                 self._connection.send_raw(sound[start : start + size])

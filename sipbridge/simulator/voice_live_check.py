@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sipbridge.simulator.openai_check import ANY, NULLABLE, NUMBER, Refusal, Tables, check_value
+from sipbridge.simulator.openai_check import ANY, GA, NULLABLE, NUMBER, Refusal, Tables, check_value
 
 _OUTPUT_FORMATS = frozenset({"pcm16", "pcm16_8000hz", "pcm16_16000hz", "g711_ulaw", "g711_alaw"})
 _OPENAI_VOICES = frozenset({"alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"})
@@ -111,20 +111,9 @@ _RESPONSE = {
     "metadata": ANY,
     "interim_response": ANY,
 }
-_MESSAGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+_MESSAGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = dict(GA.messages) | {
     "session.update": ({"session": _SESSION}, ("session",)),
-    "input_audio_buffer.append": ({"audio": str}, ("audio",)),
-    "input_audio_buffer.commit": ({}, ()),
-    "input_audio_buffer.clear": ({}, ()),
-    "conversation.item.create": ({"item": ANY, "previous_item_id": str}, ("item",)),
-    "conversation.item.delete": ({"item_id": str}, ("item_id",)),
-    "conversation.item.retrieve": ({"item_id": str}, ("item_id",)),
-    "conversation.item.truncate": (
-        {"item_id": str, "content_index": int, "audio_end_ms": int},
-        ("item_id", "content_index", "audio_end_ms"),
-    ),
     "response.create": ({"response": _RESPONSE, "additional_instructions": str}, ()),
-    "response.cancel": ({"response_id": str}, ()),
 }
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import re
-import sys
 import time
-from types import FunctionType, ModuleType
 
 import pytest
 
 from tests.fuzz.provider_targets import LINE, Alone, from_line, recorded
 from tests.providers.scenarios.bench import BENCHES, Bench
+from tests.providers.size import deep_size
 
 HUGE = [
     "[" * 200_000,
@@ -73,18 +71,3 @@ def _other_ids(message: str | bytes, number: int) -> str | bytes:
     if isinstance(message, bytes):
         return re.sub(rb'("(?:\w*id|id|call|call_id)": ?"[^"]{0,60})"', rb'\1-%d"' % number, message)
     return re.sub(r'("(?:\w*id|id|call|call_id)": ?"[^"]{0,60})"', rf'\1-{number}"', message)
-
-
-def deep_size(thing: object) -> int:
-    """Of everything that can be reached from it, but for code."""
-    seen: set[int] = set()
-    queue = [thing]
-    size = 0
-    while queue:
-        value = queue.pop()
-        if id(value) in seen or isinstance(value, type | ModuleType | FunctionType):
-            continue
-        seen.add(id(value))
-        size += sys.getsizeof(value)
-        queue += gc.get_referents(value)
-    return size

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from sipbridge.agent import AgentOptions
 from sipbridge.audio import PCM_24K, PCMA, PCMU
 from sipbridge.errors import ConfigError
 from sipbridge.providers import Endpoint, WebSocketEndpoint
+from sipbridge.providers.access import authorization, url_and_key, with_query
 from sipbridge.providers.base import REFUSALS
-from sipbridge.providers.speech.part import FATAL_STATUS, json_object, key_of, short_language
+from sipbridge.providers.speech.part import FATAL_STATUS, short_language
 from sipbridge.providers.speech.voice import Voice, VoiceAudio, VoiceDone, VoiceFailed, VoiceWords
-from sipbridge.providers.wire import Json, WholeSamples, decode_audio, merged, number_of, text_of
+from sipbridge.providers.wire import Json, WholeSamples, decode_audio, json_object, merged, number_of, text_of
 
 URL = "wss://api.cartesia.ai/tts/websocket"
 VERSION = "2026-08-14"
@@ -58,7 +58,7 @@ class CartesiaVoice(Voice):
     def __init__(self, section: Mapping[str, Any], options: AgentOptions, place: str = "voice_provider") -> None:
         super().__init__(section, options, place)
         self._samples = WholeSamples(self._format.bytes_per_sample)
-        self._url, self._key = key_of(section, place, URL)
+        self._url, self._key = url_and_key(section, URL, place)
         voice = section.get("voice") or options.voice
         if not voice:
             raise ConfigError(f"{place}.voice: is needed: the id of one of Cartesia's voices")
@@ -85,9 +85,8 @@ class CartesiaVoice(Voice):
         return str(self._section.get("model") or DEFAULT_MODEL)
 
     def endpoint(self) -> Endpoint:
-        joint = "&" if urlsplit(self._url).query else "?"
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        return WebSocketEndpoint(f"{self._url}{joint}cartesia_version={VERSION}", headers)
+        url = with_query(self._url, {"cartesia_version": VERSION})
+        return WebSocketEndpoint(url, authorization(self._key))
 
     # --- what is to be said -------------------------------------------------------------------------------------------
 
@@ -223,8 +222,7 @@ class CartesiaVoice(Voice):
         """Idle sockets are closed, which is nobody's fault. What was asked for just then is asked again."""
         active = [context for context in self._contexts.values() if context.wire_id]
         if any(context.received > context.began_at or context.attempts for context in active) or code in REFUSALS:
-            why = f"{code} {reason}".strip()
-            self._fail(f"the connection closed: {why}", "closed", again=code not in REFUSALS)
+            self._lost(code, reason)
             return
         for context in active:
             self._retry(context, now)

@@ -15,7 +15,8 @@ import httpx  # noqa: F401 - here and not by the first call that asks over HTTP,
 from sipbridge.agent import AgentOptions, ToolDeclaration
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.providers import Endpoint, HttpEnd, Outgoing
-from sipbridge.providers.speech.part import Part, http_endpoint, key_of
+from sipbridge.providers.access import REQUESTS, url_and_key
+from sipbridge.providers.speech.part import Part, http_endpoint
 from sipbridge.providers.wire import Json, merged, number_of, parameters_of, read_json, text_of
 
 URL = "https://api.openai.com/v1/chat/completions"
@@ -88,7 +89,7 @@ class ChatModel(Part[ChatEvent]):
     def __init__(self, section: Mapping[str, Any], options: AgentOptions) -> None:
         super().__init__(section)
         check_llm(section)
-        self._url, self._key = key_of(section, "llm", URL)
+        self._url, self._key = url_and_key(section, URL, "llm", REQUESTS)
         if not self.model:
             raise ConfigError("llm.model: is needed")
         self._request: Json = {"model": self.model, "stream": True, "stream_options": {"include_usage": True}}

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit
 
 from sipbridge.agent import AgentOptions
 from sipbridge.audio import PCM_16K, PCMA, PCMU
 from sipbridge.providers import Endpoint, WebSocketEndpoint
-from sipbridge.providers.base import REFUSALS
-from sipbridge.providers.speech.part import json_object, key_of
+from sipbridge.providers.access import authorization, url_and_key, with_query
+from sipbridge.providers.speech.part import short_language
 from sipbridge.providers.speech.transcriber import Ready, SpeechBegan, SpeechOver, Transcriber, Words
-from sipbridge.providers.wire import Json, text_of
+from sipbridge.providers.wire import Json, json_object, text_of
 
 FLUX_URL, NOVA_URL = "wss://api.deepgram.com/v2/listen", "wss://api.deepgram.com/v1/listen"
 DEFAULT_MODEL = "flux-general-en"
@@ -39,7 +38,7 @@ class _DeepgramEar(Transcriber):
 
     def __init__(self, section: Mapping[str, Any], options: AgentOptions) -> None:
         super().__init__(section, options)
-        self._url, self._key = key_of(section, "stt", self.url)
+        self._url, self._key = url_and_key(section, self.url, "stt")
         self._language = section.get("language") or options.language
 
     @property
@@ -54,9 +53,7 @@ class _DeepgramEar(Transcriber):
             **self._query(),
             **(self._section.get("extra") or {}),
         }
-        joint = "&" if urlsplit(self._url).query else "?"
-        headers = {"Authorization": f"Token {self._key}"} if self._key else {}
-        return WebSocketEndpoint(f"{self._url}{joint}{urlencode(query, doseq=True)}", headers)
+        return WebSocketEndpoint(with_query(self._url, query), authorization(self._key, "Token"))
 
     def _query(self) -> Json:
         return {}
@@ -79,8 +76,7 @@ class _DeepgramEar(Transcriber):
         raise NotImplementedError
 
     def closed(self, code: int, reason: str, now: float) -> None:
-        why = f"{code} {reason}".strip()
-        self._fail(f"the connection closed: {why}", "closed", again=code not in REFUSALS)
+        self._lost(code, reason)
 
 
 class FluxEar(_DeepgramEar):
@@ -90,7 +86,7 @@ class FluxEar(_DeepgramEar):
 
     def _query(self) -> Json:
         hinted = self._language and self.model == "flux-general-multi"
-        return {"language_hint": str(self._language).partition("-")[0].lower()} if hinted else {}
+        return {"language_hint": short_language(self._language)} if hinted else {}
 
     def commit(self, now: float) -> None:
         self._send({"type": "ForceEndTurn"})

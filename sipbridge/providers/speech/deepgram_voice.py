@@ -11,20 +11,19 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
 
 from sipbridge.agent import AgentOptions
 from sipbridge.audio import PCM_24K, PCMA, PCMU
 from sipbridge.providers import Endpoint, WebSocketEndpoint
+from sipbridge.providers.access import authorization, url_and_key, with_query
 from sipbridge.providers.base import REFUSALS
-from sipbridge.providers.speech.part import json_object, key_of
+from sipbridge.providers.speech.deepgram_ear import ENCODINGS
 from sipbridge.providers.speech.voice import Voice, VoiceAudio, VoiceDone, VoiceFailed, VoiceWords
 from sipbridge.providers.speech.words import spread
-from sipbridge.providers.wire import Json, WholeSamples, text_of
+from sipbridge.providers.wire import Json, WholeSamples, json_object, text_of
 
 URL = "wss://api.deepgram.com/v1/speak"
 DEFAULT_VOICE = "aura-2-thalia-en"
-ENCODINGS = {"pcm16": "linear16", "pcmu": "mulaw", "pcma": "alaw"}
 _FLUSHES, _WITHIN = 18, 60.0
 """Fewer than the vendor allows in that many seconds."""
 _WORTH_A_FLUSH = 120
@@ -53,7 +52,7 @@ class DeepgramVoice(Voice):
     def __init__(self, section: Mapping[str, Any], options: AgentOptions, place: str = "voice_provider") -> None:
         super().__init__(section, options, place)
         self._samples = WholeSamples(self._format.bytes_per_sample)
-        self._url, self._key = key_of(section, place, URL)
+        self._url, self._key = url_and_key(section, URL, place)
         self._voice = str(section.get("voice") or section.get("model") or options.voice or DEFAULT_VOICE)
         self._contexts: deque[_Context] = deque()
         self._clearing = 0
@@ -69,8 +68,7 @@ class DeepgramVoice(Voice):
     def endpoint(self) -> Endpoint:
         query = {"model": self._voice, "encoding": ENCODINGS[self._format.encoding], "sample_rate": self._format.rate}
         query |= self._section.get("extra") or {}
-        headers = {"Authorization": f"Token {self._key}"} if self._key else {}
-        return WebSocketEndpoint(f"{self._url}?{urlencode(query)}", headers)
+        return WebSocketEndpoint(with_query(self._url, query), authorization(self._key, "Token"))
 
     # --- what is to be said -------------------------------------------------------------------------------------------
 
@@ -188,8 +186,7 @@ class DeepgramVoice(Voice):
         if not self._contexts:
             return
         if self._given_again or any(context.received for context in self._contexts) or code in REFUSALS:
-            why = f"{code} {reason}".strip()
-            self._fail(f"the connection closed: {why}", "closed", again=code not in REFUSALS)
+            self._lost(code, reason)
             return
         self._given_again = True
         for context in self._contexts:

@@ -10,19 +10,19 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx  # noqa: F401 - here and not by the first call that asks over HTTP, which it would hold up
 
-from sipbridge.agent import AgentOptions, TurnDetection
+from sipbridge.agent import AgentOptions
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat
 from sipbridge.providers import Endpoint, HttpEnd, Outgoing, WebSocketEndpoint
-from sipbridge.providers.base import REFUSALS
+from sipbridge.providers.access import REQUESTS, authorization, url_and_key, with_query
 from sipbridge.providers.offline_ear import Ear, Utterance
-from sipbridge.providers.openai_wire import append_audio, ga_format
-from sipbridge.providers.speech.part import http_endpoint, json_object, key_of, short_language
+from sipbridge.providers.openai_wire import append_audio, ga_format, turn_finding
+from sipbridge.providers.speech.part import http_endpoint, short_language
 from sipbridge.providers.speech.transcriber import Ready, SpeechBegan, SpeechOver, Transcriber, Words
-from sipbridge.providers.wire import Json, merged, number_of, read_json, text_of
+from sipbridge.providers.wire import Json, json_object, merged, number_of, text_of
 
 URL = "wss://api.openai.com/v1/realtime"
 DEFAULT_MODEL = "gpt-transcribe"
@@ -46,23 +46,8 @@ _IGNORED = frozenset(
 
 
 def openai_ear(section: Mapping[str, Any]) -> type[Transcriber]:
-    over_http = urlsplit(str(section.get("url") or URL)).scheme in ("http", "https")
+    over_http = urlsplit(str(section.get("url") or URL)).scheme in REQUESTS
     return HttpEar if over_http else RealtimeEar
-
-
-def _detection(detection: TurnDetection) -> Json | None:
-    if detection.type == "server_vad":
-        settings: Json = {
-            "type": "server_vad",
-            "threshold": detection.threshold,
-            "prefix_padding_ms": detection.prefix_ms,
-            "silence_duration_ms": detection.silence_ms,
-        }
-    elif detection.type == "semantic_vad":
-        settings = {"type": "semantic_vad", "eagerness": detection.eagerness}
-    else:
-        return None
-    return {key: value for key, value in settings.items() if value is not None}
 
 
 class RealtimeEar(Transcriber):
@@ -73,14 +58,14 @@ class RealtimeEar(Transcriber):
 
     def __init__(self, section: Mapping[str, Any], options: AgentOptions) -> None:
         super().__init__(section, options)
-        self._url, self._key = key_of(section, "stt", URL)
+        self._url, self._key = url_and_key(section, URL, "stt")
         transcription: Json = {"model": self.model}
         if language := short_language(section.get("language") or options.language):
             transcription["language"] = language
         heard: Json = {
             "format": ga_format(self._format),
             "transcription": transcription,
-            "turn_detection": _detection(options.turn_detection),
+            "turn_detection": turn_finding(options.turn_detection),
         }
         session = {"type": "transcription", "audio": {"input": heard}}
         self._session = merged(session, section.get("extra") or {})
@@ -94,12 +79,10 @@ class RealtimeEar(Transcriber):
         return str(self._section.get("model") or DEFAULT_MODEL)
 
     def endpoint(self) -> Endpoint:
-        query = "intent=transcription"
+        query = {"intent": "transcription"}
         if self._url != URL:  # others choose the model by the URL
-            query += f"&model={quote(self.model)}"
-        joint = "&" if urlsplit(self._url).query else "?"
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        return WebSocketEndpoint(f"{self._url}{joint}{query}", headers, text=True)
+            query["model"] = self.model
+        return WebSocketEndpoint(with_query(self._url, query), authorization(self._key), text=True)
 
     def push(self, pcm: bytes, now: float) -> None:
         self._outbox.append(Outgoing("", append_audio(pcm), len(pcm) / self._format.bytes_per_ms))
@@ -156,8 +139,7 @@ class RealtimeEar(Transcriber):
         self._log_once(code, "the transcriber reports an error", code=code, message=words[:200])
 
     def closed(self, code: int, reason: str, now: float) -> None:
-        why = f"{code} {reason}".strip()
-        self._fail(f"the connection closed: {why}", "closed", again=code not in REFUSALS)
+        self._lost(code, reason)
 
 
 class HttpEar(Transcriber):
@@ -168,7 +150,7 @@ class HttpEar(Transcriber):
 
     def __init__(self, section: Mapping[str, Any], options: AgentOptions) -> None:
         super().__init__(section, options)
-        self._url, self._key = key_of(section, "stt", URL, over_http=True)
+        self._url, self._key = url_and_key(section, URL, "stt", REQUESTS)
         self._ear = Ear(self._format.rate, options.turn_detection)
         self._fields = {"model": self.model, "response_format": "json"}
         if language := short_language(section.get("language") or options.language):
@@ -217,18 +199,11 @@ class HttpEar(Transcriber):
         elif end.code:
             self._fail(end.message, end.code, again=end.again)
         else:
-            self._events.append(Words(_text_of(answer), final=True, item_id=f"turn-{self._heard}"))
+            text = text_of(json_object(answer), "text").strip()
+            self._events.append(Words(text, final=True, item_id=f"turn-{self._heard}"))
 
     def closed(self, code: int, reason: str, now: float) -> None:
         self._fail(f"can't be reached: {reason or code}", "closed", again=True)
-
-
-def _text_of(answer: bytes) -> str:
-    """Raises `ValueError` or `TypeError`."""
-    content = read_json(answer)
-    if not isinstance(content, dict):
-        raise TypeError("an answer is a JSON object")
-    return text_of(content, "text").strip()
 
 
 def _form(fields: Mapping[str, str], audio: bytes) -> bytes:

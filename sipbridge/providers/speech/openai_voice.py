@@ -17,9 +17,11 @@ import httpx  # noqa: F401 - here and not by the first call that asks over HTTP,
 from sipbridge.agent import AgentOptions
 from sipbridge.audio import PCM_24K
 from sipbridge.providers import Endpoint, HttpEnd, Outgoing
-from sipbridge.providers.speech.part import http_endpoint, key_of
+from sipbridge.providers.access import REQUESTS, url_and_key
+from sipbridge.providers.speech.part import http_endpoint
 from sipbridge.providers.speech.voice import Voice, VoiceAudio, VoiceDone, VoiceFailed, VoiceWords
 from sipbridge.providers.speech.words import spread
+from sipbridge.providers.wire import WholeSamples
 
 URL = "https://api.openai.com/v1/audio/speech"
 DEFAULT_MODEL, DEFAULT_VOICE = "gpt-4o-mini-tts", "marin"
@@ -38,11 +40,10 @@ class _Context:
 
 class OpenAIVoice(Voice):
     output_format = PCM_24K
-    voices = ()
 
     def __init__(self, section: Mapping[str, Any], options: AgentOptions, place: str = "voice_provider") -> None:
         super().__init__(section, options, place)
-        self._url, self._key = key_of(section, place, URL)
+        self._url, self._key = url_and_key(section, URL, place, REQUESTS)
         self._request = {
             "model": self.model,
             "voice": str(section.get("voice") or options.voice or DEFAULT_VOICE),
@@ -52,7 +53,7 @@ class OpenAIVoice(Voice):
         self._contexts: deque[_Context] = deque()
         self._asked: deque[tuple[_Context, str] | None] = deque()
         """Requests whose end has not come: for whom, and what is said; None: nobody any more."""
-        self._half = b""
+        self._samples = WholeSamples(PCM_24K.bytes_per_sample)
 
     @property
     def model(self) -> str:
@@ -109,7 +110,7 @@ class OpenAIVoice(Voice):
         if (end := HttpEnd.parse(message)) is not None:
             if self._asked:
                 self._asked.popleft()
-            self._half = b""
+            self._samples.forget()
             if asked is not None:
                 self._on_end(*asked, end)
             self._go_on()
@@ -118,11 +119,10 @@ class OpenAIVoice(Voice):
         elif asked is None:
             self.counters["late_audio_bytes"] += len(message)
         else:
-            pcm = self._half + message
-            whole = len(pcm) - len(pcm) % 2
-            self._half = pcm[whole:]
-            asked[0].received += whole
-            self._events.append(VoiceAudio(asked[0].name, pcm[:whole]))
+            pcm = self._samples.feed(message)
+            asked[0].received += len(pcm)
+            if pcm:
+                self._events.append(VoiceAudio(asked[0].name, pcm))
 
     def _on_end(self, context: _Context, text: str, end: HttpEnd) -> None:
         if end.code == "400":

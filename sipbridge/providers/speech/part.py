@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
 import structlog
 
-from sipbridge.errors import ConfigError, UnknownProviderError
+from sipbridge.errors import UnknownProviderError
 from sipbridge.providers import Endpoint, HttpEndpoint, Outgoing
-from sipbridge.providers.wire import Json, encode, read_json
+from sipbridge.providers.access import authorization
+from sipbridge.providers.base import REFUSALS
+from sipbridge.providers.wire import UNREADABLE, Json, encode
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +65,7 @@ class Part(Generic[Event]):
     def receive(self, message: str | bytes, now: float) -> None:
         try:
             self.on_message(message, now)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        except UNREADABLE as error:
             self.counters["malformed"] += 1
             self._log_once("malformed", "malformed message passed over", error=type(error).__name__)
 
@@ -94,6 +95,11 @@ class Part(Generic[Event]):
     def _fail(self, message: str, code: str, *, again: bool) -> None:
         self._events.append(PartFailed(f"{self.name}: {message}", code, again))
 
+    def _lost(self, code: int, reason: str) -> None:
+        """The connection closed, which it should not have."""
+        why = f"{code} {reason}".strip()
+        self._fail(f"the connection closed: {why}", "closed", again=code not in REFUSALS)
+
     def _unknown(self, kind: object) -> None:
         self.counters["unknown"] += 1
         self._log_once(str(kind), "unknown event passed over", type=str(kind)[:80])
@@ -115,30 +121,6 @@ def service_class(table: Mapping[str, str], section: Mapping[str, Any], place: s
     return getattr(import_module(module), name)
 
 
-def json_object(message: str | bytes) -> Json:
-    """Raises `ValueError` or `TypeError`."""
-    content = read_json(message)
-    if not isinstance(content, dict):
-        raise TypeError("a message is a JSON object")
-    return content
-
-
-def key_of(
-    section: Mapping[str, Any], name: str, default_url: str, *, over_http: bool | None = None
-) -> tuple[str, str]:
-    """URL and API key of a service. `over_http`: None where it is spoken to as its vendor is. Raises `ConfigError`: the
-    vendor's own endpoint needs a key."""
-    url, key = str(section.get("url") or default_url), str(section.get("api_key") or "")
-    if over_http is None:
-        over_http = default_url.startswith("http")
-    schemes = ("https", "http") if over_http else ("wss", "ws")
-    if urlsplit(url).scheme not in schemes:
-        raise ConfigError(f"{name}.url: must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-    if url == default_url and not key:
-        raise ConfigError(f"{name}.api_key: is needed for the vendor's own endpoint")
-    return url, key
-
-
 def short_language(language: object) -> str:
     """ISO 639-1 of a BCP 47 tag; "" where there is none."""
     return language.partition("-")[0].lower() if isinstance(language, str) else ""
@@ -146,4 +128,4 @@ def short_language(language: object) -> str:
 
 def http_endpoint(url: str, key: str, content_type: str = "application/json") -> HttpEndpoint:
     """One that takes a key as a bearer's, as OpenAI and those who follow it do."""
-    return HttpEndpoint(url, {"Authorization": f"Bearer {key}"} if key else {}, content_type)
+    return HttpEndpoint(url, authorization(key), content_type)

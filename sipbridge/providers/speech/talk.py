@@ -14,9 +14,6 @@ from sipbridge.agent import (
     Capabilities,
     ToolUsed,
     Usage,
-    UserSpeechEnded,
-    UserSpeechStarted,
-    UserTranscript,
 )
 from sipbridge.audio import Played
 from sipbridge.providers import Endpoint, Lifetime, Outgoing
@@ -170,13 +167,12 @@ class TalkDialect(BaseDialect):
                 self._opened(session_id)
             case SpeechBegan(at_ms):
                 if self._ear.finds_turns:
-                    self._events.append(UserSpeechStarted(at_ms))
+                    self._caller_began(at_ms)
             case SpeechOver(at_ms):
                 if self._ear.finds_turns:
-                    self._events.append(UserSpeechEnded(at_ms))
+                    self._caller_stopped(at_ms)
             case Words(text, False, item_id):
-                if self._options.interim_transcripts and self._options.transcription:
-                    self._events.append(UserTranscript(text, final=False, item_id=item_id))
+                self._caller_said(text, final=False, item_id=item_id)
             case Words(text, _, item_id):
                 self._on_turn(text, item_id, now)
             case PartFailed(message, code, again):
@@ -185,8 +181,7 @@ class TalkDialect(BaseDialect):
     def _on_turn(self, text: str, item_id: str, now: float) -> None:
         """What was not understood is no turn, unless somebody else has found it."""
         self._count_hearing()
-        if self._options.transcription and text:
-            self._events.append(UserTranscript(text, final=True, item_id=item_id))
+        self._caller_said(text, item_id=item_id)
         if text:
             self._history.said_by_caller(text)
         if (text and self._ear.finds_turns) or self._committed:

@@ -47,10 +47,8 @@ class Scenario:
     name: str
     run: Run
     needs: Needs
-    why_not: str
-    """What the provider lacks where `needs` does not hold."""
     instead: str = "no"
-    """What the table says then."""
+    """What the table says where the provider is none that `needs` holds for."""
 
     def otherwise(self, bench: Bench) -> str:
         """What the table says where the suite did not see it work."""
@@ -67,9 +65,9 @@ class Scenario:
 SCENARIOS: list[Scenario] = []
 
 
-def scenario(name: str, needs: Needs = lambda _: True, why_not: str = "", instead: str = "no") -> Callable[[Run], Run]:
+def scenario(name: str, needs: Needs = lambda _: True, instead: str = "no") -> Callable[[Run], Run]:
     def add(run: Run) -> Run:
-        SCENARIOS.append(Scenario(name, run, needs, why_not, instead))
+        SCENARIOS.append(Scenario(name, run, needs, instead))
         return run
 
     return add
@@ -145,7 +143,7 @@ async def silence(bench: Bench) -> None:
         assert talk.count(UserTranscript) <= 2
 
 
-@scenario("DTMF", lambda can: can.takes_text, "takes no text")
+@scenario("DTMF", lambda can: can.takes_text)
 async def keys(bench: Bench) -> None:
     """Keys that the caller pressed reach the model in words, and are answered."""
     async with Talk(bench, SHORT) as talk:
@@ -155,7 +153,7 @@ async def keys(bench: Bench) -> None:
         await talk.told("The caller pressed 1 2 #.")
 
 
-@scenario("instructions in mid-call", lambda can: can.takes_instructions, "fixed for a session")
+@scenario("instructions in mid-call", lambda can: can.takes_instructions)
 async def instructions(bench: Bench) -> None:
     """Instructions are changed in mid-call; the model knows the new ones before its next answer."""
     async with Talk(bench, SHORT) as talk:
@@ -207,7 +205,7 @@ async def interrupt(talk: Talk, played_ms: int = 200) -> None:
     talk.cancel([Played(reply_id, item_id, played_ms) for reply_id, item_id in heard.items()])
 
 
-@scenario("barge-in", lambda can: not can.full_duplex, "has the floor by itself", instead="by itself")
+@scenario("barge-in", lambda can: not can.full_duplex, instead="by itself")
 async def barge_in(bench: Bench) -> None:
     """The caller speaks into an answer: no more of it comes, it ends as cancelled, and the next one answers him."""
     async with Talk(bench, LONG) as talk:
@@ -229,7 +227,7 @@ def has_tools(capabilities: Capabilities) -> bool:
     return capabilities.takes_tools
 
 
-@scenario("tool call and result", has_tools, "takes no tools")
+@scenario("tool call and result", has_tools)
 async def tool(bench: Bench) -> None:
     """The model calls a tool and goes on, knowing the result, once."""
     script = replace(SHORT, tools={0: ToolUse(TOOL.name, '{"nights":2}')})
@@ -250,7 +248,6 @@ async def tool(bench: Bench) -> None:
 @scenario(
     "tool cancelled by barge-in",
     lambda can: can.takes_tools and not can.full_duplex,
-    "takes no tools, or has the floor by itself",
 )
 async def tool_cancelled(bench: Bench) -> None:
     """The caller interrupts the reply that called: the call is taken back, and a result that comes late is dropped."""
@@ -306,7 +303,7 @@ async def lost(bench: Bench) -> None:
         await goes_on(talk, told)
 
 
-@scenario("session's end", lambda can: can.has_session, "has no session that could end", instead="no need")
+@scenario("session's end", lambda can: can.has_session, instead="no need")
 async def ending(bench: Bench) -> None:
     """A session has to end soon: at a quiet moment another one takes its place, and nobody notices."""
     async with Talk(bench, SHORT) as talk:
