@@ -75,6 +75,12 @@ def test_the_tree_in_the_architecture_page_is_the_tree() -> None:
         assert len(modules) == len(set(modules)), f"named twice: {sorted(modules)}"
 
 
+def test_no_key_of_the_configuration_is_explained_twice() -> None:
+    for table in re.split(r"^#.*$", (ROOT / "docs" / "configuration.md").read_text(), flags=re.MULTILINE):
+        rows = re.findall(r"^\| (`[^|]*?) \|", table, re.MULTILINE)
+        assert [row for row in set(rows) if rows.count(row) > 1] == []
+
+
 def test_the_examples_load_and_ask_for_nothing_that_has_no_effect() -> None:
     config = load_config(ROOT / "config" / "sipbridge.yaml")
     tenants = TenantDirectory.load(config, ROOT / "config")
