@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ def tenant(agent: dict[str, Any]) -> str:
 
 
 async def test_a_caller_interrupts_a_model_that_has_another_s_voice() -> None:
-    async with ModelServer(SCRIPT, wire="cartesia") as voice:
+    async with ModelServer(replace(SCRIPT, speed=1.5), wire="cartesia") as voice:
         section = {"provider": "cartesia", "voice": "voice-1", "url": voice.url, "api_key": "key-0123456789"}
         async with house(SCRIPT, tenant=tenant({"greeting": STORY, "voice_provider": section})) as bench:
             phone = await bench.phone()

@@ -153,5 +153,6 @@ async def test_who_charges_by_the_second_charges_to_the_end(provider: str) -> No
         await phone.audio.hear_sound(15, hz=440)
         await phone.hang_up()
         report = await bench.report()
-        assert report.usage["session_seconds"] == pytest.approx(report.seconds, abs=0.3)
+        opening = (report.setup_ms or 0) / 1000  # somewhere in it the session begins
+        assert report.seconds - opening - 0.3 < report.usage["session_seconds"] < report.seconds + 0.3
         assert report.cost_usd == pytest.approx(report.usage["session_seconds"] / 10, abs=1e-4)
