@@ -365,6 +365,8 @@ class Shape:
     def passes(self, code: str, kind: str = "") -> bool:
         """Whether a new session has a chance after this error."""
         words = self.rate_codes + self.passing_codes
+        if code in self.fatal_codes and not code.startswith(words):
+            return False  # whatever kind of error the server takes it for
         return code.startswith(words) or kind.startswith(words)
 
 

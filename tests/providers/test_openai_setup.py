@@ -263,10 +263,13 @@ def test_errors_that_no_retry_helps(code: str) -> None:
     assert not closed.expected
 
 
+@pytest.mark.parametrize("kind", ["invalid_request_error", "server_error"])
 @pytest.mark.parametrize("code", sorted(wire.FATAL_CODES))
-def test_a_session_whose_time_is_up_may_be_followed_by_another_one_that_was_refused_may_not(code: str) -> None:
+def test_a_session_whose_time_is_up_may_be_followed_by_another_one_that_was_refused_may_not(
+    code: str, kind: str
+) -> None:
     driver = Driver().open()
-    driver.server(error(code))
+    driver.server(error(code, kind=kind))
     assert driver.take_events()[-1] == SessionClosed(code, again=code == "session_expired")
 
 
