@@ -1,7 +1,8 @@
 """A circuit breaker for each server that models are at: after some failures in a row most calls are told at once that
 it is not there, instead of each waiting for it. Pure, in the time of `now`; one for a whole gateway.
 
-Only what says something about the server counts: no connection, no answer, 429, 5xx. A wrong key is its owner's affair.
+Only what says something about the server counts: no connection, no answer, 5xx. A wrong key, or one that has used up
+its share (429), is its owner's affair: others' calls to the same vendor go on.
 While it is open one attempt a second goes through, and the first that succeeds closes it.
 """
 
@@ -82,7 +83,7 @@ class Breaker:
 
 def counts(code: str) -> bool:
     """Whether this is a failure of the server, or of the way to it."""
-    return code in _OF_THE_WAY or code == "429" or (len(code) == 3 and code.startswith("5") and code.isdigit())
+    return code in _OF_THE_WAY or (len(code) == 3 and code.startswith("5") and code.isdigit())
 
 
 class Attempt:
