@@ -45,7 +45,8 @@ def run(scenario: str, *, sessions: int, seconds: float) -> dict[str, Any]:
     loop = Loop()
     provider = Provider(loop, server_context(certificate))
     options = {"scenario": scenario, "url": provider.url, "sessions": sessions, "seconds": seconds}
-    child = rig.Process("bench.sessions", options | {"core": gateway_core}, None, trusted=trusted)
+    where = rig.package(rig.compiled())
+    child = rig.Process("bench.sessions", options | {"core": gateway_core}, None, trusted=trusted, package=where)
     heard: list[dict[str, Any]] = []
     try:
         child.when_it_speaks(loop, heard.append)

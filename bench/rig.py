@@ -123,6 +123,11 @@ def certificate() -> tuple[Path, Path]:
     return secrecy.make_certificate(Path(directory.name))
 
 
+def package(native: bool) -> Path:
+    """Where the product is taken from."""
+    return _NATIVE if native else _REPOSITORY
+
+
 AtPoint = Callable[[str, Callable[[str], Figures]], None]
 """Called at each point that a scenario reaches, with a function that asks the gateway for its figures."""
 
@@ -159,8 +164,7 @@ def run(
         node_options = {"provider": provider, "uvloop": uvloop, "core": gateway_core, "uplink_ms": uplink_ms}
         node_options["compiled"] = native
         # The log is written, as it is in use, but nobody reads it.
-        package = _NATIVE if native else _REPOSITORY
-        node = Process("bench.node", node_options, subprocess.DEVNULL, trusted=trusted, package=package)
+        node = Process("bench.node", node_options, subprocess.DEVNULL, trusted=trusted, package=package(native))
         try:
 
             def ask(question: str) -> Figures:
