@@ -27,7 +27,7 @@ from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat
 from sipbridge.providers import Endpoint, Outgoing, WebSocketEndpoint
 from sipbridge.providers.access import authorization, url_and_key
 from sipbridge.providers.base import BaseDialect, Status
-from sipbridge.providers.deepgram_voices import VOICES
+from sipbridge.providers.deepgram_names import ENCODINGS, VOICES
 from sipbridge.providers.phrases import GO_ON
 from sipbridge.providers.wire import Json, merged, text_of
 
@@ -36,7 +36,6 @@ _KEEP_ALIVE_S = 8.0
 _AGAIN_S = 1.0
 _TRIES = 5
 _MOST_TEXTS = 20
-_ENCODINGS = {"pcm16": "linear16", "pcmu": "mulaw", "pcma": "alaw"}
 _HOPELESS = frozenset({"INVALID_SETTINGS", "INVALID_AUTH", "INSUFFICIENT_PERMISSIONS", "UNPARSABLE_CLIENT_MESSAGE"})
 """Errors after which the same again would fare no better."""
 _RATES = (8000, 16000, 24000, 48000)
@@ -309,7 +308,7 @@ class DeepgramDialect(BaseDialect):
 
 
 def _sound(audio: AudioFormat) -> Json:
-    return {"encoding": _ENCODINGS[audio.encoding], "sample_rate": audio.rate}
+    return {"encoding": ENCODINGS[audio.encoding], "sample_rate": audio.rate}
 
 
 def _remembered(item: HistoryItem) -> Json:

@@ -241,34 +241,32 @@ def reply(reply_id: str, text: str = "Hello there.") -> tuple[AgentEvent, ...]:
     )
 
 
-def test_before_a_session_has_to_end_another_one_takes_its_place_unheard() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        await talk.says(*reply("r1"))
-        vendor.made[0].lifetime = Lifetime(talk.now + 60, talk.now + 120)
-        await talk.notice()
-        await talk.passes(59.9)
-        assert len(vendor.made) == 1
-        await talk.passes(0.2)
-        assert len(vendor.made) == 2, "it is quiet: at once"
-        assert vendor.made[1].options == replace(OPTIONS, history=(Said("assistant", "Hello there."),))
-        talk.agent.push_audio(b"1" * 160)
-        assert not talk.of(Resumed)
-        await talk.passes(0.2)
-        assert talk.of(Resumed, Reconnecting, AgentError) == [Resumed(context_kept=True)]
-        assert vendor.made[0].closed
-        assert vendor.made[0].uplink == vendor.made[1].uplink == b"1" * 160, "what came meanwhile both have heard"
-        talk.agent.push_audio(b"2" * 160)
-        assert vendor.made[1].uplink == b"1" * 160 + b"2" * 160
-        assert vendor.made[1].told == []
-        assert Usage("", {"session_seconds": 7.0}) in talk.seen, "what the old one cost is known"
-        await talk.says(*reply("r1"))
-        assert [event.reply_id for event in talk.of(AssistantTurnStarted)] == ["r1", "s2-r1"]
-        assert talk.of(AssistantAudio)[-1].item_id == "s2-i"
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_before_a_session_has_to_end_another_one_takes_its_place_unheard() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    await talk.says(*reply("r1"))
+    vendor.made[0].lifetime = Lifetime(talk.now + 60, talk.now + 120)
+    await talk.notice()
+    await talk.passes(59.9)
+    assert len(vendor.made) == 1
+    await talk.passes(0.2)
+    assert len(vendor.made) == 2, "it is quiet: at once"
+    assert vendor.made[1].options == replace(OPTIONS, history=(Said("assistant", "Hello there."),))
+    talk.agent.push_audio(b"1" * 160)
+    assert not talk.of(Resumed)
+    await talk.passes(0.2)
+    assert talk.of(Resumed, Reconnecting, AgentError) == [Resumed(context_kept=True)]
+    assert vendor.made[0].closed
+    assert vendor.made[0].uplink == vendor.made[1].uplink == b"1" * 160, "what came meanwhile both have heard"
+    talk.agent.push_audio(b"2" * 160)
+    assert vendor.made[1].uplink == b"1" * 160 + b"2" * 160
+    assert vendor.made[1].told == []
+    assert Usage("", {"session_seconds": 7.0}) in talk.seen, "what the old one cost is known"
+    await talk.says(*reply("r1"))
+    assert [event.reply_id for event in talk.of(AssistantTurnStarted)] == ["r1", "s2-r1"]
+    assert talk.of(AssistantAudio)[-1].item_id == "s2-i"
+    await talk.over()
 
 
 @pytest.mark.parametrize(
@@ -281,388 +279,343 @@ def test_before_a_session_has_to_end_another_one_takes_its_place_unheard() -> No
         [AssistantTurnStarted("r1"), AssistantAudio("r1", "i", BLOCK * 500), AssistantTurnEnd("r1")],
     ],
 )
-def test_a_change_waits_for_a_quiet_moment(unquiet: list[AgentEvent]) -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
-        await talk.says(*unquiet)
-        await talk.passes(5.0)
-        assert len(vendor.made) == 1
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_a_change_waits_for_a_quiet_moment(unquiet: list[AgentEvent]) -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+    await talk.says(*unquiet)
+    await talk.passes(5.0)
+    assert len(vendor.made) == 1
+    await talk.over()
 
 
-def test_at_the_last_moment_it_is_changed_in_the_middle_of_a_reply_which_is_asked_for_again() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 20)
-        await talk.says(AssistantTurnStarted("r1"), AssistantText("r1", "Once upon", final=False))
-        await talk.passes(14.9)
-        assert len(vendor.made) == 1
-        await talk.passes(0.5)
-        assert len(vendor.made) == 2
-        assert talk.of(AssistantTurnEnd, Resumed) == [AssistantTurnEnd("r1", "cancelled"), Resumed(True)]
-        assert vendor.made[1].told == [("respond",)]
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_at_the_last_moment_it_is_changed_in_the_middle_of_a_reply_which_is_asked_for_again() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 20)
+    await talk.says(AssistantTurnStarted("r1"), AssistantText("r1", "Once upon", final=False))
+    await talk.passes(14.9)
+    assert len(vendor.made) == 1
+    await talk.passes(0.5)
+    assert len(vendor.made) == 2
+    assert talk.of(AssistantTurnEnd, Resumed) == [AssistantTurnEnd("r1", "cancelled"), Resumed(True)]
+    assert vendor.made[1].told == [("respond",)]
+    await talk.over()
 
 
-def test_a_successor_that_has_missed_something_is_not_used() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
-        await talk.notice()
-        await talk.passes(1.1)
-        assert len(vendor.made) == 2
-        await talk.says(UserTranscript("One more thing.", final=True), of=0)
-        await talk.passes(0.3)
-        assert talk.of(Resumed) == []
-        assert vendor.made[1].closed
-        await talk.says(*reply("r1"), of=0)
-        await talk.passes(5.0)
-        assert talk.of(Resumed) == [Resumed(True)]
-        assert len(vendor.made) == 3
-        assert vendor.made[2].options.history == (Said("user", "One more thing."), Said("assistant", "Hello there."))
-        assert talk.agent.counters["successors_discarded"] == 1
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_a_successor_that_has_missed_something_is_not_used() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+    await talk.notice()
+    await talk.passes(1.1)
+    assert len(vendor.made) == 2
+    await talk.says(UserTranscript("One more thing.", final=True), of=0)
+    await talk.passes(0.3)
+    assert talk.of(Resumed) == []
+    assert vendor.made[1].closed
+    await talk.says(*reply("r1"), of=0)
+    await talk.passes(5.0)
+    assert talk.of(Resumed) == [Resumed(True)]
+    assert len(vendor.made) == 3
+    assert vendor.made[2].options.history == (Said("user", "One more thing."), Said("assistant", "Hello there."))
+    assert talk.agent.counters["successors_discarded"] == 1
+    await talk.over()
 
 
-def test_a_change_that_fails_is_not_noticed_and_tried_again() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
-        vendor.refusal = AgentStartError("busy", code="503", again=True)
-        await talk.notice()
-        await talk.passes(8.0)
-        assert len(vendor.made) == 3
-        assert talk.of(Reconnecting, Resumed, AgentError) == []
-        talk.agent.say("Still here.")
-        assert vendor.made[0].told == [("say", "Still here.")]
-        await talk.says(*reply("r1"), of=0)
-        vendor.refusal = None
-        await talk.passes(6.0)
-        assert talk.of(Reconnecting, Resumed) == [Resumed(True)]
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_a_change_that_fails_is_not_noticed_and_tried_again() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+    vendor.refusal = AgentStartError("busy", code="503", again=True)
+    await talk.notice()
+    await talk.passes(8.0)
+    assert len(vendor.made) == 3
+    assert talk.of(Reconnecting, Resumed, AgentError) == []
+    talk.agent.say("Still here.")
+    assert vendor.made[0].told == [("say", "Still here.")]
+    await talk.says(*reply("r1"), of=0)
+    vendor.refusal = None
+    await talk.passes(6.0)
+    assert talk.of(Reconnecting, Resumed) == [Resumed(True)]
+    await talk.over()
 
 
-def test_where_only_one_may_be_up_the_old_one_is_closed_first_and_no_sound_is_lost() -> None:
-    async def scenario() -> None:
-        vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
-        talk = await Talk(vendor).begin()
-        vendor.opens_in = 1.5
-        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
-        await talk.notice()
-        await talk.passes(1.1)
-        assert vendor.made[0].closed
-        said = b""
-        for number in range(70):
-            talk.agent.push_audio(bytes([number]) * 160)
-            said += bytes([number]) * 160
-            await talk.passes(0.02)
-        await talk.passes(0.2)
-        assert talk.of(Reconnecting, Resumed) == [Resumed(True)]
-        assert vendor.made[1].uplink == said
-        assert talk.agent.uplink_dropped_ms == 0
-        assert vendor.most_up == 1
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_where_only_one_may_be_up_the_old_one_is_closed_first_and_no_sound_is_lost() -> None:
+    vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
+    talk = await Talk(vendor).begin()
+    vendor.opens_in = 1.5
+    vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+    await talk.notice()
+    await talk.passes(1.1)
+    assert vendor.made[0].closed
+    said = b""
+    for number in range(70):
+        talk.agent.push_audio(bytes([number]) * 160)
+        said += bytes([number]) * 160
+        await talk.passes(0.02)
+    await talk.passes(0.2)
+    assert talk.of(Reconnecting, Resumed) == [Resumed(True)]
+    assert vendor.made[1].uplink == said
+    assert talk.agent.uplink_dropped_ms == 0
+    assert vendor.most_up == 1
+    await talk.over()
 
 
-def test_where_only_one_may_be_up_a_change_that_fails_is_an_outage() -> None:
-    async def scenario() -> None:
-        vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
-        talk = await Talk(vendor).begin()
-        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
-        vendor.refusal = AgentStartError("busy", code="503", again=True)
-        await talk.notice()
-        await talk.passes(1.25)
-        vendor.refusal = None
-        await talk.passes(1.0)
-        assert talk.of(Reconnecting, Resumed) == [Reconnecting(1), Resumed(True)]
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_where_only_one_may_be_up_a_change_that_fails_is_an_outage() -> None:
+    vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
+    talk = await Talk(vendor).begin()
+    vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+    vendor.refusal = AgentStartError("busy", code="503", again=True)
+    await talk.notice()
+    await talk.passes(1.25)
+    vendor.refusal = None
+    await talk.passes(1.0)
+    assert talk.of(Reconnecting, Resumed) == [Reconnecting(1), Resumed(True)]
+    await talk.over()
 
 
-def test_where_only_one_may_be_up_what_the_old_one_had_open_is_ended_and_what_it_cost_is_told() -> None:
+@virtual.timed
+async def test_where_only_one_may_be_up_what_the_old_one_had_open_is_ended_and_what_it_cost_is_told() -> None:
     """In mid-reply, because its time is up; and nobody comes after it."""
-
-    async def scenario() -> None:
-        vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
-        talk = await Talk(vendor).begin()
-        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 1)
-        vendor.refusal = AgentStartError("no", code="403")
-        await talk.says(AssistantTurnStarted("r1"))
-        await talk.passes(1.1)
-        assert talk.of(AssistantTurnEnd, Usage) == [
-            Usage("", {"session_seconds": 7.0}),
-            AssistantTurnEnd("r1", "cancelled"),
-        ]
-        await talk.passes(0.5)
-        assert talk.of(SessionClosed)
-        await talk.over()
-
-    virtual.run(scenario())
+    vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
+    talk = await Talk(vendor).begin()
+    vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 1)
+    vendor.refusal = AgentStartError("no", code="403")
+    await talk.says(AssistantTurnStarted("r1"))
+    await talk.passes(1.1)
+    assert talk.of(AssistantTurnEnd, Usage) == [
+        Usage("", {"session_seconds": 7.0}),
+        AssistantTurnEnd("r1", "cancelled"),
+    ]
+    await talk.passes(0.5)
+    assert talk.of(SessionClosed)
+    await talk.over()
 
 
-def test_where_only_one_may_be_up_a_reply_that_was_cut_is_asked_for_again() -> None:
-    async def scenario() -> None:
-        vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
-        talk = await Talk(vendor).begin()
-        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 1)
-        await talk.says(AssistantTurnStarted("r1"))
-        await talk.passes(1.5)
-        assert vendor.made[1].told == [("respond",)]
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_where_only_one_may_be_up_a_reply_that_was_cut_is_asked_for_again() -> None:
+    vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
+    talk = await Talk(vendor).begin()
+    vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 1)
+    await talk.says(AssistantTurnStarted("r1"))
+    await talk.passes(1.5)
+    assert vendor.made[1].told == [("respond",)]
+    await talk.over()
 
 
-def test_a_successor_that_was_not_used_has_cost_something_too() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
-        await talk.notice()
-        await talk.passes(1.1)
-        await talk.says(UserTranscript("One more thing.", final=True), of=0)
-        await talk.passes(0.3)
-        assert vendor.made[1].closed
-        assert talk.of(Usage) == [Usage("", {"session_seconds": 7.0})]
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_a_successor_that_was_not_used_has_cost_something_too() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+    await talk.notice()
+    await talk.passes(1.1)
+    await talk.says(UserTranscript("One more thing.", final=True), of=0)
+    await talk.passes(0.3)
+    assert vendor.made[1].closed
+    assert talk.of(Usage) == [Usage("", {"session_seconds": 7.0})]
+    await talk.over()
 
 
-def test_closing_while_the_old_one_is_still_being_closed_leaves_nothing() -> None:
-    async def scenario() -> None:
-        vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
-        talk = await Talk(vendor).begin()
-        link = talk.agent._succession.link
-        assert link is not None
+@virtual.timed
+async def test_closing_while_the_old_one_is_still_being_closed_leaves_nothing() -> None:
+    vendor = Vendor(replace(CAPABILITIES, successor_overlaps=False))
+    talk = await Talk(vendor).begin()
+    link = talk.agent._succession.link
+    assert link is not None
 
-        class Slow:
-            dropped_ms = 0.0
-            closed = False
+    class Slow:
+        dropped_ms = 0.0
+        closed = False
 
-            async def close(self) -> None:
-                await virtual.pass_time(0.5)
-                self.closed = True
+        async def close(self) -> None:
+            await virtual.pass_time(0.5)
+            self.closed = True
 
-        link._channels["slow"] = slow = Slow()  # type: ignore[assignment]
-        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
-        await talk.notice()
-        await talk.passes(1.1)
-        await talk.agent.close()
-        assert slow.closed
-        await talk.over()
-
-    virtual.run(scenario())
+    link._channels["slow"] = slow = Slow()  # type: ignore[assignment]
+    vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+    await talk.notice()
+    await talk.passes(1.1)
+    await talk.agent.close()
+    assert slow.closed
+    await talk.over()
 
 
-def test_a_loss_while_the_successor_is_being_opened() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
-        await talk.notice()
-        await talk.passes(1.1)
-        vendor.made[0].die()
-        await talk.notice()
-        await talk.passes(0.2)
-        assert talk.of(AgentError, Reconnecting, Resumed) == [
-            AgentError("the line broke", "closed", fatal=False),
-            Reconnecting(1),
-            Resumed(True),
-        ]
-        assert len(vendor.made) == 2
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_a_loss_while_the_successor_is_being_opened() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+    await talk.notice()
+    await talk.passes(1.1)
+    vendor.made[0].die()
+    await talk.notice()
+    await talk.passes(0.2)
+    assert talk.of(AgentError, Reconnecting, Resumed) == [
+        AgentError("the line broke", "closed", fatal=False),
+        Reconnecting(1),
+        Resumed(True),
+    ]
+    assert len(vendor.made) == 2
+    await talk.over()
 
 
-def test_a_handle_spares_the_history() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        await talk.says(*reply("r1"))
-        await talk.says(AssistantTurnStarted("r2"), ToolCall("c1", "a", "{}", "r2"), AssistantTurnEnd("r2"))
-        vendor.made[0].resume_handle = "h7"
-        await talk.dies()
-        talk.agent.send_tool_result("c1", "done")
-        await talk.passes(1.0)
-        assert vendor.made[1].options.resume_handle == "h7"
-        assert talk.of(Resumed) == [Resumed(True)]
-        words = "The tool a that you called with {} has answered: done"
-        assert vendor.made[1].told == [("text", words), ("respond",)], "its record ends before that"
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_a_handle_spares_the_history() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    await talk.says(*reply("r1"))
+    await talk.says(AssistantTurnStarted("r2"), ToolCall("c1", "a", "{}", "r2"), AssistantTurnEnd("r2"))
+    vendor.made[0].resume_handle = "h7"
+    await talk.dies()
+    talk.agent.send_tool_result("c1", "done")
+    await talk.passes(1.0)
+    assert vendor.made[1].options.resume_handle == "h7"
+    assert talk.of(Resumed) == [Resumed(True)]
+    words = "The tool a that you called with {} has answered: done"
+    assert vendor.made[1].told == [("text", words), ("respond",)], "its record ends before that"
+    await talk.over()
 
 
-def test_a_handle_that_is_refused_is_done_without() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        await talk.says(*reply("r1"))
-        vendor.made[0].resume_handle = "h7"
-        vendor.refuses_handles = True
-        await talk.dies()
-        await talk.passes(0.5)
-        assert [made.options.resume_handle for made in vendor.made] == ["", "h7", ""]
-        assert vendor.made[2].options.history == (Said("assistant", "Hello there."),)
-        assert talk.of(Reconnecting, Resumed) == [Reconnecting(1), Resumed(True)]
-        assert talk.agent.counters["resume_handles_refused"] == 1
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_a_handle_that_is_refused_is_done_without() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    await talk.says(*reply("r1"))
+    vendor.made[0].resume_handle = "h7"
+    vendor.refuses_handles = True
+    await talk.dies()
+    await talk.passes(0.5)
+    assert [made.options.resume_handle for made in vendor.made] == ["", "h7", ""]
+    assert vendor.made[2].options.history == (Said("assistant", "Hello there."),)
+    assert talk.of(Reconnecting, Resumed) == [Reconnecting(1), Resumed(True)]
+    assert talk.agent.counters["resume_handles_refused"] == 1
+    await talk.over()
 
 
-def test_a_vendor_that_tells_no_words_keeps_no_context() -> None:
-    async def scenario() -> None:
-        vendor = Vendor(replace(CAPABILITIES, transcribes=False))
-        talk = await Talk(vendor).begin()
-        await talk.dies()
-        await talk.passes(0.5)
-        assert talk.of(Resumed) == [Resumed(context_kept=False)]
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_a_vendor_that_tells_no_words_keeps_no_context() -> None:
+    vendor = Vendor(replace(CAPABILITIES, transcribes=False))
+    talk = await Talk(vendor).begin()
+    await talk.dies()
+    await talk.passes(0.5)
+    assert talk.of(Resumed) == [Resumed(context_kept=False)]
+    await talk.over()
 
 
-def test_a_refusal_while_reconnecting_is_the_end() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        vendor.refusal = AgentStartError("no such key", code="401")
-        await talk.dies()
-        await talk.passes(0.3)
-        assert talk.seen[-2:] == [AgentError("no such key", "401", fatal=True), SessionClosed("1006")]
-        assert len(vendor.made) == 2
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_a_refusal_while_reconnecting_is_the_end() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    vendor.refusal = AgentStartError("no such key", code="401")
+    await talk.dies()
+    await talk.passes(0.3)
+    assert talk.seen[-2:] == [AgentError("no such key", "401", fatal=True), SessionClosed("1006")]
+    assert len(vendor.made) == 2
+    await talk.over()
 
 
-def test_what_is_lost_for_good_is_not_reconnected() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        await talk.says(AssistantTurnStarted("r1"))
-        await talk.dies(again=False)
-        assert talk.seen[1:] == [
-            AssistantTurnStarted("r1"),
-            AssistantTurnEnd("r1", "failed"),
-            AgentError("the line broke", "closed", fatal=True),
-            SessionClosed("1006"),
-        ]
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_what_is_lost_for_good_is_not_reconnected() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    await talk.says(AssistantTurnStarted("r1"))
+    await talk.dies(again=False)
+    assert talk.seen[1:] == [
+        AssistantTurnStarted("r1"),
+        AssistantTurnEnd("r1", "failed"),
+        AgentError("the line broke", "closed", fatal=True),
+        SessionClosed("1006"),
+    ]
+    await talk.over()
 
 
-def test_options_that_no_dialect_can_be_made_of_any_more_are_a_failure_like_others() -> None:
-    async def scenario() -> None:
-        class Strict(Vendor):
-            def __call__(self, options: AgentOptions) -> Actor:
-                if options.history:
-                    raise ConfigError("no history, please")
-                return super().__call__(options)
+@virtual.timed
+async def test_options_that_no_dialect_can_be_made_of_any_more_are_a_failure_like_others() -> None:
+    class Strict(Vendor):
+        def __call__(self, options: AgentOptions) -> Actor:
+            if options.history:
+                raise ConfigError("no history, please")
+            return super().__call__(options)
 
-        talk = await Talk(Strict()).begin()
-        await talk.says(*reply("r1"))
-        await talk.dies()
-        await talk.passes(0.3)
-        assert talk.seen[-2:] == [AgentError("no history, please", "config", fatal=True), SessionClosed("1006")]
-        await talk.over()
-
-    virtual.run(scenario())
+    talk = await Talk(Strict()).begin()
+    await talk.says(*reply("r1"))
+    await talk.dies()
+    await talk.passes(0.3)
+    assert talk.seen[-2:] == [AgentError("no history, please", "config", fatal=True), SessionClosed("1006")]
+    await talk.over()
 
 
-def test_a_result_in_words_where_the_wire_takes_no_other() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        await talk.says(AssistantTurnStarted("r1"), ToolCall("c1", "a", "{}", "r1"), ToolCall("c2", "b", "{}", "r1"))
-        await talk.dies()
-        await talk.passes(0.5)
-        new = vendor.made[1]
-        assert new.options.history == (ToolUsed("c1", "a", "{}"), ToolUsed("c2", "b", "{}"))
-        talk.agent.send_tool_result("c1", "one")
-        assert new.told == [("text", "The tool a that you called with {} has answered: one")]
-        talk.agent.send_tool_result("c2", "two")
-        assert new.told[1:] == [("text", "The tool b that you called with {} has answered: two"), ("respond",)]
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_a_result_in_words_where_the_wire_takes_no_other() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    await talk.says(AssistantTurnStarted("r1"), ToolCall("c1", "a", "{}", "r1"), ToolCall("c2", "b", "{}", "r1"))
+    await talk.dies()
+    await talk.passes(0.5)
+    new = vendor.made[1]
+    assert new.options.history == (ToolUsed("c1", "a", "{}"), ToolUsed("c2", "b", "{}"))
+    talk.agent.send_tool_result("c1", "one")
+    assert new.told == [("text", "The tool a that you called with {} has answered: one")]
+    talk.agent.send_tool_result("c2", "two")
+    assert new.told[1:] == [("text", "The tool b that you called with {} has answered: two"), ("respond",)]
+    await talk.over()
 
 
-def test_commands_that_wait_have_a_bound() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        await talk.dies()
-        for number in range(60):
-            talk.agent.send_text(str(number))
-        await talk.passes(0.5)
-        assert vendor.made[1].told == [("text", str(number)) for number in range(50)]
-        assert talk.agent.counters["commands_lost"] == 10
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_commands_that_wait_have_a_bound() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    await talk.dies()
+    for number in range(60):
+        talk.agent.send_text(str(number))
+    await talk.passes(0.5)
+    assert vendor.made[1].told == [("text", str(number)) for number in range(50)]
+    assert talk.agent.counters["commands_lost"] == 10
+    await talk.over()
 
 
-def test_closing_while_a_successor_is_being_opened_leaves_nothing() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
-        await talk.notice()
-        await talk.passes(1.1)
-        await talk.over()
-        assert talk.seen[-1] == SessionClosed("closed", expected=True)
-        assert talk.of(Resumed) == []
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_closing_while_a_successor_is_being_opened_leaves_nothing() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    vendor.made[0].lifetime = Lifetime(talk.now + 1, talk.now + 100)
+    await talk.notice()
+    await talk.passes(1.1)
+    await talk.over()
+    assert talk.seen[-1] == SessionClosed("closed", expected=True)
+    assert talk.of(Resumed) == []
 
 
-def test_closing_between_two_tries() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        vendor.refusal = AgentStartError("busy", code="503", again=True)
-        await talk.dies()
-        await talk.passes(0.3)
-        await talk.over()
-        assert len(vendor.made) == 2
-        assert talk.seen[-1] == SessionClosed("closed", expected=True)
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_closing_between_two_tries() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    vendor.refusal = AgentStartError("busy", code="503", again=True)
+    await talk.dies()
+    await talk.passes(0.3)
+    await talk.over()
+    assert len(vendor.made) == 2
+    assert talk.seen[-1] == SessionClosed("closed", expected=True)
 
 
-def test_an_hour_of_changes() -> None:
-    async def scenario() -> None:
-        vendor = Vendor()
-        talk = await Talk(vendor).begin()
-        for number in range(60):
-            vendor.made[-1].lifetime = Lifetime(talk.now + 1, talk.now + 60)
-            await talk.says(*reply("r1", f"Sentence {number}."))
-            await talk.passes(60.0)
-        assert len(talk.of(Resumed)) == 60
-        assert len(vendor.made[-1].options.history) == 60
-        assert len({event.reply_id for event in talk.of(AssistantTurnStarted)}) == 60
-        assert vendor.most_up == 2
-        await talk.over()
-
-    virtual.run(scenario())
+@virtual.timed
+async def test_an_hour_of_changes() -> None:
+    vendor = Vendor()
+    talk = await Talk(vendor).begin()
+    for number in range(60):
+        vendor.made[-1].lifetime = Lifetime(talk.now + 1, talk.now + 60)
+        await talk.says(*reply("r1", f"Sentence {number}."))
+        await talk.passes(60.0)
+    assert len(talk.of(Resumed)) == 60
+    assert len(vendor.made[-1].options.history) == 60
+    assert len({event.reply_id for event in talk.of(AssistantTurnStarted)}) == 60
+    assert vendor.most_up == 2
+    await talk.over()

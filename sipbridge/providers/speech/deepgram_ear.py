@@ -15,13 +15,13 @@ from sipbridge.agent import AgentOptions
 from sipbridge.audio import PCM_16K, PCMA, PCMU
 from sipbridge.providers import Endpoint, WebSocketEndpoint
 from sipbridge.providers.access import authorization, url_and_key, with_query
+from sipbridge.providers.deepgram_names import ENCODINGS
 from sipbridge.providers.speech.part import short_language
 from sipbridge.providers.speech.transcriber import Ready, SpeechBegan, SpeechOver, Transcriber, Words
 from sipbridge.providers.wire import Json, json_object, text_of
 
 FLUX_URL, NOVA_URL = "wss://api.deepgram.com/v2/listen", "wss://api.deepgram.com/v1/listen"
 DEFAULT_MODEL = "flux-general-en"
-ENCODINGS = {"pcm16": "linear16", "pcmu": "mulaw", "pcma": "alaw"}
 _SILENCE_MS, _UTTERANCE_END_MS = 500, 1000
 
 

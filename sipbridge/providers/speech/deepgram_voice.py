@@ -17,7 +17,7 @@ from sipbridge.audio import PCM_24K, PCMA, PCMU
 from sipbridge.providers import Endpoint, WebSocketEndpoint
 from sipbridge.providers.access import authorization, url_and_key, with_query
 from sipbridge.providers.base import REFUSALS
-from sipbridge.providers.speech.deepgram_ear import ENCODINGS
+from sipbridge.providers.deepgram_names import ENCODINGS
 from sipbridge.providers.speech.voice import Voice, VoiceAudio, VoiceDone, VoiceFailed, VoiceWords
 from sipbridge.providers.speech.words import spread
 from sipbridge.providers.wire import Json, WholeSamples, json_object, text_of

@@ -1,6 +1,8 @@
-"""The voices of Deepgram, its default first. Source: the types of the vendor's SDK 7.17 (`deepgram.types`)."""
+"""What Deepgram calls its voices (its default first) and formats of sound. Source: the types of the vendor's SDK 7.17."""
 
 from __future__ import annotations
+
+ENCODINGS = {"pcm16": "linear16", "pcmu": "mulaw", "pcma": "alaw"}
 
 VOICES = (
     "aura-2-thalia-en",
