@@ -1,4 +1,4 @@
-"""What Deepgram calls its voices (its default first) and formats of sound. Source: the types of the vendor's SDK 7.17."""
+"""What Deepgram calls its voices (its default first) and formats of sound. Source: the vendor's SDK 7.17, its types."""
 
 from __future__ import annotations
 
