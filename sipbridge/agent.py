@@ -364,6 +364,11 @@ class Agent(Protocol):
         """What the provider dropped, ignored or retried, by reason; `late_audio_bytes`: speech that came after its
         reply had been cut."""
 
+    @property
+    def history(self) -> tuple[HistoryItem, ...]:
+        """The conversation so far, oldest first, as it was heard; for an agent that goes on with it
+        (`AgentOptions.history`). Also when it is over."""
+
     async def start(self) -> None:
         """Connect and configure; returns when audio may flow. Raises `AgentStartError` (or is cancelled)."""
 

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from sipbridge.agent import AgentOptions, Capabilities, TurnDetection
+from sipbridge.agent_config import AgentConfig
 from sipbridge.configfile import Place, Section, dotted
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.logins import Secret
 from sipbridge.providers import BUILT_IN, capabilities_of, new_dialect
-from sipbridge.tenant_config import AgentConfig, TenantConfig
+from sipbridge.tenant_config import TenantConfig
 
 _OPTIONS = frozenset(
     {

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from sipbridge.agent import Agent, Usage
+from sipbridge.agent import Usage
+from sipbridge.agent_config import AgentConfig
 from sipbridge.audio_health import AudioHealth, LegAudio
 from sipbridge.codecs import Codec
 from sipbridge.media.events import MediaStats
@@ -34,7 +35,7 @@ class CallRecord:
         self._delivered_at: float | None = None
         self.reconnects = 0
         """How often the model's session was lost, and another one took its place."""
-        self._usage: dict[str, defaultdict[str, float]] = {}
+        self._usage: dict[tuple[str, str], defaultdict[str, float]] = {}
 
     def answered(self) -> None:
         self.answered_at = self._clock()
@@ -44,9 +45,9 @@ class CallRecord:
         if self._delivered_at is None:
             self._delivered_at = self._clock()
 
-    def used(self, usage: Usage) -> None:
-        """What the provider charges for, by model ("": the agent's)."""
-        counts = self._usage.setdefault(usage.model, defaultdict(float))
+    def used(self, agent: AgentConfig, usage: Usage) -> None:
+        """What an agent's provider charges for."""
+        counts = self._usage.setdefault((agent.provider, usage.model or agent.model or ""), defaultdict(float))
         for name, count in usage.counts.items():
             counts[name] += count
 
@@ -75,13 +76,13 @@ class CallRecord:
         codec: Codec | None,
         audio: AudioHealth,
         turn: Turn,
-        agent: Agent | None,
         *,
-        provider: str = "",
-        model: str = "",
+        provider: str,
+        late_audio_bytes: int,
+        uplink_dropped_ms: float,
         prices: Prices | None = None,
     ) -> CallReport:
-        """When it is over. `provider` and `model` are what the prices have the agent under."""
+        """When it is over. `provider` is the first agent's; `late_audio_bytes` and `uplink_dropped_ms` are of all."""
         assert self.outcome is not None
         ended, detail = self.outcome
         return CallReport(
@@ -98,13 +99,13 @@ class CallRecord:
             replies=turn.replies,
             barge_ins=self.barge_ins,
             # Where the provider knows itself that a reply is cut, its late audio never gets here.
-            late_bytes_dropped=turn.dropped_bytes + (agent.counters["late_audio_bytes"] if agent else 0),
-            uplink_dropped_ms=agent.uplink_dropped_ms if agent else 0.0,
+            late_bytes_dropped=turn.dropped_bytes + late_audio_bytes,
+            uplink_dropped_ms=uplink_dropped_ms,
             audio=audio,
             provider=provider,
             reconnects=self.reconnects,
             usage=self._all_usage(),
-            cost_usd=self._cost(provider, model, prices or Prices()),
+            cost_usd=self._cost(prices or Prices()),
         )
 
     def _all_usage(self) -> dict[str, float]:
@@ -114,14 +115,14 @@ class CallRecord:
                 total[name] += count
         return {name: round(count, 3) for name, count in total.items()}
 
-    def _cost(self, provider: str, model: str, prices: Prices) -> float | None:
+    def _cost(self, prices: Prices) -> float | None:
         """None where something was used that has no price."""
         total = 0.0
-        for used, counts in self._usage.items():
-            rates = prices.rates(provider, used or model)
+        for (provider, model), counts in self._usage.items():
+            rates = prices.rates(provider, model)
             if rates is None:
                 if provider in prices.root:
-                    log.info("a price is missing", provider=provider, model=used or model or "(the vendor's default)")
+                    log.info("a price is missing", provider=provider, model=model or "(the vendor's default)")
                 return None
             total += cost(counts, rates)
         return round(total, 6) if self._usage else None

@@ -152,6 +152,21 @@ class SipLeg:
         """`uplink` is what the far end's audio shall arrive in, `downlink` what `stream.play` will be given."""
         self._formats = (uplink, downlink)
 
+    def use_formats(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+        """The same from now on, in mid-call: what waits to be heard is kept."""
+        if self._formats == (uplink, downlink):
+            return
+        self._formats = (uplink, downlink)
+        if self.stream is not None and self._params is not None:
+            self._params = replace(self._params, uplink=uplink, downlink=downlink)
+            self.stream.update(self._params)
+
+    @property
+    def formats(self) -> tuple[AudioFormat, AudioFormat]:
+        """What it hands on, and what `stream.play` takes; from `begin` on."""
+        assert self._formats is not None
+        return self._formats
+
     async def answer(self) -> None:
         raise NotImplementedError
 

@@ -18,7 +18,8 @@ import structlog
 from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from sipbridge.agent import AgentOptions, Capabilities, ToolDeclaration
+from sipbridge.agent import AgentOptions, Capabilities, HistoryItem, ToolDeclaration
+from sipbridge.agent_config import AgentConfig
 from sipbridge.agent_settings import (
     capabilities,
     cautions,
@@ -124,6 +125,10 @@ class Tenant:
     id: str
     config: TenantConfig
 
+    def with_agent(self, agent: AgentConfig) -> Tenant:
+        """The same tenant where another agent speaks."""
+        return Tenant(self.id, self.config.model_copy(update={"agent": agent}))
+
     def instructions(self, fields: CallFields) -> str:
         return _render(self.config.agent.instructions, fields)
 
@@ -158,14 +163,24 @@ class Tenant:
         """What the agent's model can do; no secret has to be there for that. Raises `UnknownProviderError`."""
         return capabilities(self.config.agent)
 
-    def formats(self, codec: Codec) -> tuple[AudioFormat, AudioFormat]:
-        """(up, down) between this agent and a leg that speaks `codec`: at most one conversion of the rate each way."""
+    def formats(self, codec: Codec | None) -> tuple[AudioFormat, AudioFormat]:
+        """(up, down) between this agent and a leg that speaks `codec`: at most one conversion of the rate each way.
+        None: nobody knows yet what the leg will speak."""
+        if codec is None:
+            return self.capabilities.input_format, self.capabilities.output_format
         native = codec.audio_format if self.config.agent.native_audio else None
         return self.capabilities.formats_for(native, min(codec.sample_rate, _HIGHEST_RATE))
 
     def agent_options(
-        self, fields: CallFields, uplink: AudioFormat, downlink: AudioFormat, tools: tuple[ToolDeclaration, ...]
+        self,
+        fields: CallFields,
+        uplink: AudioFormat,
+        downlink: AudioFormat,
+        tools: tuple[ToolDeclaration, ...],
+        *,
+        history: Sequence[HistoryItem] = (),
     ) -> AgentOptions:
+        """`history`: what the agent goes on with; it greets nobody then."""
         agent, can = self.config.agent, self.capabilities
         return AgentOptions(
             instructions=self.instructions(fields),
@@ -179,7 +194,8 @@ class Tenant:
             interim_transcripts=agent.transcripts.interim,
             extra=agent.extra,
             # Where we call, nobody knows when somebody will be there to hear it.
-            greeting="" if fields.identity is None else self.first_words(fields) or "",
+            greeting="" if fields.identity is None or history else self.first_words(fields) or "",
+            history=tuple(history),
         )
 
 

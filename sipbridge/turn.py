@@ -34,7 +34,7 @@ class Turn:
     """
 
     def __init__(self, *, barge_in: bool = True, protect_greeting_ms: int = 0) -> None:
-        self._barge_in = barge_in
+        self.barge_in = barge_in
         self._protect_s = protect_greeting_ms / 1000
         self._greeting_began: float | None = None
         self._replies: dict[str, _Reply] = {}
@@ -94,7 +94,7 @@ class Turn:
 
     def interrupt(self, now: float) -> Verdict:
         """The caller speaks (or presses a key). On DISCARD every reply so far is cut: its late audio may not play."""
-        if not self._barge_in or self._closing or self._greeting_protected(now) or self.silent:
+        if not self.barge_in or self._closing or self._greeting_protected(now) or self.silent:
             return Verdict.IGNORE
         self._cut_all()
         return Verdict.DISCARD
@@ -102,7 +102,7 @@ class Turn:
     def cut(self, reply_id: str, now: float) -> Verdict:
         """The model's side has cut this reply by itself. What is protected is heard as far as it was generated."""
         reply = self._replies.get(reply_id)
-        if reply is None or reply.cut or not self._barge_in or self._closing or self._greeting_protected(now):
+        if reply is None or reply.cut or not self.barge_in or self._closing or self._greeting_protected(now):
             return Verdict.IGNORE
         self._cut_all()
         return Verdict.DISCARD

@@ -6,12 +6,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from sipbridge.agent import Usage
+from sipbridge.agent_config import AgentConfig
 from sipbridge.audio_health import AudioHealth
 from sipbridge.call_record import CallRecord
 from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
-from sipbridge.outcome import Ended
+from sipbridge.outcome import CallReport, Ended
 from sipbridge.prices import NAMES, Prices, cost
 from sipbridge.tenants import CallFields
 from sipbridge.turn import Turn
@@ -109,6 +110,18 @@ def test_what_is_wrong_is_named_with_its_line(text: str, line: int, words: str) 
     assert f"sipbridge.yaml:{line}: {words}" in str(raised.value)
 
 
+def reported(record: CallRecord, table: Prices) -> CallReport:
+    return record.report(
+        None,
+        AudioHealth(),
+        Turn(),
+        provider="openai",
+        late_audio_bytes=0,
+        uplink_dropped_ms=0,
+        prices=table,
+    )
+
+
 @pytest.mark.parametrize(
     ("used", "usd"),
     [
@@ -120,11 +133,9 @@ def test_what_is_wrong_is_named_with_its_line(text: str, line: int, words: str) 
 def test_what_a_call_has_cost(used: list[Usage], usd: float | None) -> None:
     record = CallRecord(CallFields(to="agent"), "t", outbound=False, clock=lambda: 0.0)
     for usage in used:
-        record.used(usage)
+        record.used(AgentConfig(provider="openai", model="gpt-realtime-2.1"), usage)
     record.end(Ended.CALLER_HUNG_UP, "", None)
-    report = record.report(
-        None, AudioHealth(), Turn(), None, provider="openai", model="gpt-realtime-2.1", prices=prices()
-    )
+    report = reported(record, prices())
     assert report.cost_usd == usd
 
 
@@ -136,10 +147,10 @@ def test_a_voices_vendor_has_prices_under_its_own_name() -> None:
 
 def test_the_log_says_what_has_no_price() -> None:
     record = CallRecord(CallFields(to="agent"), "t", outbound=False, clock=lambda: 0.0)
-    record.used(Usage("", {"input_audio_seconds": 3}, "gpt-transcribe"))
+    record.used(AgentConfig(provider="openai", model="m"), Usage("", {"input_audio_seconds": 3}, "gpt-transcribe"))
     record.end(Ended.CALLER_HUNG_UP, "", None)
     table = prices("prices: {openai: {gpt-realtime-2.1: {input_audio_tokens: 32}}}")
     with capture_logs() as logs:
-        report = record.report(None, AudioHealth(), Turn(), None, provider="openai", model="m", prices=table)
+        report = reported(record, table)
     assert report.cost_usd is None
     assert [(entry["event"], entry["model"]) for entry in logs] == [("a price is missing", "gpt-transcribe")]

@@ -1,5 +1,6 @@
-"""Names of replies, items and tool calls over the links of one session: vendors count from the start again, or invent
-names that have been. Those of the first link stay as they are, those of each later one get its prefix. Pure.
+"""Names of replies, items and tool calls over the links of one session, and over the agents of one call: vendors count
+from the start again, or invent names that have been. Those of the first stay as they are, those of each later one get
+its prefix. Pure.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from sipbridge.audio import Played
 
 
 class Names:
-    """Of the link with this number, from 1."""
+    """Of the link, or agent, with this number, from 1. `kind` is the letter of its prefix."""
 
-    def __init__(self, number: int = 1) -> None:
+    def __init__(self, number: int = 1, kind: str = "s") -> None:
         self.number = number
-        self._prefix = f"s{number}-" if number > 1 else ""
+        self._prefix = f"{kind}{number}-" if number > 1 else ""
 
     def outward(self, event: AgentEvent) -> AgentEvent:
         """The event as the call may see it."""

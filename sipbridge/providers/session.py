@@ -23,6 +23,7 @@ from sipbridge.agent import (
     AssistantTurnEnd,
     AssistantTurnStarted,
     Capabilities,
+    HistoryItem,
     Resumed,
     SessionClosed,
     SessionOpen,
@@ -126,6 +127,10 @@ class Session:
     def uplink_dropped_ms(self) -> float:
         link = self._succession.link
         return self._waiting.dropped_ms + self._succession.dropped_ms + (link.dropped_ms if link is not None else 0.0)
+
+    @property
+    def history(self) -> tuple[HistoryItem, ...]:
+        return self._memory.history()
 
     # --- start and close ----------------------------------------------------------------------------------------------
 

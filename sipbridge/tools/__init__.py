@@ -19,7 +19,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from sipbridge.agent import ToolCall, ToolDeclaration
-from sipbridge.tenant_config import ToolsConfig
+from sipbridge.tool_config import ToolsConfig
 
 log = structlog.get_logger(__name__)
 

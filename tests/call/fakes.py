@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
-from sipbridge.agent import AgentEvent, AgentOptions, Capabilities, SessionClosed, SessionOpen
+from sipbridge.agent import AgentEvent, AgentOptions, Capabilities, HistoryItem, SessionClosed, SessionOpen
 from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat, Played
 from sipbridge.call import CallSession
 from sipbridge.codecs import PCMU, Codec
@@ -29,6 +29,7 @@ class ScriptedAgent:
     capabilities = Capabilities(input_format=PCM_16K, output_format=PCM_24K, native_formats=frozenset())
     uplink_dropped_ms = 0.0
     counters: Counter[str] = Counter()
+    history: tuple[HistoryItem, ...] = ()
 
     def __init__(self, options: AgentOptions, *, start: BaseException | float | None = None) -> None:
         self.options = options
@@ -157,6 +158,9 @@ class FakeLeg:
     def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
         self.formats = uplink, downlink
         self.steps.append(("180",))
+
+    def use_formats(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+        self.formats = uplink, downlink
 
     async def answer(self) -> None:
         self.steps.append(("200", *self.formats))

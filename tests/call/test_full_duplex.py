@@ -19,11 +19,11 @@ from sipbridge.agent import (
     UserSpeechStarted,
 )
 from sipbridge.audio import PCM_16K, PCM_24K, PCMA, PCMU, AudioFormat, Played
+from sipbridge.conversation.paced_speech import SPEECH_WAITS_MS, PacedSpeech
 from sipbridge.media.events import Drained, KeyPressed
 from sipbridge.media.pacer import Pacer
 from sipbridge.media.stream import MediaStream
 from sipbridge.outcome import Ended
-from sipbridge.paced_speech import SPEECH_WAITS_MS, PacedSpeech
 from sipbridge.providers import register
 from tests import virtual
 from tests.call.fakes import Call, ScriptedAgent, settle

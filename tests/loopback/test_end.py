@@ -27,7 +27,7 @@ def short_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(name: str, rate: int) -> bytes:
         return np.round(tone(900, 0.3, rate=rate) * 32767).astype("<i2").tobytes()
 
-    monkeypatch.setattr("sipbridge.floor.load_prompt", load)
+    monkeypatch.setattr("sipbridge.conversation.floor.load_prompt", load)
 
 
 async def hang_up_and_time(bench: House, phone: Phone) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from sipbridge.agent import ToolCall
-from sipbridge.tenant_config import HangUpConfig, ToolsConfig, TransferCallConfig
+from sipbridge.tool_config import HangUpConfig, ToolsConfig, TransferCallConfig
 from sipbridge.tools import MAX_RESULT_CHARACTERS, CallControl, Tool, Toolbox, toolbox_for
 
 

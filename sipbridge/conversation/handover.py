@@ -52,6 +52,12 @@ class Legs:
         self.abandoned = False
         """The far end has hung up while we were still calling whom it wanted us to call."""
 
+    def use_formats(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+        """What the caller's sound is handed on in, and what is played, from now on."""
+        for leg in (self.current, self._next):
+            if leg is not None:
+                leg.use_formats(uplink, downlink)
+
     @property
     def moving(self) -> bool:
         return self._next is not None
@@ -97,7 +103,7 @@ class Legs:
 
     # --- two ways to move -------------------------------------------------------------------------
 
-    def replaced(self, leg: InboundLeg, uplink: AudioFormat, downlink: AudioFormat) -> None:
+    def replaced(self, leg: InboundLeg) -> None:
         """Another telephone takes the far end's place: answer it, and hang up on the old one."""
         leg.taking_over(self.current)
         try:
@@ -106,12 +112,12 @@ class Legs:
             leg.reject(error.sip_status, reason_header(Ended.REFUSED, error.label))
             return
         self._next = leg
-        leg.pick_up(uplink, downlink)
+        leg.pick_up(*self.current.formats)
         if leg.stream is not None:
             self._move(leg)
         # Else the INVITE had no offer: its ACK has the answer, and until then the old telephone is talked to.
 
-    async def referred(self, event: ReferReceived, uplink: AudioFormat, downlink: AudioFormat) -> str:
+    async def referred(self, event: ReferReceived) -> str:
         """Call whom the far end wants us to call, tell it how that goes, and move when it is answered. Returns what
         went wrong; then the conversation is where it was."""
         target = str(event.refer_to.uri)
@@ -124,13 +130,11 @@ class Legs:
             event.call.reject_refer(error.sip_status, self._clock())
             return str(error)
         notifier = event.call.accept_refer(self._clock())
-        failure = await self._call_on(leg, notifier, uplink, downlink)
+        failure = await self._call_on(leg, notifier)
         log.info("transfer over", call_id=event.call.call_id, to=target, failure=failure)
         return failure
 
-    async def _call_on(
-        self, leg: OutboundLeg, notifier: ReferNotifier, uplink: AudioFormat, downlink: AudioFormat
-    ) -> str:
+    async def _call_on(self, leg: OutboundLeg, notifier: ReferNotifier) -> str:
         def tell(status: int, reason: str) -> None:
             notifier.notify(status, reason, self._clock())
 
@@ -140,7 +144,7 @@ class Legs:
         self.abandoned = False
         try:
             leg.negotiate()
-            leg.begin(uplink, downlink)
+            leg.begin(*self.current.formats)
             await leg.answer()
         except SipbridgeError as error:
             tell(error.sip_status, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sipbridge.keypad import Keypad
+from sipbridge.conversation.keypad import Keypad
 from tests import virtual
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import structlog
 
 from sipbridge.audio import AudioFormat
+from sipbridge.conversation.handover import Legs
 from sipbridge.media.convert import Converter
-from sipbridge.media.stream import MediaStream
 from sipbridge.prompts import load_prompt
 from sipbridge.turn import Turn
 
@@ -17,8 +17,9 @@ _LONGEST_FAREWELL_S = 30.0
 
 
 class Floor:
-    def __init__(self, turn: Turn, clock: Callable[[], float], log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(self, turn: Turn, legs: Legs, clock: Callable[[], float], log: structlog.stdlib.BoundLogger) -> None:
         self._turn = turn
+        self._legs = legs
         self._clock = clock
         self._log = log
         self._moved = asyncio.Event()
@@ -64,7 +65,7 @@ class Floor:
         self._spoken_before = self._spoken_before if known else self._turn.spoken
         return not known
 
-    async def one_moment(self, stream: Callable[[], MediaStream | None], audio_format: AudioFormat) -> None:
+    async def one_moment(self) -> None:
         """Say so, when all that it had said has been heard, unless it speaks again by then; or can again, where it had
         not been broken off: then nobody has missed anything."""
         self._outages += 1
@@ -73,23 +74,28 @@ class Floor:
         await self.until(lambda: self._turn.heard, _LONGEST_FAREWELL_S)
         missed = (self._outage or broke_off) and self._turn.spoken == self._spoken_before
         if missed and not self._turn.closing:
-            self.say(stream(), name, load_prompt("one-moment", audio_format.rate), audio_format)
+            self._say("one-moment", name)
 
     def goes_on(self) -> bool:
         """The agent can speak again. False: as far as anybody knows it always could."""
         was_out, self._outage = self._outage, False
         return was_out
 
-    def say_prompt(self, stream: MediaStream | None, name: str, audio_format: AudioFormat) -> None:
-        """A sentence that ships with sipbridge, for when no agent can speak; in what the stream takes."""
-        self.say(stream, f"prompt-{name}", load_prompt(name, audio_format.rate), audio_format)
+    def say_prompt(self, name: str) -> None:
+        """A sentence that ships with sipbridge, for when no agent can speak."""
+        self._say(name, f"prompt-{name}")
 
-    def say(self, stream: MediaStream | None, name: str, pcm: bytes, audio_format: AudioFormat) -> None:
-        """A sentence that no agent speaks, as if one did; PCM at the rate of what the stream takes. `name` is that of
-        the reply and its item."""
+    def _say(self, prompt: str, name: str) -> None:
+        self.say(name, lambda rate: load_prompt(prompt, rate))
+
+    def say(self, name: str, sound: Callable[[int], bytes]) -> None:
+        """A sentence that no agent speaks, as if one did. `name` is that of the reply and its item, `sound` gives PCM
+        at a rate."""
+        stream = self._legs.current.stream
         if stream is None:
             return
-        data = Converter(AudioFormat("pcm16", audio_format.rate), audio_format).process(pcm)
+        _, downlink = self._legs.current.formats
+        data = Converter(AudioFormat("pcm16", downlink.rate), downlink).process(sound(downlink.rate))
         if self._turn.may_play(name, name, len(data), self._clock()):
             self._turn.reply_ended(name)
             stream.play(data, name, name)

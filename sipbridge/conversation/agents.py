@@ -1,0 +1,137 @@
+"""Agents: who speaks for us in a call. One at a time has the line, another one may follow.
+
+A successor is opened beside the one that speaks (`open`), is told the conversation so far, and then takes the line
+(`use`). The iteration over events (`converse`) goes on with it; the predecessor is closed and has no more to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from sipbridge import agent as model
+from sipbridge.agent import AgentEvent, HistoryItem, NewAgent, ToolDeclaration
+from sipbridge.agent_config import AgentConfig
+from sipbridge.audio import Played
+from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.speaker import Speaker
+from sipbridge.errors import AgentStartError
+
+_GRACE_S = 0.2
+"""An agent heeds the deadline itself, and then it knows whose fault it was. This is for one that does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An agent's model is gone in mid-call, and the agent could not get another session by itself."""
+
+    speaker: Speaker
+    why: str
+
+
+class Agents:
+    def __init__(
+        self, call: CallContext, new_agent: NewAgent, tools: Callable[[str], tuple[ToolDeclaration, ...]]
+    ) -> None:
+        """`tools` says what the agent of that name may do."""
+        self._call = call
+        self._new_agent = new_agent
+        self._tools = tools
+        self._opened: list[Speaker] = []
+        self.current: Speaker | None = None
+        """Who has the line. It may be lost, and nobody may have followed yet."""
+
+    # --- one after another ------------------------------------------------------------------------------------------
+
+    async def open(self, name: str, config: AgentConfig, history: Sequence[HistoryItem] = ()) -> Speaker:
+        """Make an agent ready to hear and to speak, beside the one that has the line. With a `history` it goes on with
+        a conversation and greets nobody. Raises `AgentStartError`, `ConfigError`, `UnknownProviderError`."""
+        call, tenant = self._call, self._call.tenant.with_agent(config)
+        seconds = tenant.config.deadlines.connect_seconds
+        formats = tenant.formats(call.legs.current.likely_codec)
+        options = tenant.agent_options(call.fields, *formats, self._tools(name), history=history)
+        agent = self._new_agent(tenant.credential(), options, connect_timeout=seconds)
+        speaker = Speaker(name, config, agent, tenant.capabilities, formats, len(self._opened) + 1)
+        self._opened.append(speaker)
+        try:
+            async with asyncio.timeout(seconds + _GRACE_S):
+                await speaker.start()
+        except TimeoutError:
+            raise AgentStartError(f"the agent was not ready within {seconds:g} s", code="timeout") from None
+        return speaker
+
+    def use(self, speaker: Speaker) -> None:
+        """It has the line from now on; its predecessor is closed."""
+        predecessor, self.current = self.current, speaker
+        # Where the model listens while it speaks, the floor is its own: nothing here cuts what it says.
+        self._call.turn.barge_in = self._call.tenant.config.barge_in.enabled and not speaker.capabilities.full_duplex
+        self._call.legs.use_formats(speaker.uplink, speaker.downlink)
+        if predecessor is not None:
+            self._call.spawn(predecessor.leave())
+
+    async def converse(
+        self, told: Callable[[Speaker, AgentEvent], None], lost: Callable[[Lost], Awaitable[bool]]
+    ) -> None:
+        """Hand on what whoever has the line says, until nobody is left: `lost` is asked what becomes of the call, and
+        returns whether somebody else has the line now."""
+        while (speaker := self.current) is not None:
+            closed, why = "closed", ""
+            async for event in speaker:
+                if isinstance(event, model.SessionClosed):
+                    closed = event.reason
+                elif isinstance(event, model.AgentError) and event.fatal:
+                    why = event.message
+                told(speaker, event)
+            if self.current is speaker:
+                reason = why if closed in why else f"{closed}: {why}" if why else closed
+                if not await lost(Lost(speaker, reason)):
+                    return
+
+    async def close(self) -> None:
+        """All of them. What is charged for is in part only known now."""
+        for speaker in self._opened:
+            for event in await speaker.close():
+                if isinstance(event, model.Usage):
+                    self._call.record.used(speaker.config, event)
+
+    # --- whoever has the line -----------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Somebody hears what the caller says."""
+        return self.current is not None and not self.current.lost
+
+    @property
+    def history(self) -> tuple[HistoryItem, ...]:
+        """The conversation so far."""
+        return () if self.current is None else self.current.history
+
+    @property
+    def late_audio_bytes(self) -> int:
+        return sum(speaker.late_audio_bytes for speaker in self._opened)
+
+    @property
+    def uplink_dropped_ms(self) -> float:
+        return sum(speaker.uplink_dropped_ms for speaker in self._opened)
+
+    def cancel(self, played: Sequence[Played]) -> None:
+        if self.current is not None:
+            self.current.cancel(played)
+
+    def say(self, text: str) -> None:
+        if self.current is not None:
+            self.current.say(text)
+
+    def tell(self, text: str) -> None:
+        """Something that happened, in words, to which the agent should react."""
+        if self.current is not None:
+            self.current.tell(text)
+
+    def update_instructions(self, text: str) -> None:
+        if self.current is not None:
+            self.current.update_instructions(text)
+
+    def answer_tool(self, call_id: str, output: str) -> None:
+        if self.current is not None:
+            self.current.answer_tool(call_id, output)

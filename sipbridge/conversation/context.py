@@ -1,0 +1,65 @@
+"""CallContext: what every part of a conversation works with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from sipbridge.agent import AgentEvent
+from sipbridge.call_record import CallRecord
+from sipbridge.conversation.floor import Floor
+from sipbridge.conversation.handover import Legs
+from sipbridge.media.stream import MediaStream
+from sipbridge.outcome import Ended
+from sipbridge.tenants import CallFields, Tenant
+from sipbridge.turn import Turn
+
+
+class Spawn(Protocol):
+    def __call__(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run it for as long as the call is up."""
+
+
+class End(Protocol):
+    def __call__(self, ended: Ended, detail: str = "", *, status: int | None = None) -> None:
+        """End the call now. The first reason given stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    tenant: Tenant
+    fields: CallFields
+    legs: Legs
+    turn: Turn
+    floor: Floor
+    record: CallRecord
+    spawn: Spawn
+    end: End
+    clock: Callable[[], float]
+    log: structlog.stdlib.BoundLogger
+
+    @property
+    def stream(self) -> MediaStream | None:
+        """The sound of the leg that the conversation is on, once there is some."""
+        return self.legs.current.stream
+
+    @property
+    def answered(self) -> bool:
+        """They can talk, or could."""
+        return self.record.answered_at is not None
+
+    def finish_items(self, item_ids: tuple[str, ...]) -> None:
+        """No more audio of these items will come; when they have been heard, `Drained` says so."""
+        if self.stream is not None:
+            for item_id in item_ids:
+                self.stream.finish(item_id)
+
+
+class Observer(Protocol):
+    """A part that is told of every event of the agent in use, after it has been acted on."""
+
+    def agent_event(self, event: AgentEvent) -> None: ...

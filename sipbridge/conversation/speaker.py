@@ -1,0 +1,128 @@
+"""Speaker: one agent of a call, open: its session with a model under the names that are unique in the call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Self
+
+from sipbridge.agent import Agent, AgentEvent, Capabilities, HistoryItem, SessionClosed
+from sipbridge.agent_config import AgentConfig
+from sipbridge.audio import AudioFormat, Played
+from sipbridge.conversation.paced_speech import PacedSpeech
+from sipbridge.media.stream import MediaStream
+from sipbridge.providers.names import Names
+
+_LAST_WORDS_S = 1.0
+"""How long an agent that was closed may take to say so. All of ours do at once."""
+
+
+class Speaker:
+    """`name` is the agent's in the tenant's file, `number` counts the agents of this call from 1. A speaker that is
+    `lost` (its model is gone, or it was closed) takes every command and does nothing."""
+
+    def __init__(
+        self,
+        name: str,
+        config: AgentConfig,
+        agent: Agent,
+        capabilities: Capabilities,
+        formats: tuple[AudioFormat, AudioFormat],
+        number: int = 1,
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.capabilities = capabilities
+        self.uplink, self.downlink = formats
+        self.lost = False
+        self._agent = agent
+        self._names = Names(number, "a")
+        self._paced = PacedSpeech(self.downlink) if capabilities.full_duplex else None
+
+    async def start(self) -> None:
+        await self._agent.start()
+
+    def __aiter__(self) -> Self:
+        """Its events, as `Agent` promises them."""
+        return self
+
+    async def __anext__(self) -> AgentEvent:
+        event = await anext(self._agent)
+        if isinstance(event, SessionClosed):
+            self.lost = True
+        return self._names.outward(event)
+
+    async def close(self) -> tuple[AgentEvent, ...]:
+        """What it had still to say, of which what the vendor charges for may be a part; nobody may be iterating."""
+        await self.leave()
+        last: list[AgentEvent] = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                async for event in self:
+                    last.append(event)
+        return tuple(last)
+
+    async def leave(self) -> None:
+        """Close it; whoever iterates is told the rest."""
+        self.lost = True
+        await self._agent.close()
+
+    # --- figures --------------------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> tuple[HistoryItem, ...]:
+        return self._agent.history
+
+    @property
+    def late_audio_bytes(self) -> int:
+        return self._agent.counters["late_audio_bytes"]
+
+    @property
+    def uplink_dropped_ms(self) -> float:
+        return self._agent.uplink_dropped_ms
+
+    # --- commands -------------------------------------------------------------------------------------------------
+
+    def play(self, stream: MediaStream, pcm: bytes, reply_id: str, item_id: str) -> None:
+        """What it says, on a leg."""
+        if self._paced is not None:
+            self._paced.play(stream, pcm, reply_id, item_id)
+        else:
+            stream.play(pcm, reply_id, item_id)
+
+    def push_audio(self, pcm: bytes) -> None:
+        if not self.lost:
+            self._agent.push_audio(pcm)
+
+    def commit_input_audio(self) -> None:
+        if not self.lost:
+            self._agent.commit_input_audio()
+
+    def cancel(self, played: Sequence[Played]) -> None:
+        if not self.lost:
+            self._agent.cancel(self._names.played(played))
+
+    def say(self, text: str) -> None:
+        if not self.lost:
+            self._agent.say(text)
+
+    def tell(self, text: str) -> None:
+        """Something that happened, in words, to which it should react."""
+        if not self.lost:
+            self._agent.send_text(text)
+            self._agent.create_response()
+
+    def create_response(self) -> None:
+        if not self.lost:
+            self._agent.create_response()
+
+    def update_instructions(self, text: str) -> None:
+        if not self.lost:
+            self._agent.update_instructions(text)
+
+    def answer_tool(self, call_id: str, output: str) -> None:
+        """Where the call is another agent's, or this one is gone, nobody is to be told."""
+        own_name = self._names.call(call_id)
+        if not self.lost and own_name is not None:
+            self._agent.send_tool_result(own_name, output)
