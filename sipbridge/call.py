@@ -31,6 +31,7 @@ from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
+from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.inbound_leg import InboundLeg
@@ -74,6 +75,7 @@ class CallSession:
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
         self._turn = Turn(protect_greeting_ms=tenant.protect_greeting_ms)
         self._floor = Floor(self._turn, self._legs, clock, self._log)
+        self._sounds = Sounds(self._legs)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
         self._call = CallContext(
             tenant,
@@ -81,6 +83,7 @@ class CallSession:
             self._legs,
             self._turn,
             self._floor,
+            self._sounds,
             self._record,
             spawn=self._spawn,
             end=self.end,
@@ -89,9 +92,10 @@ class CallSession:
         )
         toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
         self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
-        self._answering = Answering(self._call, self._agents)
-        self._tools = CallTools(self._call, self._agents, toolbox, Transfers(self._call))
-        self._failure = Failure(self._call, self._agents)
+        transfers = Transfers(self._call)
+        self._failure = Failure(self._call, self._agents, transfers)
+        self._answering = Answering(self._call, self._failure)
+        self._tools = CallTools(self._call, self._agents, toolbox, transfers)
         self._limits = Limits(self._call, self._agents, max_seconds=max_seconds)
         self._observers: tuple[Observer, ...] = ()
         self._keypad = Keypad(self._keys_pressed)
@@ -197,6 +201,7 @@ class CallSession:
             case model.AssistantAudio(reply_id, item_id, pcm):
                 stream = self._call.stream
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
+                    self._sounds.stop()
                     speaker.play(stream, pcm, reply_id, item_id)
             case model.UserSpeechStarted():
                 self._interrupt()
@@ -260,6 +265,7 @@ class CallSession:
                     self._record.audio_delivered()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
+                self._sounds.drained(item_id)
                 self._floor.moved()
             case KeyPressed(digit=digit):
                 self._key_pressed(digit, "rtp")

@@ -6,16 +6,16 @@ the model is made ready while it rings, so that it speaks as soon as somebody an
 
 from __future__ import annotations
 
-from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.failure import Failure
 from sipbridge.errors import AgentStartError, CallNotAnsweredError, SipbridgeError
 from sipbridge.outcome import Ended, reason_header, unanswered
 
 
 class Answering:
-    def __init__(self, call: CallContext, agents: Agents) -> None:
+    def __init__(self, call: CallContext, failure: Failure) -> None:
         self._call = call
-        self._agents = agents
+        self._failure = failure
 
     async def answer(self) -> bool:
         """Whether the call is up and an agent has the line; else it has been ended."""
@@ -27,7 +27,7 @@ class Answering:
             self._refuse(error.sip_status, Ended.REFUSED, str(error), error.label)
             return False
         try:
-            self._agents.use(await self._agents.open("main", call.tenant.config.agent))
+            await self._failure.open_first()
         except SipbridgeError as error:
             code = error.code if isinstance(error, AgentStartError) else error.label
             self._refuse(480, Ended.AGENT_NOT_READY, str(error), code)

@@ -13,6 +13,7 @@ from sipbridge.agent import AgentEvent
 from sipbridge.call_record import CallRecord
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs
+from sipbridge.conversation.sounds import Sounds
 from sipbridge.media.stream import MediaStream
 from sipbridge.outcome import Ended
 from sipbridge.tenants import CallFields, Tenant
@@ -36,6 +37,7 @@ class CallContext:
     legs: Legs
     turn: Turn
     floor: Floor
+    sounds: Sounds
     record: CallRecord
     spawn: Spawn
     end: End

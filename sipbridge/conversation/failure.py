@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from sipbridge.conversation.agents import Agents, Lost
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.transfers import Transfers
 from sipbridge.outcome import Ended
 
 
 class Failure:
-    def __init__(self, call: CallContext, agents: Agents) -> None:
+    def __init__(self, call: CallContext, agents: Agents, transfers: Transfers) -> None:
         self._call = call
         self._agents = agents
+        self._transfers = transfers
+
+    async def open_first(self) -> None:
+        """Give the line to the agent that the call begins with. Raises what `Agents.open` does."""
+        self._agents.use(await self._agents.open("main", self._call.tenant.config.agent))
 
     async def lost(self, lost: Lost) -> bool:
         """Whether the conversation goes on with another agent (see `Agents.converse`)."""

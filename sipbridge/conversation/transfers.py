@@ -13,6 +13,13 @@ class Transfers:
     def __init__(self, call: CallContext) -> None:
         self._call = call
 
+    async def hand_over(self, name: str) -> str:
+        """The same where no agent can announce it: by the name of a target of `tools.transfer_call`."""
+        tool = self._call.tenant.config.tools.transfer_call
+        if tool is None or name not in tool.targets:
+            return f"there is no target {name!r}"
+        return await self.transfer(name, tool.targets[name], self._call.floor.until_silent)
+
     async def transfer(self, name: str, target: str, announced: Callable[[], Awaitable[None]]) -> str:
         """Hand the caller over when `announced` is done. Returns why it did not succeed; where it does, the call is
         over and this does not return."""
