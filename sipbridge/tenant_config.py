@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from sipbridge.agent_config import AgentConfig
 from sipbridge.config import PLANNED
-from sipbridge.configfile import Patterns, Section, load
+from sipbridge.configfile import Patterns, Section, error_at, load
+from sipbridge.fallback_config import FallbackStep
 from sipbridge.prompts import PROMPT_RATE, load_wav
 from sipbridge.tool_config import ToolsConfig
 
@@ -25,7 +27,7 @@ class Match(Section):
 
 class Deadlines(Section):
     connect_seconds: float = Field(default=3, gt=0)
-    first_audio_seconds: Annotated[float, PLANNED] = Field(default=5, gt=0)
+    first_audio_seconds: float = Field(default=5, gt=0)
     reply_seconds: float = Field(default=10, gt=0)
     tool_seconds: float = Field(default=10, gt=0)
 
@@ -75,7 +77,8 @@ class TenantConfig(Section):
     outbound_trunk: str | None = None
     agent: AgentConfig
     agents: Annotated[dict[str, Any], PLANNED] = {}
-    fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+    fallback: tuple[FallbackStep, ...] = ()
+    """What is done, in this order, when the agent fails."""
     answer: Annotated[Literal["when_ready", "ring_then_answer", "immediately"], PLANNED] = "when_ready"
     rings: Annotated[int, PLANNED] = Field(default=2, ge=1)
     deadlines: Deadlines = Deadlines()
@@ -85,6 +88,19 @@ class TenantConfig(Section):
     limits: Annotated[dict[str, Any], PLANNED] = {}
     recording: RecordingConfig = RecordingConfig()
     storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
+
+    @property
+    def transfer_targets(self) -> Mapping[str, str]:
+        """Name -> URI: where this tenant's callers may be handed over to."""
+        return {} if self.tools.transfer_call is None else self.tools.transfer_call.targets
+
+    @field_validator("fallback")
+    @classmethod
+    def _the_goodbye_comes_last(cls, steps: tuple[FallbackStep, ...]) -> tuple[FallbackStep, ...]:
+        for number, step in enumerate(steps[:-1]):
+            if step.kind == "goodbye":
+                raise error_at((number, "goodbye"), "it ends the call: nothing can follow it")
+        return steps
 
 
 def load_tenant(path: Path) -> TenantConfig:

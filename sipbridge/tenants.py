@@ -35,6 +35,7 @@ from sipbridge.codecs import Codec
 from sipbridge.config import Config, not_in_use, secrets_of
 from sipbridge.configfile import Place, located
 from sipbridge.errors import ConfigError
+from sipbridge.logins import Secret
 from sipbridge.prompts import PROMPT_RATE, load_wav
 from sipbridge.sip.headers import readable
 from sipbridge.sip.identity import CallerIdentity, Party
@@ -276,30 +277,50 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
     """What a configuration asks for that will not happen, in words for the operator."""
     for key in not_in_use(config):
         yield f"{key} has no effect in this version"
-    for place, secret in secrets_of(config) if isinstance(config, Config) else secrets_in(config.agent, "agent"):
+    for place, secret in secrets_of(config) if isinstance(config, Config) else _secrets_of(config):
         if secret.in_plain_sight:
             yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
     if isinstance(config, TenantConfig):
         yield from cautions(config)
 
 
+def _secrets_of(config: TenantConfig) -> Iterator[tuple[str, Secret]]:
+    yield from secrets_in(config.agent, "agent")
+    for number, step in enumerate(config.fallback):
+        if step.agent is not None:
+            yield from secrets_in(step.agent, f"fallback[{number}].agent")
+
+
 def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
     """What can only be judged beside the rest: provider names, trunks, names in templates; each with its place."""
     agent, match = tenant.config.agent, tenant.config.match
-    yield from problems(agent)
+    yield from _check_agent(agent, ("agent",))
+    for number, step in enumerate(tenant.config.fallback):
+        if step.agent is not None:
+            yield from _check_agent(step.agent, ("fallback", number, "agent"))
+        elif step.transfer is not None and step.transfer not in tenant.config.transfer_targets:
+            known = ", ".join(tenant.config.transfer_targets) or "none"
+            problem = f"there is no target {step.transfer!r} in tools.transfer_call.targets; there are: {known}"
+            yield ("fallback", number, "transfer"), problem
     trunks = [trunk.name for trunk in config.trunks]
     if match.trunk is not None and match.trunk not in trunks:
         yield ("match", "trunk"), f"no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"
     if tenant.config.recording.enabled and config.recordings.directory is None:
         yield ("recording", "enabled"), "there is no recordings.directory in sipbridge.yaml to record to"
+
+
+def _check_agent(agent: AgentConfig, where: Place) -> Iterator[tuple[Place, str]]:
+    """One agent of a tenant's; `where` is its place in the file."""
+    for place, problem in problems(agent):
+        yield (*where, *place[1:]), problem
     for key, text in (("instructions", agent.instructions), ("greeting", agent.greeting or "")):
         try:
             unknown = meta.find_undeclared_variables(_TEMPLATES.parse(text)) - {"call", "header"}
         except TemplateError as error:
-            yield ("agent", key), f"not a valid template: {error}"
+            yield (*where, key), f"not a valid template: {error}"
         else:
             if unknown:
-                yield ("agent", key), f"unknown names {', '.join(sorted(unknown))}; 'call' and 'header' exist"
+                yield (*where, key), f"unknown names {', '.join(sorted(unknown))}; 'call' and 'header' exist"
 
 
 # --- matching ---------------------------------------------------------------------------------------------------------
