@@ -1,4 +1,4 @@
-"""`fallback:` in a tenant's file: what may stand there, and what an agent that stands in has from the one that failed."""
+"""`fallback:` in a tenant's file: what may stand there, and what an agent that stands in has of the failed one."""
 
 from __future__ import annotations
 
