@@ -97,7 +97,7 @@ class CallSession:
         self._answering = Answering(self._call, self._failure)
         self._tools = CallTools(self._call, self._agents, toolbox, transfers)
         self._limits = Limits(self._call, self._agents, max_seconds=max_seconds)
-        self._observers: tuple[Observer, ...] = ()
+        self._observers: tuple[Observer, ...] = (self._failure,)
         self._keypad = Keypad(self._keys_pressed)
         self._new_recording = record
         self.recording: Recording | None = None
@@ -191,6 +191,7 @@ class CallSession:
     async def _shut(self) -> None:
         assert self._record.outcome is not None
         self._keypad.close()
+        self._failure.close()
         self._legs.close(reason_header(self._record.outcome[0]))
         await self._agents.close()
 
@@ -223,7 +224,7 @@ class CallSession:
             case model.Reconnecting(attempt):
                 self._log.warning("agent reconnecting", attempt=attempt)
                 if self._floor.falls_out():
-                    self._spawn(self._floor.one_moment())
+                    self._spawn(self._floor.one_moment(self._failure.word))
             case model.Resumed(context_kept):
                 self._log.info("agent resumed", context_kept=context_kept)
                 self._record.reconnects += self._floor.goes_on()
@@ -251,6 +252,7 @@ class CallSession:
         self._record.barge_ins += 1
         stream = self._call.stream
         self._agents.cancel(stream.discard() if stream else ())
+        self._failure.discarded()
         self._floor.moved()
 
     # --- the caller's sound and keys: uplink ------------------------------------------------------

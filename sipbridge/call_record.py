@@ -19,6 +19,9 @@ from sipbridge.turn import Turn
 
 log = structlog.get_logger(__name__)
 
+_MOST_FALLBACKS = 50
+"""That are noted of one call."""
+
 
 class CallRecord:
     def __init__(self, fields: CallFields, tenant: str, *, outbound: bool, clock: Callable[[], float]) -> None:
@@ -35,6 +38,7 @@ class CallRecord:
         self._delivered_at: float | None = None
         self.reconnects = 0
         """How often the model's session was lost, and another one took its place."""
+        self._fallback: list[str] = []
         self._usage: dict[tuple[str, str], defaultdict[str, float]] = {}
 
     def answered(self) -> None:
@@ -44,6 +48,11 @@ class CallRecord:
         """The provider has been handed audio of the caller's."""
         if self._delivered_at is None:
             self._delivered_at = self._clock()
+
+    def fell_back(self, text: str) -> None:
+        """Who failed, and who stood in."""
+        if len(self._fallback) < _MOST_FALLBACKS:
+            self._fallback.append(text)
 
     def used(self, agent: AgentConfig, usage: Usage) -> None:
         """What an agent's provider charges for."""
@@ -104,6 +113,7 @@ class CallRecord:
             audio=audio,
             provider=provider,
             reconnects=self.reconnects,
+            fallback=tuple(self._fallback),
             usage=self._all_usage(),
             cost_usd=self._cost(prices or Prices()),
         )

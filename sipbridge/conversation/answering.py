@@ -27,11 +27,19 @@ class Answering:
             self._refuse(error.sip_status, Ended.REFUSED, str(error), error.label)
             return False
         try:
-            await self._failure.open_first()
+            if not await self._failure.open_first(self._pick_up):
+                return False
         except SipbridgeError as error:
             code = error.code if isinstance(error, AgentStartError) else error.label
             self._refuse(480, Ended.AGENT_NOT_READY, str(error), code)
             return False
+        return await self._pick_up()
+
+    async def _pick_up(self) -> bool:
+        """Answer, or wait until we are answered, where that has not happened yet. Whether the call is up."""
+        call, leg = self._call, self._call.legs.current
+        if call.answered:
+            return True
         try:
             await leg.answer()
         except CallNotAnsweredError as error:

@@ -99,8 +99,8 @@ TABLE: Table = {
 
 
 Turns: TypeAlias = Literal["speech", "words", "none"]
-"""What shows that the caller has finished and is owed an answer: that his speech has ended, or that his words came
-(of a model that tells nothing of speech). "none": nothing does; the model answers when it likes, or when it is asked."""
+"""What shows that the caller has finished and is owed an answer: that his speech has ended, or that his words have come
+(of a model that tells nothing of speech). With "none" nothing does; it answers when it likes, or when it is asked."""
 
 
 class Deadlines:
