@@ -44,7 +44,7 @@ from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
-from sipbridge.turn import Turn, Verdict
+from sipbridge.turn import Rule, Turn, Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +73,7 @@ class CallSession:
         self._fields = fields
         self._clock = clock
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
-        self._turn = Turn(protect_greeting_ms=tenant.protect_greeting_ms)
+        self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
         self._floor = Floor(self._turn, self._legs, clock, self._log)
         self._sounds = Sounds(self._legs)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
