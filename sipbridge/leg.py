@@ -317,8 +317,9 @@ class SipLeg:
         if self._transfer is not None and not self._transfer.done():
             self._transfer.set_result(failure)
 
-    def close(self, reason: str) -> None:
-        """Hang up if the far end has not, with a Reason header field's value; no more sound. Idempotent."""
+    def close(self, reason: str, status: int | None = None) -> None:
+        """Hang up if the far end has not, with a Reason header field's value; no more sound. Idempotent. A caller who
+        was not answered is refused, with `status` or 480."""
         if self._dialog_open:
             self._dialog_open = False
             if self._invite is not None:

@@ -178,7 +178,7 @@ class FakeLeg:
         self.transfer = asyncio.get_running_loop().create_future()
         return await self.transfer
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, status: int | None = None) -> None:
         self.steps.append(("close", reason))
 
 
