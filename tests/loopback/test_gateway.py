@@ -50,9 +50,22 @@ async def test_a_report_that_cannot_be_delivered_harms_no_other_call() -> None:
     assert [report.ended for report in reports] == [Ended.CALLER_HUNG_UP] * 2
 
 
-async def test_a_call_that_cannot_be_begun_is_500() -> None:
-    """A provider that does not exist is found when tenants are loaded; this one slipped through."""
+async def test_a_provider_that_does_not_exist_is_that_tenants_trouble() -> None:
+    """It is found when tenants are loaded; this one slipped through."""
     async with Gateway(config(), tenants("no-such-provider")) as gateway:
+        phone = await Phone.open(gateway.transport.address("udp"))
+        phone.invite()
+        phone.ack_failure(await phone.expect(480))
+        await within(2.0, gateway.calls.all_over)
+        await phone.close()
+
+
+async def test_a_call_that_cannot_be_begun_is_500(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    async with Gateway(config(), tenants()) as gateway:
+        monkeypatch.setattr(gateway.calls, "answer", fail)
         phone = await Phone.open(gateway.transport.address("udp"))
         phone.invite()
         phone.ack_failure(await phone.expect(500))
