@@ -28,9 +28,20 @@ class TransferCallConfig(Section):
         return targets
 
 
+_BUILT_IN = ("hang_up", "transfer_call", "send_dtmf", "collect_digits", "hold")
+
+
 class ToolsConfig(Section):
     hang_up: HangUpConfig | None = None
     transfer_call: TransferCallConfig | None = None
     http: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
     python: Annotated[tuple[str, ...], PLANNED] = ()
     mcp: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+
+    def names(self) -> frozenset[str] | None:
+        """Of all tools that the tenant has, for `agents.NAME.tools`; None: MCP servers have to be asked for some."""
+        if self.mcp:
+            return None
+        names = {name for name in _BUILT_IN if getattr(self, name, None) is not None}
+        names |= {str(tool.get("name")) for tool in self.http}
+        return frozenset(names | {function.rpartition(":")[2] for function in self.python})
