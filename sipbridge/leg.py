@@ -15,6 +15,7 @@ heard nor what was learned of the sound is lost. Who talks on a leg, and about w
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from sipbridge.codecs import Codec
 from sipbridge.encryption import keys_in_the_clear
 from sipbridge.errors import SdpError
 from sipbridge.media import sdp
+from sipbridge.media.dtmf import press_seconds
 from sipbridge.media.engine import MediaEngine
 from sipbridge.media.events import MediaStats
 from sipbridge.media.keying import DtlsParams, LocalSecurity, SdesParams
@@ -36,6 +38,7 @@ from sipbridge.media.stream import MediaStream
 from sipbridge.sip.events import (
     Acknowledged,
     CallEnded,
+    KeyTold,
     ReferAccepted,
     ReferFailed,
     ReferProgress,
@@ -48,6 +51,8 @@ from sipbridge.sip.reason import parse_reasons
 
 log = structlog.get_logger(__name__)
 
+_MOST_KEYS = 64
+"""That wait for their turn, by INFO."""
 _TRANSFER_S = 32.0
 """How long the far end may take to say how a transfer went; as long as a transaction may (RFC 3261 Timer F)."""
 
@@ -104,6 +109,7 @@ class SipLeg:
         self._answer_due = False
         self._formats: tuple[AudioFormat, AudioFormat] | None = None
         self._transfer: asyncio.Future[str] | None = None
+        self._keys_told: deque[asyncio.Future[int]] = deque()
         self._predecessor: SipLeg | None = None
         self._params: MediaParams | None = None
         self._before_us: MediaStats | None = None  # what of the stream's figures is of the leg that had it before
@@ -189,8 +195,12 @@ class SipLeg:
                 self._transfer_over("" if 200 <= status < 300 else f"{status} {reason}".strip())
             case ReferFailed(status=status):
                 self._transfer_over(f"refused with {status}")
+            case KeyTold(status=status):
+                self._key_told(status)
             case CallEnded():
                 self._dialog_open = False
+                while self._keys_told:
+                    self._key_told(481)
             case _:
                 pass
 
@@ -291,6 +301,32 @@ class SipLeg:
             return self._figures
         stats = self.stream.stats
         return stats if self._before_us is None else stats.since(self._before_us)
+
+    # --- keys -------------------------------------------------------------------------------------
+
+    async def press(self, keys: str) -> str:
+        """Press keys of a telephone towards the far end, after those that wait: as telephone events in the sound (RFC
+        4733) or, where none were agreed on, by INFO (RFC 6086). Returns when they have been sent: what went wrong, or
+        an empty text. ValueError: one of them is no key."""
+        if self.stream is None or self._params is None or not self._dialog_open:
+            return "there is no call"
+        if all([self.stream.send_key(key) for key in keys]):
+            await asyncio.sleep(len(keys) * press_seconds(self._params.ptime_ms))
+            return ""
+        if self._invite is None or self._invite.state is not CallState.CONFIRMED:
+            return "the far end has not confirmed the call"
+        if len(self._keys_told) + len(keys) > _MOST_KEYS:
+            return "too many keys wait already"
+        told = [asyncio.get_running_loop().create_future() for _ in keys]
+        self._keys_told.extend(told)
+        for key in keys:
+            self._invite.send_key(key, self._clock())
+        refused = next((status for status in await asyncio.gather(*told) if status >= 300), None)
+        return "" if refused is None else f"the far end takes no keys: no telephone-event, and {refused} to INFO"
+
+    def _key_told(self, status: int) -> None:
+        if self._keys_told and not (told := self._keys_told.popleft()).done():
+            told.set_result(status)
 
     # --- transfer and end -------------------------------------------------------------------------
 
