@@ -41,6 +41,16 @@ class BargeIn(Section):
     recover_false_alarms: Annotated[bool, PLANNED] = False
 
 
+def _playable(name: str, info: ValidationInfo) -> str:
+    """The path of a WAV file, beside the tenant's file unless it is absolute. Raises ValueError."""
+    path = Path((info.context or {}).get("directory", ""), name)
+    try:
+        load_wav(path, PROMPT_RATE)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return str(path)
+
+
 class RecordingConfig(Section):
     enabled: bool = False
     notice: str | None = Field(default=None, min_length=1)
@@ -51,14 +61,7 @@ class RecordingConfig(Section):
     @field_validator("notice")
     @classmethod
     def _a_file_that_can_be_played(cls, notice: str | None, info: ValidationInfo) -> str | None:
-        if notice is None or not notice.lower().endswith(".wav"):
-            return notice
-        path = Path((info.context or {}).get("directory", ""), notice)
-        try:
-            load_wav(path, PROMPT_RATE)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        return str(path)
+        return notice if notice is None or not notice.lower().endswith(".wav") else _playable(notice, info)
 
     @property
     def notice_file(self) -> Path | None:
@@ -91,6 +94,8 @@ class TenantConfig(Section):
     phrases: Annotated[dict[str, Any], PLANNED] = {}
     limits: Annotated[dict[str, Any], PLANNED] = {}
     recording: RecordingConfig = RecordingConfig()
+    hold_music: str | None = None
+    """The path of a WAV file; None: a quiet one of ours."""
     storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
 
     @field_validator("several")
@@ -125,6 +130,11 @@ class TenantConfig(Section):
             yield ("agent",), self.single
         for name, agent in self.several.items():
             yield ("agents", name), agent
+
+    @field_validator("hold_music")
+    @classmethod
+    def _music_that_can_be_played(cls, music: str | None, info: ValidationInfo) -> str | None:
+        return None if music is None else _playable(music, info)
 
 
 def load_tenant(path: Path) -> TenantConfig:
