@@ -109,6 +109,13 @@ class CallRecord:
             cost_usd=self._cost(prices or Prices()),
         )
 
+    def spent(self, prices: Prices) -> float:
+        """USD, so far, as far as there are prices."""
+        total = 0.0
+        for (provider, model), counts in self._usage.items():
+            total += cost(counts, prices.rates(provider, model) or {})
+        return total
+
     def _all_usage(self) -> dict[str, float]:
         total: defaultdict[str, float] = defaultdict(float)
         for counts in self._usage.values():

@@ -50,6 +50,12 @@ class Ended(enum.Enum):
     """Agreed on, and no keys came of it."""
     SIGNALLING_FAILED = "signalling_failed"
     TOO_LONG = "too_long"
+    CALLER_SILENT = "caller_silent"
+    """Nobody said a word, also when asked."""
+    SPEND_LIMIT = "spend_limit"
+    """It has cost what one call of the tenant's may."""
+    LOOP_DETECTED = "loop_detected"
+    """The far end is a machine, and the two go round in circles."""
     SHUTDOWN = "shutdown"
     INTERNAL_ERROR = "internal_error"
 

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from sipbridge.agent_config import AgentConfig
 from sipbridge.config import PLANNED
 from sipbridge.configfile import Patterns, Place, Section, error_at, load
+from sipbridge.limits_config import CallLimits, PhrasesConfig, SilenceConfig
 from sipbridge.prompts import PROMPT_RATE, load_wav
 from sipbridge.tool_config import ToolsConfig
 
@@ -91,8 +92,9 @@ class TenantConfig(Section):
     deadlines: Deadlines = Deadlines()
     barge_in: BargeIn = BargeIn()
     tools: ToolsConfig = ToolsConfig()
-    phrases: Annotated[dict[str, Any], PLANNED] = {}
-    limits: Annotated[dict[str, Any], PLANNED] = {}
+    phrases: Annotated[PhrasesConfig, PLANNED] = PhrasesConfig()
+    limits: CallLimits = CallLimits()
+    silence: SilenceConfig = SilenceConfig()
     recording: RecordingConfig = RecordingConfig()
     hold_music: str | None = None
     """The path of a WAV file; None: a quiet one of ours."""
@@ -135,6 +137,16 @@ class TenantConfig(Section):
     @classmethod
     def _music_that_can_be_played(cls, music: str | None, info: ValidationInfo) -> str | None:
         return None if music is None else _playable(music, info)
+
+    @model_validator(mode="after")
+    def _phrases_lead_to_targets(self) -> TenantConfig:
+        """Whatever leads to a transfer leads to the same names."""
+        targets = self.tools.transfer_call.targets if self.tools.transfer_call is not None else {}
+        for name in self.phrases.transfer:
+            if name not in targets:
+                known = ", ".join(targets) or "none"
+                raise error_at(("phrases", "transfer", name), f"no target of tools.transfer_call; known are: {known}")
+        return self
 
 
 def load_tenant(path: Path) -> TenantConfig:
