@@ -40,7 +40,7 @@ class TenantTools:
     def tools(self) -> list[Tool]:
         """Those there are now. Where an MCP server's tool has a name that is taken, the server's is put before it."""
         tools = [*(tool.tool for tool in self.http), *self.others]
-        taken = {tool.name for tool in tools} | OWN_TOOLS
+        taken = {tool.name for tool in tools} | set(OWN_TOOLS)
         for server in self.servers:
             for tool in server.tools(taken):
                 taken.add(tool.name)
