@@ -21,7 +21,7 @@ DESK = "tools: {transfer_call: {targets: {desk: 'sip:100@pbx.example.com'}}}\n"
 
 
 def steps(text: str) -> tuple[FallbackStep, ...]:
-    return parse(f"{AGENT}fallback: {text}\n", TenantConfig, "t.yaml").fallback
+    return parse(f"{AGENT}fallback: {text}\n{DESK}", TenantConfig, "t.yaml").fallback
 
 
 def test_the_steps_in_the_order_given() -> None:
@@ -62,8 +62,14 @@ def test_mistakes_are_named_with_their_line_and_key(text: str, message: str) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fallback:\n  - transfer: desk\n", "t.yaml:3: fallback[0].transfer: there is no target 'desk'"),
-        (f"{DESK}fallback:\n  - transfer: dest\n", "t.yaml:4: fallback[0].transfer: there is no target 'dest'"),
+        (
+            "fallback:\n  - transfer: desk\n",
+            "t.yaml:3: fallback[0].transfer: no target of tools.transfer_call is called 'desk'",
+        ),
+        (
+            f"{DESK}fallback:\n  - transfer: dest\n",
+            "t.yaml:4: fallback[0].transfer: no target of tools.transfer_call is called 'dest'",
+        ),
         ("fallback:\n  - agent: {provider: gemni}\n", "t.yaml:3: fallback[0].agent.provider: unknown provider 'gemni'"),
         (
             "fallback:\n  - agent:\n      provider: offline\n      greeting: '{{ who }}'\n",
