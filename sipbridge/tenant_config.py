@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from sipbridge.agent_config import AgentConfig
 from sipbridge.config import PLANNED
 from sipbridge.configfile import Patterns, Section, load
-from sipbridge.prompts import PROMPT_RATE, load_wav
+from sipbridge.sound_config import TONE, ToneOrWav, playable
 from sipbridge.tool_config import ToolsConfig
 
 
@@ -49,14 +49,7 @@ class RecordingConfig(Section):
     @field_validator("notice")
     @classmethod
     def _a_file_that_can_be_played(cls, notice: str | None, info: ValidationInfo) -> str | None:
-        if notice is None or not notice.lower().endswith(".wav"):
-            return notice
-        path = Path((info.context or {}).get("directory", ""), notice)
-        try:
-            load_wav(path, PROMPT_RATE)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        return str(path)
+        return playable(notice, info) if notice is not None and notice.lower().endswith(".wav") else notice
 
     @property
     def notice_file(self) -> Path | None:
@@ -76,8 +69,13 @@ class TenantConfig(Section):
     agent: AgentConfig
     agents: Annotated[dict[str, Any], PLANNED] = {}
     fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
-    answer: Annotated[Literal["when_ready", "ring_then_answer", "immediately"], PLANNED] = "when_ready"
-    rings: Annotated[int, PLANNED] = Field(default=2, ge=1)
+    answer: Literal["when_ready", "ring_then_answer", "immediately"] = "when_ready"
+    rings: int = Field(default=2, ge=1, le=20)
+    early_media: bool = False
+    waiting_sound: ToneOrWav | None = TONE
+    """What is heard until the agent can be."""
+    machine: Literal["talk", "hang_up"] = "talk"
+    """What becomes of a call of ours that a machine answers."""
     deadlines: Deadlines = Deadlines()
     barge_in: BargeIn = BargeIn()
     tools: ToolsConfig = ToolsConfig()
