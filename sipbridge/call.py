@@ -23,6 +23,7 @@ from sipbridge.agent import AgentEvent, NewAgent
 from sipbridge.audio_health import AudioHealth
 from sipbridge.call_record import CallRecord
 from sipbridge.conversation.agents import Agents
+from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
@@ -44,7 +45,7 @@ from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
-from sipbridge.turn import Turn, Verdict
+from sipbridge.turn import Rule, Turn, Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +74,7 @@ class CallSession:
         self._fields = fields
         self._clock = clock
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
-        self._turn = Turn(protect_greeting_ms=tenant.protect_greeting_ms)
+        self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
         self._sounds = Sounds(self._legs)
         self._floor = Floor(self._turn, self._legs, self._sounds, clock, self._log)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
@@ -94,10 +95,17 @@ class CallSession:
         self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
         transfers = Transfers(self._call)
         self._failure = Failure(self._call, self._agents, transfers)
-        self._answering = Answering(self._call, self._agents, self._failure, self._begin_recording)
+        self._answering = Answering(self._call, self._agents, self._failure, self._answered)
         self._tools = CallTools(self._call, self._agents, toolbox, transfers)
-        self._limits = Limits(self._call, self._agents, max_seconds=max_seconds)
-        self._observers: tuple[Observer, ...] = ()
+        self._limits = Limits(
+            self._call,
+            self._agents,
+            Announcements(self._call, self._agents),
+            max_seconds=max_seconds,
+            prices=prices or Prices(),
+            busy=lambda: self._tools.busy,
+        )
+        self._observers: tuple[Observer, ...] = (self._limits,)
         self._keypad = Keypad(self._keys_pressed)
         self._new_recording = record
         self.recording: Recording | None = None
@@ -165,8 +173,9 @@ class CallSession:
         if await self._answering.answer():
             await self._agents.converse(self._agent_event, self._failure.lost)
 
-    def _begin_recording(self) -> None:
-        """From the first that there is to hear."""
+    def _answered(self) -> None:
+        """There is sound both ways, whoever may be heard first."""
+        self._limits.answered()
         if self._new_recording and (stream := self._call.stream) and (codec := self._leg.codec):
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
@@ -250,6 +259,7 @@ class CallSession:
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
+                self._limits.agent_heard()
                 self._floor.moved()
             case KeyPressed(digit=digit):
                 self._key_pressed(digit, "rtp")
@@ -265,6 +275,7 @@ class CallSession:
 
     def _key_pressed(self, digit: str, way: str) -> None:
         if self._keypad.press(digit, way, self._clock()):
+            self._limits.caller_acted()
             self._interrupt()
 
     def _keys_pressed(self, keys: str) -> None:

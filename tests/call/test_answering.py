@@ -37,8 +37,9 @@ def a_wav(path: Path, seconds: float) -> Path:
 
 
 def heard(call: Call) -> list[str]:
-    """The items that were played, in order."""
-    return [item for _, item, _ in call.stream.played]
+    """The items that were played, in order; of a sound that is looped any number of pieces."""
+    names = [item.partition("-")[0] if item.startswith("sound-") else item for _, item, _ in call.stream.played]
+    return [name for name, before in zip(names, ["", *names], strict=False) if name != before]
 
 
 async def all_is_heard(call: Call) -> None:
@@ -111,7 +112,7 @@ async def test_the_tone_is_heard_until_the_agents_first_word() -> None:
     call.begin()
     await settle()
     assert [step[0] for step in call.leg.steps] == ["180", "200"]
-    assert heard(call) == ["sound-1"]
+    assert heard(call) == ["sound"]
     assert not call.agent.commands
     await virtual.pass_time(1.1)
     assert call.agent.commands == [("say", "Hello")]
@@ -119,7 +120,7 @@ async def test_the_tone_is_heard_until_the_agents_first_word() -> None:
     call.agent.emit(AssistantTurnStarted("r"), AssistantAudio("r", "i", bytes(4800)))
     await settle()
     assert call.stream.discards == 1
-    assert heard(call) == ["sound-1", "i"]
+    assert heard(call) == ["sound", "i"]
     call.session.sip_event(ended(EndCause.REMOTE_BYE))
     report = await call.over()
     assert (report.ended, report.setup_ms) == (Ended.CALLER_HUNG_UP, 0)
@@ -166,7 +167,7 @@ def test_a_sentence_is_heard_to_its_end_and_followed_by_the_tone(tmp_path: Path)
         return items
 
     assert virtual.run(scenario(0.1)) == ["welcome", "i"]
-    assert virtual.run(scenario(2.4)) == ["welcome", "sound-1", "i"]
+    assert virtual.run(scenario(2.4)) == ["welcome", "sound", "i"]
 
 
 def test_music_gives_way(tmp_path: Path) -> None:
@@ -174,9 +175,10 @@ def test_music_gives_way(tmp_path: Path) -> None:
         call = Call(f"{GREETS}answer: immediately\nwaiting_sound: {a_wav(tmp_path / 'm.wav', 6)}", start=0.2)
         call.begin()
         await settle()
-        assert heard(call) == ["sound-1"]
+        assert heard(call) == ["sound"]
+        pieces = len(call.stream.played)
         await all_is_heard(call)
-        assert heard(call) == ["sound-1", "sound-2"], "over and over"
+        assert len(call.stream.played) > pieces, "over and over"
         await virtual.pass_time(0.3)
         call.agent.emit(AssistantTurnStarted("r"), AssistantAudio("r", "i", bytes(4800)))
         await settle()
@@ -219,9 +221,10 @@ async def test_early_media_is_heard_until_the_answer() -> None:
     call.begin()
     await settle()
     assert call.leg.steps == [("183",)]
-    assert heard(call) == ["sound-1"]
+    assert heard(call) == ["sound"]
+    pieces = len(call.stream.played)
     await all_is_heard(call)
-    assert heard(call) == ["sound-1", "sound-2"]
+    assert len(call.stream.played) > pieces
     assert not call.session.answered
     await virtual.pass_time(2.1)
     assert call.leg.steps[1][0] == "200"
