@@ -39,13 +39,13 @@ from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
 from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.outbound_leg import OutboundLeg
-from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
+from sipbridge.outcome import ENDINGS, CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prices import Prices
 from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
-from sipbridge.turn import Turn, Verdict
+from sipbridge.turn import Rule, Turn, Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +74,7 @@ class CallSession:
         self._fields = fields
         self._clock = clock
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
-        self._turn = Turn(protect_greeting_ms=tenant.protect_greeting_ms)
+        self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
         self._floor = Floor(self._turn, self._legs, clock, self._log)
         self._sounds = Sounds(self._legs)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
@@ -199,8 +199,9 @@ class CallSession:
 
     async def _shut(self) -> None:
         assert self._record.outcome is not None
+        ended = self._record.outcome[0]
         self._keypad.close()
-        self._legs.close(reason_header(self._record.outcome[0]))
+        self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
 
     # --- the agent's events: downlink -------------------------------------------------------------
@@ -310,7 +311,15 @@ class CallSession:
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
             self.end(unanswered(leg.not_answered), str(leg.not_answered), status=leg.not_answered.sip_status)
         elif isinstance(event, CallEnded):
-            self.end(*ended_by(event, outbound=self._record.outbound, transferred=leg.transfer_accepted))
+            self.end(
+                *ended_by(
+                    event,
+                    outbound=self._record.outbound,
+                    transferred=leg.transfer_accepted,
+                    answered=self.answered,
+                ),
+                status=None if self.answered else event.status,
+            )
         elif isinstance(event, ReferReceived):
             self._spawn(self._move(event))
         elif isinstance(event, InfoReceived) and event.key is not None:

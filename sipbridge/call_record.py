@@ -52,7 +52,8 @@ class CallRecord:
             counts[name] += count
 
     def end(self, ended: Ended, detail: str, status: int | None) -> bool:
-        """False where it has ended before: the first reason stands. `status`: what a call of ours was refused with."""
+        """False where it has ended before: the first reason stands. `status`: the final
+        response to a call that was not answered."""
         if self.outcome is not None:
             return False
         self.outcome, self._status = (ended, detail), status

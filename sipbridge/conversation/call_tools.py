@@ -38,7 +38,7 @@ class CallTools:
             task.cancel()
 
     async def _run(self, request: ToolCall) -> None:
-        result = await self._toolbox.run(self, request)
+        result = (await self._toolbox.run(self, request)).text
         self._tasks.pop(request.call_id, None)
         if result is None:
             return

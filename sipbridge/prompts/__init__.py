@@ -35,6 +35,7 @@ PROMPTS = {
     "unavailable": "The assistant is not available any more. Goodbye.",
     "transferring": "I am transferring you now.",
     "transfer-failed": "I am sorry, the transfer did not succeed.",
+    "consult": "Somebody on the line would like to talk to you. Press one to take the call, or two to decline.",
     "tool-done": "That is done.",
     "tool-failed": "I am sorry, that did not work.",
     "cannot-speak": "I am sorry, I have no voice for that text.",
