@@ -35,6 +35,7 @@ from sipbridge.codecs import Codec
 from sipbridge.config import Config, not_in_use, secrets_of
 from sipbridge.configfile import Place, located
 from sipbridge.errors import ConfigError
+from sipbridge.prices import Prices
 from sipbridge.prompts import PROMPT_RATE, load_wav
 from sipbridge.sip.headers import readable
 from sipbridge.sip.identity import CallerIdentity, Party
@@ -308,6 +309,11 @@ def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
         yield ("match", "trunk"), f"no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"
     if tenant.config.recording.enabled and config.recordings.directory is None:
         yield ("recording", "enabled"), "there is no recordings.directory in sipbridge.yaml to record to"
+    if tenant.config.limits.spend_per_call is not None:
+        for _, agent in tenant.config.places_of_agents():
+            if not _has_prices(agent, config.prices):
+                words = f"sipbridge.yaml has no prices for {agent.provider}, so nothing would hold it"
+                yield ("limits", "spend_per_call"), words
 
 
 def _tool_problems(agent: AgentConfig, tools: ToolsConfig, at: Place) -> Iterator[tuple[Place, str]]:
@@ -327,6 +333,12 @@ def _template_problems(agent: AgentConfig, at: Place) -> Iterator[tuple[Place, s
         else:
             if unknown:
                 yield (*at, key), f"unknown names {', '.join(sorted(unknown))}; 'call' and 'header' exist"
+
+
+def _has_prices(agent: AgentConfig, prices: Prices) -> bool:
+    """For the agent's provider, or for one of those that it is made of."""
+    parts = (part for part in (agent.voice_provider, agent.stt, agent.llm, agent.tts) if part is not None)
+    return any(provider in prices.root for provider in (agent.provider, *(part.provider for part in parts)))
 
 
 # --- matching ---------------------------------------------------------------------------------------------------------

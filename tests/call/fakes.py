@@ -16,6 +16,7 @@ from sipbridge.configfile import parse
 from sipbridge.leg import Referred, SipLeg
 from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport
+from sipbridge.prices import Prices
 from sipbridge.providers import register
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, Tenant
@@ -191,7 +192,11 @@ class Call:
     """One CallSession under test, its leg and its agent."""
 
     def __init__(
-        self, tenant: str = "", leg: FakeLeg | None = None, start: BaseException | float | None = None
+        self,
+        tenant: str = "",
+        leg: FakeLeg | None = None,
+        start: BaseException | float | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self.leg = leg or FakeLeg()
         self.agents: list[ScriptedAgent] = []
@@ -205,6 +210,7 @@ class Call:
             new_agent=self._new_agent,
             max_seconds=600,
             clock=asyncio.get_running_loop().time,
+            prices=prices,
         )
         self._task: asyncio.Task[CallReport] | None = None
 
