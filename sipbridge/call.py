@@ -110,11 +110,7 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-<<<<<<< HEAD
-        self._observers: tuple[Observer, ...] = (self._failure, self._limits)
-=======
-        self._observers: tuple[Observer, ...] = (self._limits, self._tools.waiting)
->>>>>>> main
+        self._observers: tuple[Observer, ...] = (self._failure, self._limits, self._tools.waiting)
         self._keypad = Keypad(self._keys_pressed)
         self._new_recording = record
         self.recording: Recording | None = None

@@ -77,13 +77,8 @@ class TenantConfig(Section):
     outbound_trunk: str | None = None
     single: AgentConfig | None = Field(default=None, alias="agent")
     several: dict[str, AgentConfig] = Field(default={}, alias="agents")
-<<<<<<< HEAD
     fallback: tuple[FallbackStep, ...] = ()
     """What is done, in this order, when the agent fails."""
-    answer: Annotated[Literal["when_ready", "ring_then_answer", "immediately"], PLANNED] = "when_ready"
-    rings: Annotated[int, PLANNED] = Field(default=2, ge=1)
-=======
-    fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
     answer: Literal["when_ready", "ring_then_answer", "immediately"] = "when_ready"
     rings: int = Field(default=2, ge=1, le=20)
     early_media: bool = False
@@ -91,7 +86,6 @@ class TenantConfig(Section):
     """What is heard until the agent can be."""
     machine: Literal["talk", "hang_up"] = "talk"
     """What becomes of a call of ours that a machine answers."""
->>>>>>> main
     deadlines: Deadlines = Deadlines()
     barge_in: BargeIn = BargeIn()
     tools: ToolsConfig = ToolsConfig()

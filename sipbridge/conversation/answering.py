@@ -50,19 +50,6 @@ class Answering:
         except SipbridgeError as error:
             self._refuse(error.sip_status, Ended.REFUSED, str(error), error.label)
             return False
-<<<<<<< HEAD
-        try:
-            if not await self._failure.open_first(self._pick_up):
-                return False
-        except SipbridgeError as error:
-            code = error.code if isinstance(error, AgentStartError) else error.label
-            self._refuse(480, Ended.AGENT_NOT_READY, str(error), code)
-            return False
-        return await self._pick_up()
-
-    async def _pick_up(self) -> bool:
-        """Answer, or wait until we are answered, where that has not happened yet. Whether the call is up."""
-=======
         if early and leg.stream is not None and sound is not None:
             call.sounds.loop(sound_of(sound))
         if at_once and not await self.pick_up():
@@ -72,7 +59,8 @@ class Answering:
             if not await self._open_while_it_rings():
                 return False
         except SipbridgeError as error:
-            await self._not_ready(error)
+            code = error.code if isinstance(error, AgentStartError) else error.label
+            self._refuse(480, Ended.AGENT_NOT_READY, str(error), code)
             return False
         finally:
             if waiting is not None:
@@ -84,7 +72,6 @@ class Answering:
 
     async def pick_up(self) -> bool:
         """Answer now, or wait until we are answered. False: it came to nothing, and the call has been ended."""
->>>>>>> main
         call, leg = self._call, self._call.legs.current
         if call.answered:
             return True
@@ -128,17 +115,6 @@ class Answering:
         await call.floor.until_silent()
         call.sounds.loop(sound_of(sound))
 
-    async def _not_ready(self, error: SipbridgeError) -> None:
-        call = self._call
-        code = error.code if isinstance(error, AgentStartError) else error.label
-        if not call.answered:
-            self._refuse(480, Ended.AGENT_NOT_READY, str(error), code)
-            return
-        call.turn.close_floor()
-        call.floor.say_prompt("unavailable")
-        await call.floor.until_silent()
-        call.end(Ended.AGENT_NOT_READY, str(error))
-
     def _refuse(self, status: int, ended: Ended, detail: str, code: str) -> None:
         leg = self._call.legs.current
         leg.reject(status, reason_header(ended, code))
@@ -162,7 +138,7 @@ class Answering:
 
     def _speak_first(self) -> None:
         call, speaker = self._call, self._agents.current
-        words = call.tenant.first_words(call.fields)
+        words = None if speaker is None else call.tenant.with_agent(speaker.config).first_words(call.fields)
         if words is None or speaker is None:
             call.sounds.stop()
         elif call.turn.silent or not speaker.capabilities.full_duplex:

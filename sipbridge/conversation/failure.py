@@ -8,7 +8,6 @@ agent that failed may come back. See docs/failures.md.
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,10 +16,6 @@ from typing import TypeAlias
 
 from sipbridge.agent import AgentEvent, AssistantAudio, Resumed
 from sipbridge.agent_config import AgentConfig
-=======
-from collections.abc import Awaitable, Callable
-
->>>>>>> main
 from sipbridge.conversation.agents import Agents, Lost
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.deadlines import Deadlines, Phase
@@ -67,7 +62,6 @@ class Failure:
         self._final = False
         """The agent that failed is not to come back: the caller is told goodbye, or handed over."""
 
-<<<<<<< HEAD
         self._watch = Watch(call, agents, self._missed)
         self._misses = 0
         self._silence: asyncio.Task[None] | None = None
@@ -91,13 +85,6 @@ class Failure:
             if not await self._go_through(_Failed(name, config, str(error)), pick_up):
                 raise
         return self._agents.ready
-=======
-    async def open_first(self, pick_up: Callable[[], Awaitable[bool]]) -> bool:
-        """Give the line to the agent that the call begins with. Raises what `Agents.open` does. `pick_up` is for what
-        has to be heard before there is one. False: the call has been ended."""
-        self._agents.use(await self._agents.open("main", self._call.tenant.config.agent))
-        return True
->>>>>>> main
 
     async def lost(self, lost: Lost) -> bool:
         """Its session is gone. Whether the conversation goes on with another agent (see `Agents.converse`)."""
@@ -240,7 +227,7 @@ class Failure:
         else:
             call.floor.say_prompt("unavailable")
         await call.floor.until_silent()
-        call.end(Ended.PROVIDER_FAILED, failed.why)
+        call.end(Ended.AGENT_NOT_READY if failed.speaker is None else Ended.PROVIDER_FAILED, failed.why)
 
     def _part_with(self, failed: _Failed) -> None:
         """It is not to come back, nor to be paid for."""

@@ -192,14 +192,8 @@ class McpServer:
         except Exception as error:
             # A transport that broke, an answer that is none: whatever it was, the next connection has a chance.
             self._gone()
-<<<<<<< HEAD
-            log.warning(
-                "MCP call failed", server=self._config.name, tool=name, reason=self._secrets.redact(_words(error))
-            )
-=======
             reason = self._secrets.redact(_words(error))
             log.warning("MCP call failed", server=self._config.name, tool=name, reason=reason)
->>>>>>> main
             raise ToolError(f"the server {self._config.name} did not answer") from None
         text = _text(result)
         if result.is_error:
