@@ -26,11 +26,13 @@ from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.answering import Answering
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
+from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.failure import Failure
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
+from sipbridge.conversation.privacy import Privacy
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.transfers import Transfers
@@ -95,12 +97,14 @@ class CallSession:
         transfers = Transfers(self._call)
         self._failure = Failure(self._call, self._agents, transfers)
         self._answering = Answering(self._call, self._failure)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers)
+        self.recording: Recording | None = None
+        self._privacy = Privacy(lambda: self.recording)
+        self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
+        self._digits = Digits(self._call, self._keypad, self._privacy)
+        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits)
         self._limits = Limits(self._call, self._agents, max_seconds=max_seconds)
         self._observers: tuple[Observer, ...] = ()
-        self._keypad = Keypad(self._keys_pressed)
         self._new_recording = record
-        self.recording: Recording | None = None
         self._prices = prices
 
         self._group: asyncio.TaskGroup | None = None
@@ -191,6 +195,7 @@ class CallSession:
     async def _shut(self) -> None:
         assert self._record.outcome is not None
         self._keypad.close()
+        self._digits.close()
         self._legs.close(reason_header(self._record.outcome[0]))
         await self._agents.close()
 
@@ -261,7 +266,7 @@ class CallSession:
         match event:
             case Audio(pcm=pcm):
                 if (speaker := self._agents.current) is not None and not speaker.lost:
-                    speaker.push_audio(pcm)
+                    speaker.push_audio(self._privacy.heard(pcm, speaker.uplink))
                     self._record.audio_delivered()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)

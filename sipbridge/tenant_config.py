@@ -81,6 +81,8 @@ class TenantConfig(Section):
     deadlines: Deadlines = Deadlines()
     barge_in: BargeIn = BargeIn()
     tools: ToolsConfig = ToolsConfig()
+    keys: Literal["text", "ignore"] = "text"
+    """What becomes of the caller's keys that nobody waits for."""
     phrases: Annotated[dict[str, Any], PLANNED] = {}
     limits: Annotated[dict[str, Any], PLANNED] = {}
     recording: RecordingConfig = RecordingConfig()

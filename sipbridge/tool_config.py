@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from sipbridge.config import PLANNED
 from sipbridge.configfile import Section
+from sipbridge.digits_config import CollectDigitsConfig, SendDtmfConfig
 
 
 class HangUpConfig(Section):
@@ -31,6 +32,8 @@ class TransferCallConfig(Section):
 class ToolsConfig(Section):
     hang_up: HangUpConfig | None = None
     transfer_call: TransferCallConfig | None = None
+    send_dtmf: SendDtmfConfig | None = None
+    collect_digits: CollectDigitsConfig | None = None
     http: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
     python: Annotated[tuple[str, ...], PLANNED] = ()
     mcp: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()

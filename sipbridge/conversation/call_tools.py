@@ -11,6 +11,8 @@ from functools import partial
 from sipbridge.agent import ToolCall
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.digits import Digits
+from sipbridge.conversation.entry import Collected
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.outcome import Ended
 from sipbridge.tools import Toolbox
@@ -20,11 +22,14 @@ _AFTER_GOODBYE_S = 0.2
 
 
 class CallTools:
-    def __init__(self, call: CallContext, agents: Agents, toolbox: Toolbox, transfers: Transfers) -> None:
+    def __init__(
+        self, call: CallContext, agents: Agents, toolbox: Toolbox, transfers: Transfers, digits: Digits
+    ) -> None:
         self._call = call
         self._agents = agents
         self._toolbox = toolbox
         self._transfers = transfers
+        self._digits = digits
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answered: set[str] = set()
 
@@ -58,6 +63,17 @@ class CallTools:
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         words = f"Tell the caller in one short sentence that you put them through to {name}."
         return await self._transfers.transfer(name, target, partial(self._announce, request, words))
+
+    async def press_keys(self, request: ToolCall, keys: str) -> str:
+        if self._call.turn.spoke(request.reply_id):
+            await self._call.floor.until_silent()
+        return await self._digits.send(keys)
+
+    async def collect_digits(self, request: ToolCall, field: str, asking: str) -> Collected | None:
+        return await self._digits.collect(field, partial(self._announce, request, asking))
+
+    def take_digits(self, field: str) -> str | None:
+        return self._digits.take(field)
 
     async def _announce(self, request: ToolCall, prompt: str) -> None:
         """Return when what the agent has to say to its request was heard; where it said nothing, ask it to."""

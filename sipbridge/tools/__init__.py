@@ -19,6 +19,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from sipbridge.agent import ToolCall, ToolDeclaration
+from sipbridge.conversation.entry import Collected
 from sipbridge.tool_config import ToolsConfig
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,17 @@ class CallControl(Protocol):
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         """Announce, then hand the caller over to `target` (a URI). Returns why it did not succeed; where it does, the
         call is over and this does not return."""
+
+    async def press_keys(self, request: ToolCall, keys: str) -> str:
+        """Press keys (0-9, A-D, * and #; `,` and `w` are pauses), after what was said with the request has been heard.
+        Returns what went wrong, or an empty text."""
+
+    async def collect_digits(self, request: ToolCall, field: str, asking: str) -> Collected | None:
+        """Let the caller enter the tenant's field of this name; `asking` is for an agent that has not asked for it.
+        None: he is entering something already."""
+
+    def take_digits(self, field: str) -> str | None:
+        """What was entered for a secure field: once, then it is forgotten. None: nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +103,9 @@ class Toolbox:
 
 def toolbox_for(config: ToolsConfig, *, timeout_seconds: float) -> Toolbox:
     """The tools that a tenant's file asks for."""
+    from sipbridge.tools.collect_digits import collect_digits
     from sipbridge.tools.hang_up import hang_up
+    from sipbridge.tools.send_dtmf import send_dtmf
     from sipbridge.tools.transfer_call import transfer_call
 
     tools = []
@@ -99,6 +113,10 @@ def toolbox_for(config: ToolsConfig, *, timeout_seconds: float) -> Toolbox:
         tools.append(hang_up())
     if config.transfer_call is not None:
         tools.append(transfer_call(config.transfer_call.targets))
+    if config.send_dtmf is not None:
+        tools.append(send_dtmf())
+    if config.collect_digits is not None:
+        tools.append(collect_digits(config.collect_digits.fields))
     return Toolbox(tools, timeout_seconds=timeout_seconds)
 
 

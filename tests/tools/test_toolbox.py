@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from sipbridge.agent import ToolCall
+from sipbridge.conversation.entry import Collected
 from sipbridge.tool_config import HangUpConfig, ToolsConfig, TransferCallConfig
 from sipbridge.tools import MAX_RESULT_CHARACTERS, CallControl, Tool, Toolbox, toolbox_for
 
@@ -26,6 +27,17 @@ class Call:
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         self.done.append(("transfer", name, target))
         return self._failure
+
+    async def press_keys(self, request: ToolCall, keys: str) -> str:
+        self.done.append(("keys", keys))
+        return ""
+
+    async def collect_digits(self, request: ToolCall, field: str, asking: str) -> Collected | None:
+        self.done.append(("collect", field, asking))
+        return None
+
+    def take_digits(self, field: str) -> str | None:
+        return None
 
 
 def run(toolbox: Toolbox, name: str, arguments: str, call: Call | None = None) -> str | None:
