@@ -23,6 +23,7 @@ from sipbridge.agent import AgentEvent, NewAgent
 from sipbridge.audio_health import AudioHealth
 from sipbridge.call_record import CallRecord
 from sipbridge.conversation.agents import Agents
+from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
@@ -40,13 +41,13 @@ from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
 from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.outbound_leg import OutboundLeg
-from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
+from sipbridge.outcome import ENDINGS, CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prices import Prices
 from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
-from sipbridge.turn import Turn, Verdict
+from sipbridge.turn import Rule, Turn, Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +76,7 @@ class CallSession:
         self._fields = fields
         self._clock = clock
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
-        self._turn = Turn(protect_greeting_ms=tenant.protect_greeting_ms)
+        self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
         self._floor = Floor(self._turn, self._legs, clock, self._log)
         self._sounds = Sounds(self._legs)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
@@ -102,8 +103,15 @@ class CallSession:
         self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
         self._digits = Digits(self._call, self._keypad, self._privacy)
         self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits)
-        self._limits = Limits(self._call, self._agents, max_seconds=max_seconds)
-        self._observers: tuple[Observer, ...] = ()
+        self._limits = Limits(
+            self._call,
+            self._agents,
+            Announcements(self._call, self._agents),
+            max_seconds=max_seconds,
+            prices=prices or Prices(),
+            busy=lambda: self._tools.busy,
+        )
+        self._observers: tuple[Observer, ...] = (self._limits,)
         self._new_recording = record
         self._prices = prices
 
@@ -172,6 +180,7 @@ class CallSession:
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
         self._begin_talking()
+        self._limits.answered()
         await self._agents.converse(self._agent_event, self._failure.lost)
 
     def _begin_talking(self) -> None:
@@ -194,9 +203,10 @@ class CallSession:
 
     async def _shut(self) -> None:
         assert self._record.outcome is not None
+        ended = self._record.outcome[0]
         self._keypad.close()
         self._digits.close()
-        self._legs.close(reason_header(self._record.outcome[0]))
+        self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
 
     # --- the agent's events: downlink -------------------------------------------------------------
@@ -271,6 +281,7 @@ class CallSession:
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
+                self._limits.agent_heard()
                 self._floor.moved()
             case KeyPressed(digit=digit):
                 self._key_pressed(digit, "rtp")
@@ -286,6 +297,7 @@ class CallSession:
 
     def _key_pressed(self, digit: str, way: str) -> None:
         if self._keypad.press(digit, way, self._clock()):
+            self._limits.caller_acted()
             self._interrupt()
 
     def _keys_pressed(self, keys: str) -> None:
@@ -304,7 +316,15 @@ class CallSession:
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
             self.end(unanswered(leg.not_answered), str(leg.not_answered), status=leg.not_answered.sip_status)
         elif isinstance(event, CallEnded):
-            self.end(*ended_by(event, outbound=self._record.outbound, transferred=leg.transfer_accepted))
+            self.end(
+                *ended_by(
+                    event,
+                    outbound=self._record.outbound,
+                    transferred=leg.transfer_accepted,
+                    answered=self.answered,
+                ),
+                status=None if self.answered else event.status,
+            )
         elif isinstance(event, ReferReceived):
             self._spawn(self._move(event))
         elif isinstance(event, InfoReceived) and event.key is not None:

@@ -52,7 +52,8 @@ class CallRecord:
             counts[name] += count
 
     def end(self, ended: Ended, detail: str, status: int | None) -> bool:
-        """False where it has ended before: the first reason stands. `status`: what a call of ours was refused with."""
+        """False where it has ended before: the first reason stands. `status`: the final
+        response to a call that was not answered."""
         if self.outcome is not None:
             return False
         self.outcome, self._status = (ended, detail), status
@@ -107,6 +108,13 @@ class CallRecord:
             usage=self._all_usage(),
             cost_usd=self._cost(prices or Prices()),
         )
+
+    def spent(self, prices: Prices) -> float:
+        """USD, so far, as far as there are prices."""
+        total = 0.0
+        for (provider, model), counts in self._usage.items():
+            total += cost(counts, prices.rates(provider, model) or {})
+        return total
 
     def _all_usage(self) -> dict[str, float]:
         total: defaultdict[str, float] = defaultdict(float)
