@@ -143,7 +143,15 @@ def toolbox_for(config: ToolsConfig, *, timeout_seconds: float) -> Toolbox:
         tools.append(send_dtmf())
     if config.collect_digits is not None:
         tools.append(collect_digits(config.collect_digits.fields))
-    return Toolbox(tools, timeout_seconds=timeout_seconds)
+    return Toolbox([_given_secrets(tool, config) for tool in tools], timeout_seconds=timeout_seconds)
+
+
+def _given_secrets(tool: Tool, config: ToolsConfig) -> Tool:
+    """With what only the caller's keypad can give it."""
+    from sipbridge.tools.secret_arguments import secret_arguments, with_secrets
+
+    names = secret_arguments(config.collect_digits, tool.name)
+    return with_secrets(tool, names) if names else tool
 
 
 def _failed(outcome: RunOutcome, message: str) -> Answer:

@@ -17,6 +17,7 @@ class SendDtmf(BaseModel):
 
     digits: str = Field(
         pattern=_PATTERN,
+        json_schema_extra={"writeOnly": True},  # it may be a PIN: no record has it
         description="The keys, in order: 0-9, *, #. A comma is a pause of two seconds, w one of half a second.",
     )
 
