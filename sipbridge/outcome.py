@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from sipbridge.audio_health import AudioHealth
 from sipbridge.errors import CallNotAnsweredError
@@ -58,6 +58,27 @@ class Ended(enum.Enum):
     """The far end is a machine, and the two go round in circles."""
     SHUTDOWN = "shutdown"
     INTERNAL_ERROR = "internal_error"
+
+
+RunOutcome: TypeAlias = Literal["ok", "error", "invalid", "unknown", "timeout", "refused", "cancelled"]
+"""What became of a run: `error` is the tool's own, `invalid` its arguments, `unknown` its name, `refused` a quota's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRun:
+    """A tool that the model has used."""
+
+    name: str
+    arguments: str
+    """As the model gave them, shortened, without what the tool's parameters call secret."""
+    at: float
+    """Seconds since the INVITE."""
+    ms: int
+    outcome: RunOutcome
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +154,21 @@ class CallReport:
     """What the provider charges for, by the names of `agent.Usage`, summed."""
     cost_usd: float | None = None
     """By `prices`; None where nothing was used, or something that has no price."""
+    tool_runs: tuple[ToolRun, ...] = ()
+    """In the order in which they ended."""
 
     def to_json(self) -> dict[str, Any]:
         """Nothing but dictionaries, lists, numbers, text and None."""
-        return {**self._figures(), "usage": dict(self.usage), "audio": self.audio.to_json()}
+        runs = [run.to_json() for run in self.tool_runs]
+        return {**self._figures(), "usage": dict(self.usage), "audio": self.audio.to_json(), "tool_runs": runs}
 
     def to_log(self) -> dict[str, Any]:
         """For the line that ends the call: flat."""
         usage = {f"usage_{name}": count for name, count in self.usage.items()}
-        return {**self._figures(), **usage, **self.audio.to_log()}
+        return {**self._figures(), "tools": len(self.tool_runs), **usage, **self.audio.to_log()}
 
     def _figures(self) -> dict[str, Any]:
-        apart = ("audio", "usage")
+        apart = ("audio", "usage", "tool_runs")
         figures = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in apart}
         return {**figures, "ended": self.ended.value}
 

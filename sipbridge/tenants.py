@@ -80,6 +80,10 @@ class CallFields:
             identity=identity,
         )
 
+    def template_names(self) -> dict[str, Any]:
+        """All that a template may name."""
+        return {"call": self.templated(), "header": _AnyCase(self.headers)}
+
     def templated(self) -> dict[str, str]:
         """What templates see as `call`: text, empty where it is not known, and nothing that the caller has hidden."""
         call = {"from": self.caller, "to": self.to, "id": self.call_id, "trunk": self.trunk or ""}
@@ -215,7 +219,7 @@ def _render(text: str, fields: CallFields) -> str:
     if "{" not in text:
         return text
     try:
-        return _compiled(text).render(call=fields.templated(), header=_AnyCase(fields.headers))
+        return _compiled(text).render(**fields.template_names())
     except TemplateError as error:
         # A value that this call lacks and that has no default: say less rather than refuse the caller.
         log.warning("template not filled in", error=str(error), call_id=fields.call_id)

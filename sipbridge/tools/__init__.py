@@ -11,16 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from sipbridge.agent import ToolCall, ToolDeclaration
 from sipbridge.conversation.entry import Collected
+from sipbridge.outcome import RunOutcome
 from sipbridge.tool_config import ToolsConfig
 from sipbridge.tools.arguments import ArgumentError, Parameters, checked, schema_of, shown
+from sipbridge.tools.quota import Quota
+
+if TYPE_CHECKING:
+    from sipbridge.tenants import CallFields
+    from sipbridge.tools.services import ToolServices
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +40,13 @@ class ToolError(Exception):
 
 class CallControl(Protocol):
     """What a tool may do to the call that it runs in. `spoken` of a request: the reply that made it had speech."""
+
+    @property
+    def fields(self) -> CallFields:
+        """What is known of the call."""
+
+    async def ask_client(self, request: ToolCall, arguments: Mapping[str, Any]) -> str:
+        """The answer of the client that is attached to the call. Raises `ToolError` where none is."""
 
     async def end_call(self, request: ToolCall, reason: str) -> None:
         """Hang up when the goodbye has been heard to its last packet."""
@@ -73,10 +86,6 @@ class Tool:
         return ToolDeclaration(self.name, self.description, schema_of(self.arguments))
 
 
-RunOutcome: TypeAlias = Literal["ok", "error", "invalid", "unknown", "timeout", "refused", "cancelled"]
-"""What became of a run: `error` is the tool's own, `invalid` its arguments, `unknown` its name, `refused` a quota's."""
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`text` is for the model; None: there is nothing to tell it."""
@@ -87,15 +96,21 @@ class Answer:
 
 
 class Toolbox:
-    """The tools of one tenant."""
+    """The tools that one call has."""
 
-    def __init__(self, tools: Iterable[Tool], *, timeout_seconds: float = 10) -> None:
+    def __init__(self, tools: Iterable[Tool], *, timeout_seconds: float = 10, quota: Quota | None = None) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self._timeout_seconds = timeout_seconds
+        self._quota = quota
 
     @property
     def declarations(self) -> tuple[ToolDeclaration, ...]:
         return tuple(tool.declaration for tool in self._tools.values())
+
+    def takes_time(self, request: ToolCall) -> bool:
+        """The caller may have to wait for it, and nothing of its own is heard meanwhile."""
+        tool = self._tools.get(request.name)
+        return tool is not None and not tool.steers_call
 
     def shown(self, request: ToolCall) -> str:
         """Its arguments for the record, without what is secret."""
@@ -112,6 +127,10 @@ class Toolbox:
             arguments = checked(tool.arguments, request.arguments)
         except ArgumentError as error:
             return _failed("invalid", str(error))
+        if self._quota is not None and not tool.steers_call:
+            refusal = self._quota.refusal(asyncio.get_running_loop().time())
+            if refusal is not None:
+                return _failed("refused", refusal)
         seconds = tool.timeout_seconds or self._timeout_seconds
         try:
             async with asyncio.timeout(None if tool.steers_call else seconds):
@@ -127,13 +146,17 @@ class Toolbox:
         return Answer(None if result is None else shortened(result))
 
 
-def toolbox_for(config: ToolsConfig, *, timeout_seconds: float) -> Toolbox:
-    """The tools that a tenant's file asks for."""
+def toolbox_for(
+    config: ToolsConfig, *, timeout_seconds: float, tenant: str = "", services: ToolServices | None = None
+) -> Toolbox:
+    """The tools that a tenant's file asks for, for one call. `services`: what they share with other calls."""
     from sipbridge.tools.collect_digits import collect_digits
     from sipbridge.tools.hang_up import hang_up
     from sipbridge.tools.send_dtmf import send_dtmf
+    from sipbridge.tools.services import ToolServices
     from sipbridge.tools.transfer_call import transfer_call
 
+    shared = (services or ToolServices()).of(tenant, config)
     tools = []
     if config.hang_up is not None:
         tools.append(hang_up())
@@ -143,7 +166,8 @@ def toolbox_for(config: ToolsConfig, *, timeout_seconds: float) -> Toolbox:
         tools.append(send_dtmf())
     if config.collect_digits is not None:
         tools.append(collect_digits(config.collect_digits.fields))
-    return Toolbox([_given_secrets(tool, config) for tool in tools], timeout_seconds=timeout_seconds)
+    tools += [_given_secrets(tool, config) for tool in shared.tools]
+    return Toolbox(tools, timeout_seconds=timeout_seconds, quota=Quota(config.quotas.per_call, shared.minute))
 
 
 def _given_secrets(tool: Tool, config: ToolsConfig) -> Tool:
@@ -159,7 +183,7 @@ def _failed(outcome: RunOutcome, message: str) -> Answer:
 
 
 def shortened(result: str) -> str:
-    data = result.encode("utf-8", "replace")
+    data = result[: MAX_RESULT_BYTES + 1].encode("utf-8", "replace")
     if len(data) <= MAX_RESULT_BYTES:
-        return result
-    return data[:MAX_RESULT_BYTES].decode("utf-8", "ignore") + f"... (cut, {len(data)} bytes in all)"
+        return data.decode()
+    return data[:MAX_RESULT_BYTES].decode("utf-8", "ignore") + "... (cut: the result is longer)"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -51,14 +52,7 @@ def with_secrets(tool: Tool, names: Sequence[str]) -> Tool:
             raise ToolError(f"{tool.name} failed") from None
         return None if result is None else _blotted(result, secrets.values())
 
-    return Tool(
-        name=tool.name,
-        description=tool.description,
-        arguments=_without_properties(schema_of(tool.arguments), names),
-        run=run,
-        steers_call=tool.steers_call,
-        timeout_seconds=tool.timeout_seconds,
-    )
+    return replace(tool, arguments=_without_properties(schema_of(tool.arguments), names), run=run)
 
 
 def _without_properties(schema: Schema, names: Sequence[str]) -> dict[str, Any]:
