@@ -6,6 +6,7 @@ A goodbye and an announcement are the agent's to say; what they ask for happens 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
 from sipbridge.agent import ToolCall
@@ -71,8 +72,11 @@ class CallTools:
     async def collect_digits(self, request: ToolCall, field: str, asking: str) -> Collected | None:
         return await self._digits.collect(field, partial(self._announce, request, asking))
 
-    def take_digits(self, field: str) -> str | None:
-        return self._digits.take(field)
+    def lacking_digits(self, fields: Sequence[str]) -> list[str]:
+        return self._digits.lacking(fields)
+
+    def take_digits(self, fields: Sequence[str]) -> dict[str, str]:
+        return self._digits.take(fields)
 
     async def _announce(self, request: ToolCall, prompt: str) -> None:
         """Return when what the agent has to say to its request was heard; where it said nothing, ask it to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.entry import Collected, Entered, Entry
@@ -62,9 +62,13 @@ class Digits:
             self._kept[name] = entry.digits
         return Collected(how, len(entry.digits), "" if wanted.secure else entry.digits)
 
-    def take(self, name: str) -> str | None:
-        """What was entered in secret; once. None: nothing was."""
-        return self._kept.pop(name, None)
+    def lacking(self, names: Sequence[str]) -> list[str]:
+        """For which fields nothing is kept."""
+        return [name for name in names if name not in self._kept]
+
+    def take(self, names: Sequence[str]) -> dict[str, str]:
+        """What was entered in secret; once."""
+        return {name: self._kept.pop(name) for name in names if name in self._kept}
 
     async def _entered(self, entry: Entry, wanted: DigitsField, prompted: Callable[[], Awaitable[None]]) -> Entered:
         loop = asyncio.get_running_loop()

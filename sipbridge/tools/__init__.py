@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -63,8 +63,11 @@ class CallControl(Protocol):
         """Let the caller enter the tenant's field of this name; `asking` is for an agent that has not asked for it.
         None: he is entering something already."""
 
-    def take_digits(self, field: str) -> str | None:
-        """What was entered for a secure field: once, then it is forgotten. None: nothing was."""
+    def lacking_digits(self, fields: Sequence[str]) -> list[str]:
+        """For which of these secure fields nothing was entered that has not been taken."""
+
+    def take_digits(self, fields: Sequence[str]) -> dict[str, str]:
+        """What was entered for these secure fields: once, then it is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,16 +33,18 @@ def secret_arguments(config: CollectDigitsConfig | None, tool: str) -> tuple[str
 
 def with_secrets(tool: Tool, names: Sequence[str]) -> Tool:
     """The same tool; its arguments of these names are what the caller has entered for the fields of these names."""
-    inner = tool.arguments if isinstance(tool.arguments, type) else _with_properties(tool.arguments, names)
+    shown = schema_of(tool.arguments)
+    inner = tool.arguments if isinstance(tool.arguments, type) else _with_properties(shown, names)
+    declared, required = shown.get("properties", {}), shown.get("required", ())
+    needed = [name for name in names if name in required or name not in declared]
 
     async def run(control: CallControl, request: ToolCall, arguments: Mapping[str, Any]) -> str | None:
-        entered = {name: control.take_digits(name) for name in names}
-        secrets = {name: digits for name, digits in entered.items() if digits is not None}
-        missing = [name for name in names if name not in secrets]
-        if missing:
+        if missing := control.lacking_digits(needed):
             raise ToolError(f"the caller has to enter {' and '.join(missing)} first: call collect_digits for it")
+        own = {name: value for name, value in arguments.items() if name not in names}
+        secrets = control.take_digits(names)
         try:
-            whole = checked(inner, json.dumps({**arguments, **secrets}))
+            whole = checked(inner, json.dumps({**own, **secrets}))
             result = await tool.run(control, request, whole)
         except (ArgumentError, ToolError) as error:
             raise ToolError(_blotted(str(error), secrets.values())) from None
@@ -52,7 +54,7 @@ def with_secrets(tool: Tool, names: Sequence[str]) -> Tool:
             raise ToolError(f"{tool.name} failed") from None
         return None if result is None else _blotted(result, secrets.values())
 
-    return replace(tool, arguments=_without_properties(schema_of(tool.arguments), names), run=run)
+    return replace(tool, arguments=_without_properties(shown, names), run=run)
 
 
 def _without_properties(schema: Schema, names: Sequence[str]) -> dict[str, Any]:

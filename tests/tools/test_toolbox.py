@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 import pytest
 from pydantic import BaseModel
@@ -20,6 +21,7 @@ class Call:
     def __init__(self, failure: str = "486 Busy Here") -> None:
         self.done: list[tuple[str, ...]] = []
         self._failure = failure
+        self.digits: dict[str, str] = {}
 
     async def end_call(self, request: ToolCall, reason: str) -> None:
         self.done.append(("end", reason))
@@ -36,8 +38,11 @@ class Call:
         self.done.append(("collect", field, asking))
         return None
 
-    def take_digits(self, field: str) -> str | None:
-        return None
+    def lacking_digits(self, fields: Sequence[str]) -> list[str]:
+        return [field for field in fields if field not in self.digits]
+
+    def take_digits(self, fields: Sequence[str]) -> dict[str, str]:
+        return {field: self.digits.pop(field) for field in fields if field in self.digits}
 
 
 def run(toolbox: Toolbox, name: str, arguments: str, call: Call | None = None) -> str | None:
