@@ -97,8 +97,8 @@ async def test_an_agent_that_does_not_say_it_is_stood_in_for_and_the_end_does_no
     call = await Call(f"{FAREWELL}\nlimits: {{call_seconds: 100, warning_seconds: 15}}").up()
     await speaks(call, 1)
     await virtual.pass_time(95.1)
+    await hears(call, "fallback-1")  # one moment, please: it has missed its deadline
     assert prompts(call) == ["prompt-ending-soon"]
-    await hears(call, "fallback-1")  # it has missed its deadline, of which the caller is told as well
     await hears(call, "prompt-ending-soon")
     await virtual.pass_time(5)
     assert said(call)[1:] == ["That is all."]
