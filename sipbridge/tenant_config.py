@@ -154,7 +154,7 @@ class TenantConfig(Section):
         for place, name in named:
             if name not in targets:
                 known = ", ".join(targets) or "none"
-                raise error_at(place, f"no target of tools.transfer_call is called {name!r}; known are: {known}")
+                raise error_at(place, f"no target of tools.transfer_call; known are: {known}")
         return self
 
 

@@ -115,7 +115,7 @@ class Floor:
             return
         _, downlink = self._legs.current.formats
         data = Converter(AudioFormat("pcm16", downlink.rate), downlink).process(sound(downlink.rate))
-        if self._turn.may_play(name, name, len(data), self._clock()):
+        if self._turn.may_play(name, name, len(data), self._clock(), ours=True):
             self._sounds.stop()
             self._turn.reply_ended(name)
             stream.play(data, name, name)
