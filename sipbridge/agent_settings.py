@@ -16,7 +16,8 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from sipbridge.agent import AgentOptions, Capabilities, TurnDetection
+from sipbridge import turn_taking
+from sipbridge.agent import AgentOptions, Capabilities
 from sipbridge.agent_config import AgentConfig
 from sipbridge.configfile import Place, Section, dotted
 from sipbridge.errors import ConfigError, UnknownProviderError
@@ -134,21 +135,6 @@ def spelled(name: str, voices: tuple[str, ...]) -> str:
     return name if name in voices else next((other for other in voices if other.lower() == name.lower()), name)
 
 
-def turn_detection(agent: AgentConfig, can: Capabilities, *, interrupt: bool) -> TurnDetection:
-    """What the model knows of it; else its own way, without settings that belong to another."""
-    asked = agent.turn_detection
-    if asked.type not in can.turn_detection:
-        return TurnDetection(interrupt_response=interrupt)
-    return TurnDetection(
-        type=asked.type,
-        threshold=asked.threshold,
-        prefix_ms=asked.prefix_ms,
-        silence_ms=asked.silence_ms,
-        eagerness=asked.eagerness,
-        interrupt_response=interrupt,
-    )
-
-
 # --- what the operator is told ----------------------------------------------------------------------------------------
 
 
@@ -253,7 +239,7 @@ def cautions(config: TenantConfig) -> Iterator[str]:
     yield from _about_keys_of_others(agent)
     yield from _about_voice(agent, can)
     yield from _about_temperature(agent, can)
-    yield from _about_turns(agent, can, interrupt=config.barge_in.enabled)
+    yield from turn_taking.cautions(agent, config.barge_in, can)
     name = agent.provider
     if agent.language is not None and not can.takes_language:
         yield f"agent.language is not sent: {name} takes none; say in the instructions which language to speak"
@@ -302,24 +288,3 @@ def _about_temperature(agent: AgentConfig, can: Capabilities) -> Iterator[str]:
 
 def _named(agent: AgentConfig) -> str:
     return f"{agent.provider} {agent.model}" if agent.model else agent.provider
-
-
-_SETTINGS = ("threshold", "prefix_ms", "silence_ms", "eagerness")
-
-
-def _about_turns(agent: AgentConfig, can: Capabilities, *, interrupt: bool) -> Iterator[str]:
-    turns = agent.turn_detection
-    if turns.type not in can.turn_detection:
-        if "turn_detection" in agent.model_fields_set:
-            yield (
-                f"agent.turn_detection: {_named(agent)} knows no {turns.type}; it finds turns in its own way, and the"
-                " other settings there are not sent"
-            )
-    elif turns.type in ("none", "local_vad"):
-        yield f"agent.turn_detection.type {turns.type}: nothing here ends the caller's turns yet, so none is answered"
-    else:
-        for name in _SETTINGS:
-            if getattr(turns, name) is not None and (turns.type, name) not in can.turn_settings:
-                yield f"agent.turn_detection.{name} is not sent: {_named(agent)} has none for {turns.type}"
-    if not interrupt and can.interrupts_by_itself and not can.can_leave_interrupting:
-        yield f"barge_in.enabled: {agent.provider} stops by itself when the caller speaks, and can't be told not to"

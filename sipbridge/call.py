@@ -2,7 +2,7 @@
 
     uplink      media_event(Audio)     -> Agents.current.push_audio                             caller to agent
     downlink    AssistantAudio         -> Turn.may_play -> Speaker.play -> MediaStream.play      agent to caller
-    interrupt   UserSpeechStarted      -> Turn.interrupt -> MediaStream.discard -> Agents.cancel
+    interrupt   UserSpeechStarted      -> BargeIn -> Turn -> MediaStream.pause | resume | discard -> Agents.cancel
 
 SIP and media events arrive straight from the gateway, synchronously; the agent's are iterated by `Agents.converse`.
 What a conversation is made of is in `conversation/`, and is put together in `__init__`. Whatever ends the
@@ -24,6 +24,7 @@ from sipbridge.audio_health import AudioHealth
 from sipbridge.call_record import CallRecord
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.answering import Answering
+from sipbridge.conversation.barge_in import BargeIn
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
 from sipbridge.conversation.failure import Failure
@@ -36,7 +37,17 @@ from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
-from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
+from sipbridge.media.events import (
+    Audio,
+    Drained,
+    EncryptionFailed,
+    KeyPressed,
+    MediaEvent,
+    MediaTimeout,
+    SourceChanged,
+    SpeechEnded,
+    SpeechStarted,
+)
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prices import Prices
@@ -44,7 +55,7 @@ from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
-from sipbridge.turn import Rule, Turn, Verdict
+from sipbridge.turn import Rule, Turn
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +108,8 @@ class CallSession:
         self._answering = Answering(self._call, self._failure)
         self._tools = CallTools(self._call, self._agents, toolbox, transfers)
         self._limits = Limits(self._call, self._agents, max_seconds=max_seconds)
-        self._observers: tuple[Observer, ...] = ()
+        self._barge_in = BargeIn(self._call, self._agents)
+        self._observers: tuple[Observer, ...] = (self._barge_in,)
         self._keypad = Keypad(self._keys_pressed)
         self._new_recording = record
         self.recording: Recording | None = None
@@ -167,6 +179,7 @@ class CallSession:
         if self._new_recording and (stream := self._call.stream) and (codec := self._leg.codec):
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
+        self._agents.listen()
         self._begin_talking()
         await self._agents.converse(self._agent_event, self._failure.lost)
 
@@ -191,6 +204,7 @@ class CallSession:
     async def _shut(self) -> None:
         assert self._record.outcome is not None
         self._keypad.close()
+        self._barge_in.close()
         self._legs.close(reason_header(self._record.outcome[0]))
         await self._agents.close()
 
@@ -203,13 +217,8 @@ class CallSession:
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
                     self._sounds.stop()
                     speaker.play(stream, pcm, reply_id, item_id)
-            case model.UserSpeechStarted():
-                self._interrupt()
             case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)
-            case model.AssistantInterrupted(reply_id):
-                if self._turn.cut(reply_id, self._clock()) is Verdict.DISCARD:
-                    self._flush()
             case model.AssistantTurnEnd(reply_id, status):
                 if status == "failed":
                     self._floor.breaks_off()
@@ -231,26 +240,14 @@ class CallSession:
                 self._record.used(speaker.config, event)
             case model.SessionOpen() | model.SessionClosed():
                 self._log.debug("agent session", agent=speaker.name, now=type(event).__name__)
-            case model.UserSpeechEnded() | model.UserTranscript() | model.AssistantText() | model.ToolCallDelta():
+            case model.UserSpeechStarted() | model.UserSpeechEnded() | model.AssistantInterrupted():
+                pass  # see `BargeIn`
+            case model.UserTranscript() | model.AssistantText() | model.ToolCallDelta():
                 pass
             case _:
                 assert_never(event)
         for observer in self._observers:
             observer.agent_event(event)
-        self._floor.moved()
-
-    # --- barge-in ---------------------------------------------------------------------------------
-
-    def _interrupt(self) -> None:
-        """The caller speaks or presses a key."""
-        if self._turn.interrupt(self._clock()) is Verdict.DISCARD:
-            self._flush()
-
-    def _flush(self) -> None:
-        """No old audio after the fade, and the model's memory ends where the caller's does."""
-        self._record.barge_ins += 1
-        stream = self._call.stream
-        self._agents.cancel(stream.discard() if stream else ())
         self._floor.moved()
 
     # --- the caller's sound and keys: uplink ------------------------------------------------------
@@ -263,9 +260,14 @@ class CallSession:
                 if (speaker := self._agents.current) is not None and not speaker.lost:
                     speaker.push_audio(pcm)
                     self._record.audio_delivered()
+            case SpeechStarted():
+                self._barge_in.ear_heard_speech()
+            case SpeechEnded():
+                self._barge_in.ear_heard_quiet()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
+                self._barge_in.heard_out()
                 self._floor.moved()
             case KeyPressed(digit=digit):
                 self._key_pressed(digit, "rtp")
@@ -281,7 +283,7 @@ class CallSession:
 
     def _key_pressed(self, digit: str, way: str) -> None:
         if self._keypad.press(digit, way, self._clock()):
-            self._interrupt()
+            self._barge_in.key_pressed()
 
     def _keys_pressed(self, keys: str) -> None:
         self._agents.tell(f"The caller pressed {' '.join(keys)}.")
