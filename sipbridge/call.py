@@ -23,6 +23,7 @@ from sipbridge.agent import AgentEvent, NewAgent
 from sipbridge.audio_health import AudioHealth
 from sipbridge.call_record import CallRecord
 from sipbridge.conversation.agents import Agents
+from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
 from sipbridge.conversation.barge_in import BargeIn
 from sipbridge.conversation.call_tools import CallTools
@@ -49,7 +50,7 @@ from sipbridge.media.events import (
     SpeechStarted,
 )
 from sipbridge.outbound_leg import OutboundLeg
-from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
+from sipbridge.outcome import ENDINGS, CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prices import Prices
 from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
@@ -107,9 +108,16 @@ class CallSession:
         self._failure = Failure(self._call, self._agents, transfers)
         self._answering = Answering(self._call, self._failure)
         self._tools = CallTools(self._call, self._agents, toolbox, transfers)
-        self._limits = Limits(self._call, self._agents, max_seconds=max_seconds)
         self._barge_in = BargeIn(self._call, self._agents)
-        self._observers: tuple[Observer, ...] = (self._barge_in,)
+        self._limits = Limits(
+            self._call,
+            self._agents,
+            Announcements(self._call, self._agents),
+            max_seconds=max_seconds,
+            prices=prices or Prices(),
+            busy=lambda: self._tools.busy,
+        )
+        self._observers: tuple[Observer, ...] = (self._barge_in, self._limits)
         self._keypad = Keypad(self._keys_pressed)
         self._new_recording = record
         self.recording: Recording | None = None
@@ -181,6 +189,7 @@ class CallSession:
             stream.tap(self.recording)
         self._agents.listen()
         self._begin_talking()
+        self._limits.answered()
         await self._agents.converse(self._agent_event, self._failure.lost)
 
     def _begin_talking(self) -> None:
@@ -203,9 +212,10 @@ class CallSession:
 
     async def _shut(self) -> None:
         assert self._record.outcome is not None
+        ended = self._record.outcome[0]
         self._keypad.close()
         self._barge_in.close()
-        self._legs.close(reason_header(self._record.outcome[0]))
+        self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
 
     # --- the agent's events: downlink -------------------------------------------------------------
@@ -268,6 +278,7 @@ class CallSession:
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
                 self._barge_in.heard_out()
+                self._limits.agent_heard()
                 self._floor.moved()
             case KeyPressed(digit=digit):
                 self._key_pressed(digit, "rtp")
@@ -283,6 +294,7 @@ class CallSession:
 
     def _key_pressed(self, digit: str, way: str) -> None:
         if self._keypad.press(digit, way, self._clock()):
+            self._limits.caller_acted()
             self._barge_in.key_pressed()
 
     def _keys_pressed(self, keys: str) -> None:
@@ -301,7 +313,15 @@ class CallSession:
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
             self.end(unanswered(leg.not_answered), str(leg.not_answered), status=leg.not_answered.sip_status)
         elif isinstance(event, CallEnded):
-            self.end(*ended_by(event, outbound=self._record.outbound, transferred=leg.transfer_accepted))
+            self.end(
+                *ended_by(
+                    event,
+                    outbound=self._record.outbound,
+                    transferred=leg.transfer_accepted,
+                    answered=self.answered,
+                ),
+                status=None if self.answered else event.status,
+            )
         elif isinstance(event, ReferReceived):
             self._spawn(self._move(event))
         elif isinstance(event, InfoReceived) and event.key is not None:

@@ -68,7 +68,7 @@ def turn_taking(agent: AgentConfig, barge_in: BargeIn, can: Capabilities, protec
     ends_turns = by_hand and asked.type == "local_vad"
     enabled = barge_in.enabled and not can.full_duplex
     model_tells = can.speech_events and not by_hand
-    free = by_hand or can.can_leave_interrupting or not can.interrupts_by_itself
+    free = _leaves_interrupting(agent, can)
     recover = barge_in.recover_false_alarms and enabled and _may_judge(agent, can)
     debounce_ms = barge_in.debounce_ms if free else 0
     ours = enabled and free and (
@@ -106,13 +106,17 @@ def turn_taking(agent: AgentConfig, barge_in: BargeIn, can: Capabilities, protec
 
 
 def _by_hand(agent: AgentConfig, can: Capabilities) -> bool:
+    """The model finds no turns."""
     return agent.turn_detection.type in ("local_vad", "none") and "none" in can.turn_detection
+
+
+def _leaves_interrupting(agent: AgentConfig, can: Capabilities) -> bool:
+    return _by_hand(agent, can) or can.can_leave_interrupting or not can.interrupts_by_itself
 
 
 def _may_judge(agent: AgentConfig, can: Capabilities) -> bool:
     """It interrupts nothing, and answers nothing, before we say so."""
-    leaves_interrupting = can.can_leave_interrupting or not can.interrupts_by_itself
-    return _by_hand(agent, can) or (leaves_interrupting and can.can_leave_answering)
+    return _by_hand(agent, can) or (_leaves_interrupting(agent, can) and can.can_leave_answering)
 
 
 _DEFAULT_BACKCHANNELS = Backchannels(DEFAULT)
@@ -143,48 +147,48 @@ def _told(agent: AgentConfig, can: Capabilities, *, interrupt: bool, answer: boo
 _SETTINGS = ("threshold", "prefix_ms", "silence_ms", "eagerness")
 
 
-def cautions(agent: AgentConfig, barge_in: BargeIn, can: Capabilities) -> Iterator[str]:
-    """What will not happen, or not as it is written, in words for the operator."""
+def about_turns(agent: AgentConfig, can: Capabilities) -> Iterator[tuple[str, str]]:
+    """What of `turn_detection` will not happen, or not as it is written: a key of the agent, and words for the
+    operator."""
     named = f"{agent.provider} {agent.model}" if agent.model else agent.provider
-    asked, by_hand = agent.turn_detection, _by_hand(agent, can)
-    if by_hand and asked.type == "none":
-        yield "agent.turn_detection.type none: nothing here ends the caller's turns, so none is answered"
-    elif by_hand:
+    asked = agent.turn_detection
+    if _by_hand(agent, can):
+        if asked.type == "none":
+            yield "turn_detection.type", " none: nothing here ends the caller's turns, so none is answered"
+            return
         for name in ("threshold", "prefix_ms", "eagerness"):
             if getattr(asked, name) is not None:
-                yield f"agent.turn_detection.{name} has no effect: our own ear finds the turns (local_vad)"
+                yield f"turn_detection.{name}", " has no effect: our own ear finds the turns (local_vad)"
     elif asked.type not in can.turn_detection:
         if "turn_detection" in agent.model_fields_set:
             yield (
-                f"agent.turn_detection: {named} knows no {asked.type}; it finds turns in its own way, and the"
-                " other settings there are not sent"
+                "turn_detection",
+                f": {named} knows no {asked.type}; it finds turns in its own way, and the other settings there are not"
+                " sent",
             )
     else:
         for name in _SETTINGS:
             if getattr(asked, name) is not None and (asked.type, name) not in can.turn_settings:
-                yield f"agent.turn_detection.{name} is not sent: {named} has none for {asked.type}"
-    yield from _about_barge_in(agent.provider, barge_in, can, free=by_hand or _leaves_interrupting(can))
-    if barge_in.enabled and not can.full_duplex and barge_in.recover_false_alarms and not _may_judge(agent, can):
-        yield (
-            f"barge_in.recover_false_alarms has no effect: {agent.provider} "
-            + ("answers" if _leaves_interrupting(can) else "stops for")
-            + " whatever it takes for speech by itself"
-        )
+                yield f"turn_detection.{name}", f" is not sent: {named} has none for {asked.type}"
 
 
-def _leaves_interrupting(can: Capabilities) -> bool:
-    return can.can_leave_interrupting or not can.interrupts_by_itself
-
-
-def _about_barge_in(provider: str, barge_in: BargeIn, can: Capabilities, *, free: bool) -> Iterator[str]:
+def about_barge_in(agent: AgentConfig, barge_in: BargeIn, can: Capabilities) -> Iterator[str]:
+    """The same of `barge_in`."""
+    name = agent.provider
     if can.full_duplex:
-        wanted = barge_in.model_fields_set & {"source", "debounce_ms", "protect_greeting_ms", "recover_false_alarms"}
+        wanted = barge_in.model_fields_set & {"source", "debounce_ms", "recover_false_alarms"}
         for key in sorted(wanted):
-            yield f"barge_in.{key} has no effect: the floor is {provider}'s own"
-    elif not barge_in.enabled and not free:
-        yield f"barge_in.enabled: {provider} stops by itself when the caller speaks, and can't be told not to"
-    elif barge_in.enabled and not free:
-        if barge_in.debounce_ms:
-            yield f"barge_in.debounce_ms has no effect: {provider} stops by itself as soon as the caller speaks"
-        if barge_in.source == "local":
-            yield f"barge_in.source local: {provider} stops by itself as well, and can't be told not to"
+            yield f"barge_in.{key} has no effect: the floor is {name}'s own"
+        return
+    free = _leaves_interrupting(agent, can)
+    if not barge_in.enabled:
+        if not free:
+            yield f"barge_in.enabled: {name} stops by itself when the caller speaks, and can't be told not to"
+        return
+    if barge_in.debounce_ms and not free:
+        yield f"barge_in.debounce_ms has no effect: {name} stops by itself as soon as the caller speaks"
+    if barge_in.source == "local" and not free:
+        yield f"barge_in.source local: {name} stops by itself as well, and can't be told not to"
+    if barge_in.recover_false_alarms and not _may_judge(agent, can):
+        does = "answers" if free else "stops for"
+        yield f"barge_in.recover_false_alarms has no effect: {name} {does} whatever it takes for speech by itself"

@@ -114,6 +114,16 @@ class Agents:
         return () if self.current is None else self.current.history
 
     @property
+    def can_say(self) -> bool:
+        """Somebody would say what he is told to."""
+        return self.ready and self.current is not None and self.current.capabilities.can_say
+
+    @property
+    def farewell(self) -> str | None:
+        """What whoever has the line says when the call is ended."""
+        return None if self.current is None else self.current.config.farewell
+
+    @property
     def late_audio_bytes(self) -> int:
         return sum(speaker.late_audio_bytes for speaker in self._opened)
 

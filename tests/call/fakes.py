@@ -13,7 +13,7 @@ from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat, Played
 from sipbridge.call import CallSession
 from sipbridge.codecs import PCMU, Codec
 from sipbridge.configfile import parse
-from sipbridge.leg import SipLeg
+from sipbridge.leg import Referred, SipLeg
 from sipbridge.media.events import MediaStats
 from sipbridge.media.vad import Detector
 from sipbridge.outcome import CallReport
@@ -155,7 +155,7 @@ class FakeLeg:
         self.media_open = asyncio.Event()
         self.transfer_accepted = False
         self.failure = ""
-        self.transfer: asyncio.Future[str] | None = None
+        self.transfer: asyncio.Future[str | Referred] | None = None
         self._refusal = refusal
 
     @property
@@ -187,12 +187,14 @@ class FakeLeg:
     def sip_event(self, event: object) -> None:
         pass
 
-    async def refer(self, target: str) -> str:
-        self.steps.append(("refer", target))
+    async def refer(self, target: str, *, seconds: float = 0, replaces: object = None) -> Referred:
+        """`transfer` may be given just the failure."""
+        self.steps.append(("refer", target) if replaces is None else ("refer", target, replaces))
         self.transfer = asyncio.get_running_loop().create_future()
-        return await self.transfer
+        outcome = await self.transfer
+        return outcome if isinstance(outcome, Referred) else Referred(outcome)
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, status: int | None = None) -> None:
         self.steps.append(("close", reason))
 
 
