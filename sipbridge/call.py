@@ -25,6 +25,7 @@ from sipbridge.call_record import CallRecord
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
+from sipbridge.conversation.attached import Client
 from sipbridge.conversation.barge_in import BargeIn
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
@@ -56,6 +57,7 @@ from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
+from sipbridge.tools.services import ToolServices
 from sipbridge.turn import Rule, Turn
 
 log = structlog.get_logger(__name__)
@@ -76,9 +78,10 @@ class CallSession:
         transfer_leg: TransferLeg = refuse_transfer,
         record: StartRecording | None = None,
         prices: Prices | None = None,
+        tool_services: ToolServices | None = None,
     ) -> None:
         """`transfer_leg` makes the leg that calls whom the far end asks for; it raises `CallNotPlacedError`. `record`
-        begins a recording of the call."""
+        begins a recording of the call. `tool_services` is what its tools share with those of other calls."""
         config = tenant.config
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
@@ -86,8 +89,8 @@ class CallSession:
         self._clock = clock
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
         self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
-        self._floor = Floor(self._turn, self._legs, clock, self._log)
         self._sounds = Sounds(self._legs)
+        self._floor = Floor(self._turn, self._legs, self._sounds, clock, self._log)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
         self._call = CallContext(
             tenant,
@@ -102,11 +105,13 @@ class CallSession:
             clock=clock,
             log=self._log,
         )
-        toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
+        toolbox = toolbox_for(
+            config.tools, timeout_seconds=config.deadlines.tool_seconds, tenant=tenant.id, services=tool_services
+        )
         self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
         transfers = Transfers(self._call)
         self._failure = Failure(self._call, self._agents, transfers)
-        self._answering = Answering(self._call, self._failure)
+        self._answering = Answering(self._call, self._agents, self._failure, self._answered)
         self._tools = CallTools(self._call, self._agents, toolbox, transfers)
         self._barge_in = BargeIn(self._call, self._agents)
         self._limits = Limits(
@@ -117,7 +122,7 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-        self._observers: tuple[Observer, ...] = (self._barge_in, self._limits)
+        self._observers: tuple[Observer, ...] = (self._barge_in, self._limits, self._tools.waiting)
         self._keypad = Keypad(self._keys_pressed)
         self._new_recording = record
         self.recording: Recording | None = None
@@ -168,6 +173,17 @@ class CallSession:
         """They can talk, or could."""
         return self._call.answered
 
+    def attach(self, client: Client) -> None:
+        """Tools that are passed through are this client's to answer from now on (`answer_tool`)."""
+        self._tools.attached.attach(client)
+
+    def detach(self, client: Client) -> None:
+        self._tools.attached.detach(client)
+
+    def answer_tool(self, call_id: str, output: str) -> bool:
+        """What the attached client has to say to a tool's call. False: nobody waits for it (any more)."""
+        return self._tools.attached.answer(call_id, output)
+
     def audio_health(self) -> AudioHealth:
         """How it sounds, as far as it has come."""
         return self._record.audio_health(self._legs.figures)
@@ -182,33 +198,16 @@ class CallSession:
             self._over.set()
 
     async def _live(self) -> None:
-        if not await self._answering.answer():
-            return
+        if await self._answering.answer():
+            await self._agents.converse(self._agent_event, self._failure.lost)
+
+    def _answered(self) -> None:
+        """There is sound both ways, whoever may be heard first."""
+        self._limits.answered()
+        self._agents.listen()
         if self._new_recording and (stream := self._call.stream) and (codec := self._leg.codec):
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
-        self._agents.listen()
-        self._begin_talking()
-        self._limits.answered()
-        await self._agents.converse(self._agent_event, self._failure.lost)
-
-    def _begin_talking(self) -> None:
-        """The notice that the call is recorded comes before everything."""
-        tenant, speaker = self._tenant, self._agents.current
-        notice = tenant.notice(self._leg.formats[1].rate)
-        if notice is not None:
-            self._floor.say("notice", lambda rate: tenant.notice(rate) or b"")
-        if speaker is None or (words := tenant.first_words(self._fields)) is None:
-            return
-        if notice is not None and speaker.capabilities.full_duplex:
-            self._spawn(self._say_after_notice(words))
-        else:
-            speaker.say(words)
-
-    async def _say_after_notice(self, words: str) -> None:
-        """What comes at the pace of speech can't wait behind it."""
-        await self._floor.until_silent()
-        self._agents.say(words)
 
     async def _shut(self) -> None:
         assert self._record.outcome is not None
@@ -263,7 +262,7 @@ class CallSession:
     # --- the caller's sound and keys: uplink ------------------------------------------------------
 
     def media_event(self, event: MediaEvent) -> None:
-        if not self.answered and not self._leg.hears_early:
+        if not self.answered and not self._leg.hears_early and not isinstance(event, Drained):
             return  # ringing tones and announcements: nobody is there yet
         match event:
             case Audio(pcm=pcm):
@@ -271,6 +270,7 @@ class CallSession:
                     speaker.push_audio(pcm)
                     self._record.audio_delivered()
             case SpeechStarted():
+                self._limits.caller_acted()
                 self._barge_in.ear_heard_speech()
             case SpeechEnded():
                 self._barge_in.ear_heard_quiet()

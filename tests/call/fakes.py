@@ -17,6 +17,7 @@ from sipbridge.leg import Referred, SipLeg
 from sipbridge.media.events import MediaStats
 from sipbridge.media.vad import Detector
 from sipbridge.outcome import CallReport
+from sipbridge.prices import Prices
 from sipbridge.providers import register
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, Tenant
@@ -154,6 +155,7 @@ class FakeLeg:
         self.figures: MediaStats | None = None
         self.media_open = asyncio.Event()
         self.transfer_accepted = False
+        self.machine = ""
         self.failure = ""
         self.transfer: asyncio.Future[str | Referred] | None = None
         self._refusal = refusal
@@ -169,16 +171,18 @@ class FakeLeg:
         if self._refusal:
             raise self._refusal
 
-    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat, *, early_media: bool = False) -> None:
         self.formats = uplink, downlink
-        self.steps.append(("180",))
+        self.steps.append(("183" if early_media else "180",))
+        if early_media:
+            self.stream = FakeStream()
 
     def use_formats(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
         self.formats = uplink, downlink
 
     async def answer(self) -> None:
         self.steps.append(("200", *self.formats))
-        self.stream = FakeStream()
+        self.stream = self.stream or FakeStream()
         self.media_open.set()
 
     def reject(self, status: int, reason: str) -> None:
@@ -202,7 +206,11 @@ class Call:
     """One CallSession under test, its leg and its agent."""
 
     def __init__(
-        self, tenant: str = "", leg: FakeLeg | None = None, start: BaseException | float | None = None
+        self,
+        tenant: str = "",
+        leg: FakeLeg | None = None,
+        start: BaseException | float | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self.leg = leg or FakeLeg()
         self.agents: list[ScriptedAgent] = []
@@ -216,6 +224,7 @@ class Call:
             new_agent=self._new_agent,
             max_seconds=600,
             clock=asyncio.get_running_loop().time,
+            prices=prices,
         )
         self._task: asyncio.Task[CallReport] | None = None
 
