@@ -29,11 +29,13 @@ from sipbridge.conversation.attached import Client
 from sipbridge.conversation.barge_in import BargeIn
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
+from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.failure import Failure
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
+from sipbridge.conversation.privacy import Privacy
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.transfers import Transfers
@@ -112,7 +114,11 @@ class CallSession:
         transfers = Transfers(self._call)
         self._failure = Failure(self._call, self._agents, transfers)
         self._answering = Answering(self._call, self._agents, self._failure, self._answered)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers)
+        self.recording: Recording | None = None
+        self._privacy = Privacy(lambda: self.recording)
+        self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
+        self._digits = Digits(self._call, self._keypad, self._privacy)
+        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits)
         self._barge_in = BargeIn(self._call, self._agents)
         self._limits = Limits(
             self._call,
@@ -123,9 +129,7 @@ class CallSession:
             busy=lambda: self._tools.busy,
         )
         self._observers: tuple[Observer, ...] = (self._barge_in, self._limits, self._tools.waiting)
-        self._keypad = Keypad(self._keys_pressed)
         self._new_recording = record
-        self.recording: Recording | None = None
         self._prices = prices
 
         self._group: asyncio.TaskGroup | None = None
@@ -214,6 +218,7 @@ class CallSession:
         ended = self._record.outcome[0]
         self._keypad.close()
         self._barge_in.close()
+        self._digits.close()
         self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
 
@@ -267,7 +272,7 @@ class CallSession:
         match event:
             case Audio(pcm=pcm):
                 if (speaker := self._agents.current) is not None and not speaker.lost:
-                    speaker.push_audio(pcm)
+                    speaker.push_audio(self._privacy.heard(pcm, speaker.uplink))
                     self._record.audio_delivered()
             case SpeechStarted():
                 self._limits.caller_acted()
