@@ -23,15 +23,18 @@ from sipbridge.agent import AgentEvent, NewAgent
 from sipbridge.audio_health import AudioHealth
 from sipbridge.call_record import CallRecord
 from sipbridge.conversation.agents import Agents
+from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
 from sipbridge.conversation.attached import Client
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
+from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.failure import Failure
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
+from sipbridge.conversation.privacy import Privacy
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.transfers import Transfers
@@ -77,8 +80,8 @@ class CallSession:
         self._clock = clock
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
         self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
-        self._floor = Floor(self._turn, self._legs, clock, self._log)
         self._sounds = Sounds(self._legs)
+        self._floor = Floor(self._turn, self._legs, self._sounds, clock, self._log)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
         self._call = CallContext(
             tenant,
@@ -99,13 +102,22 @@ class CallSession:
         self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
         transfers = Transfers(self._call)
         self._failure = Failure(self._call, self._agents, transfers)
-        self._answering = Answering(self._call, self._failure)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers)
-        self._limits = Limits(self._call, self._agents, max_seconds=max_seconds)
-        self._observers: tuple[Observer, ...] = (self._tools.waiting,)
-        self._keypad = Keypad(self._keys_pressed)
-        self._new_recording = record
+        self._answering = Answering(self._call, self._agents, self._failure, self._answered)
         self.recording: Recording | None = None
+        self._privacy = Privacy(lambda: self.recording)
+        self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
+        self._digits = Digits(self._call, self._keypad, self._privacy)
+        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits)
+        self._limits = Limits(
+            self._call,
+            self._agents,
+            Announcements(self._call, self._agents),
+            max_seconds=max_seconds,
+            prices=prices or Prices(),
+            busy=lambda: self._tools.busy,
+        )
+        self._observers: tuple[Observer, ...] = (self._limits, self._tools.waiting)
+        self._new_recording = record
         self._prices = prices
 
         self._group: asyncio.TaskGroup | None = None
@@ -178,36 +190,21 @@ class CallSession:
             self._over.set()
 
     async def _live(self) -> None:
-        if not await self._answering.answer():
-            return
+        if await self._answering.answer():
+            await self._agents.converse(self._agent_event, self._failure.lost)
+
+    def _answered(self) -> None:
+        """There is sound both ways, whoever may be heard first."""
+        self._limits.answered()
         if self._new_recording and (stream := self._call.stream) and (codec := self._leg.codec):
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
-        self._begin_talking()
-        await self._agents.converse(self._agent_event, self._failure.lost)
-
-    def _begin_talking(self) -> None:
-        """The notice that the call is recorded comes before everything."""
-        tenant, speaker = self._tenant, self._agents.current
-        notice = tenant.notice(self._leg.formats[1].rate)
-        if notice is not None:
-            self._floor.say("notice", lambda rate: tenant.notice(rate) or b"")
-        if speaker is None or (words := tenant.first_words(self._fields)) is None:
-            return
-        if notice is not None and speaker.capabilities.full_duplex:
-            self._spawn(self._say_after_notice(words))
-        else:
-            speaker.say(words)
-
-    async def _say_after_notice(self, words: str) -> None:
-        """What comes at the pace of speech can't wait behind it."""
-        await self._floor.until_silent()
-        self._agents.say(words)
 
     async def _shut(self) -> None:
         assert self._record.outcome is not None
         ended = self._record.outcome[0]
         self._keypad.close()
+        self._digits.close()
         self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
 
@@ -273,16 +270,17 @@ class CallSession:
     # --- the caller's sound and keys: uplink ------------------------------------------------------
 
     def media_event(self, event: MediaEvent) -> None:
-        if not self.answered and not self._leg.hears_early:
+        if not self.answered and not self._leg.hears_early and not isinstance(event, Drained):
             return  # ringing tones and announcements: nobody is there yet
         match event:
             case Audio(pcm=pcm):
                 if (speaker := self._agents.current) is not None and not speaker.lost:
-                    speaker.push_audio(pcm)
+                    speaker.push_audio(self._privacy.heard(pcm, speaker.uplink))
                     self._record.audio_delivered()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
+                self._limits.agent_heard()
                 self._floor.moved()
             case KeyPressed(digit=digit):
                 self._key_pressed(digit, "rtp")
@@ -298,6 +296,7 @@ class CallSession:
 
     def _key_pressed(self, digit: str, way: str) -> None:
         if self._keypad.press(digit, way, self._clock()):
+            self._limits.caller_acted()
             self._interrupt()
 
     def _keys_pressed(self, keys: str) -> None:

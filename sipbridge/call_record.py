@@ -37,6 +37,8 @@ class CallRecord:
         self._status: int | None = None
         self._began = self._ended_at = clock()
         self._delivered_at: float | None = None
+        self.machine = ""
+        """What has answered a call of ours, where it is said that it is no person."""
         self.reconnects = 0
         """How often the model's session was lost, and another one took its place."""
         self._tool_runs: list[ToolRun] = []
@@ -115,11 +117,19 @@ class CallRecord:
             uplink_dropped_ms=uplink_dropped_ms,
             audio=audio,
             provider=provider,
+            machine=self.machine,
             reconnects=self.reconnects,
             usage=self._all_usage(),
             cost_usd=self._cost(prices or Prices()),
             tool_runs=tuple(self._tool_runs),
         )
+
+    def spent(self, prices: Prices) -> float:
+        """USD, so far, as far as there are prices."""
+        total = 0.0
+        for (provider, model), counts in self._usage.items():
+            total += cost(counts, prices.rates(provider, model) or {})
+        return total
 
     def _all_usage(self) -> dict[str, float]:
         total: defaultdict[str, float] = defaultdict(float)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sipbridge.config import PLANNED
 from sipbridge.configfile import Place, Section, error_at
+from sipbridge.digits_config import CollectDigitsConfig, SendDtmfConfig
 from sipbridge.tool_source_config import (
     HttpToolConfig,
     McpServerConfig,
@@ -70,6 +71,8 @@ def _function(name: str) -> str:
 class ToolsConfig(Section):
     hang_up: HangUpConfig | None = None
     transfer_call: TransferCallConfig | None = None
+    send_dtmf: SendDtmfConfig | None = None
+    collect_digits: CollectDigitsConfig | None = None
     hold: HoldConfig | None = None
     http: tuple[HttpToolConfig, ...] = ()
     python: tuple[Annotated[str, AfterValidator(_function)], ...] = ()
@@ -111,6 +114,10 @@ class ToolsConfig(Section):
             if name in taken:
                 raise error_at(place, f"there is another tool {name!r}")
             taken.add(name)
+        for name, field in ({} if self.collect_digits is None else self.collect_digits.fields).items():
+            if field.tool is not None and not self.mcp and field.tool not in taken.difference(OWN_TOOLS):
+                known = ", ".join(sorted(taken.difference(OWN_TOOLS))) or "none"
+                raise error_at(("collect_digits", "fields", name, "tool"), f"no such tool; known are: {known}")
         servers = [server.name for server in self.mcp]
         for number, name in enumerate(servers):
             if name in servers[:number]:

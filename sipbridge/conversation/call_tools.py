@@ -6,7 +6,7 @@ A goodbye and an announcement are the agent's to say; what they ask for happens 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -15,26 +15,33 @@ from sipbridge.agent import ToolCall
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.attached import Attached
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.digits import Digits
+from sipbridge.conversation.entry import Collected
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.conversation.waiting import Waiting
 from sipbridge.outcome import Ended
 from sipbridge.tenants import CallFields
 from sipbridge.tools import Answer, Toolbox
 
-_AFTER_GOODBYE_S = 0.2
-"""Between the last packet of a goodbye and BYE: the far end's playout buffer still holds that packet."""
-
 
 class CallTools:
-    def __init__(self, call: CallContext, agents: Agents, toolbox: Toolbox, transfers: Transfers) -> None:
+    def __init__(
+        self, call: CallContext, agents: Agents, toolbox: Toolbox, transfers: Transfers, digits: Digits
+    ) -> None:
         self._call = call
         self._agents = agents
         self._toolbox = toolbox
         self._transfers = transfers
         self.attached = Attached()
         self.waiting = Waiting(call, self._say_meanwhile)
+        self._digits = digits
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answered: set[str] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Something that the model asked for is being done."""
+        return bool(self._tasks)
 
     def asked(self, request: ToolCall) -> None:
         self._tasks[request.call_id] = self._call.spawn(self._run(request))
@@ -84,16 +91,27 @@ class CallTools:
         return await self.attached.ask(request, arguments)
 
     async def end_call(self, request: ToolCall, reason: str) -> None:
-        turn = self._call.turn
-        turn.close_floor()
+        self._call.turn.close_floor()
         await self._announce(request, "The line is still open: say goodbye in one short sentence, nothing else.")
-        turn.finish()
-        await asyncio.sleep(_AFTER_GOODBYE_S)
-        self._call.end(Ended.AGENT_HUNG_UP, reason)
+        await self._call.end_when_heard(Ended.AGENT_HUNG_UP, reason)
 
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         words = f"Tell the caller in one short sentence that you put them through to {name}."
         return await self._transfers.transfer(name, target, partial(self._announce, request, words))
+
+    async def press_keys(self, request: ToolCall, keys: str) -> str:
+        if self._call.turn.spoke(request.reply_id):
+            await self._call.floor.until_silent()
+        return await self._digits.send(keys)
+
+    async def collect_digits(self, request: ToolCall, field: str, asking: str) -> Collected | None:
+        return await self._digits.collect(field, partial(self._announce, request, asking))
+
+    def lacking_digits(self, fields: Sequence[str]) -> list[str]:
+        return self._digits.lacking(fields)
+
+    def take_digits(self, fields: Sequence[str]) -> dict[str, str]:
+        return self._digits.take(fields)
 
     async def _announce(self, request: ToolCall, prompt: str) -> None:
         """Return when what the agent has to say to its request was heard; where it said nothing, ask it to."""
