@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
@@ -189,11 +188,10 @@ class HttpTool:
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise ToolError("the server sent a compressed answer, which it was not asked for")
         data = b""
-        async with aclosing(answer.aiter_raw()) as pieces:
-            async for piece in pieces:
-                data += piece
-                if len(data) > MAX_RESULT_BYTES:
-                    break
+        async for piece in answer.aiter_raw():
+            data += piece
+            if len(data) > MAX_RESULT_BYTES:
+                break
         try:
             text = data.decode(answer.charset_encoding or "utf-8", "replace")
         except LookupError:
