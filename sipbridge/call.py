@@ -25,6 +25,7 @@ from sipbridge.call_record import CallRecord
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
+from sipbridge.conversation.attached import Client
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
 from sipbridge.conversation.digits import Digits
@@ -47,6 +48,7 @@ from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
+from sipbridge.tools.services import ToolServices
 from sipbridge.turn import Rule, Turn, Verdict
 
 log = structlog.get_logger(__name__)
@@ -67,9 +69,10 @@ class CallSession:
         transfer_leg: TransferLeg = refuse_transfer,
         record: StartRecording | None = None,
         prices: Prices | None = None,
+        tool_services: ToolServices | None = None,
     ) -> None:
         """`transfer_leg` makes the leg that calls whom the far end asks for; it raises `CallNotPlacedError`. `record`
-        begins a recording of the call."""
+        begins a recording of the call. `tool_services` is what its tools share with those of other calls."""
         config = tenant.config
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
@@ -93,7 +96,9 @@ class CallSession:
             clock=clock,
             log=self._log,
         )
-        toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
+        toolbox = toolbox_for(
+            config.tools, timeout_seconds=config.deadlines.tool_seconds, tenant=tenant.id, services=tool_services
+        )
         self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
         transfers = Transfers(self._call)
         self._failure = Failure(self._call, self._agents, transfers)
@@ -111,7 +116,7 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-        self._observers: tuple[Observer, ...] = (self._limits,)
+        self._observers: tuple[Observer, ...] = (self._limits, self._tools.waiting)
         self._new_recording = record
         self._prices = prices
 
@@ -159,6 +164,17 @@ class CallSession:
     def answered(self) -> bool:
         """They can talk, or could."""
         return self._call.answered
+
+    def attach(self, client: Client) -> None:
+        """Tools that are passed through are this client's to answer from now on (`answer_tool`)."""
+        self._tools.attached.attach(client)
+
+    def detach(self, client: Client) -> None:
+        self._tools.attached.detach(client)
+
+    def answer_tool(self, call_id: str, output: str) -> bool:
+        """What the attached client has to say to a tool's call. False: nobody waits for it (any more)."""
+        return self._tools.attached.answer(call_id, output)
 
     def audio_health(self) -> AudioHealth:
         """How it sounds, as far as it has come."""

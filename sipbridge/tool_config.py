@@ -58,6 +58,9 @@ OWN_TOOLS = ("hang_up", "transfer_call", "send_dtmf", "collect_digits", "hold", 
 """Names that no other tool may have."""
 
 
+_SECRET_NAME = re.compile(r"auth|key|token|secret|password|cookie", re.IGNORECASE)
+
+
 def _function(name: str) -> str:
     """Whether there is one, `tools.services.faults` finds out."""
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w{0,63}", name):
@@ -94,6 +97,15 @@ class ToolsConfig(Section):
             yield ("python", number), function.partition(":")[2]
         for number, passed in enumerate(self.pass_through):
             yield ("pass_through", number, "name"), passed.name
+
+    def secrets_in_plain_sight(self) -> Iterator[Place]:
+        """Headers and variables that by their names are secret, and stand in the file as they are."""
+        for kind, sections in (("http", self.http), ("mcp", self.mcp)):
+            for number, section in enumerate(sections):
+                for key in ("headers", "env"):
+                    for name, secret in getattr(section, key, {}).items():
+                        if secret.in_plain_sight and _SECRET_NAME.search(name):
+                            yield kind, number, key, name
 
     @model_validator(mode="after")
     def _each_name_once(self) -> ToolsConfig:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from sipbridge.agent import ToolCall
 from sipbridge.conversation.entry import Collected
+from sipbridge.tenants import CallFields
 from sipbridge.tool_config import HangUpConfig, ToolsConfig, TransferCallConfig
-from sipbridge.tools import MAX_RESULT_BYTES, CallControl, Tool, Toolbox, toolbox_for
+from sipbridge.tools import MAX_RESULT_BYTES, CallControl, Tool, Toolbox, ToolError, toolbox_for
 
 
 class Call:
@@ -20,8 +22,12 @@ class Call:
 
     def __init__(self, failure: str = "486 Busy Here") -> None:
         self.done: list[tuple[str, ...]] = []
+        self.fields = CallFields(to="agent", caller="+15550123", call_id="c1")
         self._failure = failure
         self.digits: dict[str, str] = {}
+
+    async def ask_client(self, request: ToolCall, arguments: Mapping[str, Any]) -> str:
+        raise ToolError("nobody is there")
 
     async def end_call(self, request: ToolCall, reason: str) -> None:
         self.done.append(("end", reason))
