@@ -3,8 +3,10 @@ whoever listens, reads or keeps anything else does not have it."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ SCRIPT = Script(
     (
         Utterance("Please enter your card's number.", seconds=0.4, tone_hz=500),
         Utterance("", seconds=0.2, tone_hz=560),
-        Utterance("Thank you.", seconds=0.4, tone_hz=800),
+        Utterance("Thank you.", seconds=1.0, tone_hz=800),
     ),
     tools={
         0: ToolUse("collect_digits", '{"field": "card"}', spoken=True),
@@ -50,7 +52,7 @@ def paid() -> list[dict[str, Any]]:
 
 
 async def enter(phone: Phone, digits: str) -> Samples:
-    """Each key by an event or, from the ninth on, by INFO, and all of them by their tones, too. What that sounded like."""
+    """Each key by an event or, from the ninth on, by INFO, and all by their tones, too. What that sounded like."""
     tones = []
     for number, digit in enumerate(digits):
         if number >= 8:
@@ -74,7 +76,7 @@ async def the_call(bench: House) -> tuple[Samples, str]:
     await phone.audio.hear_sound(15, hz=800)
     session = await bench.session()
     start = len(session.audio)
-    await session.wait_until(lambda: len(session.audio) > start + 16_000)
+    await session.wait_until(lambda: len(session.audio) > start + 14_000)
     phone.audio.say(tone(600, 0.4))
     await phone.audio.said()
     await session.wait_until(lambda: share(heard_by(session.audio), 600) > 0.2)
@@ -85,7 +87,7 @@ async def the_call(bench: House) -> tuple[Samples, str]:
     return entered, "\n".join(ladder.transcript())
 
 
-def heard_by(audio: bytes) -> Samples:
+def heard_by(audio: bytearray) -> Samples:
     return samples_of(ULAW.to_pcm(bytes(audio), 2))
 
 
@@ -95,6 +97,7 @@ def share(sound: Samples, hz: float) -> float:
     return sum(share_of_tone(frame, hz) > 0.9 and peak_hz(frame) > 0 for frame in frames) * 0.02
 
 
+@pytest.mark.slow
 async def test_the_number_reaches_the_tool_and_nothing_else(
     tmp_path: Path, paid: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,3 +135,68 @@ async def test_the_number_reaches_the_tool_and_nothing_else(
     assert not any(f"Signal={digit}" in ladder for digit in CARD)
     assert "paid 12.5 with ***" in said
     assert session.violations == []
+
+
+# --- every kind of tool may be the one --------------------------------------------------------------------------------
+
+PIN = "4713"
+
+
+def ask_and_use(tool: str) -> Script:
+    said = (Utterance(seconds=0.2, tone_hz=500), Utterance(seconds=0.1), Utterance(seconds=0.6, tone_hz=800))
+    tools = {0: ToolUse("collect_digits", '{"field": "number"}', spoken=True), 1: ToolUse(tool, "{}")}
+    return Script(said, tools=tools, speed=0)
+
+
+def secret_for(tool: str, declared: str) -> str:
+    field = f"number: {{digits: 4, secure: true, tool: {tool}}}"
+    return f"tools: {{collect_digits: {{fields: {{{field}}}}}, {declared}}}"
+
+
+async def results_of_entering(bench: House) -> list[str]:
+    phone = await bench.phone()
+    await phone.call()
+    phone.audio.say(tone(1000, 0.2))
+    await phone.audio.hear_sound(8, hz=500)
+    for digit in PIN:
+        phone.audio.press(digit)
+    await phone.audio.hear_sound(10, hz=800)
+    session = await bench.session()
+    assert session.violations == []
+    assert PIN not in json.dumps([*session.messages(), *session.sent])
+    items = [message["item"] for message in session.messages("conversation.item.create")]
+    await phone.hang_up()
+    await bench.report()
+    return [item["output"] for item in items if item["type"] == "function_call_output"]
+
+
+async def test_an_http_tool_is_given_the_digits() -> None:
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split()[0])
+        asked.append(head.split(b"\r\n")[0] + b" " + await reader.readexactly(length))
+        answer = b'{"state": "unlocked with 4713"}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(answer) + answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        schema = "{type: object, properties: {number: {type: string}}, required: [number]}"
+        http = f"name: unlock, description: Unlock., parameters: {schema}, url: 'http://127.0.0.1:{port}/unlock'"
+        tenant = secret_for("unlock", f"http: [{{{http}, allow_private: true}}]")
+        async with house(ask_and_use("unlock"), tenant=tenant) as bench:
+            results = await results_of_entering(bench)
+    assert asked == [b'POST /unlock HTTP/1.1 {"number": "4713"}']
+    assert results[1] == '{"state": "unlocked with ***"}'
+
+
+@pytest.mark.slow
+async def test_a_tool_of_an_mcp_server_is_given_the_digits() -> None:
+    program = Path(__file__).parents[1] / "tools" / "mcp_server.py"
+    server = f"mcp: [{{name: shop, command: {sys.executable}, args: [{program}]}}]"
+    async with house(ask_and_use("orders_state"), tenant=secret_for("orders_state", server)) as bench:
+        results = await results_of_entering(bench)
+    assert results[1] == "order *** has been sent"
