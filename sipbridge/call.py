@@ -116,7 +116,7 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-        self._observers: tuple[Observer, ...] = (self._limits, self._tools.waiting)
+        self._observers: tuple[Observer, ...] = (self._failure, self._limits, self._tools.waiting)
         self._new_recording = record
         self._prices = prices
 
@@ -204,6 +204,7 @@ class CallSession:
         assert self._record.outcome is not None
         ended = self._record.outcome[0]
         self._keypad.close()
+        self._failure.close()
         self._digits.close()
         self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
@@ -237,7 +238,7 @@ class CallSession:
             case model.Reconnecting(attempt):
                 self._log.warning("agent reconnecting", attempt=attempt)
                 if self._floor.falls_out():
-                    self._spawn(self._floor.one_moment())
+                    self._spawn(self._floor.one_moment(self._failure.word))
             case model.Resumed(context_kept):
                 self._log.info("agent resumed", context_kept=context_kept)
                 self._record.reconnects += self._floor.goes_on()
@@ -265,6 +266,7 @@ class CallSession:
         self._record.barge_ins += 1
         stream = self._call.stream
         self._agents.cancel(stream.discard() if stream else ())
+        self._failure.discarded()
         self._floor.moved()
 
     # --- the caller's sound and keys: uplink ------------------------------------------------------

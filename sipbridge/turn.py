@@ -188,7 +188,8 @@ class Turn:
 
     def model_lost(self) -> tuple[str, ...]:
         """No reply will be generated any further; what is queued of them is still heard. Returns like `reply_ended`."""
-        return tuple(item for reply_id in tuple(self._replies) for item in self.reply_ended(reply_id))
+        generating = [reply_id for reply_id, reply in self._replies.items() if reply.generating]
+        return tuple(item for reply_id in generating for item in self.reply_ended(reply_id))
 
     # --- what the caller hears and does ----------------------------------------------------------
 

@@ -59,7 +59,8 @@ class Answering:
             if not await self._open_while_it_rings():
                 return False
         except SipbridgeError as error:
-            await self._not_ready(error)
+            code = error.code if isinstance(error, AgentStartError) else error.label
+            self._refuse(480, Ended.AGENT_NOT_READY, str(error), code)
             return False
         finally:
             if waiting is not None:
@@ -114,17 +115,6 @@ class Answering:
         await call.floor.until_silent()
         call.sounds.loop(sound_of(sound))
 
-    async def _not_ready(self, error: SipbridgeError) -> None:
-        call = self._call
-        code = error.code if isinstance(error, AgentStartError) else error.label
-        if not call.answered:
-            self._refuse(480, Ended.AGENT_NOT_READY, str(error), code)
-            return
-        call.turn.close_floor()
-        call.floor.say_prompt("unavailable")
-        await call.floor.until_silent()
-        call.end(Ended.AGENT_NOT_READY, str(error))
-
     def _refuse(self, status: int, ended: Ended, detail: str, code: str) -> None:
         leg = self._call.legs.current
         leg.reject(status, reason_header(ended, code))
@@ -148,7 +138,7 @@ class Answering:
 
     def _speak_first(self) -> None:
         call, speaker = self._call, self._agents.current
-        words = call.tenant.first_words(call.fields)
+        words = None if speaker is None else call.tenant.with_agent(speaker.config).first_words(call.fields)
         if words is None or speaker is None:
             call.sounds.stop()
         elif call.turn.silent or not speaker.capabilities.full_duplex:
