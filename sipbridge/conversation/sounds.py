@@ -102,4 +102,5 @@ def hold_music(rate: int) -> bytes:
         note = envelope * (np.sin(2 * np.pi * hertz * time) + 0.3 * np.sin(4 * np.pi * hertz * time))
         music += np.roll(np.concatenate((note, np.zeros(len(music) - len(note)))), number * length)
     gain = 32768 * 10 ** (_MUSIC_DB / 20) / np.sqrt(np.mean(np.square(music)))
-    return (music * gain).astype("<i2").tobytes()
+    pcm: bytes = (music * gain).astype("<i2").tobytes()
+    return pcm
