@@ -114,6 +114,12 @@ class EntraConfig(Section):
 
 class AgentConfig(Section):
     provider: str = Field(min_length=1)
+    description: str | None = Field(default=None, min_length=1)
+    """What the tenant's other agents are told of it, who may hand the caller over to it."""
+    tools: tuple[str, ...] | None = None
+    """Which of the tenant's tools it may use, by name; None: all."""
+    greet: bool = False
+    """Where the caller is handed over to it, it says its greeting instead of just going on."""
     api_key: Secret | None = None
     url: str | None = None
     model: str | None = None

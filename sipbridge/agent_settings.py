@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import reduce
 from operator import getitem
@@ -26,6 +26,9 @@ from sipbridge.tenant_config import TenantConfig
 
 _OPTIONS = frozenset(
     {
+        "description",
+        "tools",
+        "greet",
         "voice",
         "temperature",
         "instructions",
@@ -114,6 +117,12 @@ def secrets_in(section: Section, place: str) -> Iterator[tuple[str, Secret]]:
             yield from secrets_in(value, f"{place}.{name}")
 
 
+def secrets_of_agents(config: TenantConfig) -> Iterator[tuple[str, Secret]]:
+    """Those of every agent of a tenant's, each with its place."""
+    for at, agent in config.places_of_agents():
+        yield from secrets_in(agent, dotted(at))
+
+
 # --- what is sent -----------------------------------------------------------------------------------------------------
 
 
@@ -152,12 +161,24 @@ def turn_detection(agent: AgentConfig, can: Capabilities, *, interrupt: bool) ->
 # --- what the operator is told ----------------------------------------------------------------------------------------
 
 
-def problems(agent: AgentConfig) -> Iterator[tuple[Place, str]]:
-    """What can only be a mistake, each with its place in the tenant's file."""
+_AGENT: Place = ("agent",)
+
+
+def problems(agent: AgentConfig, at: Place = _AGENT) -> Iterator[tuple[Place, str]]:
+    """What can only be a mistake, each with its place in the tenant's file; the agent stands `at` this one."""
+    return _below(at, _problems(agent))
+
+
+def _below(at: Place, found: Iterable[tuple[Place, str]]) -> Iterator[tuple[Place, str]]:
+    return (((*at, *place), words) for place, words in found)
+
+
+def _problems(agent: AgentConfig) -> Iterator[tuple[Place, str]]:
+    """Of an agent, wherever it stands, as the following ones: their places are below it."""
     try:
         can = capabilities(agent)
     except UnknownProviderError as error:
-        yield _placed(str(error)) or (("agent", "provider"), str(error))
+        yield _placed(str(error)) or (("provider",), str(error))
         return
     for place, name, whose in _voices(agent):
         if near := _near_miss(name, can.voices):
@@ -165,7 +186,7 @@ def problems(agent: AgentConfig) -> Iterator[tuple[Place, str]]:
     if (problem := _placed(_put_together(agent, can)[1])) is not None:
         yield problem
     if agent.vertex is not None and (path := agent.vertex.service_account) and (words := _no_key_file(Path(path))):
-        yield ("agent", "vertex", "service_account"), words
+        yield ("vertex", "service_account"), words
 
 
 def _voices(agent: AgentConfig) -> Iterator[tuple[Place, str, str]]:
@@ -174,16 +195,16 @@ def _voices(agent: AgentConfig) -> Iterator[tuple[Place, str, str]]:
     apart = {name: part for name in ("voice_provider", "tts") if (part := getattr(agent, name)) is not None}
     speaker = next(iter(apart.values()), agent).provider
     if agent.voice is not None:
-        yield ("agent", "voice"), agent.voice, speaker
+        yield ("voice",), agent.voice, speaker
     for name, part in apart.items():
         if part.voice is not None:
-            yield ("agent", name, "voice"), part.voice, speaker
+            yield (name, "voice"), part.voice, speaker
 
 
-def lacking(agent: AgentConfig) -> list[tuple[Place, str]]:
+def lacking(agent: AgentConfig, at: Place = _AGENT) -> list[tuple[Place, str]]:
     """Keys (`api_key`) that the vendors need and that nothing is said of: this tenant's calls fail without, as they do
     where a secret is missing, and nobody else's. Raises `UnknownProviderError`."""
-    return _put_together(agent, capabilities(agent))[0]
+    return list(_below(at, _put_together(agent, capabilities(agent))[0]))
 
 
 def _put_together(agent: AgentConfig, can: Capabilities) -> tuple[list[tuple[Place, str]], str]:
@@ -199,7 +220,7 @@ def _put_together(agent: AgentConfig, can: Capabilities) -> tuple[list[tuple[Pla
             if placed is None or placed[0][-1] != "api_key" or placed in keys:
                 return keys, str(error)
             keys.append(placed)
-            section = reduce(getitem, map(str, placed[0][1:-1]), credential)
+            section = reduce(getitem, map(str, placed[0][:-1]), credential)
             section["api_key"] = "hidden"
         else:
             return keys, ""
@@ -226,7 +247,7 @@ def _placed(text: str) -> tuple[Place, str] | None:
     if (found := _KEYS.fullmatch(text)) is None:
         return None
     place = tuple(found["key"].split("."))
-    return (("agent", *place), found["words"]) if place[0] in AgentConfig.model_fields else None
+    return (place, found["words"]) if place[0] in AgentConfig.model_fields else None
 
 
 def _near_miss(name: str | None, voices: tuple[str, ...]) -> str | None:
@@ -240,64 +261,86 @@ def _near_miss(name: str | None, voices: tuple[str, ...]) -> str | None:
 
 def cautions(config: TenantConfig) -> Iterator[str]:
     """What will not happen, or not as it is written."""
-    agent = config.agent
-    try:
-        can = capabilities(agent)
-    except UnknownProviderError:
-        return  # an error already
+    of_tenant: list[str] = []
+    for at, agent in config.places_of_agents():
+        try:
+            can = capabilities(agent)
+        except UnknownProviderError:
+            continue  # an error already
+        for key, words in _of_agent(agent, can, config):
+            yield f"{dotted((*at, *key.split('.')))}{words}"
+        of_tenant += _of_tenant(agent, can, config)
+    yield from dict.fromkeys(of_tenant)  # the same of two agents of one vendor
+
+
+def _of_agent(agent: AgentConfig, can: Capabilities, config: TenantConfig) -> Iterator[tuple[str, str]]:
+    """Each with the key that it is about, as the following ones: below wherever the agent stands."""
     keys, problem = _put_together(agent, can)
     for place, words in keys:
-        yield f"{dotted(place)} {words}: without it calls are refused with 480"
+        yield dotted(place), f" {words}: without it calls are refused with 480"
     if problem and _placed(problem) is None:
-        yield f"agent.provider: {problem}"  # the file is right, this installation is not
+        yield "provider", f": {problem}"  # the file is right, this installation is not
     yield from _about_keys_of_others(agent)
     yield from _about_voice(agent, can)
     yield from _about_temperature(agent, can)
-    yield from _about_turns(agent, can, interrupt=config.barge_in.enabled)
+    yield from _about_turns(agent, can)
     name = agent.provider
     if agent.language is not None and not can.takes_language:
-        yield f"agent.language is not sent: {name} takes none; say in the instructions which language to speak"
+        yield "language", f" is not sent: {name} takes none; say in the instructions which language to speak"
     if agent.transcripts.interim and not can.transcribes_interim:
-        yield f"agent.transcripts.interim has no effect: {name} tells only whole sentences"
+        yield "transcripts.interim", f" has no effect: {name} tells only whole sentences"
+    if agent.greet and agent.greeting is None:
+        yield "greet", " has no effect: there is no greeting to say"
+    if not can.can_say:
+        for key in ("greeting", "farewell"):
+            if getattr(agent, key) is not None:
+                yield key, _not_spoken(agent)
+
+
+def _of_tenant(agent: AgentConfig, can: Capabilities, config: TenantConfig) -> Iterator[str]:
+    """Keys of the whole tenant that one of its agents does not heed."""
+    name = agent.provider
     if not can.takes_tools and (config.tools.hang_up is not None or config.tools.transfer_call is not None):
         yield f"tools: {name} calls none here, so none of them is ever used"
-    if not can.can_say:
-        spoken = {"agent.greeting": agent.greeting, "agent.farewell": agent.farewell}
-        spoken["recording.notice"] = config.recording.notice_text if config.recording.enabled else None
-        for key, text in spoken.items():
-            if text is not None:
-                yield f"{key} is not spoken: {name} says nothing that it is not asked by the caller"
+    if not can.can_say and config.recording.enabled and config.recording.notice_text and agent is config.agent:
+        yield f"recording.notice{_not_spoken(agent)}"
+    if not config.barge_in.enabled and can.interrupts_by_itself and not can.can_leave_interrupting:
+        yield f"barge_in.enabled: {name} stops by itself when the caller speaks, and can't be told not to"
 
 
-def _about_keys_of_others(agent: AgentConfig) -> Iterator[str]:
+def _not_spoken(agent: AgentConfig) -> str:
+    return f" is not spoken: {agent.provider} says nothing that it is not asked by the caller"
+
+
+def _about_keys_of_others(agent: AgentConfig) -> Iterator[tuple[str, str]]:
     """What is left in the file, say, when another provider is put into it."""
     slug = agent.provider.lower()
     for key, slugs in _WHOSE.items():
         if slug in BUILT_IN and slug not in slugs and getattr(agent, key) != AgentConfig.model_fields[key].default:
-            yield f"agent.{key} has no effect: {slug} does not know it, {' and '.join(slugs)} would"
+            yield key, f" has no effect: {slug} does not know it, {' and '.join(slugs)} would"
 
 
-def _about_voice(agent: AgentConfig, can: Capabilities) -> Iterator[str]:
+def _about_voice(agent: AgentConfig, can: Capabilities) -> Iterator[tuple[str, str]]:
     names = list(_voices(agent))
     for place, name, whose in names if can.voices else ():
         right = spelled(name, can.voices)
         if right not in can.voices:
             known = f"{', '.join(can.voices[:5])}{', ...' if len(can.voices) > 5 else ''}"
-            yield f"{dotted(place)}: {name!r} is not among the voices known of {whose} ({known}); it is sent as it is"
+            yield dotted(place), f": {name!r} is not among the voices known of {whose} ({known}); it is sent as it is"
         elif right != name:
-            yield f"{dotted(place)}: {name!r} is spelled {right!r} by {whose}, and is sent so"
+            yield dotted(place), f": {name!r} is spelled {right!r} by {whose}, and is sent so"
     if len(names) > 1:
-        yield f"agent.voice has no effect: {dotted(names[1][0])} speaks"
+        yield "voice", f" has no effect: {dotted(names[1][0])} speaks"
 
 
-def _about_temperature(agent: AgentConfig, can: Capabilities) -> Iterator[str]:
+def _about_temperature(agent: AgentConfig, can: Capabilities) -> Iterator[tuple[str, str]]:
     if agent.temperature is None:
         return
     limits = can.takes_temperature
     if limits is None:
-        yield f"agent.temperature is not sent: {_named(agent)} takes none"
+        yield "temperature", f" is not sent: {_named(agent)} takes none"
     elif not limits[0] <= agent.temperature <= limits[1]:
-        yield f"agent.temperature is clamped to {limits[0]}..{limits[1]}, the range of {_named(agent)}"
+        yield "temperature", f" is clamped to {limits[0]}..{limits[1]}, the range of {_named(agent)}"
 
 
 def _named(agent: AgentConfig) -> str:
@@ -307,19 +350,18 @@ def _named(agent: AgentConfig) -> str:
 _SETTINGS = ("threshold", "prefix_ms", "silence_ms", "eagerness")
 
 
-def _about_turns(agent: AgentConfig, can: Capabilities, *, interrupt: bool) -> Iterator[str]:
+def _about_turns(agent: AgentConfig, can: Capabilities) -> Iterator[tuple[str, str]]:
     turns = agent.turn_detection
     if turns.type not in can.turn_detection:
         if "turn_detection" in agent.model_fields_set:
             yield (
-                f"agent.turn_detection: {_named(agent)} knows no {turns.type}; it finds turns in its own way, and the"
-                " other settings there are not sent"
+                "turn_detection",
+                f": {_named(agent)} knows no {turns.type}; it finds turns in its own way, and the other settings there"
+                " are not sent",
             )
     elif turns.type in ("none", "local_vad"):
-        yield f"agent.turn_detection.type {turns.type}: nothing here ends the caller's turns yet, so none is answered"
+        yield "turn_detection.type", f" {turns.type}: nothing here ends the caller's turns yet, so none is answered"
     else:
         for name in _SETTINGS:
             if getattr(turns, name) is not None and (turns.type, name) not in can.turn_settings:
-                yield f"agent.turn_detection.{name} is not sent: {_named(agent)} has none for {turns.type}"
-    if not interrupt and can.interrupts_by_itself and not can.can_leave_interrupting:
-        yield f"barge_in.enabled: {agent.provider} stops by itself when the caller speaks, and can't be told not to"
+                yield f"turn_detection.{name}", f" is not sent: {_named(agent)} has none for {turns.type}"

@@ -23,12 +23,15 @@ from sipbridge.agent import AgentEvent, NewAgent
 from sipbridge.audio_health import AudioHealth
 from sipbridge.call_record import CallRecord
 from sipbridge.conversation.agents import Agents
+from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
+from sipbridge.conversation.bridge import SecondLeg, nobody_to_call
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
 from sipbridge.conversation.failure import Failure
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
+from sipbridge.conversation.holding import Holding
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
 from sipbridge.conversation.sounds import Sounds
@@ -38,13 +41,14 @@ from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
 from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.outbound_leg import OutboundLeg
-from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
+from sipbridge.outcome import ENDINGS, CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prices import Prices
 from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
+from sipbridge.sip.invite import Invite
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
-from sipbridge.turn import Turn, Verdict
+from sipbridge.turn import Rule, Turn, Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -62,18 +66,19 @@ class CallSession:
         max_seconds: float = 3600,
         clock: Callable[[], float] = time.monotonic,
         transfer_leg: TransferLeg = refuse_transfer,
+        second_leg: SecondLeg = nobody_to_call,
         record: StartRecording | None = None,
         prices: Prices | None = None,
     ) -> None:
-        """`transfer_leg` makes the leg that calls whom the far end asks for; it raises `CallNotPlacedError`. `record`
-        begins a recording of the call."""
+        """`transfer_leg` makes the leg that calls whom the far end asks for, `second_leg` the one to whom the tenant
+        names; both raise `CallNotPlacedError`. `record` begins a recording of the call."""
         config = tenant.config
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
         self._fields = fields
         self._clock = clock
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
-        self._turn = Turn(protect_greeting_ms=tenant.protect_greeting_ms)
+        self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
         self._floor = Floor(self._turn, self._legs, clock, self._log)
         self._sounds = Sounds(self._legs)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
@@ -92,13 +97,21 @@ class CallSession:
         )
         toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
         self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
-        transfers = Transfers(self._call)
+        self._keypad = Keypad(self._keys_pressed)
+        transfers = self._transfers = Transfers(self._call, self._agents, self._keypad, second_leg)
         self._failure = Failure(self._call, self._agents, transfers)
         self._answering = Answering(self._call, self._failure)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers)
-        self._limits = Limits(self._call, self._agents, max_seconds=max_seconds)
-        self._observers: tuple[Observer, ...] = ()
-        self._keypad = Keypad(self._keys_pressed)
+        self._holding = Holding(self._call)
+        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._holding)
+        self._limits = Limits(
+            self._call,
+            self._agents,
+            Announcements(self._call, self._agents),
+            max_seconds=max_seconds,
+            prices=prices or Prices(),
+            busy=lambda: self._tools.busy,
+        )
+        self._observers: tuple[Observer, ...] = (self._limits, self._holding)
         self._new_recording = record
         self.recording: Recording | None = None
         self._prices = prices
@@ -168,6 +181,7 @@ class CallSession:
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
         self._begin_talking()
+        self._limits.answered()
         await self._agents.converse(self._agent_event, self._failure.lost)
 
     def _begin_talking(self) -> None:
@@ -190,8 +204,9 @@ class CallSession:
 
     async def _shut(self) -> None:
         assert self._record.outcome is not None
+        ended = self._record.outcome[0]
         self._keypad.close()
-        self._legs.close(reason_header(self._record.outcome[0]))
+        self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
 
     # --- the agent's events: downlink -------------------------------------------------------------
@@ -258,14 +273,16 @@ class CallSession:
     def media_event(self, event: MediaEvent) -> None:
         if not self.answered and not self._leg.hears_early:
             return  # ringing tones and announcements: nobody is there yet
+        if self._transfers.bridge.media_event(event):
+            return
         match event:
             case Audio(pcm=pcm):
-                if (speaker := self._agents.current) is not None and not speaker.lost:
-                    speaker.push_audio(pcm)
+                if self._agents.hear(pcm):
                     self._record.audio_delivered()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
+                self._limits.agent_heard()
                 self._floor.moved()
             case KeyPressed(digit=digit):
                 self._key_pressed(digit, "rtp")
@@ -281,6 +298,8 @@ class CallSession:
 
     def _key_pressed(self, digit: str, way: str) -> None:
         if self._keypad.press(digit, way, self._clock()):
+            self._limits.caller_acted()
+            self._holding.end("the caller pressed a key")
             self._interrupt()
 
     def _keys_pressed(self, keys: str) -> None:
@@ -293,13 +312,21 @@ class CallSession:
         return self._legs.current
 
     def sip_event(self, event: SipEvent) -> None:
-        if not self._legs.sip_event(event):
+        if self._transfers.bridge.sip_event(event) or not self._legs.sip_event(event):
             return
         leg = self._leg
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
             self.end(unanswered(leg.not_answered), str(leg.not_answered), status=leg.not_answered.sip_status)
         elif isinstance(event, CallEnded):
-            self.end(*ended_by(event, outbound=self._record.outbound, transferred=leg.transfer_accepted))
+            self.end(
+                *ended_by(
+                    event,
+                    outbound=self._record.outbound,
+                    transferred=leg.transfer_accepted or self._legs.bridged,
+                    answered=self.answered,
+                ),
+                status=None if self.answered else event.status,
+            )
         elif isinstance(event, ReferReceived):
             self._spawn(self._move(event))
         elif isinstance(event, InfoReceived) and event.key is not None:
@@ -311,6 +338,10 @@ class CallSession:
     def can_move(self) -> bool:
         """It is up, and on one leg."""
         return self.answered and self._record.outcome is None and not self._legs.moving
+
+    def can_move_from(self, call: Invite) -> bool:
+        """The same, where that is the call it is on: not the one beside it."""
+        return self.can_move and self._leg.owns(call)
 
     def replaced(self, leg: InboundLeg) -> None:
         """Another telephone takes the far end's place (RFC 3891)."""

@@ -213,14 +213,14 @@ def check(
     offline: Annotated[bool, typer.Option("--offline", help="Only read: open no socket, ask nobody.")] = False,
 ) -> None:
     """Say of each listener, certificate, name, trunk and tenant's agent whether it works, and what to do if not."""
-    from sipbridge.agent_settings import lacking, secrets_in
+    from sipbridge.agent_settings import lacking, secrets_of_agents
     from sipbridge.config import secrets_of
 
     settings, tenants = _load(config)
     missing = []
     secrets = [*secrets_of(settings)]
     for tenant in tenants.tenants:
-        secrets += secrets_in(tenant.config.agent, f"tenant {tenant.id}: agent")
+        secrets += [(f"tenant {tenant.id}: {place}", secret) for place, secret in secrets_of_agents(tenant.config)]
     for place, secret in secrets:
         try:
             secret.reveal()
@@ -230,7 +230,8 @@ def check(
         print(line, file=sys.stderr)
     print(f"{config}: {len(tenants.tenants)} tenants: {', '.join(tenant.id for tenant in tenants.tenants)}")
     failed = False if offline else _looked_at(settings, tenants.tenants)
-    incomplete = missing or any(lacking(tenant.config.agent) for tenant in tenants.tenants)  # the latter is said by now
+    agents = (agent for tenant in tenants.tenants for _, agent in tenant.config.places_of_agents())
+    incomplete = missing or any(map(lacking, agents))  # the latter is said by now
     if incomplete or failed:
         raise typer.Exit(2 if incomplete else 1)
 

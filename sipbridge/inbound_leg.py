@@ -15,6 +15,7 @@ class InboundLeg(SipLeg):
         self._invite = self._incoming = invite
         self._offer = offer
         self._warning = ""
+        self._answered = False
 
     def negotiate(self) -> None:
         """The SDP is the answer to the offer or, where the INVITE had none, an offer of ours."""
@@ -45,9 +46,15 @@ class InboundLeg(SipLeg):
 
     def _answer(self) -> None:
         """200 OK."""
+        self._answered = True
         self._incoming.answer(self._body, self._clock())
         if self._negotiated is not None:
             self._use(self._negotiated, confirmed=False)
+
+    def close(self, reason: str, status: int | None = None) -> None:
+        if self._dialog_open and status is not None and not self._answered:
+            self.reject(status, reason)
+        super().close(reason, status)
 
     def reject(self, status: int, reason: str) -> None:
         """Refuse with a Reason header field's value (RFC 3326); 503 says when to come back, too."""

@@ -348,8 +348,9 @@ class SipLeg:
         """The far end has taken on a transfer of ours; if it hangs up now, that is why."""
         return self._referring.accepted
 
-    def close(self, reason: str) -> None:
-        """Hang up if the far end has not, with a Reason header field's value; no more sound. Idempotent."""
+    def close(self, reason: str, status: int | None = None) -> None:
+        """Hang up if the far end has not, with a Reason header field's value; no more sound. Idempotent. A caller who
+        was not answered is refused, with `status` or 480."""
         if self._dialog_open:
             self._dialog_open = False
             if self._invite is not None:

@@ -14,8 +14,8 @@ from sipbridge.sip.events import ReferAccepted, ReferFailed, ReferProgress
 from sipbridge.sip.invite import CallState, Invite
 
 _A_WORD_S = 10.0
-"""How long the far end may say nothing: no answer to the REFER, no NOTIFY after it. Both are due at once (RFC 3515 §2.4.2,
-§2.4.4), and somebody waits."""
+"""How long the far end may say nothing: no answer to the REFER, no NOTIFY after it. Both are due at once (RFC 3515
+§2.4.2, §2.4.4), and somebody waits."""
 _INABILITY = frozenset({403, 405, 501})
 """Of a call that the far end has made, or not: what was refused there is the way, not the target."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sipbridge.agent_config import AgentConfig
 from sipbridge.config import PLANNED
-from sipbridge.configfile import Patterns, Section, load
+from sipbridge.configfile import Patterns, Place, Section, error_at, load
+from sipbridge.limits_config import CallLimits, PhrasesConfig, SilenceConfig
 from sipbridge.prompts import PROMPT_RATE, load_wav
 from sipbridge.tool_config import ToolsConfig
 
@@ -71,30 +74,79 @@ class RecordingConfig(Section):
         return None if self.notice_file is not None else self.notice
 
 
+_AGENT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What every vendor takes as a value that a model may choose."""
+
+
 class TenantConfig(Section):
-    """One tenant's file; its name is the tenant's id."""
+    """One tenant's file; its name is the tenant's id. Of agents it has one (`agent:`) or several (`agents:`); who reads
+    it finds all of them in `agents`, and in `agent` the one that a call begins with."""
 
     match: Match = Match()
     outbound_trunk: str | None = None
-    agent: AgentConfig
-    agents: Annotated[dict[str, Any], PLANNED] = {}
+    single: AgentConfig | None = Field(default=None, alias="agent")
+    several: dict[str, AgentConfig] = Field(default={}, alias="agents")
     fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
     answer: Annotated[Literal["when_ready", "ring_then_answer", "immediately"], PLANNED] = "when_ready"
     rings: Annotated[int, PLANNED] = Field(default=2, ge=1)
     deadlines: Deadlines = Deadlines()
     barge_in: BargeIn = BargeIn()
     tools: ToolsConfig = ToolsConfig()
-    phrases: Annotated[dict[str, Any], PLANNED] = {}
-    limits: Annotated[dict[str, Any], PLANNED] = {}
+    phrases: Annotated[PhrasesConfig, PLANNED] = PhrasesConfig()
+    limits: CallLimits = CallLimits()
+    silence: SilenceConfig = SilenceConfig()
     recording: RecordingConfig = RecordingConfig()
     hold_music: str | None = None
     """The path of a WAV file; None: a quiet one of ours."""
     storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
 
+    @field_validator("several")
+    @classmethod
+    def _names(cls, several: dict[str, AgentConfig]) -> dict[str, AgentConfig]:
+        for name in several:
+            if not _AGENT_NAME.fullmatch(name):
+                raise error_at((name,), "an agent's name is made of letters, digits, - and _, 64 at most")
+        return several
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> TenantConfig:
+        if self.single is None and not self.several:
+            raise error_at(("agent",), "Field required, or 'agents' with at least one")
+        if self.single is not None and self.several:
+            raise error_at(("agent",), "is short for agents: {main: ...}; there are 'agents' already")
+        return self
+
+    @property
+    def agents(self) -> dict[str, AgentConfig]:
+        """All of them by name, in their order: a call begins with the first."""
+        return self.several if self.single is None else {"main": self.single}
+
+    @property
+    def agent(self) -> AgentConfig:
+        """The one that a call begins with."""
+        return next(iter(self.agents.values()))
+
+    def places_of_agents(self) -> Iterator[tuple[Place, AgentConfig]]:
+        """Everywhere in the file that an agent stands: what is true of one has to be true of each."""
+        if self.single is not None:
+            yield ("agent",), self.single
+        for name, agent in self.several.items():
+            yield ("agents", name), agent
+
     @field_validator("hold_music")
     @classmethod
     def _music_that_can_be_played(cls, music: str | None, info: ValidationInfo) -> str | None:
         return None if music is None else _playable(music, info)
+
+    @model_validator(mode="after")
+    def _phrases_lead_to_targets(self) -> TenantConfig:
+        """Whatever leads to a transfer leads to the same names."""
+        targets = self.tools.transfer_call.targets if self.tools.transfer_call is not None else {}
+        for name in self.phrases.transfer:
+            if name not in targets:
+                known = ", ".join(targets) or "none"
+                raise error_at(("phrases", "transfer", name), f"no target of tools.transfer_call; known are: {known}")
+        return self
 
 
 def load_tenant(path: Path) -> TenantConfig:

@@ -25,7 +25,7 @@ from sipbridge.agent_settings import (
     cautions,
     credential_of,
     problems,
-    secrets_in,
+    secrets_of_agents,
     temperature,
     turn_detection,
     voice,
@@ -35,11 +35,12 @@ from sipbridge.codecs import Codec
 from sipbridge.config import Config, not_in_use, secrets_of
 from sipbridge.configfile import Place, located
 from sipbridge.errors import ConfigError
-from sipbridge.prompts import PROMPT_RATE, load_wav
+from sipbridge.prompts import PROMPT_RATE, load_wav, music
 from sipbridge.sip.headers import readable
 from sipbridge.sip.identity import CallerIdentity, Party
 from sipbridge.sip.message import Request
 from sipbridge.tenant_config import Match, TenantConfig, load_tenant
+from sipbridge.tool_config import ToolsConfig
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +79,10 @@ class CallFields:
             headers=headers,
             identity=identity,
         )
+
+    def template_names(self) -> dict[str, Any]:
+        """All that a template may name."""
+        return {"call": self.templated(), "header": _AnyCase(self.headers)}
 
     def templated(self) -> dict[str, str]:
         """What templates see as `call`: text, empty where it is not known, and nothing that the caller has hidden."""
@@ -127,7 +132,7 @@ class Tenant:
 
     def with_agent(self, agent: AgentConfig) -> Tenant:
         """The same tenant where another agent speaks."""
-        return Tenant(self.id, self.config.model_copy(update={"agent": agent}))
+        return Tenant(self.id, self.config.model_copy(update={"single": agent, "several": {}}))
 
     def instructions(self, fields: CallFields) -> str:
         return _render(self.config.agent.instructions, fields)
@@ -141,6 +146,11 @@ class Tenant:
         recording = self.config.recording
         notice = recording.notice_text if recording.enabled else None
         return " ".join(text for text in (notice, self.greeting(fields)) if text) or None
+
+    def hold_music(self, rate: int) -> bytes:
+        """What is heard on hold, PCM at `rate`."""
+        path = self.config.hold_music
+        return music.hold_music(rate) if path is None else load_wav(Path(path), rate)
 
     def notice(self, rate: int) -> bytes | None:
         """The same as speech, PCM at `rate`, where it is a file."""
@@ -214,7 +224,7 @@ def _render(text: str, fields: CallFields) -> str:
     if "{" not in text:
         return text
     try:
-        return _compiled(text).render(call=fields.templated(), header=_AnyCase(fields.headers))
+        return _compiled(text).render(**fields.template_names())
     except TemplateError as error:
         # A value that this call lacks and that has no default: say less rather than refuse the caller.
         log.warning("template not filled in", error=str(error), call_id=fields.call_id)
@@ -276,7 +286,7 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
     """What a configuration asks for that will not happen, in words for the operator."""
     for key in not_in_use(config):
         yield f"{key} has no effect in this version"
-    for place, secret in secrets_of(config) if isinstance(config, Config) else secrets_in(config.agent, "agent"):
+    for place, secret in secrets_of(config) if isinstance(config, Config) else secrets_of_agents(config):
         if secret.in_plain_sight:
             yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
     if isinstance(config, TenantConfig):
@@ -285,21 +295,35 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
 
 def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
     """What can only be judged beside the rest: provider names, trunks, names in templates; each with its place."""
-    agent, match = tenant.config.agent, tenant.config.match
-    yield from problems(agent)
+    match = tenant.config.match
+    for at, agent in tenant.config.places_of_agents():
+        yield from problems(agent, at)
+        yield from _template_problems(agent, at)
+        yield from _tool_problems(agent, tenant.config.tools, at)
     trunks = [trunk.name for trunk in config.trunks]
     if match.trunk is not None and match.trunk not in trunks:
         yield ("match", "trunk"), f"no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"
     if tenant.config.recording.enabled and config.recordings.directory is None:
         yield ("recording", "enabled"), "there is no recordings.directory in sipbridge.yaml to record to"
+
+
+def _tool_problems(agent: AgentConfig, tools: ToolsConfig, at: Place) -> Iterator[tuple[Place, str]]:
+    known = tools.names()
+    for number, name in enumerate(agent.tools or ()):
+        if known is not None and name not in known:
+            there = ", ".join(sorted(known)) or "none"
+            yield (*at, "tools", number), f"the tenant has no tool {name!r}; there are: {there}"
+
+
+def _template_problems(agent: AgentConfig, at: Place) -> Iterator[tuple[Place, str]]:
     for key, text in (("instructions", agent.instructions), ("greeting", agent.greeting or "")):
         try:
             unknown = meta.find_undeclared_variables(_TEMPLATES.parse(text)) - {"call", "header"}
         except TemplateError as error:
-            yield ("agent", key), f"not a valid template: {error}"
+            yield (*at, key), f"not a valid template: {error}"
         else:
             if unknown:
-                yield ("agent", key), f"unknown names {', '.join(sorted(unknown))}; 'call' and 'header' exist"
+                yield (*at, key), f"unknown names {', '.join(sorted(unknown))}; 'call' and 'header' exist"
 
 
 # --- matching ---------------------------------------------------------------------------------------------------------

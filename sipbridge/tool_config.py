@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sipbridge.config import PLANNED
-from sipbridge.configfile import Section
+from sipbridge.configfile import Place, Section, error_at
+from sipbridge.tool_source_config import (
+    HttpToolConfig,
+    McpServerConfig,
+    PassThroughConfig,
+    QuotasConfig,
+    WaitingConfig,
+)
 
 
 class HangUpConfig(Section):
@@ -45,10 +53,54 @@ class HoldConfig(Section):
     """The longest that a caller is left with the music."""
 
 
+OWN_TOOLS = ("hang_up", "transfer_call", "send_dtmf", "collect_digits", "hold", "switch_agent")
+"""Names that no other tool may have."""
+
+
+def _function(name: str) -> str:
+    """Whether there is one, `tools.services.faults` finds out."""
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w{0,63}", name):
+        raise ValueError(f"MODULE:FUNCTION is expected, not {name!r}")
+    return name
+
+
 class ToolsConfig(Section):
     hang_up: HangUpConfig | None = None
     transfer_call: TransferCallConfig | None = None
     hold: HoldConfig | None = None
-    http: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
-    python: Annotated[tuple[str, ...], PLANNED] = ()
-    mcp: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+    http: tuple[HttpToolConfig, ...] = ()
+    python: tuple[Annotated[str, AfterValidator(_function)], ...] = ()
+    mcp: tuple[McpServerConfig, ...] = ()
+    pass_through: tuple[PassThroughConfig, ...] = ()
+    quotas: QuotasConfig = QuotasConfig()
+    waiting: WaitingConfig | None = None
+
+    def names(self) -> frozenset[str] | None:
+        """Of all tools that the tenant has, for `agents.NAME.tools`; None: MCP servers have to be asked for some."""
+        if self.mcp:
+            return None
+        return frozenset(self._own()) | {name for _, name in self._declared()}
+
+    def _own(self) -> Iterator[str]:
+        return (name for name in OWN_TOOLS if getattr(self, name, None) is not None)
+
+    def _declared(self) -> Iterator[tuple[Place, str]]:
+        for number, http in enumerate(self.http):
+            yield ("http", number, "name"), http.name
+        for number, function in enumerate(self.python):
+            yield ("python", number), function.partition(":")[2]
+        for number, passed in enumerate(self.pass_through):
+            yield ("pass_through", number, "name"), passed.name
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> ToolsConfig:
+        taken = set(OWN_TOOLS)
+        for place, name in self._declared():
+            if name in taken:
+                raise error_at(place, f"there is another tool {name!r}")
+            taken.add(name)
+        servers = [server.name for server in self.mcp]
+        for number, name in enumerate(servers):
+            if name in servers[:number]:
+                raise error_at(("mcp", number, "name"), f"there is another server {name!r}")
+        return self

@@ -157,13 +157,13 @@ def test_everything_that_a_poor_model_lacks_is_said() -> None:
     agent = "language: de, transcripts: {interim: true}, greeting: Hello., farewell: Bye."
     more = "tools: {hang_up: {}}\nbarge_in: {enabled: false}\nrecording: {enabled: true, notice: We record.}"
     assert [warning.partition(":")[0].partition(" ")[0] for warning in said(agent, more)] == [
-        "barge_in.enabled",
         "agent.language",
         "agent.transcripts.interim",
-        "tools",
         "agent.greeting",
         "agent.farewell",
+        "tools",
         "recording.notice",
+        "barge_in.enabled",
     ]
     assert said(f"model: rich, {agent}", more) == []
 
@@ -270,3 +270,50 @@ def test_what_the_installation_lacks_is_no_mistake_of_the_file(monkeypatch: pyte
 def test_keys_that_are_another_providers_are_warned_of(agent: str, keys: list[str]) -> None:
     said = warnings(parse(f"agent: {{{agent}}}", TenantConfig, "t.yaml"))
     assert [text.split()[0] for text in said if "does not know it" in text] == [f"agent.{key}" for key in keys]
+
+
+SEVERAL = """
+agents:
+  triage: {provider: both, model: rich}
+  billing:
+    provider: both
+    temperature: 0.5
+    greet: true
+  booking: {provider: both, language: de}
+tools: {hang_up: {}}
+"""
+
+
+def test_every_agent_of_several_is_looked_at_under_its_own_name() -> None:
+    config = parse(SEVERAL, TenantConfig, "t.yaml")
+    assert list(warnings(config)) == [
+        "agents.billing.temperature is not sent: both takes none",
+        "agents.billing.greet has no effect: there is no greeting to say",
+        "agents.booking.language is not sent: both takes none; say in the instructions which language to speak",
+        "tools: both calls none here, so none of them is ever used",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("voice: Tinna", "agents.billing.voice: both has no voice 'Tinna'; did you mean 'Tina'?"),
+        ("instructions: '{{ caller }}'", "agents.billing.instructions: unknown names caller"),
+        ("greeting: '{{'", "agents.billing.greeting: not a valid template"),
+        ("tools: [hangup]", "agents.billing.tools[0]: the tenant has no tool 'hangup'; there are: hang_up"),
+    ],
+)
+def test_a_mistake_in_one_of_several_agents_is_an_error_with_its_place(tmp_path: Path, line: str, message: str) -> None:
+    text = SEVERAL.replace("temperature: 0.5", line)
+    assert refused(tmp_path, text).startswith(f"/tenants/t.yaml:6: {message}")
+
+
+def test_an_unknown_provider_of_one_of_several(tmp_path: Path) -> None:
+    text = refused(tmp_path, "agents:\n  a: {provider: both}\n  b:\n    provider: nobody\n")
+    assert text.startswith("/tenants/t.yaml:4: agents.b.provider: ")
+
+
+def test_a_secret_of_one_of_several_that_is_written_out() -> None:
+    config = parse("agents: {a: {provider: both}, b: {provider: both, api_key: sk-1}}", TenantConfig, "t.yaml")
+    words = "agents.b.api_key is written out in the file; ${NAME} or file:PATH would keep it out"
+    assert list(warnings(config)) == [words]

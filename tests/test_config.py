@@ -8,7 +8,7 @@ import pytest
 
 from sipbridge.agent_config import AgentConfig
 from sipbridge.config import Config, load_config, not_in_use, secrets_of
-from sipbridge.configfile import Section, parse
+from sipbridge.configfile import Section, dotted, parse
 from sipbridge.errors import ConfigError
 from sipbridge.logins import Secret
 from sipbridge.tenant_config import TenantConfig, load_tenant
@@ -137,7 +137,40 @@ def test_a_trunk_may_be_known_by_its_password_alone() -> None:
 
 
 def test_a_tenant_without_an_agent_is_refused() -> None:
-    assert problems("match: {to: a}\n", TenantConfig) == "f.yaml:1: agent: Field required"
+    words = "f.yaml:1: agent: Field required, or 'agents' with at least one"
+    assert problems("match: {to: a}\n", TenantConfig) == words
+    assert problems("match: {to: a}\nagents: {}\n", TenantConfig) == words
+
+
+SEVERAL = "agents:\n  triage: {provider: offline}\n  billing:\n    provider: offline\n"
+
+
+def test_several_agents_have_names_and_the_first_begins() -> None:
+    tenant = parse(SEVERAL + "    tools: [hang_up]\n", TenantConfig, "f.yaml")
+    assert list(tenant.agents) == ["triage", "billing"]
+    assert tenant.agent is tenant.agents["triage"]
+    assert [dotted(place) for place, _ in tenant.places_of_agents()] == ["agents.triage", "agents.billing"]
+    assert list(not_in_use(tenant)) == []
+
+
+def test_agent_is_short_for_one_that_is_called_main() -> None:
+    tenant = parse("agent: {provider: offline}", TenantConfig, "f.yaml")
+    assert tenant.agents == {"main": tenant.agent}
+    assert [dotted(place) for place, _ in tenant.places_of_agents()] == ["agent"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SEVERAL + "agent: {provider: offline}\n", "f.yaml:5: agent: is short for agents: {main: ...}; there are"),
+        (SEVERAL + "    voic: a\n", "f.yaml:5: agents.billing.voic: unknown key; did you mean 'voice'?"),
+        (SEVERAL + "    url: x\n", "f.yaml:5: agents.billing.url: a full URL without query"),
+        (SEVERAL + "  sales: {}\n", "f.yaml:5: agents.sales.provider: Field required"),
+        (SEVERAL + "  'not a name': {provider: offline}\n", "f.yaml:5: agents.not a name: an agent's name is"),
+    ],
+)
+def test_mistakes_in_one_of_several_agents_are_named(text: str, message: str) -> None:
+    assert message in problems(text, TenantConfig)
 
 
 @pytest.mark.parametrize(
@@ -166,11 +199,11 @@ def test_a_tenants_mistakes_are_named(text: str, message: str) -> None:
 
 def test_keys_without_effect_are_known_only_where_they_were_changed() -> None:
     tenant = parse(
-        "agent: {provider: offline}\nanswer: when_ready\nphrases: {hang_up: [bye]}\nbarge_in: {debounce_ms: 60}\n",
+        "agent: {provider: offline}\nanswer: when_ready\nstorage: attributes\nbarge_in: {debounce_ms: 60}\n",
         TenantConfig,
         "f.yaml",
     )
-    assert list(not_in_use(tenant)) == ["barge_in.debounce_ms", "phrases"]
+    assert list(not_in_use(tenant)) == ["barge_in.debounce_ms", "storage"]
 
 
 class TestSecret:
@@ -243,7 +276,7 @@ class TestTls:
 def test_every_key_is_documented() -> None:
     page = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
     for model in (Config, TenantConfig):
-        for name, field in model.model_fields.items():
+        for name, field in ((field.alias or name, field) for name, field in model.model_fields.items()):
             section = field.annotation
             assert f"`{name}" in page, name
             if isinstance(section, type) and issubclass(section, Section):

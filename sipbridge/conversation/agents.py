@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sipbridge import agent as model
 from sipbridge.agent import AgentEvent, HistoryItem, NewAgent, ToolDeclaration
@@ -67,7 +67,8 @@ class Agents:
         """It has the line from now on; its predecessor is closed."""
         predecessor, self.current = self.current, speaker
         # Where the model listens while it speaks, the floor is its own: nothing here cuts what it says.
-        self._call.turn.barge_in = self._call.tenant.config.barge_in.enabled and not speaker.capabilities.full_duplex
+        may_interrupt = self._call.tenant.config.barge_in.enabled and not speaker.capabilities.full_duplex
+        self._call.turn.rule = replace(self._call.turn.rule, enabled=may_interrupt)
         self._call.legs.use_formats(speaker.uplink, speaker.downlink)
         if predecessor is not None:
             self._call.spawn(predecessor.leave())
@@ -114,6 +115,16 @@ class Agents:
     def history(self) -> tuple[HistoryItem, ...]:
         """The conversation so far."""
         return () if self.current is None else self.current.history
+
+    @property
+    def can_say(self) -> bool:
+        """Somebody would say what he is told to."""
+        return self.ready and self.current is not None and self.current.capabilities.can_say
+
+    @property
+    def farewell(self) -> str | None:
+        """What whoever has the line says when the call is ended."""
+        return None if self.current is None else self.current.config.farewell
 
     @property
     def late_audio_bytes(self) -> int:

@@ -42,5 +42,6 @@ class Answering:
         return True
 
     def _refuse(self, status: int, ended: Ended, detail: str, code: str) -> None:
-        self._call.legs.current.reject(status, reason_header(ended, code))
-        self._call.end(ended, detail)
+        leg = self._call.legs.current
+        leg.reject(status, reason_header(ended, code))
+        self._call.end(ended, detail, status=None if leg.outbound else status)

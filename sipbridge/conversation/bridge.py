@@ -36,12 +36,14 @@ class Bridge:
     def __init__(self, call: CallContext, second_leg: SecondLeg) -> None:
         self._call = call
         self._second_leg = second_leg
-        self._keys = Keypad(lambda keys: None)
+        self._keys = Keypad(None)
+        self._keys.take(self._second_pressed)
         self._relayed: dict[bool, asyncio.Queue[str]] = {}
         self.on_key: Callable[[str], None] = lambda key: None
         """Told of the keys that the second one presses before the two are connected."""
         self.on_end: Callable[[str], None] = lambda why: None
         """Told that the second one is gone, and why."""
+        self._name = ""
 
     async def call(self, target: str, ring_seconds: float) -> str:
         """Call somebody beside the caller; returns when he has answered, and else why not."""
@@ -65,13 +67,12 @@ class Bridge:
 
     def give_up(self) -> None:
         """Hang up on the second one, whoever and whether he is."""
-        self._keys.close()
-        self._keys = Keypad(lambda keys: None)
         self._call.legs.hang_up_second(_REASON)
 
-    def connect(self) -> None:
-        """The two hear each other, and nobody else."""
+    def connect(self, name: str) -> None:
+        """The two hear each other, and nobody else. `name`: of the target, for the call's report."""
         legs = self._call.legs
+        self._name = name
         caller, second = legs.current.stream, legs.second.stream if legs.second is not None else None
         assert legs.second is not None
         assert caller is not None
@@ -86,7 +87,7 @@ class Bridge:
             self._relayed[to_second] = asyncio.Queue(64)
             self._call.spawn(self._press(to_second))
 
-    # --- keys -----------------------------------------------------------------------------------------------------------
+    # --- keys -------------------------------------------------------------------------------------
 
     def key_pressed(self, key: str, *, by_second: bool) -> None:
         """By one of the two, who are connected."""
@@ -103,15 +104,13 @@ class Bridge:
             if failure:
                 self._call.log.warning("key not passed on", failure=failure)
 
-    def _second_pressed(self, key: str, way: str) -> None:
-        if not self._keys.press(key, way, self._call.clock()):
-            return
+    def _second_pressed(self, key: str) -> None:
         if self._call.legs.bridged:
             self.key_pressed(key, by_second=True)
         else:
             self.on_key(key)
 
-    # --- what happens on the second leg ---------------------------------------------------------------------------------
+    # --- what happens on the second leg -----------------------------------------------------------
 
     def sip_event(self, event: SipEvent) -> bool:
         """Whether it was of the second leg."""
@@ -123,7 +122,7 @@ class Bridge:
             case CallEnded() if leg.owns(call):  # not where it was redirected: it is of another call by now
                 self._over(leg, event.reason)
             case InfoReceived(key=key) if key is not None:
-                self._second_pressed(key.key, "info")
+                self._keys.press(key.key, "info", self._call.clock())
             case ReferReceived():
                 event.call.reject_refer(403, self._call.clock())  # there is no agent whom he talks to
             case _ if leg.failure:
@@ -139,7 +138,7 @@ class Bridge:
             case Drained():
                 return False
             case KeyPressed(digit=digit):
-                self._second_pressed(digit, "rtp")
+                self._keys.press(digit, "rtp", self._call.clock())
             case MediaTimeout(seconds=seconds):
                 self._over(leg, f"no audio for {seconds:g} s", Ended.MEDIA_TIMEOUT)
             case EncryptionFailed(reason=reason):
@@ -153,4 +152,4 @@ class Bridge:
             return  # `call` is told
         self.on_end(why)
         if self._call.legs.bridged:
-            self._call.end(ended, f"bridged: {why}")
+            self._call.end(ended, f"{self._name}: {why}")

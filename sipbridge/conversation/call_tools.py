@@ -11,22 +11,28 @@ from functools import partial
 from sipbridge.agent import ToolCall
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.holding import Holding
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.outcome import Ended
 from sipbridge.tools import Toolbox
 
-_AFTER_GOODBYE_S = 0.2
-"""Between the last packet of a goodbye and BYE: the far end's playout buffer still holds that packet."""
-
 
 class CallTools:
-    def __init__(self, call: CallContext, agents: Agents, toolbox: Toolbox, transfers: Transfers) -> None:
+    def __init__(
+        self, call: CallContext, agents: Agents, toolbox: Toolbox, transfers: Transfers, holding: Holding
+    ) -> None:
         self._call = call
         self._agents = agents
         self._toolbox = toolbox
         self._transfers = transfers
+        self._holding = holding
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answered: set[str] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Something that the model asked for is being done."""
+        return bool(self._tasks)
 
     def asked(self, request: ToolCall) -> None:
         self._tasks[request.call_id] = self._call.spawn(self._run(request))
@@ -36,7 +42,7 @@ class CallTools:
             task.cancel()
 
     async def _run(self, request: ToolCall) -> None:
-        result = await self._toolbox.run(self, request)
+        result = (await self._toolbox.run(self, request)).text
         self._tasks.pop(request.call_id, None)
         if result is None:
             return
@@ -48,16 +54,29 @@ class CallTools:
     # --- `CallControl` ----------------------------------------------------------------------------
 
     async def end_call(self, request: ToolCall, reason: str) -> None:
-        turn = self._call.turn
-        turn.close_floor()
+        self._call.turn.close_floor()
         await self._announce(request, "The line is still open: say goodbye in one short sentence, nothing else.")
-        turn.finish()
-        await asyncio.sleep(_AFTER_GOODBYE_S)
-        self._call.end(Ended.AGENT_HUNG_UP, reason)
+        await self._call.end_when_heard(Ended.AGENT_HUNG_UP, reason)
 
-    async def transfer(self, request: ToolCall, name: str, target: str) -> str:
+    async def transfer(self, request: ToolCall, name: str, target: str, summary: str = "") -> str:
         words = f"Tell the caller in one short sentence that you put them through to {name}."
-        return await self._transfers.transfer(name, target, partial(self._announce, request, words))
+        return await self._transfers.transfer(
+            name, target, partial(self._announce, request, words), say=partial(self._say, request), summary=summary
+        )
+
+    async def hold(self, request: ToolCall, seconds: float) -> str:
+        await self._announce(request, "Ask the caller in one short sentence to hold the line.")
+        return await self._holding.hold(seconds)
+
+    def _say(self, request: ToolCall, words: str) -> None:
+        """Have the agent say something to whom its request has brought to the telephone. A model that waits for the
+        answer to its request may say nothing before."""
+        if request.call_id in self._answered:
+            self._agents.say(words)
+        else:
+            self._answered.add(request.call_id)
+            prompt = "Whom you asked for has answered and hears you now, the caller does not. Say, word for word: "
+            self._agents.answer_tool(request.call_id, prompt + words)
 
     async def _announce(self, request: ToolCall, prompt: str) -> None:
         """Return when what the agent has to say to its request was heard; where it said nothing, ask it to."""

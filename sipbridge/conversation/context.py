@@ -19,6 +19,9 @@ from sipbridge.outcome import Ended
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.turn import Turn
 
+_AFTER_GOODBYE_S = 0.2
+"""Between the last packet of a goodbye and BYE: the far end's playout buffer still holds that packet."""
+
 
 class Spawn(Protocol):
     def __call__(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -60,6 +63,13 @@ class CallContext:
         if self.stream is not None:
             for item_id in item_ids:
                 self.stream.finish(item_id)
+
+    async def end_when_heard(self, ended: Ended, detail: str = "") -> None:
+        """The last word has been said: hang up when it has been heard to its last packet. Nothing is said after it."""
+        await self.floor.until_silent()
+        self.turn.finish()
+        await asyncio.sleep(_AFTER_GOODBYE_S)
+        self.end(ended, detail)
 
 
 class Observer(Protocol):

@@ -34,6 +34,11 @@ class Floor:
         self._moved.set()
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Return when the condition holds, or when it has not for so long, which should not be."""
+        if not await self.happens(condition, seconds):
+            self._log.warning("gave up waiting", seconds=seconds)
+
+    async def happens(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Return when the condition holds, or when it has not for so long."""
         try:
             async with asyncio.timeout(seconds):
@@ -41,7 +46,8 @@ class Floor:
                     self._moved.clear()
                     await self._moved.wait()
         except TimeoutError:
-            self._log.warning("gave up waiting", seconds=seconds)
+            return False
+        return True
 
     async def until_silent(self) -> None:
         await self.until(lambda: self._turn.silent, _LONGEST_FAREWELL_S)

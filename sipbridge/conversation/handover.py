@@ -191,10 +191,10 @@ class Legs:
         if left is not None:
             left.close(_REASON)
 
-    def close(self, reason: str) -> None:
-        """Hang up whatever is up."""
+    def close(self, reason: str, status: int | None = None) -> None:
+        """Hang up whatever is up; a caller who was not answered yet is refused with `status`."""
         self._part()
         for leg in (self._next, self.second):
             if leg is not None:
                 leg.close(reason)
-        self.current.close(reason)
+        self.current.close(reason, status)

@@ -30,6 +30,8 @@ PROMPTS = {
     "interrupted": "You interrupted me, and said:",
     "goodbye": "Goodbye.",
     "one-moment": "One moment, please.",
+    "still-there": "Are you still there?",
+    "ending-soon": "This call will end soon.",
     "unavailable": "The assistant is not available any more. Goodbye.",
     "transferring": "I am transferring you now.",
     "transfer-failed": "I am sorry, the transfer did not succeed.",

@@ -181,7 +181,7 @@ class FakeLeg:
         outcome = await self.transfer
         return outcome if isinstance(outcome, Referred) else Referred(outcome)
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, status: int | None = None) -> None:
         self.steps.append(("close", reason))
 
 
