@@ -25,15 +25,18 @@ from sipbridge.call_record import CallRecord
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
+from sipbridge.conversation.attached import Client
 from sipbridge.conversation.bridge import SecondLeg, nobody_to_call
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
+from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.failure import Failure
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.conversation.holding import Holding
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
+from sipbridge.conversation.privacy import Privacy
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.transfers import Transfers
@@ -48,6 +51,7 @@ from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEven
 from sipbridge.sip.invite import Invite
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
+from sipbridge.tools.services import ToolServices
 from sipbridge.turn import Rule, Turn, Verdict
 
 log = structlog.get_logger(__name__)
@@ -69,9 +73,11 @@ class CallSession:
         second_leg: SecondLeg = nobody_to_call,
         record: StartRecording | None = None,
         prices: Prices | None = None,
+        tool_services: ToolServices | None = None,
     ) -> None:
         """`transfer_leg` makes the leg that calls whom the far end asks for, `second_leg` the one to whom the tenant
-        names; both raise `CallNotPlacedError`. `record` begins a recording of the call."""
+        names; both raise `CallNotPlacedError`. `record` begins a recording of the call. `tool_services` is what its
+        tools share with those of other calls."""
         config = tenant.config
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
@@ -79,8 +85,8 @@ class CallSession:
         self._clock = clock
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
         self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
-        self._floor = Floor(self._turn, self._legs, clock, self._log)
         self._sounds = Sounds(self._legs)
+        self._floor = Floor(self._turn, self._legs, self._sounds, clock, self._log)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
         self._call = CallContext(
             tenant,
@@ -95,14 +101,19 @@ class CallSession:
             clock=clock,
             log=self._log,
         )
-        toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
+        toolbox = toolbox_for(
+            config.tools, timeout_seconds=config.deadlines.tool_seconds, tenant=tenant.id, services=tool_services
+        )
         self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
-        self._keypad = Keypad(self._keys_pressed)
+        self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
         transfers = self._transfers = Transfers(self._call, self._agents, self._keypad, second_leg)
         self._failure = Failure(self._call, self._agents, transfers)
-        self._answering = Answering(self._call, self._failure)
+        self._answering = Answering(self._call, self._agents, self._failure, self._answered)
+        self.recording: Recording | None = None
+        self._privacy = Privacy(lambda: self.recording)
+        self._digits = Digits(self._call, self._keypad, self._privacy)
         self._holding = Holding(self._call)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._holding)
+        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits, self._holding)
         self._limits = Limits(
             self._call,
             self._agents,
@@ -111,9 +122,8 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-        self._observers: tuple[Observer, ...] = (self._limits, self._holding)
+        self._observers: tuple[Observer, ...] = (self._limits, self._tools.waiting, self._holding)
         self._new_recording = record
-        self.recording: Recording | None = None
         self._prices = prices
 
         self._group: asyncio.TaskGroup | None = None
@@ -161,6 +171,17 @@ class CallSession:
         """They can talk, or could."""
         return self._call.answered
 
+    def attach(self, client: Client) -> None:
+        """Tools that are passed through are this client's to answer from now on (`answer_tool`)."""
+        self._tools.attached.attach(client)
+
+    def detach(self, client: Client) -> None:
+        self._tools.attached.detach(client)
+
+    def answer_tool(self, call_id: str, output: str) -> bool:
+        """What the attached client has to say to a tool's call. False: nobody waits for it (any more)."""
+        return self._tools.attached.answer(call_id, output)
+
     def audio_health(self) -> AudioHealth:
         """How it sounds, as far as it has come."""
         return self._record.audio_health(self._legs.figures)
@@ -175,37 +196,21 @@ class CallSession:
             self._over.set()
 
     async def _live(self) -> None:
-        if not await self._answering.answer():
-            return
+        if await self._answering.answer():
+            await self._agents.converse(self._agent_event, self._failure.lost)
+
+    def _answered(self) -> None:
+        """There is sound both ways, whoever may be heard first."""
+        self._limits.answered()
         if self._new_recording and (stream := self._call.stream) and (codec := self._leg.codec):
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
-        self._begin_talking()
-        self._limits.answered()
-        await self._agents.converse(self._agent_event, self._failure.lost)
-
-    def _begin_talking(self) -> None:
-        """The notice that the call is recorded comes before everything."""
-        tenant, speaker = self._tenant, self._agents.current
-        notice = tenant.notice(self._leg.formats[1].rate)
-        if notice is not None:
-            self._floor.say("notice", lambda rate: tenant.notice(rate) or b"")
-        if speaker is None or (words := tenant.first_words(self._fields)) is None:
-            return
-        if notice is not None and speaker.capabilities.full_duplex:
-            self._spawn(self._say_after_notice(words))
-        else:
-            speaker.say(words)
-
-    async def _say_after_notice(self, words: str) -> None:
-        """What comes at the pace of speech can't wait behind it."""
-        await self._floor.until_silent()
-        self._agents.say(words)
 
     async def _shut(self) -> None:
         assert self._record.outcome is not None
         ended = self._record.outcome[0]
         self._keypad.close()
+        self._digits.close()
         self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
 
@@ -271,13 +276,14 @@ class CallSession:
     # --- the caller's sound and keys: uplink ------------------------------------------------------
 
     def media_event(self, event: MediaEvent) -> None:
-        if not self.answered and not self._leg.hears_early:
+        if not self.answered and not self._leg.hears_early and not isinstance(event, Drained):
             return  # ringing tones and announcements: nobody is there yet
         if self._transfers.bridge.media_event(event):
             return
         match event:
             case Audio(pcm=pcm):
-                if self._agents.hear(pcm):
+                speaker = self._agents.current
+                if speaker is not None and self._agents.hear(self._privacy.heard(pcm, speaker.uplink)):
                     self._record.audio_delivered()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)

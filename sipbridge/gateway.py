@@ -23,6 +23,7 @@ from sipbridge import __version__, codecs, encryption
 from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
 from sipbridge.config import Config, SessionTimersConfig, codec_lists
+from sipbridge.conversation.sounds import sound_of
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media import srtp
@@ -49,6 +50,7 @@ from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
 from sipbridge.tenants import CallFields, Tenant, TenantDirectory
+from sipbridge.tools.services import ToolServices
 from sipbridge.trunk_config import Trunk
 from sipbridge.trunk_monitor import TrunkMonitor
 from sipbridge.trunks import Reachable
@@ -111,6 +113,9 @@ class Gateway:
             if (directory := config.recordings.directory) is not None:
                 self.recordings = Recordings(directory, self._clock, on_count=self.metrics.count_recordings)
                 stack.push_async_callback(self.recordings.close)
+            tool_services = ToolServices()
+            stack.push_async_callback(tool_services.close)
+            await tool_services.start({tenant.id: tenant.config.tools for tenant in self._tenants.tenants})
             identity = await asyncio.to_thread(_prepare_encryption) if encryption.wanted(config) else None
             self._engine = MediaEngine(_media_settings(config), clock=self._clock, identity=identity)
             stack.callback(self._engine.shut_down)
@@ -135,6 +140,7 @@ class Gateway:
                 ladders=self.ladders,
                 keep_ladder=None if files is None else files.keep,
                 recordings=self.recordings,
+                tool_services=tool_services,
                 clock=self._clock,
             )
             self.metrics.count_calls(lambda: len(self.calls))
@@ -279,5 +285,7 @@ def _load_what_a_call_needs(tenants: Iterable[Tenant]) -> None:
     for tenant in tenants:
         for rate in (8000, 16000, 24000):
             tenant.notice(rate)
+            if (waiting := tenant.config.waiting_sound) is not None:
+                sound_of(waiting)(rate)
     for source, target in ((8000, 16000), (8000, 24000), (16000, 24000), (24000, 8000), (24000, 16000)):
         Resampler(source, target).process(bytes(source // 25))

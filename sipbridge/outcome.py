@@ -115,6 +115,9 @@ ENDINGS: Final[Mapping[Ended, Ending]] = {
     Ended.ENCRYPTION_FAILED: Ending(102),
     Ended.SIGNALLING_FAILED: Ending(111),
     Ended.TOO_LONG: Ending(16, 480, good=True),
+    Ended.CALLER_SILENT: Ending(16),
+    Ended.SPEND_LIMIT: Ending(16, good=True),
+    Ended.LOOP_DETECTED: Ending(16),
     Ended.SHUTDOWN: Ending(41, 503),
     Ended.INTERNAL_ERROR: Ending(41, 500),
 }
@@ -148,6 +151,8 @@ class CallReport:
     """How it sounded."""
     provider: str = ""
     """The agent's."""
+    machine: str = ""
+    """What answered a call of ours, where SIP says that it is no person (`machine.machine_of`)."""
     reconnects: int = 0
     """How often the model's session was lost in mid-call, and another one took its place."""
     usage: Mapping[str, float] = field(default_factory=dict)

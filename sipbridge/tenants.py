@@ -33,14 +33,16 @@ from sipbridge.agent_settings import (
 from sipbridge.audio import AudioFormat
 from sipbridge.codecs import Codec
 from sipbridge.config import Config, not_in_use, secrets_of
-from sipbridge.configfile import Place, located
+from sipbridge.configfile import Place, dotted, located
 from sipbridge.errors import ConfigError
+from sipbridge.prices import Prices
 from sipbridge.prompts import PROMPT_RATE, load_wav, music
 from sipbridge.sip.headers import readable
 from sipbridge.sip.identity import CallerIdentity, Party
 from sipbridge.sip.message import Request
 from sipbridge.tenant_config import Match, TenantConfig, load_tenant
 from sipbridge.tool_config import ToolsConfig
+from sipbridge.tools.services import faults
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +60,8 @@ class CallFields:
     headers: Mapping[str, str] = field(default_factory=dict)
     identity: CallerIdentity | None = None
     """Of a call that came in."""
+    machine: str = ""
+    """What has answered a call that we made, where it is said to be no person."""
 
     @classmethod
     def of(
@@ -86,7 +90,13 @@ class CallFields:
 
     def templated(self) -> dict[str, str]:
         """What templates see as `call`: text, empty where it is not known, and nothing that the caller has hidden."""
-        call = {"from": self.caller, "to": self.to, "id": self.call_id, "trunk": self.trunk or ""}
+        call = {
+            "from": self.caller,
+            "to": self.to,
+            "id": self.call_id,
+            "trunk": self.trunk or "",
+            "machine": self.machine,
+        }
         names = ("display", "asserted", "diversion", "history", "dialled", "verstat", "referred_by", "privacy")
         call |= dict.fromkeys(names, "")
         identity = self.identity
@@ -291,6 +301,8 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
             yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
     if isinstance(config, TenantConfig):
         yield from cautions(config)
+        for at in config.tools.secrets_in_plain_sight():
+            yield f"{dotted(('tools', *at))} is written out in the file; ${{NAME}} or file:PATH would keep it out"
 
 
 def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
@@ -300,11 +312,18 @@ def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
         yield from problems(agent, at)
         yield from _template_problems(agent, at)
         yield from _tool_problems(agent, tenant.config.tools, at)
+    for place, words in faults(tenant.config.tools):
+        yield ("tools", *place), words
     trunks = [trunk.name for trunk in config.trunks]
     if match.trunk is not None and match.trunk not in trunks:
         yield ("match", "trunk"), f"no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"
     if tenant.config.recording.enabled and config.recordings.directory is None:
         yield ("recording", "enabled"), "there is no recordings.directory in sipbridge.yaml to record to"
+    if tenant.config.limits.spend_per_call is not None:
+        for _, agent in tenant.config.places_of_agents():
+            if not _has_prices(agent, config.prices):
+                words = f"sipbridge.yaml has no prices for {agent.provider}, so nothing would hold it"
+                yield ("limits", "spend_per_call"), words
 
 
 def _tool_problems(agent: AgentConfig, tools: ToolsConfig, at: Place) -> Iterator[tuple[Place, str]]:
@@ -324,6 +343,12 @@ def _template_problems(agent: AgentConfig, at: Place) -> Iterator[tuple[Place, s
         else:
             if unknown:
                 yield (*at, key), f"unknown names {', '.join(sorted(unknown))}; 'call' and 'header' exist"
+
+
+def _has_prices(agent: AgentConfig, prices: Prices) -> bool:
+    """For the agent's provider, or for one of those that it is made of."""
+    parts = (part for part in (agent.voice_provider, agent.stt, agent.llm, agent.tts) if part is not None)
+    return any(provider in prices.root for provider in (agent.provider, *(part.provider for part in parts)))
 
 
 # --- matching ---------------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ class Limits:
         ends_at = self._call.clock() + left
         if 0 < warning < left:
             await asyncio.sleep(left - warning)
-            await self._warn()
+            self._call.spawn(self._warn())
         await asyncio.sleep(max(0.0, ends_at - self._call.clock()))
         await self._announcements.goodbye(Ended.TOO_LONG, f"{left:g} s")
 

@@ -7,6 +7,8 @@ word of an agent's ends it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +16,8 @@ import numpy as np
 from sipbridge.audio import AudioFormat
 from sipbridge.conversation.handover import Legs
 from sipbridge.media.convert import Converter
+from sipbridge.prompts import load_wav
+from sipbridge.sound_config import TONE
 
 Sound: TypeAlias = Callable[[int], bytes]
 """PCM16 mono at a rate (Hz)."""
@@ -41,6 +45,10 @@ class Sounds:
         self._sound, self._position = sound, 0
         self._play()
         self._play()  # always one piece ahead: no gap, and no seam for the resampler
+
+    def is_playing(self, sound: Sound) -> bool:
+        """That one, and no other."""
+        return self._sound is sound
 
     def stop(self) -> None:
         """No more of it than a fade. What was said before and has not been heard is thrown away, too: so begin only
@@ -76,7 +84,20 @@ class Sounds:
         stream.finish(name)
 
 
+def sound_of(name: str) -> Sound:
+    """Of a `ToneOrWav` in a tenant's file."""
+    return ringing_tone if name == TONE else partial(load_wav, Path(name))
+
+
+@lru_cache
 def ringing_tone(rate: int) -> bytes:
     """Europe's (ITU-T E.180: 425 Hz, 1 s in 5), at -20 dB."""
     tone = np.sin(2 * np.pi * 425 * np.arange(rate) / rate) * 3277
     return np.concatenate((tone, np.zeros(4 * rate))).astype("<i2").tobytes()
+
+
+def waiting_tone(rate: int) -> bytes:
+    """Somebody is at work: a soft short note every two seconds (480 Hz, 0.15 s, -30 dB), its ends faded."""
+    length = int(0.15 * rate)
+    note = np.sin(2 * np.pi * 480 * np.arange(length) / rate) * np.hanning(length) * 1036
+    return np.concatenate((note, np.zeros(2 * rate - length))).astype("<i2").tobytes()

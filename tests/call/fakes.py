@@ -16,6 +16,7 @@ from sipbridge.configfile import parse
 from sipbridge.leg import SipLeg
 from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport
+from sipbridge.prices import Prices
 from sipbridge.providers import register
 from sipbridge.referring import Referred
 from sipbridge.tenant_config import TenantConfig
@@ -141,9 +142,11 @@ class FakeLeg:
         self.figures: MediaStats | None = None
         self.media_open = asyncio.Event()
         self.transfer_accepted = False
+        self.machine = ""
         self.failure = ""
         self.transfer: asyncio.Future[str | Referred] | None = None
         self._refusal = refusal
+        self.press_failure = ""
 
     @property
     def likely_codec(self) -> Codec:
@@ -156,16 +159,18 @@ class FakeLeg:
         if self._refusal:
             raise self._refusal
 
-    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat, *, early_media: bool = False) -> None:
         self.formats = uplink, downlink
-        self.steps.append(("180",))
+        self.steps.append(("183" if early_media else "180",))
+        if early_media:
+            self.stream = FakeStream()
 
     def use_formats(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
         self.formats = uplink, downlink
 
     async def answer(self) -> None:
         self.steps.append(("200", *self.formats))
-        self.stream = FakeStream()
+        self.stream = self.stream or FakeStream()
         self.media_open.set()
 
     def reject(self, status: int, reason: str) -> None:
@@ -181,6 +186,11 @@ class FakeLeg:
         outcome = await self.transfer
         return outcome if isinstance(outcome, Referred) else Referred(outcome)
 
+    async def press(self, keys: str) -> str:
+        self.steps.append(("press", keys, asyncio.get_running_loop().time()))
+        await asyncio.sleep(0.2 * len(keys))
+        return self.press_failure
+
     def close(self, reason: str, status: int | None = None) -> None:
         self.steps.append(("close", reason))
 
@@ -189,7 +199,11 @@ class Call:
     """One CallSession under test, its leg and its agent."""
 
     def __init__(
-        self, tenant: str = "", leg: FakeLeg | None = None, start: BaseException | float | None = None
+        self,
+        tenant: str = "",
+        leg: FakeLeg | None = None,
+        start: BaseException | float | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self.leg = leg or FakeLeg()
         self.agents: list[ScriptedAgent] = []
@@ -203,6 +217,7 @@ class Call:
             new_agent=self._new_agent,
             max_seconds=600,
             clock=asyncio.get_running_loop().time,
+            prices=prices,
         )
         self._task: asyncio.Task[CallReport] | None = None
 

@@ -1,4 +1,4 @@
-"""The caller is handed over to a telephone behind a trunk, by REFER or over us; and hold. What both hear is looked at."""
+"""The caller is handed over to a telephone behind a trunk, by REFER or over us; and hold: what both of them hear."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def given_back(bench: House, phone: Phone, why: str) -> None:
     assert (await bench.report()).ended is Ended.CALLER_HUNG_UP
 
 
-# --- who makes the transfer -------------------------------------------------------------------------------------------
+# --- who makes the transfer -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [405, 501, 603])
@@ -138,7 +138,7 @@ async def test_via_bridge_never_refers_and_a_tel_uri_goes_by_the_trunk() -> None
         await desk.expect("BYE")
 
 
-# --- while it rings -----------------------------------------------------------------------------------------------------
+# --- while it rings ---------------------------------------------------------------------------
 
 
 async def test_the_caller_hears_music_while_it_rings_and_the_model_hears_nothing() -> None:
@@ -178,7 +178,7 @@ async def test_without_a_way_out_the_agent_is_told() -> None:
         await given_back(bench, phone, "no way to place a call")
 
 
-# --- two who are connected ------------------------------------------------------------------------------------------------
+# --- two who are connected --------------------------------------------------------------------
 
 
 async def test_keys_go_through_both_ways() -> None:
@@ -239,7 +239,7 @@ async def test_the_one_who_was_called_cannot_make_us_call_on() -> None:
         await phone.hang_up()
 
 
-# --- attended -----------------------------------------------------------------------------------------------------------
+# --- attended ---------------------------------------------------------------------------------
 
 
 async def consulted(desk: Callee) -> None:
@@ -324,7 +324,7 @@ async def test_a_replacement_that_comes_to_nothing_leaves_the_two_connected() ->
         await desk.expect("BYE")
 
 
-# --- hold ---------------------------------------------------------------------------------------------------------------
+# --- hold -------------------------------------------------------------------------------------
 
 HOLDS = Script((ANNOUNCES, GOES_ON), speed=0, tools={0: ToolUse("hold", '{"seconds": 60}', spoken=True)})
 
