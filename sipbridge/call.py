@@ -26,12 +26,14 @@ from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
 from sipbridge.conversation.call_tools import CallTools
+from sipbridge.conversation.confirmation import Confirmation
 from sipbridge.conversation.context import CallContext, Observer
 from sipbridge.conversation.failure import Failure
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
+from sipbridge.conversation.phrases import Phrases
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.transfers import Transfers
@@ -96,7 +98,8 @@ class CallSession:
         transfers = Transfers(self._call)
         self._failure = Failure(self._call, self._agents, transfers)
         self._answering = Answering(self._call, self._failure)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers)
+        self._confirmation = Confirmation(self._call, self._agents)
+        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._confirmation)
         self._limits = Limits(
             self._call,
             self._agents,
@@ -105,7 +108,8 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-        self._observers: tuple[Observer, ...] = (self._limits,)
+        phrases = Phrases(self._call, self._agents, transfers, self._confirmation, busy=lambda: self._tools.busy)
+        self._observers: tuple[Observer, ...] = (self._limits, self._confirmation, phrases)
         self._keypad = Keypad(self._keys_pressed)
         self._new_recording = record
         self.recording: Recording | None = None
@@ -293,6 +297,7 @@ class CallSession:
     def _key_pressed(self, digit: str, way: str) -> None:
         if self._keypad.press(digit, way, self._clock()):
             self._limits.caller_acted()
+            self._confirmation.caller_acted()
             self._interrupt()
 
     def _keys_pressed(self, keys: str) -> None:

@@ -92,7 +92,7 @@ class TenantConfig(Section):
     deadlines: Deadlines = Deadlines()
     barge_in: BargeIn = BargeIn()
     tools: ToolsConfig = ToolsConfig()
-    phrases: Annotated[PhrasesConfig, PLANNED] = PhrasesConfig()
+    phrases: PhrasesConfig = PhrasesConfig()
     limits: CallLimits = CallLimits()
     silence: SilenceConfig = SilenceConfig()
     recording: RecordingConfig = RecordingConfig()

@@ -10,6 +10,7 @@ from functools import partial
 
 from sipbridge.agent import ToolCall
 from sipbridge.conversation.agents import Agents
+from sipbridge.conversation.confirmation import Confirmation
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.outcome import Ended
@@ -17,11 +18,14 @@ from sipbridge.tools import Toolbox
 
 
 class CallTools:
-    def __init__(self, call: CallContext, agents: Agents, toolbox: Toolbox, transfers: Transfers) -> None:
+    def __init__(
+        self, call: CallContext, agents: Agents, toolbox: Toolbox, transfers: Transfers, confirmation: Confirmation
+    ) -> None:
         self._call = call
         self._agents = agents
         self._toolbox = toolbox
         self._transfers = transfers
+        self._confirmation = confirmation
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answered: set[str] = set()
 
@@ -53,6 +57,9 @@ class CallTools:
         self._call.turn.close_floor()
         await self._announce(request, "The line is still open: say goodbye in one short sentence, nothing else.")
         await self._call.end_when_heard(Ended.AGENT_HUNG_UP, reason)
+
+    async def transfer_objection(self, name: str, agreed: bool | None) -> str:
+        return await self._confirmation.objection(name, agreed)
 
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         words = f"Tell the caller in one short sentence that you put them through to {name}."

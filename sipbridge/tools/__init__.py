@@ -50,6 +50,10 @@ class CallControl(Protocol):
     async def end_call(self, request: ToolCall, reason: str) -> None:
         """Hang up when the goodbye has been heard to its last packet."""
 
+    async def transfer_objection(self, name: str, agreed: bool | None) -> str:
+        """Why the caller may not be handed over to that target now, where he has to agree to it, in words for the
+        model; "" if he has. `agreed`: what the model says that he has answered."""
+
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         """Announce, then hand the caller over to `target` (a URI). Returns why it did not succeed; where it does, the
         call is over and this does not return."""
@@ -147,7 +151,7 @@ def toolbox_for(
     if config.hang_up is not None:
         tools.append(hang_up())
     if config.transfer_call is not None:
-        tools.append(transfer_call(config.transfer_call.targets))
+        tools.append(transfer_call(config.transfer_call.targets, confirm=config.transfer_call.confirm))
     tools += shared.tools
     return Toolbox(tools, timeout_seconds=timeout_seconds, quota=Quota(config.quotas.per_call, shared.minute))
 
