@@ -77,8 +77,8 @@ class CallSession:
         self._clock = clock
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
         self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
-        self._floor = Floor(self._turn, self._legs, clock, self._log)
         self._sounds = Sounds(self._legs)
+        self._floor = Floor(self._turn, self._legs, self._sounds, clock, self._log)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
         self._call = CallContext(
             tenant,
@@ -97,7 +97,7 @@ class CallSession:
         self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
         transfers = Transfers(self._call)
         self._failure = Failure(self._call, self._agents, transfers)
-        self._answering = Answering(self._call, self._failure)
+        self._answering = Answering(self._call, self._agents, self._failure, self._answered)
         self._confirmation = Confirmation(self._call, self._agents)
         self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._confirmation)
         self._limits = Limits(
@@ -174,32 +174,15 @@ class CallSession:
             self._over.set()
 
     async def _live(self) -> None:
-        if not await self._answering.answer():
-            return
+        if await self._answering.answer():
+            await self._agents.converse(self._agent_event, self._failure.lost)
+
+    def _answered(self) -> None:
+        """There is sound both ways, whoever may be heard first."""
+        self._limits.answered()
         if self._new_recording and (stream := self._call.stream) and (codec := self._leg.codec):
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
-        self._begin_talking()
-        self._limits.answered()
-        await self._agents.converse(self._agent_event, self._failure.lost)
-
-    def _begin_talking(self) -> None:
-        """The notice that the call is recorded comes before everything."""
-        tenant, speaker = self._tenant, self._agents.current
-        notice = tenant.notice(self._leg.formats[1].rate)
-        if notice is not None:
-            self._floor.say("notice", lambda rate: tenant.notice(rate) or b"")
-        if speaker is None or (words := tenant.first_words(self._fields)) is None:
-            return
-        if notice is not None and speaker.capabilities.full_duplex:
-            self._spawn(self._say_after_notice(words))
-        else:
-            speaker.say(words)
-
-    async def _say_after_notice(self, words: str) -> None:
-        """What comes at the pace of speech can't wait behind it."""
-        await self._floor.until_silent()
-        self._agents.say(words)
 
     async def _shut(self) -> None:
         assert self._record.outcome is not None
@@ -270,7 +253,7 @@ class CallSession:
     # --- the caller's sound and keys: uplink ------------------------------------------------------
 
     def media_event(self, event: MediaEvent) -> None:
-        if not self.answered and not self._leg.hears_early:
+        if not self.answered and not self._leg.hears_early and not isinstance(event, Drained):
             return  # ringing tones and announcements: nobody is there yet
         match event:
             case Audio(pcm=pcm):

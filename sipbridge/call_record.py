@@ -37,6 +37,8 @@ class CallRecord:
         self._status: int | None = None
         self._began = self._ended_at = clock()
         self._delivered_at: float | None = None
+        self.machine = ""
+        """What has answered a call of ours, where it is said that it is no person."""
         self.reconnects = 0
         """How often the model's session was lost, and another one took its place."""
         self._tool_runs: list[ToolRun] = []
@@ -115,6 +117,7 @@ class CallRecord:
             uplink_dropped_ms=uplink_dropped_ms,
             audio=audio,
             provider=provider,
+            machine=self.machine,
             reconnects=self.reconnects,
             usage=self._all_usage(),
             cost_usd=self._cost(prices or Prices()),

@@ -134,6 +134,8 @@ class SipLeg:
         self.media_open = asyncio.Event()
         """Set once the far end can hear us."""
         self.transfer_accepted = False
+        self.machine = ""
+        """What SIP says of the machine that has answered (`machine.machine_of`)."""
         self._warned = False
         self.failure = ""
         """Why the leg is of no more use, where it found out by itself."""
@@ -170,8 +172,9 @@ class SipLeg:
             security=self._choices.security,
         )
 
-    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
-        """`uplink` is what the far end's audio shall arrive in, `downlink` what `stream.play` will be given."""
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat, *, early_media: bool = False) -> None:
+        """`uplink` is what the far end's audio shall arrive in, `downlink` what `stream.play` will be given.
+        `early_media`: a caller shall hear us before the answer; there is a `stream` then, where that can be."""
         self._formats = (uplink, downlink)
 
     def use_formats(self, uplink: AudioFormat, downlink: AudioFormat) -> None:

@@ -151,6 +151,8 @@ class CallReport:
     """How it sounded."""
     provider: str = ""
     """The agent's."""
+    machine: str = ""
+    """What answered a call of ours, where SIP says that it is no person (`machine.machine_of`)."""
     reconnects: int = 0
     """How often the model's session was lost in mid-call, and another one took its place."""
     usage: Mapping[str, float] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from sipbridge.agent_config import AgentConfig
 from sipbridge.config import PLANNED
 from sipbridge.configfile import Patterns, Place, Section, error_at, load
 from sipbridge.limits_config import CallLimits, PhrasesConfig, SilenceConfig
-from sipbridge.prompts import PROMPT_RATE, load_wav
+from sipbridge.sound_config import TONE, ToneOrWav, WavFile, playable
 from sipbridge.tool_config import ToolsConfig
 
 
@@ -42,16 +42,6 @@ class BargeIn(Section):
     recover_false_alarms: Annotated[bool, PLANNED] = False
 
 
-def _playable(name: str, info: ValidationInfo) -> str:
-    """The path of a WAV file, beside the tenant's file unless it is absolute. Raises ValueError."""
-    path = Path((info.context or {}).get("directory", ""), name)
-    try:
-        load_wav(path, PROMPT_RATE)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return str(path)
-
-
 class RecordingConfig(Section):
     enabled: bool = False
     notice: str | None = Field(default=None, min_length=1)
@@ -62,7 +52,7 @@ class RecordingConfig(Section):
     @field_validator("notice")
     @classmethod
     def _a_file_that_can_be_played(cls, notice: str | None, info: ValidationInfo) -> str | None:
-        return notice if notice is None or not notice.lower().endswith(".wav") else _playable(notice, info)
+        return playable(notice, info) if notice is not None and notice.lower().endswith(".wav") else notice
 
     @property
     def notice_file(self) -> Path | None:
@@ -87,8 +77,13 @@ class TenantConfig(Section):
     single: AgentConfig | None = Field(default=None, alias="agent")
     several: dict[str, AgentConfig] = Field(default={}, alias="agents")
     fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
-    answer: Annotated[Literal["when_ready", "ring_then_answer", "immediately"], PLANNED] = "when_ready"
-    rings: Annotated[int, PLANNED] = Field(default=2, ge=1)
+    answer: Literal["when_ready", "ring_then_answer", "immediately"] = "when_ready"
+    rings: int = Field(default=2, ge=1, le=20)
+    early_media: bool = False
+    waiting_sound: ToneOrWav | None = TONE
+    """What is heard until the agent can be."""
+    machine: Literal["talk", "hang_up"] = "talk"
+    """What becomes of a call of ours that a machine answers."""
     deadlines: Deadlines = Deadlines()
     barge_in: BargeIn = BargeIn()
     tools: ToolsConfig = ToolsConfig()
@@ -96,7 +91,7 @@ class TenantConfig(Section):
     limits: CallLimits = CallLimits()
     silence: SilenceConfig = SilenceConfig()
     recording: RecordingConfig = RecordingConfig()
-    hold_music: str | None = None
+    hold_music: WavFile | None = None
     """The path of a WAV file; None: a quiet one of ours."""
     storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
 
@@ -132,11 +127,6 @@ class TenantConfig(Section):
             yield ("agent",), self.single
         for name, agent in self.several.items():
             yield ("agents", name), agent
-
-    @field_validator("hold_music")
-    @classmethod
-    def _music_that_can_be_played(cls, music: str | None, info: ValidationInfo) -> str | None:
-        return None if music is None else _playable(music, info)
 
     @model_validator(mode="after")
     def _phrases_lead_to_targets(self) -> TenantConfig:

@@ -59,6 +59,8 @@ class CallFields:
     headers: Mapping[str, str] = field(default_factory=dict)
     identity: CallerIdentity | None = None
     """Of a call that came in."""
+    machine: str = ""
+    """What has answered a call that we made, where it is said to be no person."""
 
     @classmethod
     def of(
@@ -87,7 +89,13 @@ class CallFields:
 
     def templated(self) -> dict[str, str]:
         """What templates see as `call`: text, empty where it is not known, and nothing that the caller has hidden."""
-        call = {"from": self.caller, "to": self.to, "id": self.call_id, "trunk": self.trunk or ""}
+        call = {
+            "from": self.caller,
+            "to": self.to,
+            "id": self.call_id,
+            "trunk": self.trunk or "",
+            "machine": self.machine,
+        }
         names = ("display", "asserted", "diversion", "history", "dialled", "verstat", "referred_by", "privacy")
         call |= dict.fromkeys(names, "")
         identity = self.identity

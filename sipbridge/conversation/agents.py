@@ -17,6 +17,7 @@ from sipbridge.audio import Played
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.errors import AgentStartError
+from sipbridge.tenants import CallFields
 
 _GRACE_S = 0.2
 """An agent heeds the deadline itself, and then it knows whose fault it was. This is for one that does not."""
@@ -142,6 +143,19 @@ class Agents:
     def update_instructions(self, text: str) -> None:
         if self.current is not None:
             self.current.update_instructions(text)
+
+    def brief(self, fact: str, before: CallFields) -> None:
+        """More is known of the call than `before`: the instructions say so where their template asks for it, else with
+        this sentence. A model whose instructions can't be changed is told the sentence."""
+        if (speaker := self.current) is None:
+            return
+        tenant, fields = self._call.tenant.with_agent(speaker.config), self._call.fields
+        if not speaker.capabilities.takes_instructions:
+            speaker.inform(fact)
+        elif (text := tenant.instructions(fields)) != tenant.instructions(before):
+            speaker.update_instructions(text)
+        else:
+            speaker.update_instructions(f"{text.rstrip()}\n\n{fact}".lstrip())
 
     def answer_tool(self, call_id: str, output: str) -> None:
         if self.current is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
@@ -33,10 +33,11 @@ class End(Protocol):
         """End the call now. The first reason given stands."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallContext:
     tenant: Tenant
     fields: CallFields
+    """What is known of the call by now: who has answered one of ours may be known only then."""
     legs: Legs
     turn: Turn
     floor: Floor
@@ -56,6 +57,10 @@ class CallContext:
     def answered(self) -> bool:
         """They can talk, or could."""
         return self.record.answered_at is not None
+
+    def answered_by_machine(self, kind: str) -> None:
+        self.record.machine = kind
+        self.fields = replace(self.fields, machine=kind)
 
     def finish_items(self, item_ids: tuple[str, ...]) -> None:
         """No more audio of these items will come; when they have been heard, `Drained` says so."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from sipbridge.conversation.agents import Agents, Lost
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.transfers import Transfers
@@ -14,9 +16,11 @@ class Failure:
         self._agents = agents
         self._transfers = transfers
 
-    async def open_first(self) -> None:
-        """Give the line to the agent that the call begins with. Raises what `Agents.open` does."""
+    async def open_first(self, pick_up: Callable[[], Awaitable[bool]]) -> bool:
+        """Give the line to the agent that the call begins with. Raises what `Agents.open` does. `pick_up` is for what
+        has to be heard before there is one. False: the call has been ended."""
         self._agents.use(await self._agents.open("main", self._call.tenant.config.agent))
+        return True
 
     async def lost(self, lost: Lost) -> bool:
         """Whether the conversation goes on with another agent (see `Agents.converse`)."""

@@ -9,6 +9,7 @@ import structlog
 
 from sipbridge.audio import AudioFormat
 from sipbridge.conversation.handover import Legs
+from sipbridge.conversation.sounds import Sounds
 from sipbridge.media.convert import Converter
 from sipbridge.prompts import load_prompt
 from sipbridge.turn import Turn
@@ -17,9 +18,17 @@ _LONGEST_FAREWELL_S = 30.0
 
 
 class Floor:
-    def __init__(self, turn: Turn, legs: Legs, clock: Callable[[], float], log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(
+        self,
+        turn: Turn,
+        legs: Legs,
+        sounds: Sounds,
+        clock: Callable[[], float],
+        log: structlog.stdlib.BoundLogger,
+    ) -> None:
         self._turn = turn
         self._legs = legs
+        self._sounds = sounds
         self._clock = clock
         self._log = log
         self._moved = asyncio.Event()
@@ -103,6 +112,7 @@ class Floor:
         _, downlink = self._legs.current.formats
         data = Converter(AudioFormat("pcm16", downlink.rate), downlink).process(sound(downlink.rate))
         if self._turn.may_play(name, name, len(data), self._clock()):
+            self._sounds.stop()
             self._turn.reply_ended(name)
             stream.play(data, name, name)
             stream.finish(name)

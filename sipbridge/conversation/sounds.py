@@ -7,7 +7,8 @@ word of an agent's ends it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy as np
 from sipbridge.audio import AudioFormat
 from sipbridge.conversation.handover import Legs
 from sipbridge.media.convert import Converter
+from sipbridge.prompts import load_wav
+from sipbridge.sound_config import TONE
 
 Sound: TypeAlias = Callable[[int], bytes]
 """PCM16 mono at a rate (Hz)."""
@@ -77,6 +80,12 @@ class Sounds:
         stream.finish(name)
 
 
+def sound_of(name: str) -> Sound:
+    """Of a `ToneOrWav` in a tenant's file."""
+    return ringing_tone if name == TONE else partial(load_wav, Path(name))
+
+
+@lru_cache
 def ringing_tone(rate: int) -> bytes:
     """Europe's (ITU-T E.180: 425 Hz, 1 s in 5), at -20 dB."""
     tone = np.sin(2 * np.pi * 425 * np.arange(rate) / rate) * 3277

@@ -141,6 +141,7 @@ class FakeLeg:
         self.figures: MediaStats | None = None
         self.media_open = asyncio.Event()
         self.transfer_accepted = False
+        self.machine = ""
         self.failure = ""
         self.transfer: asyncio.Future[str | Referred] | None = None
         self._refusal = refusal
@@ -156,16 +157,18 @@ class FakeLeg:
         if self._refusal:
             raise self._refusal
 
-    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat, *, early_media: bool = False) -> None:
         self.formats = uplink, downlink
-        self.steps.append(("180",))
+        self.steps.append(("183" if early_media else "180",))
+        if early_media:
+            self.stream = FakeStream()
 
     def use_formats(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
         self.formats = uplink, downlink
 
     async def answer(self) -> None:
         self.steps.append(("200", *self.formats))
-        self.stream = FakeStream()
+        self.stream = self.stream or FakeStream()
         self.media_open.set()
 
     def reject(self, status: int, reason: str) -> None:
