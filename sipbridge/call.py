@@ -2,7 +2,7 @@
 
     uplink      media_event(Audio)     -> Agents.current.push_audio                             caller to agent
     downlink    AssistantAudio         -> Turn.may_play -> Speaker.play -> MediaStream.play      agent to caller
-    interrupt   UserSpeechStarted      -> Turn.interrupt -> MediaStream.discard -> Agents.cancel
+    interrupt   UserSpeechStarted      -> BargeIn -> Turn -> MediaStream.pause | resume | discard -> Agents.cancel
 
 SIP and media events arrive straight from the gateway, synchronously; the agent's are iterated by `Agents.converse`.
 What a conversation is made of is in `conversation/`, and is put together in `__init__`. Whatever ends the
@@ -25,21 +25,35 @@ from sipbridge.call_record import CallRecord
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
+from sipbridge.conversation.attached import Client
+from sipbridge.conversation.barge_in import BargeIn
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.confirmation import Confirmation
 from sipbridge.conversation.context import CallContext, Observer
+from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.failure import Failure
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
 from sipbridge.conversation.phrases import Phrases
+from sipbridge.conversation.privacy import Privacy
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
-from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
+from sipbridge.media.events import (
+    Audio,
+    Drained,
+    EncryptionFailed,
+    KeyPressed,
+    MediaEvent,
+    MediaTimeout,
+    SourceChanged,
+    SpeechEnded,
+    SpeechStarted,
+)
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import ENDINGS, CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prices import Prices
@@ -47,7 +61,8 @@ from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
-from sipbridge.turn import Rule, Turn, Verdict
+from sipbridge.tools.services import ToolServices
+from sipbridge.turn import Rule, Turn
 
 log = structlog.get_logger(__name__)
 
@@ -67,9 +82,10 @@ class CallSession:
         transfer_leg: TransferLeg = refuse_transfer,
         record: StartRecording | None = None,
         prices: Prices | None = None,
+        tool_services: ToolServices | None = None,
     ) -> None:
         """`transfer_leg` makes the leg that calls whom the far end asks for; it raises `CallNotPlacedError`. `record`
-        begins a recording of the call."""
+        begins a recording of the call. `tool_services` is what its tools share with those of other calls."""
         config = tenant.config
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
@@ -93,13 +109,20 @@ class CallSession:
             clock=clock,
             log=self._log,
         )
-        toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
+        toolbox = toolbox_for(
+            config.tools, timeout_seconds=config.deadlines.tool_seconds, tenant=tenant.id, services=tool_services
+        )
         self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
         transfers = Transfers(self._call)
         self._failure = Failure(self._call, self._agents, transfers)
         self._answering = Answering(self._call, self._agents, self._failure, self._answered)
+        self.recording: Recording | None = None
+        self._privacy = Privacy(lambda: self.recording)
+        self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
+        self._digits = Digits(self._call, self._keypad, self._privacy)
         self._confirmation = Confirmation(self._call, self._agents)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._confirmation)
+        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits, self._confirmation)
+        self._barge_in = BargeIn(self._call, self._agents)
         self._limits = Limits(
             self._call,
             self._agents,
@@ -109,10 +132,14 @@ class CallSession:
             busy=lambda: self._tools.busy,
         )
         phrases = Phrases(self._call, self._agents, transfers, self._confirmation, busy=lambda: self._tools.busy)
-        self._observers: tuple[Observer, ...] = (self._limits, self._confirmation, phrases)
-        self._keypad = Keypad(self._keys_pressed)
+        self._observers: tuple[Observer, ...] = (
+            self._barge_in,
+            self._limits,
+            self._tools.waiting,
+            self._confirmation,
+            phrases,
+        )
         self._new_recording = record
-        self.recording: Recording | None = None
         self._prices = prices
 
         self._group: asyncio.TaskGroup | None = None
@@ -160,6 +187,17 @@ class CallSession:
         """They can talk, or could."""
         return self._call.answered
 
+    def attach(self, client: Client) -> None:
+        """Tools that are passed through are this client's to answer from now on (`answer_tool`)."""
+        self._tools.attached.attach(client)
+
+    def detach(self, client: Client) -> None:
+        self._tools.attached.detach(client)
+
+    def answer_tool(self, call_id: str, output: str) -> bool:
+        """What the attached client has to say to a tool's call. False: nobody waits for it (any more)."""
+        return self._tools.attached.answer(call_id, output)
+
     def audio_health(self) -> AudioHealth:
         """How it sounds, as far as it has come."""
         return self._record.audio_health(self._legs.figures)
@@ -180,6 +218,7 @@ class CallSession:
     def _answered(self) -> None:
         """There is sound both ways, whoever may be heard first."""
         self._limits.answered()
+        self._agents.listen()
         if self._new_recording and (stream := self._call.stream) and (codec := self._leg.codec):
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
@@ -188,6 +227,8 @@ class CallSession:
         assert self._record.outcome is not None
         ended = self._record.outcome[0]
         self._keypad.close()
+        self._barge_in.close()
+        self._digits.close()
         self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
 
@@ -200,13 +241,8 @@ class CallSession:
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
                     self._sounds.stop()
                     speaker.play(stream, pcm, reply_id, item_id)
-            case model.UserSpeechStarted():
-                self._interrupt()
             case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)
-            case model.AssistantInterrupted(reply_id):
-                if self._turn.cut(reply_id, self._clock()) is Verdict.DISCARD:
-                    self._flush()
             case model.AssistantTurnEnd(reply_id, status):
                 if status == "failed":
                     self._floor.breaks_off()
@@ -228,26 +264,14 @@ class CallSession:
                 self._record.used(speaker.config, event)
             case model.SessionOpen() | model.SessionClosed():
                 self._log.debug("agent session", agent=speaker.name, now=type(event).__name__)
-            case model.UserSpeechEnded() | model.UserTranscript() | model.AssistantText() | model.ToolCallDelta():
+            case model.UserSpeechStarted() | model.UserSpeechEnded() | model.AssistantInterrupted():
+                pass  # see `BargeIn`
+            case model.UserTranscript() | model.AssistantText() | model.ToolCallDelta():
                 pass
             case _:
                 assert_never(event)
         for observer in self._observers:
             observer.agent_event(event)
-        self._floor.moved()
-
-    # --- barge-in ---------------------------------------------------------------------------------
-
-    def _interrupt(self) -> None:
-        """The caller speaks or presses a key."""
-        if self._turn.interrupt(self._clock()) is Verdict.DISCARD:
-            self._flush()
-
-    def _flush(self) -> None:
-        """No old audio after the fade, and the model's memory ends where the caller's does."""
-        self._record.barge_ins += 1
-        stream = self._call.stream
-        self._agents.cancel(stream.discard() if stream else ())
         self._floor.moved()
 
     # --- the caller's sound and keys: uplink ------------------------------------------------------
@@ -258,11 +282,17 @@ class CallSession:
         match event:
             case Audio(pcm=pcm):
                 if (speaker := self._agents.current) is not None and not speaker.lost:
-                    speaker.push_audio(pcm)
+                    speaker.push_audio(self._privacy.heard(pcm, speaker.uplink))
                     self._record.audio_delivered()
+            case SpeechStarted():
+                self._limits.caller_acted()
+                self._barge_in.ear_heard_speech()
+            case SpeechEnded():
+                self._barge_in.ear_heard_quiet()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
+                self._barge_in.heard_out()
                 self._limits.agent_heard()
                 self._floor.moved()
             case KeyPressed(digit=digit):
@@ -281,7 +311,7 @@ class CallSession:
         if self._keypad.press(digit, way, self._clock()):
             self._limits.caller_acted()
             self._confirmation.caller_acted()
-            self._interrupt()
+            self._barge_in.key_pressed()
 
     def _keys_pressed(self, keys: str) -> None:
         self._agents.tell(f"The caller pressed {' '.join(keys)}.")

@@ -37,6 +37,7 @@ from sipbridge.sip.refer import Referral
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.tenants import CallFields, Tenant
+from sipbridge.tools.services import ToolServices
 from sipbridge.trunk_config import Outbound, Trunk
 from sipbridge.trunks import Budget, caller_of, credentials_of, permitted_target, proxy_of, target_of
 
@@ -48,6 +49,7 @@ class _Line:
     """What belongs to one conversation."""
 
     trunk: Trunk | None
+    fade_ms: int = 10
     session: CallSession | None = None
     handles: list[int] = field(default_factory=list)
     calls: list[Invite] = field(default_factory=list)
@@ -68,12 +70,14 @@ class Switchboard:
         ladders: Ladders,
         keep_ladder: Callable[[Ladder], None] | None,
         recordings: Recordings | None,
+        tool_services: ToolServices,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
         self._ladders = ladders
         self._keep_ladder = keep_ladder
         self._recordings = recordings
+        self._tool_services = tool_services
         self._user_agent = user_agent
         self._engine = engine
         self._spawn = spawn
@@ -123,7 +127,7 @@ class Switchboard:
 
     def answer(self, event: InviteReceived, tenant: Tenant, fields: CallFields, trunk: Trunk | None) -> CallSession:
         """A call that came in begins."""
-        line = _Line(trunk)
+        line = _Line(trunk, tenant.config.barge_in.fade_ms)
         leg = InboundLeg(event.call, event.offer, self._parts(line))
         return self._begin(leg, line, tenant, fields, event.call)
 
@@ -135,7 +139,7 @@ class Switchboard:
         fields = CallFields(
             to=readable(target.username), caller=readable(caller.uri.username), trunk=trunk.name, call_id=call_id
         )
-        line = _Line(trunk)
+        line = _Line(trunk, tenant.config.barge_in.fade_ms)
         leg = self._calling(line, trunk, target, caller, call_id=call_id)
         return self._begin(leg, line, tenant, fields)
 
@@ -285,6 +289,7 @@ class Switchboard:
                 codecs=tuple(codec.name for codec in codecs.select(names)),
                 public_address=self._config.sip.public_address,
                 uplink_ms=self._config.media.uplink_ms,
+                fade_ms=line.fade_ms,
                 security=local_security(
                     self._config, trunk, secret=secrets.token_bytes(32), fingerprint=self._engine.fingerprint
                 ),
@@ -303,6 +308,7 @@ class Switchboard:
             new_agent=self._new_agent,
             max_seconds=self._config.limits.max_call_seconds,
             prices=self._config.prices,
+            tool_services=self._tool_services,
             clock=self._clock,
             transfer_leg=lambda event: self._transfer_leg(line, event),
             record=self._recording_of(fields.call_id, tenant),

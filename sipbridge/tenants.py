@@ -27,13 +27,12 @@ from sipbridge.agent_settings import (
     problems,
     secrets_of_agents,
     temperature,
-    turn_detection,
     voice,
 )
 from sipbridge.audio import AudioFormat
 from sipbridge.codecs import Codec
 from sipbridge.config import Config, not_in_use, secrets_of
-from sipbridge.configfile import Place, located
+from sipbridge.configfile import Place, dotted, located
 from sipbridge.errors import ConfigError
 from sipbridge.prices import Prices
 from sipbridge.prompts import PROMPT_RATE, load_wav
@@ -42,6 +41,8 @@ from sipbridge.sip.identity import CallerIdentity, Party
 from sipbridge.sip.message import Request
 from sipbridge.tenant_config import Match, TenantConfig, load_tenant
 from sipbridge.tool_config import ToolsConfig
+from sipbridge.tools.services import faults
+from sipbridge.turn_taking import TurnTaking, turn_taking
 
 log = structlog.get_logger(__name__)
 
@@ -177,6 +178,11 @@ class Tenant:
         """What the agent's model can do; no secret has to be there for that. Raises `UnknownProviderError`."""
         return capabilities(self.config.agent)
 
+    @property
+    def turns(self) -> TurnTaking:
+        """Who finds the caller's turns with this agent, and what interrupts it."""
+        return turn_taking(self.config.agent, self.config.barge_in, self.capabilities, self.protect_greeting_ms)
+
     def formats(self, codec: Codec | None) -> tuple[AudioFormat, AudioFormat]:
         """(up, down) between this agent and a leg that speaks `codec`: at most one conversion of the rate each way.
         None: nobody knows yet what the leg will speak."""
@@ -195,7 +201,7 @@ class Tenant:
         history: Sequence[HistoryItem] = (),
     ) -> AgentOptions:
         """`history`: what the agent goes on with; it greets nobody then."""
-        agent, can = self.config.agent, self.capabilities
+        agent, can, turns = self.config.agent, self.capabilities, self.turns
         return AgentOptions(
             instructions=self.instructions(fields),
             voice=voice(agent, can),
@@ -203,9 +209,9 @@ class Tenant:
             language=agent.language,
             input_format=uplink,
             output_format=downlink,
-            turn_detection=turn_detection(agent, can, interrupt=self.config.barge_in.enabled),
+            turn_detection=turns.detection,
             tools=tools,
-            interim_transcripts=agent.transcripts.interim,
+            interim_transcripts=turns.interim,
             extra=agent.extra,
             # Where we call, nobody knows when somebody will be there to hear it.
             greeting="" if fields.identity is None or history else self.first_words(fields) or "",
@@ -295,6 +301,8 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
             yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
     if isinstance(config, TenantConfig):
         yield from cautions(config)
+        for at in config.tools.secrets_in_plain_sight():
+            yield f"{dotted(('tools', *at))} is written out in the file; ${{NAME}} or file:PATH would keep it out"
 
 
 def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
@@ -304,6 +312,8 @@ def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
         yield from problems(agent, at)
         yield from _template_problems(agent, at)
         yield from _tool_problems(agent, tenant.config.tools, at)
+    for place, words in faults(tenant.config.tools):
+        yield ("tools", *place), words
     trunks = [trunk.name for trunk in config.trunks]
     if match.trunk is not None and match.trunk not in trunks:
         yield ("match", "trunk"), f"no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"

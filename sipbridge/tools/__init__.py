@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from sipbridge.agent import ToolCall, ToolDeclaration
+from sipbridge.conversation.entry import Collected
 from sipbridge.outcome import RunOutcome
 from sipbridge.tool_config import ToolsConfig
 from sipbridge.tools.arguments import ArgumentError, Parameters, checked, schema_of, shown
@@ -57,6 +58,20 @@ class CallControl(Protocol):
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         """Announce, then hand the caller over to `target` (a URI). Returns why it did not succeed; where it does, the
         call is over and this does not return."""
+
+    async def press_keys(self, request: ToolCall, keys: str) -> str:
+        """Press keys (0-9, A-D, * and #; `,` and `w` are pauses), after what was said with the request has been heard.
+        Returns what went wrong, or an empty text."""
+
+    async def collect_digits(self, request: ToolCall, field: str, asking: str) -> Collected | None:
+        """Let the caller enter the tenant's field of this name; `asking` is for an agent that has not asked for it.
+        None: he is entering something already."""
+
+    def lacking_digits(self, fields: Sequence[str]) -> list[str]:
+        """For which of these secure fields nothing was entered that has not been taken."""
+
+    def take_digits(self, fields: Sequence[str]) -> dict[str, str]:
+        """What was entered for these secure fields: once, then it is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +157,9 @@ def toolbox_for(
     config: ToolsConfig, *, timeout_seconds: float, tenant: str = "", services: ToolServices | None = None
 ) -> Toolbox:
     """The tools that a tenant's file asks for, for one call. `services`: what they share with other calls."""
+    from sipbridge.tools.collect_digits import collect_digits
     from sipbridge.tools.hang_up import hang_up
+    from sipbridge.tools.send_dtmf import send_dtmf
     from sipbridge.tools.services import ToolServices
     from sipbridge.tools.transfer_call import transfer_call
 
@@ -152,8 +169,20 @@ def toolbox_for(
         tools.append(hang_up())
     if config.transfer_call is not None:
         tools.append(transfer_call(config.transfer_call.targets, confirm=config.transfer_call.confirm))
-    tools += shared.tools
+    if config.send_dtmf is not None:
+        tools.append(send_dtmf())
+    if config.collect_digits is not None:
+        tools.append(collect_digits(config.collect_digits.fields))
+    tools += [_given_secrets(tool, config) for tool in shared.tools]
     return Toolbox(tools, timeout_seconds=timeout_seconds, quota=Quota(config.quotas.per_call, shared.minute))
+
+
+def _given_secrets(tool: Tool, config: ToolsConfig) -> Tool:
+    """With what only the caller's keypad can give it."""
+    from sipbridge.tools.secret_arguments import secret_arguments, with_secrets
+
+    names = secret_arguments(config.collect_digits, tool.name)
+    return with_secrets(tool, names) if names else tool
 
 
 def _failed(outcome: RunOutcome, message: str) -> Answer:

@@ -14,6 +14,4 @@ async def _run(control: CallControl, request: ToolCall, arguments: dict[str, Any
 
 
 def pass_through(config: PassThroughConfig) -> Tool:
-    return Tool(
-        config.name, config.description, config.parameters, _run, timeout_seconds=config.timeout_seconds
-    )
+    return Tool(config.name, config.description, config.parameters, _run, timeout_seconds=config.timeout_seconds)

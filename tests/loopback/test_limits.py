@@ -22,9 +22,9 @@ def said(messages: list[dict[str, dict[str, str]]]) -> list[str]:
     return [instructions.rpartition("\n\n")[2] for instructions in asked if instructions]
 
 
-async def ended(bench: House, phone: Phone, reason: Ended, last: float, **more: float) -> Message:
+async def ended(bench: House, phone: Phone, reason: Ended, last: float) -> Message:
     """The goodbye was heard whole, and everything is told of it."""
-    bye = await phone.expect("BYE", **more)
+    bye = await phone.expect("BYE")
     heard = [packet for packet in phone.audio.audio() if is_loud(packet, last)]
     assert len(heard) == pytest.approx(10, abs=1)
     assert heard[-1].at < bye.at
