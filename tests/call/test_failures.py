@@ -381,24 +381,6 @@ async def test_an_agent_that_fails_in_a_transfer_is_not_needed_for_it(failure: s
 
 
 @virtual.timed
-async def test_a_transfer_that_fails_without_its_agent_gives_the_call_to_who_stands_in() -> None:
-    call = await LivelyCall(tenant("agent"), well=[False]).up()
-    await in_a_transfer(call)
-    call.agent.die()
-    await virtual.pass_time(8)
-    assert len(call.agents) == 1
-    assert call.leg.transfer is not None
-    call.leg.transfer.set_result("486 Busy Here")
-    moment = now()
-    await virtual.pass_time(3)
-    assert [command[0] for command in call.agents[1].commands][:2] == ["text", "respond"], "it is told why"
-    assert "486 Busy Here" in call.agents[1].commands[0][1]
-    assert_heard(call, moment)
-    call.session.sip_event(BYE)
-    assert (await over(call)).ended is Ended.CALLER_HUNG_UP
-
-
-@virtual.timed
 async def test_nobody_is_told_anything_where_nobody_has_missed_anything() -> None:
     call = LivelyCall(tenant("agent"))
     await call.up()
