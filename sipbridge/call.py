@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, assert_never
 
 import structlog
@@ -33,6 +34,7 @@ from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
+from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
@@ -44,6 +46,7 @@ from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
+from sipbridge.tools.switch_agent import declared_to
 from sipbridge.turn import Turn, Verdict
 
 log = structlog.get_logger(__name__)
@@ -90,14 +93,17 @@ class CallSession:
             clock=clock,
             log=self._log,
         )
-        toolbox = toolbox_for(config.tools, timeout_seconds=config.deadlines.tool_seconds)
-        self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
+        toolbox = toolbox_for(config.tools, config.agents, timeout_seconds=config.deadlines.tool_seconds)
+        self._agents = Agents(
+            self._call, new_agent, lambda name, agent: declared_to(name, agent, config.agents, toolbox)
+        )
+        self._switching = Switching(self._call, self._agents)
         transfers = Transfers(self._call)
         self._failure = Failure(self._call, self._agents, transfers)
         self._answering = Answering(self._call, self._failure)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers)
+        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._switching)
         self._limits = Limits(self._call, self._agents, max_seconds=max_seconds)
-        self._observers: tuple[Observer, ...] = ()
+        self._observers: tuple[Observer, ...] = (self._switching,)
         self._keypad = Keypad(self._keys_pressed)
         self._new_recording = record
         self.recording: Recording | None = None
@@ -168,7 +174,7 @@ class CallSession:
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
         self._begin_talking()
-        await self._agents.converse(self._agent_event, self._failure.lost)
+        await self._agents.converse(self._agent_event, partial(self._switching.lost, otherwise=self._failure.lost))
 
     def _begin_talking(self) -> None:
         """The notice that the call is recorded comes before everything."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from sipbridge.audio_health import AudioHealth
@@ -51,6 +51,19 @@ class Ended(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What one model of one provider counted in a call."""
+
+    provider: str
+    model: str
+    """"": the provider's default."""
+    usage: Mapping[str, float]
+    """By the names of `agent.Usage`."""
+    cost_usd: float | None
+    """By `prices`; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallReport:
     """One call, written when it is over."""
 
@@ -76,25 +89,31 @@ class CallReport:
     audio: AudioHealth = AudioHealth()
     """How it sounded."""
     provider: str = ""
-    """The agent's."""
+    """Of the agent that the call began with."""
+    agents: tuple[str, ...] = ()
+    """Who had the line, by the names in the tenant's file, one after another."""
     reconnects: int = 0
     """How often the model's session was lost in mid-call, and another one took its place."""
     usage: Mapping[str, float] = field(default_factory=dict)
     """What the provider charges for, by the names of `agent.Usage`, summed."""
     cost_usd: float | None = None
     """By `prices`; None where nothing was used, or something that has no price."""
+    spent: tuple[Spent, ...] = ()
+    """The same by provider and model."""
 
     def to_json(self) -> dict[str, Any]:
         """Nothing but dictionaries, lists, numbers, text and None."""
-        return {**self._figures(), "usage": dict(self.usage), "audio": self.audio.to_json()}
+        spent = [{**asdict(each), "usage": dict(each.usage)} for each in self.spent]
+        more = {"agents": list(self.agents), "usage": dict(self.usage), "spent": spent, "audio": self.audio.to_json()}
+        return {**self._figures(), **more}
 
     def to_log(self) -> dict[str, Any]:
         """For the line that ends the call: flat."""
         usage = {f"usage_{name}": count for name, count in self.usage.items()}
-        return {**self._figures(), **usage, **self.audio.to_log()}
+        return {**self._figures(), "agents": " ".join(self.agents), **usage, **self.audio.to_log()}
 
     def _figures(self) -> dict[str, Any]:
-        apart = ("audio", "usage")
+        apart = ("agents", "audio", "spent", "usage")
         figures = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in apart}
         return {**figures, "ended": self.ended.value}
 

@@ -38,7 +38,7 @@ class ToolsConfig(Section):
     python: Annotated[tuple[str, ...], PLANNED] = ()
     mcp: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
 
-    def names(self) -> frozenset[str] | None:
+    def known(self) -> frozenset[str] | None:
         """Of all tools that the tenant has, for `agents.NAME.tools`; None: MCP servers have to be asked for some."""
         if self.mcp:
             return None

@@ -6,11 +6,13 @@ A goodbye and an announcement are the agent's to say; what they ask for happens 
 from __future__ import annotations
 
 import asyncio
+import json
 from functools import partial
 
 from sipbridge.agent import ToolCall
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.outcome import Ended
 from sipbridge.tools import Toolbox
@@ -20,15 +22,24 @@ _AFTER_GOODBYE_S = 0.2
 
 
 class CallTools:
-    def __init__(self, call: CallContext, agents: Agents, toolbox: Toolbox, transfers: Transfers) -> None:
+    def __init__(
+        self, call: CallContext, agents: Agents, toolbox: Toolbox, transfers: Transfers, switching: Switching
+    ) -> None:
         self._call = call
         self._agents = agents
         self._toolbox = toolbox
         self._transfers = transfers
+        self._switching = switching
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answered: set[str] = set()
 
     def asked(self, request: ToolCall) -> None:
+        speaker = self._agents.current
+        if speaker is not None and request.name not in speaker.tools:
+            # The toolbox is the tenant's: what this agent was not told of is not there for it.
+            error = f"there is no tool {request.name[:64]!r}; there are: {', '.join(speaker.tools) or 'none'}"
+            self._agents.answer_tool(request.call_id, json.dumps({"error": error}))
+            return
         self._tasks[request.call_id] = self._call.spawn(self._run(request))
 
     def taken_back(self, call_id: str) -> None:
@@ -54,6 +65,9 @@ class CallTools:
         turn.finish()
         await asyncio.sleep(_AFTER_GOODBYE_S)
         self._call.end(Ended.AGENT_HUNG_UP, reason)
+
+    async def switch_agent(self, name: str, summary: str) -> str:
+        return await self._switching.switch(name, summary)
 
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         words = f"Tell the caller in one short sentence that you put them through to {name}."

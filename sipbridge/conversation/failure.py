@@ -16,7 +16,8 @@ class Failure:
 
     async def open_first(self) -> None:
         """Give the line to the agent that the call begins with. Raises what `Agents.open` does."""
-        self._agents.use(await self._agents.open("main", self._call.tenant.config.agent))
+        name, config = next(iter(self._call.tenant.config.agents.items()))
+        self._agents.use(await self._agents.open(name, config))
 
     async def lost(self, lost: Lost) -> bool:
         """Whether the conversation goes on with another agent (see `Agents.converse`)."""

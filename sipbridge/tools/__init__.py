@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from sipbridge.agent import ToolCall, ToolDeclaration
+from sipbridge.agent_config import AgentConfig
 from sipbridge.tool_config import ToolsConfig
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,10 @@ class CallControl(Protocol):
 
     async def end_call(self, request: ToolCall, reason: str) -> None:
         """Hang up when the goodbye has been heard to its last packet."""
+
+    async def switch_agent(self, name: str, summary: str) -> str:
+        """Give the line to another agent, with what this one says of the call. Returns why it did not succeed; where
+        it does, the model that asked for it is gone."""
 
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         """Announce, then hand the caller over to `target` (a URI). Returns why it did not succeed; where it does, the
@@ -89,9 +94,12 @@ class Toolbox:
         return None if result is None else _shortened(result)
 
 
-def toolbox_for(config: ToolsConfig, *, timeout_seconds: float) -> Toolbox:
-    """The tools that a tenant's file asks for."""
+def toolbox_for(
+    config: ToolsConfig, agents: Mapping[str, AgentConfig] | None = None, *, timeout_seconds: float
+) -> Toolbox:
+    """The tools that a tenant's file asks for. Which of them an agent may use, `switch_agent.declared_to` says."""
     from sipbridge.tools.hang_up import hang_up
+    from sipbridge.tools.switch_agent import switch_agent
     from sipbridge.tools.transfer_call import transfer_call
 
     tools = []
@@ -99,6 +107,8 @@ def toolbox_for(config: ToolsConfig, *, timeout_seconds: float) -> Toolbox:
         tools.append(hang_up())
     if config.transfer_call is not None:
         tools.append(transfer_call(config.transfer_call.targets))
+    if agents is not None and len(agents) > 1:
+        tools.append(switch_agent(agents))
     return Toolbox(tools, timeout_seconds=timeout_seconds)
 
 

@@ -23,6 +23,9 @@ class Call:
     async def end_call(self, request: ToolCall, reason: str) -> None:
         self.done.append(("end", reason))
 
+    async def switch_agent(self, name: str, summary: str) -> str:
+        return f"{name}: {summary}"
+
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         self.done.append(("transfer", name, target))
         return self._failure
