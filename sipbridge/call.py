@@ -24,6 +24,7 @@ from sipbridge.agent import AgentEvent, NewAgent
 from sipbridge.audio_health import AudioHealth
 from sipbridge.call_record import CallRecord
 from sipbridge.conversation.agents import Agents
+from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
@@ -40,14 +41,14 @@ from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
 from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
 from sipbridge.outbound_leg import OutboundLeg
-from sipbridge.outcome import CallReport, Ended, ended_by, reason_header, unanswered
+from sipbridge.outcome import ENDINGS, CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prices import Prices
 from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
 from sipbridge.tools.switch_agent import declared_to
-from sipbridge.turn import Turn, Verdict
+from sipbridge.turn import Rule, Turn, Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -76,9 +77,9 @@ class CallSession:
         self._fields = fields
         self._clock = clock
         self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
-        self._turn = Turn(protect_greeting_ms=tenant.protect_greeting_ms)
-        self._floor = Floor(self._turn, self._legs, clock, self._log)
+        self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
         self._sounds = Sounds(self._legs)
+        self._floor = Floor(self._turn, self._legs, self._sounds, clock, self._log)
         self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
         self._call = CallContext(
             tenant,
@@ -100,10 +101,17 @@ class CallSession:
         self._switching = Switching(self._call, self._agents)
         transfers = Transfers(self._call)
         self._failure = Failure(self._call, self._agents, transfers)
-        self._answering = Answering(self._call, self._failure)
+        self._answering = Answering(self._call, self._agents, self._failure, self._answered)
         self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._switching)
-        self._limits = Limits(self._call, self._agents, max_seconds=max_seconds)
-        self._observers: tuple[Observer, ...] = (self._switching,)
+        self._limits = Limits(
+            self._call,
+            self._agents,
+            Announcements(self._call, self._agents),
+            max_seconds=max_seconds,
+            prices=prices or Prices(),
+            busy=lambda: self._tools.busy,
+        )
+        self._observers: tuple[Observer, ...] = (self._limits, self._switching)
         self._keypad = Keypad(self._keys_pressed)
         self._new_recording = record
         self.recording: Recording | None = None
@@ -168,36 +176,21 @@ class CallSession:
             self._over.set()
 
     async def _live(self) -> None:
-        if not await self._answering.answer():
-            return
+        if await self._answering.answer():
+            await self._agents.converse(self._agent_event, partial(self._switching.lost, otherwise=self._failure.lost))
+
+    def _answered(self) -> None:
+        """There is sound both ways, whoever may be heard first."""
+        self._limits.answered()
         if self._new_recording and (stream := self._call.stream) and (codec := self._leg.codec):
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
-        self._begin_talking()
-        await self._agents.converse(self._agent_event, partial(self._switching.lost, otherwise=self._failure.lost))
-
-    def _begin_talking(self) -> None:
-        """The notice that the call is recorded comes before everything."""
-        tenant, speaker = self._tenant, self._agents.current
-        notice = tenant.notice(self._leg.formats[1].rate)
-        if notice is not None:
-            self._floor.say("notice", lambda rate: tenant.notice(rate) or b"")
-        if speaker is None or (words := tenant.first_words(self._fields)) is None:
-            return
-        if notice is not None and speaker.capabilities.full_duplex:
-            self._spawn(self._say_after_notice(words))
-        else:
-            speaker.say(words)
-
-    async def _say_after_notice(self, words: str) -> None:
-        """What comes at the pace of speech can't wait behind it."""
-        await self._floor.until_silent()
-        self._agents.say(words)
 
     async def _shut(self) -> None:
         assert self._record.outcome is not None
+        ended = self._record.outcome[0]
         self._keypad.close()
-        self._legs.close(reason_header(self._record.outcome[0]))
+        self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
 
     # --- the agent's events: downlink -------------------------------------------------------------
@@ -262,7 +255,7 @@ class CallSession:
     # --- the caller's sound and keys: uplink ------------------------------------------------------
 
     def media_event(self, event: MediaEvent) -> None:
-        if not self.answered and not self._leg.hears_early:
+        if not self.answered and not self._leg.hears_early and not isinstance(event, Drained):
             return  # ringing tones and announcements: nobody is there yet
         match event:
             case Audio(pcm=pcm):
@@ -272,6 +265,7 @@ class CallSession:
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
+                self._limits.agent_heard()
                 self._floor.moved()
             case KeyPressed(digit=digit):
                 self._key_pressed(digit, "rtp")
@@ -287,6 +281,7 @@ class CallSession:
 
     def _key_pressed(self, digit: str, way: str) -> None:
         if self._keypad.press(digit, way, self._clock()):
+            self._limits.caller_acted()
             self._interrupt()
 
     def _keys_pressed(self, keys: str) -> None:
@@ -305,7 +300,15 @@ class CallSession:
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
             self.end(unanswered(leg.not_answered), str(leg.not_answered), status=leg.not_answered.sip_status)
         elif isinstance(event, CallEnded):
-            self.end(*ended_by(event, outbound=self._record.outbound, transferred=leg.transfer_accepted))
+            self.end(
+                *ended_by(
+                    event,
+                    outbound=self._record.outbound,
+                    transferred=leg.transfer_accepted,
+                    answered=self.answered,
+                ),
+                status=None if self.answered else event.status,
+            )
         elif isinstance(event, ReferReceived):
             self._spawn(self._move(event))
         elif isinstance(event, InfoReceived) and event.key is not None:

@@ -7,17 +7,21 @@ from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
-from sipbridge.agent import Usage
+from sipbridge.agent import ToolCall, Usage
 from sipbridge.agent_config import AgentConfig
 from sipbridge.audio_health import AudioHealth, LegAudio
 from sipbridge.codecs import Codec
 from sipbridge.media.events import MediaStats
-from sipbridge.outcome import CallReport, Ended, Spent
+from sipbridge.outcome import CallReport, Ended, RunOutcome, Spent, ToolRun
 from sipbridge.prices import Prices, cost
 from sipbridge.tenants import CallFields
 from sipbridge.turn import Turn
 
 log = structlog.get_logger(__name__)
+
+_MOST_RUNS = 200
+_MOST_ERROR = 500
+"""Of tools: what a model that asks without end may add to the record."""
 
 
 class CallRecord:
@@ -33,8 +37,11 @@ class CallRecord:
         self._status: int | None = None
         self._began = self._ended_at = clock()
         self._delivered_at: float | None = None
+        self.machine = ""
+        """What has answered a call of ours, where it is said that it is no person."""
         self.reconnects = 0
         """How often the model's session was lost, and another one took its place."""
+        self._tool_runs: list[ToolRun] = []
         self._usage: dict[tuple[str, str], defaultdict[str, float]] = {}
         self._agents: list[str] = []
 
@@ -55,8 +62,15 @@ class CallRecord:
         for name, count in usage.counts.items():
             counts[name] += count
 
+    def tool_ran(self, request: ToolCall, arguments: str, began: float, outcome: RunOutcome, error: str = "") -> None:
+        """A tool's run is over. `arguments` as they may be shown; `began` by the call's clock."""
+        if len(self._tool_runs) < _MOST_RUNS:
+            at, ms = round(began - self._began, 3), round((self._clock() - began) * 1000)
+            self._tool_runs.append(ToolRun(request.name[:64], arguments, at, ms, outcome, error[:_MOST_ERROR]))
+
     def end(self, ended: Ended, detail: str, status: int | None) -> bool:
-        """False where it has ended before: the first reason stands. `status`: what a call of ours was refused with."""
+        """False where it has ended before: the first reason stands. `status`: the final
+        response to a call that was not answered."""
         if self.outcome is not None:
             return False
         self.outcome, self._status = (ended, detail), status
@@ -109,11 +123,20 @@ class CallRecord:
             audio=audio,
             provider=provider,
             agents=tuple(self._agents),
+            machine=self.machine,
             reconnects=self.reconnects,
             usage=self._all_usage(),
             cost_usd=None if not spent or any(each.cost_usd is None for each in spent) else _sum(spent),
             spent=spent,
+            tool_runs=tuple(self._tool_runs),
         )
+
+    def spent(self, prices: Prices) -> float:
+        """USD, so far, as far as there are prices."""
+        total = 0.0
+        for (provider, model), counts in self._usage.items():
+            total += cost(counts, prices.rates(provider, model) or {})
+        return total
 
     def _all_usage(self) -> dict[str, float]:
         total: defaultdict[str, float] = defaultdict(float)

@@ -23,6 +23,7 @@ from sipbridge import __version__, codecs, encryption
 from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
 from sipbridge.config import Config, SessionTimersConfig, codec_lists
+from sipbridge.conversation.sounds import sound_of
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media import srtp
@@ -279,5 +280,7 @@ def _load_what_a_call_needs(tenants: Iterable[Tenant]) -> None:
     for tenant in tenants:
         for rate in (8000, 16000, 24000):
             tenant.notice(rate)
+            if (waiting := tenant.config.waiting_sound) is not None:
+                sound_of(waiting)(rate)
     for source, target in ((8000, 16000), (8000, 24000), (16000, 24000), (24000, 8000), (24000, 16000)):
         Resampler(source, target).process(bytes(source // 25))

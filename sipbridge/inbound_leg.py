@@ -15,6 +15,7 @@ class InboundLeg(SipLeg):
         self._invite = self._incoming = invite
         self._offer = offer
         self._warning = ""
+        self._answered = False
 
     def negotiate(self) -> None:
         """The SDP is the answer to the offer or, where the INVITE had none, an offer of ours."""
@@ -31,9 +32,15 @@ class InboundLeg(SipLeg):
                 raise
             self._body = self._negotiated.sdp
 
-    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat, *, early_media: bool = False) -> None:
+        """Ring: 180 or, where there is to be early media and the INVITE has an offer to answer, 183 (RFC 3960). Then
+        sound goes to where the offer says before anybody has confirmed to be there: the operator allows that."""
         super().begin(uplink, downlink)
-        self._incoming.ring(self._clock())
+        if early_media and self._negotiated is not None:
+            self._incoming.ring(self._clock(), 183, self._body)
+            self._use(self._negotiated)
+        else:
+            self._incoming.ring(self._clock())
 
     async def answer(self) -> None:
         self._answer()
@@ -45,9 +52,16 @@ class InboundLeg(SipLeg):
 
     def _answer(self) -> None:
         """200 OK."""
+        self._answered = True
         self._incoming.answer(self._body, self._clock())
         if self._negotiated is not None:
             self._use(self._negotiated, confirmed=False)
+            self._answered_now()
+
+    def close(self, reason: str, status: int | None = None) -> None:
+        if self._dialog_open and status is not None and not self._answered:
+            self.reject(status, reason)
+        super().close(reason, status)
 
     def reject(self, status: int, reason: str) -> None:
         """Refuse with a Reason header field's value (RFC 3326); 503 says when to come back, too."""

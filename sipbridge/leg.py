@@ -15,6 +15,7 @@ heard nor what was learned of the sound is lost. Who talks on a leg, and about w
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from sipbridge.codecs import Codec
 from sipbridge.encryption import keys_in_the_clear
 from sipbridge.errors import SdpError
 from sipbridge.media import sdp
+from sipbridge.media.dtmf import press_seconds
 from sipbridge.media.engine import MediaEngine
 from sipbridge.media.events import MediaStats
 from sipbridge.media.keying import DtlsParams, LocalSecurity, SdesParams
@@ -36,6 +38,7 @@ from sipbridge.media.stream import MediaStream
 from sipbridge.sip.events import (
     Acknowledged,
     CallEnded,
+    KeyTold,
     ReferAccepted,
     ReferFailed,
     ReferProgress,
@@ -48,8 +51,14 @@ from sipbridge.sip.reason import parse_reasons
 
 log = structlog.get_logger(__name__)
 
+_MOST_KEYS = 64
+"""That wait for their turn, by INFO."""
+_A_WORD_S = 10.0
+"""How long the far end may say nothing of a transfer: no answer to the REFER, no NOTIFY after it. Both are due at once
+(RFC 3515 §2.4.2, §2.4.4), and somebody waits."""
 _TRANSFER_S = 32.0
-"""How long the far end may take to say how a transfer went; as long as a transaction may (RFC 3261 Timer F)."""
+_INABILITY = frozenset({403, 405, 501})
+"""Of a call that the far end has made, or not: what was refused there is the way, not the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,16 @@ class MediaChoices:
     """How much of the far end's sound is handed on at once."""
     security: LocalSecurity = LocalSecurity()
     """With a secret of this leg's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Referred:
+    """What became of a REFER of ours."""
+
+    failure: str = ""
+    """Empty: the far end talks to somebody else now."""
+    by_target: bool = False
+    """Whom we named has been asked, or may have been: to call there ourselves would be no better."""
 
 
 class OpenStream(Protocol):
@@ -103,7 +122,10 @@ class SipLeg:
         self._negotiated: sdp.Negotiated | None = None
         self._answer_due = False
         self._formats: tuple[AudioFormat, AudioFormat] | None = None
-        self._transfer: asyncio.Future[str] | None = None
+        self._keys_told: deque[asyncio.Future[int]] = deque()
+        self._transfer: asyncio.Future[Referred] | None = None
+        self._patience: asyncio.Timeout | None = None
+        self._told_by = 0.0
         self._predecessor: SipLeg | None = None
         self._params: MediaParams | None = None
         self._before_us: MediaStats | None = None  # what of the stream's figures is of the leg that had it before
@@ -112,6 +134,8 @@ class SipLeg:
         self.media_open = asyncio.Event()
         """Set once the far end can hear us."""
         self.transfer_accepted = False
+        self.machine = ""
+        """What SIP says of the machine that has answered (`machine.machine_of`)."""
         self._warned = False
         self.failure = ""
         """Why the leg is of no more use, where it found out by itself."""
@@ -148,8 +172,9 @@ class SipLeg:
             security=self._choices.security,
         )
 
-    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
-        """`uplink` is what the far end's audio shall arrive in, `downlink` what `stream.play` will be given."""
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat, *, early_media: bool = False) -> None:
+        """`uplink` is what the far end's audio shall arrive in, `downlink` what `stream.play` will be given.
+        `early_media`: a caller shall hear us before the answer; there is a `stream` then, where that can be."""
         self._formats = (uplink, downlink)
 
     def use_formats(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
@@ -183,14 +208,22 @@ class SipLeg:
                 self._renegotiate(event.call, offer)
             case SessionAnswered(call=call, answer=answer):
                 self._refreshed(call, answer)
-            case ReferAccepted():
+            case ReferAccepted(subscribed=subscribed):
                 self.transfer_accepted = True
-            case ReferProgress(status=status, reason=reason, final=True):
-                self._transfer_over("" if 200 <= status < 300 else f"{status} {reason}".strip())
+                if subscribed:
+                    self._wait_for_a_word()
+                else:
+                    self._transfer_over(Referred())  # RFC 4488: it says no more, and takes it from here
+            case ReferProgress():
+                self._transfer_goes_on(event)
             case ReferFailed(status=status):
-                self._transfer_over(f"refused with {status}")
+                self._transfer_over(Referred(f"refused with {status}"))
+            case KeyTold(status=status):
+                self._key_told(status)
             case CallEnded():
                 self._dialog_open = False
+                while self._keys_told:
+                    self._key_told(481)
             case _:
                 pass
 
@@ -292,33 +325,84 @@ class SipLeg:
         stats = self.stream.stats
         return stats if self._before_us is None else stats.since(self._before_us)
 
+    # --- keys -------------------------------------------------------------------------------------
+
+    async def press(self, keys: str) -> str:
+        """Press keys of a telephone towards the far end, after those that wait: as telephone events in the sound (RFC
+        4733) or, where none were agreed on, by INFO (RFC 6086). Returns when they have been sent: what went wrong, or
+        an empty text. ValueError: one of them is no key."""
+        if self.stream is None or self._params is None or not self._dialog_open:
+            return "there is no call"
+        if all([self.stream.send_key(key) for key in keys]):
+            await asyncio.sleep(len(keys) * press_seconds(self._params.ptime_ms))
+            return ""
+        if self._invite is None or self._invite.state is not CallState.CONFIRMED:
+            return "the far end has not confirmed the call"
+        if len(self._keys_told) + len(keys) > _MOST_KEYS:
+            return "too many keys wait already"
+        told = [asyncio.get_running_loop().create_future() for _ in keys]
+        self._keys_told.extend(told)
+        for key in keys:
+            self._invite.send_key(key, self._clock())
+        refused = next((status for status in await asyncio.gather(*told) if status >= 300), None)
+        return "" if refused is None else f"the far end takes no keys: no telephone-event, and {refused} to INFO"
+
+    def _key_told(self, status: int) -> None:
+        if self._keys_told and not (told := self._keys_told.popleft()).done():
+            told.set_result(status)
+
     # --- transfer and end -------------------------------------------------------------------------
 
-    async def refer(self, target: str) -> str:
-        """Ask the far end to call `target` instead (RFC 3515), follow how that goes, and return what went wrong: an
-        empty text means that it succeeded. One at a time."""
+    async def refer(self, target: str, *, seconds: float = _TRANSFER_S, replaces: SipLeg | None = None) -> Referred:
+        """Ask the far end to call `target` instead of us (RFC 3515), or to take our place in the call that another leg
+        has (`replaces`; RFC 5589 §7), and follow how that goes. `seconds`: how long it may take. One at a time."""
         if self._transfer is not None:
-            return "another transfer is under way"
-        if self._invite is None or self._invite.state is not CallState.CONFIRMED:
-            return "the caller's side has not confirmed the call"
-        self._transfer = asyncio.get_running_loop().create_future()
+            return Referred("another transfer is under way", by_target=True)
+        invite = self._invite
+        if invite is None or invite.state is not CallState.CONFIRMED:
+            return Referred("the caller's side has not confirmed the call")
+        dialog = invite.dialog
+        if dialog is not None and (dialog.allows_refer is False or replaces and not dialog.supports_replaces):
+            return Referred("the caller's side takes no such transfers")
+        loop = asyncio.get_running_loop()
+        self._transfer = loop.create_future()
+        self._told_by = loop.time() + seconds
         try:
-            self._invite.refer(target, self._clock())
-            async with asyncio.timeout(_TRANSFER_S):
+            if replaces is None:
+                invite.refer(target, self._clock())
+            else:
+                invite.refer(None, self._clock(), replaces=replaces._invite)
+            async with asyncio.timeout(_A_WORD_S) as self._patience:
                 return await self._transfer
         except TimeoutError:
-            return "no answer"
+            # Once it has told that it calls, that call may still be going on.
+            return Referred("no answer", by_target=loop.time() >= self._told_by)
         finally:
-            self._transfer = None
+            self._transfer = self._patience = None
             # A far end that hangs up later does so for reasons of its own.
             self.transfer_accepted = self.transfer_accepted and not self._dialog_open
 
-    def _transfer_over(self, failure: str) -> None:
-        if self._transfer is not None and not self._transfer.done():
-            self._transfer.set_result(failure)
+    def _wait_for_a_word(self) -> None:
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time() + _A_WORD_S)
 
-    def close(self, reason: str) -> None:
-        """Hang up if the far end has not, with a Reason header field's value; no more sound. Idempotent."""
+    def _transfer_goes_on(self, progress: ReferProgress) -> None:
+        status = progress.status
+        if progress.final and status >= 200:
+            failure = f"{status} {progress.reason}".strip()
+            self._transfer_over(Referred() if status < 300 else Referred(failure, status not in _INABILITY))
+        elif progress.final:
+            self._wait_for_a_word()  # how it goes will not be told: a BYE would say it
+        elif self._patience is not None:
+            self._patience.reschedule(self._told_by)
+
+    def _transfer_over(self, outcome: Referred) -> None:
+        if self._transfer is not None and not self._transfer.done():
+            self._transfer.set_result(outcome)
+
+    def close(self, reason: str, status: int | None = None) -> None:
+        """Hang up if the far end has not, with a Reason header field's value; no more sound. Idempotent. A caller who
+        was not answered is refused, with `status` or 480."""
         if self._dialog_open:
             self._dialog_open = False
             if self._invite is not None:

@@ -15,6 +15,7 @@ from sipbridge.audio import AudioFormat
 from sipbridge.codecs import Codec, select
 from sipbridge.errors import CallNotAnsweredError, SdpError, SipbridgeError
 from sipbridge.leg import LegParts, SipLeg
+from sipbridge.machine import machine_of
 from sipbridge.media import sdp
 from sipbridge.sip.events import Answered, CallEnded, EndCause, Progress, SipEvent
 from sipbridge.sip.headers import NameAddr
@@ -71,7 +72,7 @@ class OutboundLeg(SipLeg):
         assert self._local is not None
         self._body = sdp.offer(self._local)
 
-    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat, *, early_media: bool = False) -> None:
         super().begin(uplink, downlink)
         self._give_up_at = asyncio.get_running_loop().time() + self._ring_seconds
         self._invite = self._place(self._body)
@@ -98,7 +99,8 @@ class OutboundLeg(SipLeg):
                 self.on_progress(response.status, response.reason)
                 if early:
                     self._heard_early(early)
-            case Answered(answer=answer):
+            case Answered(response=response, answer=answer):
+                self.machine = machine_of(response.headers)
                 self._picked_up(answer)
             case _:
                 super().sip_event(event)

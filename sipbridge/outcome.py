@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from sipbridge.audio_health import AudioHealth
 from sipbridge.errors import CallNotAnsweredError
@@ -15,7 +15,8 @@ from sipbridge.sip.reason import FarEnd
 
 
 class Ended(enum.Enum):
-    """Why a call is over: one stable list."""
+    """Why a call is over: one stable list. What each means to others is in `ENDINGS` and, with its cure, in
+    docs/ended-reasons.md."""
 
     CALLER_HUNG_UP = "caller_hung_up"
     CALLEE_HUNG_UP = "callee_hung_up"
@@ -28,8 +29,9 @@ class Ended(enum.Enum):
     REFUSED = "refused"
     """Before it was answered, for a reason of the call's own: no codec in common, no free port."""
     BUSY = "busy"
-    """Of a call that we made, as the next five: nobody spoke to the agent."""
+    """Of a call that we made, as the next ones: nobody spoke to the agent."""
     NO_ANSWER = "no_answer"
+    """Or of one that came in, whose INVITE said how long it may ring."""
     DECLINED = "declined"
     """By the far end or its network: not wanted, not allowed, no credentials that it takes."""
     REDIRECTED = "redirected"
@@ -38,16 +40,88 @@ class Ended(enum.Enum):
     """No such number, no way there, the trunk is down."""
     CANCELLED = "cancelled"
     """Given up by us before it was answered."""
+    ANSWERING_MACHINE = "answering_machine"
+    """A machine answered, and the tenant has no word for machines (`machine: hang_up`)."""
     AGENT_NOT_READY = "agent_not_ready"
-    """The model could not be made ready, so the call was not answered."""
+    """The model could not be made ready, so the caller has never talked to it."""
     PROVIDER_FAILED = "provider_failed"
     MEDIA_TIMEOUT = "media_timeout"
     ENCRYPTION_FAILED = "encryption_failed"
     """Agreed on, and no keys came of it."""
     SIGNALLING_FAILED = "signalling_failed"
     TOO_LONG = "too_long"
+    CALLER_SILENT = "caller_silent"
+    """Nobody said a word, also when asked."""
+    SPEND_LIMIT = "spend_limit"
+    """It has cost what one call of the tenant's may."""
+    LOOP_DETECTED = "loop_detected"
+    """The far end is a machine, and the two go round in circles."""
     SHUTDOWN = "shutdown"
     INTERNAL_ERROR = "internal_error"
+
+
+RunOutcome: TypeAlias = Literal["ok", "error", "invalid", "unknown", "timeout", "refused", "cancelled"]
+"""What became of a run: `error` is the tool's own, `invalid` its arguments, `unknown` its name, `refused` a quota's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRun:
+    """A tool that the model has used."""
+
+    name: str
+    arguments: str
+    """As the model gave them, shortened, without what the tool's parameters call secret."""
+    at: float
+    """Seconds since the INVITE."""
+    ms: int
+    outcome: RunOutcome
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a reason to end means outside this house."""
+
+    cause: int
+    """In a Reason header field: of ITU-T Q.850."""
+    status: int | None = None
+    """The final response to a caller whom we have not answered; None: it ends none of those. 503 is the node's own,
+    and makes a proxy try another one: no tenant's and no provider's trouble may say it."""
+    good: bool = False
+    """A conversation, ended by those who had it."""
+
+
+ENDINGS: Final[Mapping[Ended, Ending]] = {
+    Ended.CALLER_HUNG_UP: Ending(16, good=True),
+    Ended.CALLEE_HUNG_UP: Ending(16, good=True),
+    Ended.CALLER_CANCELLED: Ending(16, 487),
+    Ended.ANSWERED_ELSEWHERE: Ending(26, 487),
+    Ended.AGENT_HUNG_UP: Ending(16, good=True),
+    Ended.TRANSFERRED: Ending(16, good=True),
+    Ended.REFUSED: Ending(88, 488),
+    Ended.BUSY: Ending(17),
+    Ended.NO_ANSWER: Ending(19, 487),
+    Ended.DECLINED: Ending(21),
+    Ended.REDIRECTED: Ending(23),
+    Ended.UNREACHABLE: Ending(20),
+    Ended.CANCELLED: Ending(16),
+    Ended.ANSWERING_MACHINE: Ending(16),
+    Ended.AGENT_NOT_READY: Ending(41, 480),
+    Ended.PROVIDER_FAILED: Ending(41, 480),
+    Ended.MEDIA_TIMEOUT: Ending(102),
+    Ended.ENCRYPTION_FAILED: Ending(102),
+    Ended.SIGNALLING_FAILED: Ending(111),
+    Ended.TOO_LONG: Ending(16, 480, good=True),
+    Ended.CALLER_SILENT: Ending(16),
+    Ended.SPEND_LIMIT: Ending(16, good=True),
+    Ended.LOOP_DETECTED: Ending(16),
+    Ended.SHUTDOWN: Ending(41, 503),
+    Ended.INTERNAL_ERROR: Ending(41, 500),
+}
+"""Every reason has its line; docs/ended-reasons.md is held against it (`tests/test_outcome.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +148,7 @@ class CallReport:
     ended: Ended
     detail: str
     status: int | None
-    """The final response that a call of ours was refused with."""
+    """The final response to a call that was not answered: theirs to ours, or ours to theirs."""
     codec: str | None
     setup_ms: int | None
     """INVITE to 200; None where it was never answered."""
@@ -92,6 +166,8 @@ class CallReport:
     """Of the agent that the call began with."""
     agents: tuple[str, ...] = ()
     """Who had the line, by the names in the tenant's file, one after another."""
+    machine: str = ""
+    """What answered a call of ours, where SIP says that it is no person (`machine.machine_of`)."""
     reconnects: int = 0
     """How often the model's session was lost in mid-call, and another one took its place."""
     usage: Mapping[str, float] = field(default_factory=dict)
@@ -100,20 +176,28 @@ class CallReport:
     """By `prices`; None where nothing was used, or something that has no price."""
     spent: tuple[Spent, ...] = ()
     """The same by provider and model."""
+    tool_runs: tuple[ToolRun, ...] = ()
+    """In the order in which they ended."""
 
     def to_json(self) -> dict[str, Any]:
         """Nothing but dictionaries, lists, numbers, text and None."""
-        spent = [{**asdict(each), "usage": dict(each.usage)} for each in self.spent]
-        more = {"agents": list(self.agents), "usage": dict(self.usage), "spent": spent, "audio": self.audio.to_json()}
-        return {**self._figures(), **more}
+        return {
+            **self._figures(),
+            "agents": list(self.agents),
+            "usage": dict(self.usage),
+            "spent": [{**asdict(each), "usage": dict(each.usage)} for each in self.spent],
+            "audio": self.audio.to_json(),
+            "tool_runs": [run.to_json() for run in self.tool_runs],
+        }
 
     def to_log(self) -> dict[str, Any]:
         """For the line that ends the call: flat."""
         usage = {f"usage_{name}": count for name, count in self.usage.items()}
-        return {**self._figures(), "agents": " ".join(self.agents), **usage, **self.audio.to_log()}
+        agents, tools = " ".join(self.agents), len(self.tool_runs)
+        return {**self._figures(), "agents": agents, "tools": tools, **usage, **self.audio.to_log()}
 
     def _figures(self) -> dict[str, Any]:
-        apart = ("agents", "audio", "spent", "usage")
+        apart = ("agents", "audio", "spent", "tool_runs", "usage")
         figures = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in apart}
         return {**figures, "ended": self.ended.value}
 
@@ -135,7 +219,7 @@ _OF_FAR_END = {
 }
 
 
-def ended_by(event: CallEnded, *, outbound: bool, transferred: bool) -> tuple[Ended, str]:
+def ended_by(event: CallEnded, *, outbound: bool, transferred: bool, answered: bool) -> tuple[Ended, str]:
     """How a call ended whose dialog did; `transferred`: its far end had taken on a transfer of ours."""
     match event.cause:
         case EndCause.REMOTE_BYE if transferred:
@@ -145,6 +229,8 @@ def ended_by(event: CallEnded, *, outbound: bool, transferred: bool) -> tuple[En
             return hung_up(event.reason_header, outbound=outbound), event.reason_header or event.reason
         case EndCause.CANCELLED:
             return given_up(event.reason_header), event.reason
+        case EndCause.TIMEOUT if not answered:
+            return Ended.NO_ANSWER, event.reason  # the INVITE's Expires
         case cause:
             return Ended.SIGNALLING_FAILED, f"{cause.value} {event.reason}".strip()
 
@@ -173,20 +259,10 @@ def given_up(reason_header: str | None) -> Ended:
     return Ended.ANSWERED_ELSEWHERE if outcome is FarEnd.ANSWERED_ELSEWHERE else Ended.CALLER_CANCELLED
 
 
-_Q850 = {
-    Ended.REFUSED: 88,
-    Ended.MEDIA_TIMEOUT: 102,
-    Ended.ENCRYPTION_FAILED: 102,
-    Ended.AGENT_NOT_READY: 41,
-    Ended.PROVIDER_FAILED: 41,
-}
-"""Causes of ITU-T Q.850: incompatible destination, recovery on timer expiry, temporary failure; else 16, normal."""
-
-
 def reason_header(ended: Ended, code: str = "") -> str:
     """The value of a Reason header field (RFC 3326) that says how a call ended.
 
     It goes to strangers, so nothing but the stable name and a code of few words leaves the house: what a model said and
     what our configuration lacks is for the log.
     """
-    return str(reason.q850(_Q850.get(ended, 16), f"{ended.value}: {code}" if code else ended.value))
+    return str(reason.q850(ENDINGS[ended].cause, f"{ended.value}: {code}" if code else ended.value))

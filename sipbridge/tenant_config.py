@@ -12,7 +12,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from sipbridge.agent_config import AgentConfig
 from sipbridge.config import PLANNED
 from sipbridge.configfile import Patterns, Place, Section, error_at, load
-from sipbridge.prompts import PROMPT_RATE, load_wav
+from sipbridge.limits_config import CallLimits, PhrasesConfig, SilenceConfig
+from sipbridge.sound_config import TONE, ToneOrWav, WavFile, playable
 from sipbridge.tool_config import ToolsConfig
 
 
@@ -51,14 +52,7 @@ class RecordingConfig(Section):
     @field_validator("notice")
     @classmethod
     def _a_file_that_can_be_played(cls, notice: str | None, info: ValidationInfo) -> str | None:
-        if notice is None or not notice.lower().endswith(".wav"):
-            return notice
-        path = Path((info.context or {}).get("directory", ""), notice)
-        try:
-            load_wav(path, PROMPT_RATE)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        return str(path)
+        return playable(notice, info) if notice is not None and notice.lower().endswith(".wav") else notice
 
     @property
     def notice_file(self) -> Path | None:
@@ -83,14 +77,22 @@ class TenantConfig(Section):
     single: AgentConfig | None = Field(default=None, alias="agent")
     several: dict[str, AgentConfig] = Field(default={}, alias="agents")
     fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
-    answer: Annotated[Literal["when_ready", "ring_then_answer", "immediately"], PLANNED] = "when_ready"
-    rings: Annotated[int, PLANNED] = Field(default=2, ge=1)
+    answer: Literal["when_ready", "ring_then_answer", "immediately"] = "when_ready"
+    rings: int = Field(default=2, ge=1, le=20)
+    early_media: bool = False
+    waiting_sound: ToneOrWav | None = TONE
+    """What is heard until the agent can be."""
+    machine: Literal["talk", "hang_up"] = "talk"
+    """What becomes of a call of ours that a machine answers."""
     deadlines: Deadlines = Deadlines()
     barge_in: BargeIn = BargeIn()
     tools: ToolsConfig = ToolsConfig()
-    phrases: Annotated[dict[str, Any], PLANNED] = {}
-    limits: Annotated[dict[str, Any], PLANNED] = {}
+    phrases: Annotated[PhrasesConfig, PLANNED] = PhrasesConfig()
+    limits: CallLimits = CallLimits()
+    silence: SilenceConfig = SilenceConfig()
     recording: RecordingConfig = RecordingConfig()
+    hold_music: WavFile | None = None
+    """The path of a WAV file; None: a quiet one of ours."""
     storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
 
     @field_validator("several")
@@ -125,6 +127,16 @@ class TenantConfig(Section):
             yield ("agent",), self.single
         for name, agent in self.several.items():
             yield ("agents", name), agent
+
+    @model_validator(mode="after")
+    def _phrases_lead_to_targets(self) -> TenantConfig:
+        """Whatever leads to a transfer leads to the same names."""
+        targets = self.tools.transfer_call.targets if self.tools.transfer_call is not None else {}
+        for name in self.phrases.transfer:
+            if name not in targets:
+                known = ", ".join(targets) or "none"
+                raise error_at(("phrases", "transfer", name), f"no target of tools.transfer_call; known are: {known}")
+        return self
 
 
 def load_tenant(path: Path) -> TenantConfig:

@@ -35,6 +35,7 @@ from sipbridge.codecs import Codec
 from sipbridge.config import Config, not_in_use, secrets_of
 from sipbridge.configfile import Place, located
 from sipbridge.errors import ConfigError
+from sipbridge.prices import Prices
 from sipbridge.prompts import PROMPT_RATE, load_wav
 from sipbridge.sip.headers import readable
 from sipbridge.sip.identity import CallerIdentity, Party
@@ -58,6 +59,8 @@ class CallFields:
     headers: Mapping[str, str] = field(default_factory=dict)
     identity: CallerIdentity | None = None
     """Of a call that came in."""
+    machine: str = ""
+    """What has answered a call that we made, where it is said to be no person."""
 
     @classmethod
     def of(
@@ -80,9 +83,19 @@ class CallFields:
             identity=identity,
         )
 
+    def template_names(self) -> dict[str, Any]:
+        """All that a template may name."""
+        return {"call": self.templated(), "header": _AnyCase(self.headers)}
+
     def templated(self) -> dict[str, str]:
         """What templates see as `call`: text, empty where it is not known, and nothing that the caller has hidden."""
-        call = {"from": self.caller, "to": self.to, "id": self.call_id, "trunk": self.trunk or ""}
+        call = {
+            "from": self.caller,
+            "to": self.to,
+            "id": self.call_id,
+            "trunk": self.trunk or "",
+            "machine": self.machine,
+        }
         names = ("display", "asserted", "diversion", "history", "dialled", "verstat", "referred_by", "privacy")
         call |= dict.fromkeys(names, "")
         identity = self.identity
@@ -215,7 +228,7 @@ def _render(text: str, fields: CallFields) -> str:
     if "{" not in text:
         return text
     try:
-        return _compiled(text).render(call=fields.templated(), header=_AnyCase(fields.headers))
+        return _compiled(text).render(**fields.template_names())
     except TemplateError as error:
         # A value that this call lacks and that has no default: say less rather than refuse the caller.
         log.warning("template not filled in", error=str(error), call_id=fields.call_id)
@@ -296,6 +309,11 @@ def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
         yield ("match", "trunk"), f"no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"
     if tenant.config.recording.enabled and config.recordings.directory is None:
         yield ("recording", "enabled"), "there is no recordings.directory in sipbridge.yaml to record to"
+    if tenant.config.limits.spend_per_call is not None:
+        for _, agent in tenant.config.places_of_agents():
+            if not _has_prices(agent, config.prices):
+                words = f"sipbridge.yaml has no prices for {agent.provider}, so nothing would hold it"
+                yield ("limits", "spend_per_call"), words
 
 
 def _tool_problems(agent: AgentConfig, tools: ToolsConfig, at: Place) -> Iterator[tuple[Place, str]]:
@@ -315,6 +333,12 @@ def _template_problems(agent: AgentConfig, at: Place) -> Iterator[tuple[Place, s
         else:
             if unknown:
                 yield (*at, key), f"unknown names {', '.join(sorted(unknown))}; 'call' and 'header' exist"
+
+
+def _has_prices(agent: AgentConfig, prices: Prices) -> bool:
+    """For the agent's provider, or for one of those that it is made of."""
+    parts = (part for part in (agent.voice_provider, agent.stt, agent.llm, agent.tts) if part is not None)
+    return any(provider in prices.root for provider in (agent.provider, *(part.provider for part in parts)))
 
 
 # --- matching ---------------------------------------------------------------------------------------------------------

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sipbridge.config import PLANNED
-from sipbridge.configfile import Section
+from sipbridge.configfile import Place, Section, error_at
+from sipbridge.tool_source_config import (
+    HttpToolConfig,
+    McpServerConfig,
+    PassThroughConfig,
+    QuotasConfig,
+    WaitingConfig,
+)
 
 
 class HangUpConfig(Section):
@@ -18,6 +26,18 @@ class HangUpConfig(Section):
 class TransferCallConfig(Section):
     targets: dict[str, str] = Field(min_length=1)
     confirm: Annotated[bool, PLANNED] = False
+    mode: Literal["blind", "attended"] = "blind"
+    via: Literal["auto", "refer", "bridge"] = "auto"
+    """Who connects the two: the caller's side (REFER), or we with a second leg."""
+    ring_seconds: float = Field(default=30, gt=0, le=180)
+    accept_seconds: float = Field(default=20, gt=0, le=120)
+    """Of an attended transfer: how long a person may take to decide, once all has been said."""
+    question: str = Field(default="Press 1 to take the call, or 2 to decline.", min_length=1)
+
+    @property
+    def needs_a_way_out(self) -> bool:
+        """Whether it can only be done by calling the target ourselves."""
+        return self.mode == "attended" or self.via == "bridge"
 
     @field_validator("targets")
     @classmethod
@@ -28,20 +48,59 @@ class TransferCallConfig(Section):
         return targets
 
 
-_BUILT_IN = ("hang_up", "transfer_call", "send_dtmf", "collect_digits", "hold")
+class HoldConfig(Section):
+    seconds: float = Field(default=120, gt=0, le=3600)
+    """The longest that a caller is left with the music."""
+
+
+OWN_TOOLS = ("hang_up", "transfer_call", "send_dtmf", "collect_digits", "hold", "switch_agent")
+"""Names that no other tool may have."""
+
+
+def _function(name: str) -> str:
+    """Whether there is one, `tools.services.faults` finds out."""
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w{0,63}", name):
+        raise ValueError(f"MODULE:FUNCTION is expected, not {name!r}")
+    return name
 
 
 class ToolsConfig(Section):
     hang_up: HangUpConfig | None = None
     transfer_call: TransferCallConfig | None = None
-    http: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
-    python: Annotated[tuple[str, ...], PLANNED] = ()
-    mcp: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+    hold: HoldConfig | None = None
+    http: tuple[HttpToolConfig, ...] = ()
+    python: tuple[Annotated[str, AfterValidator(_function)], ...] = ()
+    mcp: tuple[McpServerConfig, ...] = ()
+    pass_through: tuple[PassThroughConfig, ...] = ()
+    quotas: QuotasConfig = QuotasConfig()
+    waiting: WaitingConfig | None = None
 
     def known(self) -> frozenset[str] | None:
         """Of all tools that the tenant has, for `agents.NAME.tools`; None: MCP servers have to be asked for some."""
         if self.mcp:
             return None
-        names = {name for name in _BUILT_IN if getattr(self, name, None) is not None}
-        names |= {str(tool.get("name")) for tool in self.http}
-        return frozenset(names | {function.rpartition(":")[2] for function in self.python})
+        return frozenset(self._own()) | {name for _, name in self._declared()}
+
+    def _own(self) -> Iterator[str]:
+        return (name for name in OWN_TOOLS if getattr(self, name, None) is not None)
+
+    def _declared(self) -> Iterator[tuple[Place, str]]:
+        for number, http in enumerate(self.http):
+            yield ("http", number, "name"), http.name
+        for number, function in enumerate(self.python):
+            yield ("python", number), function.partition(":")[2]
+        for number, passed in enumerate(self.pass_through):
+            yield ("pass_through", number, "name"), passed.name
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> ToolsConfig:
+        taken = set(OWN_TOOLS)
+        for place, name in self._declared():
+            if name in taken:
+                raise error_at(place, f"there is another tool {name!r}")
+            taken.add(name)
+        servers = [server.name for server in self.mcp]
+        for number, name in enumerate(servers):
+            if name in servers[:number]:
+                raise error_at(("mcp", number, "name"), f"there is another server {name!r}")
+        return self

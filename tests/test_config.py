@@ -190,6 +190,19 @@ def test_mistakes_in_one_of_several_agents_are_named(text: str, message: str) ->
             "agent: {provider: offline}\ntools:\n  transfer_call: {targets: {}}\n",
             "f.yaml:3: tools.transfer_call.targets",
         ),
+        (
+            "agent: {provider: offline}\nlimits:\n  call_seconds: 30\n  warning_seconds: 30\n",
+            "f.yaml:4: limits.warning_seconds: there is no such moment in a call of 30 s",
+        ),
+        ("agent: {provider: offline}\nsilence:\n  prompt: Hm\n", "f.yaml:3: silence.prompt: unknown key; did you mean"),
+        (
+            "agent: {provider: offline}\nphrases:\n  hang_up: [bye, '...']\n",
+            "f.yaml:3: phrases.hang_up: '...' has no word in it",
+        ),
+        (
+            "agent: {provider: offline}\nphrases:\n  transfer: {desk: [one moment]}\n",
+            "f.yaml:3: phrases.transfer.desk: no target of tools.transfer_call; known are: none",
+        ),
         ("agent: {provider: offline}\nbarge_in:\n  fade_ms: 11\n", "f.yaml:3: barge_in.fade_ms: Input should be less"),
     ],
 )
@@ -199,11 +212,11 @@ def test_a_tenants_mistakes_are_named(text: str, message: str) -> None:
 
 def test_keys_without_effect_are_known_only_where_they_were_changed() -> None:
     tenant = parse(
-        "agent: {provider: offline}\nanswer: when_ready\nphrases: {hang_up: [bye]}\nbarge_in: {debounce_ms: 60}\n",
+        "agent: {provider: offline}\nanswer: when_ready\nstorage: attributes\nbarge_in: {debounce_ms: 60}\n",
         TenantConfig,
         "f.yaml",
     )
-    assert list(not_in_use(tenant)) == ["barge_in.debounce_ms", "phrases"]
+    assert list(not_in_use(tenant)) == ["barge_in.debounce_ms", "storage"]
 
 
 class TestSecret:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from sipbridge.errors import CallNotAnsweredError
-from sipbridge.outcome import Ended, given_up, hung_up, unanswered
+from sipbridge.outcome import ENDINGS, Ended, ended_by, given_up, hung_up, reason_header, unanswered
+from sipbridge.sip.events import CallEnded, EndCause
+from sipbridge.sip.reason import CAUSES, parse_reasons
 
 
 @pytest.mark.parametrize(
@@ -66,3 +71,43 @@ def test_a_call_that_was_taken_back(header: str | None, ended: Ended) -> None:
 )
 def test_a_call_that_was_up(header: str | None, ended: Ended) -> None:
     assert hung_up(header, outbound=True) is ended
+
+
+def test_every_reason_is_explained_and_the_page_says_what_the_code_does() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "ended-reasons.md").read_text()
+    rows = [
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\| `.*$", page, flags=re.MULTILINE)
+    ]
+    said = {name.strip("`"): (int(status) if status else None, int(cause)) for name, _, status, cause, _ in rows}
+    assert len(rows) == len(said)
+    assert said == {ended.value: (ending.status, ending.cause) for ended, ending in ENDINGS.items()}
+    assert list(ENDINGS) == list(Ended), "in the same order, none forgotten"
+    assert all(when for _, when, *_ in rows)
+
+
+@pytest.mark.parametrize("ended", Ended)
+def test_a_reason_goes_out_as_a_cause_that_exists_and_its_name(ended: Ended) -> None:
+    (reason,) = parse_reasons(reason_header(ended))
+    assert (reason.protocol, reason.text) == ("Q.850", ended.value)
+    assert reason.cause in CAUSES
+
+
+def test_only_the_node_itself_says_503() -> None:
+    assert [ended for ended, ending in ENDINGS.items() if ending.status == 503] == [Ended.SHUTDOWN]
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "answered", "ended"),
+    [
+        (EndCause.TIMEOUT, 487, False, Ended.NO_ANSWER),
+        (EndCause.ACK_TIMEOUT, 504, False, Ended.SIGNALLING_FAILED),
+        (EndCause.CANCELLED, 487, False, Ended.CALLER_CANCELLED),
+        (EndCause.TIMEOUT, 408, True, Ended.SIGNALLING_FAILED),
+        (EndCause.SESSION_EXPIRED, None, True, Ended.SIGNALLING_FAILED),
+        (EndCause.LOST, 481, True, Ended.SIGNALLING_FAILED),
+        (EndCause.REMOTE_BYE, None, True, Ended.CALLER_HUNG_UP),
+    ],
+)
+def test_a_call_that_came_in(cause: EndCause, status: int | None, answered: bool, ended: Ended) -> None:
+    event = CallEnded(None, cause, status, "")  # type: ignore[arg-type]  # nobody looks at the call
+    assert ended_by(event, outbound=False, transferred=False, answered=answered)[0] is ended

@@ -221,6 +221,16 @@ def test_recordings_are_not_encrypted_and_do_not_seem_to_be() -> None:
         parse("recordings: {directory: d, key: secret}", Config, "s.yaml")
 
 
+def test_a_ceiling_that_nothing_would_hold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tenants").mkdir()
+    text = "agent: {provider: quiet}\nlimits:\n  spend_per_call: 0.5\n"
+    (tmp_path / "tenants" / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"a.yaml:3: limits.spend_per_call: sipbridge.yaml has no prices for quiet"):
+        TenantDirectory.load(Config(), tmp_path)
+    priced = parse("prices: {quiet: {'*': {session_seconds: 1}}}", Config, "s.yaml")
+    assert TenantDirectory.load(priced, tmp_path).get("a") is not None
+
+
 def test_no_tenant_at_all(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no tenant"):
         load(tmp_path)

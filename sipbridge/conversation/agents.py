@@ -20,6 +20,7 @@ from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.errors import AgentStartError
 from sipbridge.providers.phrases import late_result
+from sipbridge.tenants import CallFields
 from sipbridge.tools.switch_agent import SWITCH_AGENT
 
 _GRACE_S = 0.2
@@ -85,7 +86,8 @@ class Agents:
         predecessor, self.current = self.current, speaker
         self._call.record.took_the_line(speaker.name)
         # Where the model listens while it speaks, the floor is its own: nothing here cuts what it says.
-        self._call.turn.barge_in = self._call.tenant.config.barge_in.enabled and not speaker.capabilities.full_duplex
+        may_interrupt = self._call.tenant.config.barge_in.enabled and not speaker.capabilities.full_duplex
+        self._call.turn.rule = replace(self._call.turn.rule, enabled=may_interrupt)
         self._call.legs.use_formats(speaker.uplink, speaker.downlink)
         if predecessor is not None:
             self._call.finish_items(self._call.turn.model_lost())
@@ -150,6 +152,16 @@ class Agents:
         )
 
     @property
+    def can_say(self) -> bool:
+        """Somebody would say what he is told to."""
+        return self.ready and self.current is not None and self.current.capabilities.can_say
+
+    @property
+    def farewell(self) -> str | None:
+        """What whoever has the line says when the call is ended."""
+        return None if self.current is None else self.current.config.farewell
+
+    @property
     def late_audio_bytes(self) -> int:
         return sum(speaker.late_audio_bytes for speaker in self._opened)
 
@@ -173,6 +185,20 @@ class Agents:
     def update_instructions(self, text: str) -> None:
         if self.current is not None:
             self.current.update_instructions(text)
+
+    def brief(self, fact: str, before: CallFields) -> None:
+        """More is known of the call than `before`: the instructions say so where their template asks for it, else with
+        this sentence. A model whose instructions can't be changed is told the sentence."""
+        if (speaker := self.current) is None:
+            return
+        tenant, fields = self._call.tenant.with_agent(speaker.config), self._call.fields
+        text = tenant.instructions(fields)
+        if not speaker.capabilities.takes_instructions:
+            speaker.inform(fact)
+        elif text != tenant.instructions(before):
+            speaker.update_instructions(text + speaker.briefing)
+        else:
+            speaker.update_instructions(f"{speaker.instructions.rstrip()}\n\n{fact}".lstrip())
 
     def create_response(self) -> None:
         if self.current is not None:

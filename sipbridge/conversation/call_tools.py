@@ -17,9 +17,6 @@ from sipbridge.conversation.transfers import Transfers
 from sipbridge.outcome import Ended
 from sipbridge.tools import Toolbox
 
-_AFTER_GOODBYE_S = 0.2
-"""Between the last packet of a goodbye and BYE: the far end's playout buffer still holds that packet."""
-
 
 class CallTools:
     def __init__(
@@ -32,6 +29,11 @@ class CallTools:
         self._switching = switching
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answered: set[str] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Something that the model asked for is being done."""
+        return bool(self._tasks)
 
     def asked(self, request: ToolCall) -> None:
         speaker = self._agents.current
@@ -47,7 +49,7 @@ class CallTools:
             task.cancel()
 
     async def _run(self, request: ToolCall) -> None:
-        result = await self._toolbox.run(self, request)
+        result = (await self._toolbox.run(self, request)).text
         self._tasks.pop(request.call_id, None)
         if result is None:
             return
@@ -59,12 +61,9 @@ class CallTools:
     # --- `CallControl` ----------------------------------------------------------------------------
 
     async def end_call(self, request: ToolCall, reason: str) -> None:
-        turn = self._call.turn
-        turn.close_floor()
+        self._call.turn.close_floor()
         await self._announce(request, "The line is still open: say goodbye in one short sentence, nothing else.")
-        turn.finish()
-        await asyncio.sleep(_AFTER_GOODBYE_S)
-        self._call.end(Ended.AGENT_HUNG_UP, reason)
+        await self._call.end_when_heard(Ended.AGENT_HUNG_UP, reason)
 
     async def switch_agent(self, name: str, summary: str) -> str:
         return await self._switching.switch(name, summary)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
@@ -19,6 +19,9 @@ from sipbridge.outcome import Ended
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.turn import Turn
 
+_AFTER_GOODBYE_S = 0.2
+"""Between the last packet of a goodbye and BYE: the far end's playout buffer still holds that packet."""
+
 
 class Spawn(Protocol):
     def __call__(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -30,10 +33,11 @@ class End(Protocol):
         """End the call now. The first reason given stands."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallContext:
     tenant: Tenant
     fields: CallFields
+    """What is known of the call by now: who has answered one of ours may be known only then."""
     legs: Legs
     turn: Turn
     floor: Floor
@@ -54,11 +58,22 @@ class CallContext:
         """They can talk, or could."""
         return self.record.answered_at is not None
 
+    def answered_by_machine(self, kind: str) -> None:
+        self.record.machine = kind
+        self.fields = replace(self.fields, machine=kind)
+
     def finish_items(self, item_ids: tuple[str, ...]) -> None:
         """No more audio of these items will come; when they have been heard, `Drained` says so."""
         if self.stream is not None:
             for item_id in item_ids:
                 self.stream.finish(item_id)
+
+    async def end_when_heard(self, ended: Ended, detail: str = "") -> None:
+        """The last word has been said: hang up when it has been heard to its last packet. Nothing is said after it."""
+        await self.floor.until_silent()
+        self.turn.finish()
+        await asyncio.sleep(_AFTER_GOODBYE_S)
+        self.end(ended, detail)
 
 
 class Observer(Protocol):

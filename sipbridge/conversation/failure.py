@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from sipbridge.conversation.agents import Agents, Lost
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.transfers import Transfers
@@ -14,10 +16,12 @@ class Failure:
         self._agents = agents
         self._transfers = transfers
 
-    async def open_first(self) -> None:
-        """Give the line to the agent that the call begins with. Raises what `Agents.open` does."""
+    async def open_first(self, pick_up: Callable[[], Awaitable[bool]]) -> bool:
+        """Give the line to the agent that the call begins with. Raises what `Agents.open` does. `pick_up` is for what
+        has to be heard before there is one. False: the call has been ended."""
         name, config = next(iter(self._call.tenant.config.agents.items()))
         self._agents.use(await self._agents.open(name, config))
+        return True
 
     async def lost(self, lost: Lost) -> bool:
         """Whether the conversation goes on with another agent (see `Agents.converse`)."""

@@ -9,6 +9,7 @@ import structlog
 
 from sipbridge.audio import AudioFormat
 from sipbridge.conversation.handover import Legs
+from sipbridge.conversation.sounds import Sounds
 from sipbridge.media.convert import Converter
 from sipbridge.prompts import load_prompt
 from sipbridge.turn import Turn
@@ -17,9 +18,17 @@ _LONGEST_FAREWELL_S = 30.0
 
 
 class Floor:
-    def __init__(self, turn: Turn, legs: Legs, clock: Callable[[], float], log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(
+        self,
+        turn: Turn,
+        legs: Legs,
+        sounds: Sounds,
+        clock: Callable[[], float],
+        log: structlog.stdlib.BoundLogger,
+    ) -> None:
         self._turn = turn
         self._legs = legs
+        self._sounds = sounds
         self._clock = clock
         self._log = log
         self._moved = asyncio.Event()
@@ -34,6 +43,11 @@ class Floor:
         self._moved.set()
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Return when the condition holds, or when it has not for so long, which should not be."""
+        if not await self.happens(condition, seconds):
+            self._log.warning("gave up waiting", seconds=seconds)
+
+    async def happens(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Return when the condition holds, or when it has not for so long."""
         try:
             async with asyncio.timeout(seconds):
@@ -41,7 +55,8 @@ class Floor:
                     self._moved.clear()
                     await self._moved.wait()
         except TimeoutError:
-            self._log.warning("gave up waiting", seconds=seconds)
+            return False
+        return True
 
     async def until_silent(self) -> None:
         await self.until(lambda: self._turn.silent, _LONGEST_FAREWELL_S)
@@ -97,6 +112,7 @@ class Floor:
         _, downlink = self._legs.current.formats
         data = Converter(AudioFormat("pcm16", downlink.rate), downlink).process(sound(downlink.rate))
         if self._turn.may_play(name, name, len(data), self._clock()):
+            self._sounds.stop()
             self._turn.reply_ended(name)
             stream.play(data, name, name)
             stream.finish(name)

@@ -168,9 +168,9 @@ class Legs:
         if left is not None:
             left.close(_REASON)
 
-    def close(self, reason: str) -> None:
-        """Hang up whatever is up."""
+    def close(self, reason: str, status: int | None = None) -> None:
+        """Hang up whatever is up; a caller who was not answered yet is refused with `status`."""
         self._part()
         if self._next is not None:
             self._next.close(reason)
-        self.current.close(reason)
+        self.current.close(reason, status)

@@ -7,6 +7,8 @@ word of an agent's ends it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -14,16 +16,24 @@ import numpy as np
 from sipbridge.audio import AudioFormat
 from sipbridge.conversation.handover import Legs
 from sipbridge.media.convert import Converter
+from sipbridge.prompts import load_wav
+from sipbridge.sound_config import TONE
 
 Sound: TypeAlias = Callable[[int], bytes]
 """PCM16 mono at a rate (Hz)."""
+
+
+_PIECE_S = 2.0
+"""A sound is played piece by piece, so that minutes of music cost no more at once than a moment of it."""
 
 
 class Sounds:
     def __init__(self, legs: Legs) -> None:
         self._legs = legs
         self._sound: Sound | None = None
-        self._rounds = 0
+        self._pieces = 0
+        self._position = 0
+        self._waiting: set[str] = set()
 
     @property
     def playing(self) -> bool:
@@ -32,8 +42,9 @@ class Sounds:
     def loop(self, sound: Sound) -> None:
         """Play it over and over, until `stop`; instead of another."""
         self.stop()
-        self._sound = sound
+        self._sound, self._position = sound, 0
         self._play()
+        self._play()  # always one piece ahead: no gap, and no seam for the resampler
 
     def stop(self) -> None:
         """No more of it than a fade. What was said before and has not been heard is thrown away, too: so begin only
@@ -41,30 +52,64 @@ class Sounds:
         if self._sound is None:
             return
         self._sound = None
+        self._waiting.clear()
         if (stream := self._legs.current.stream) is not None:
             stream.discard()
 
     def drained(self, item_id: str) -> None:
         """An item has been heard to its end."""
-        if self._sound is not None and item_id == self._item:
+        if item_id in self._waiting:
+            self._waiting.remove(item_id)
             self._play()
-
-    @property
-    def _item(self) -> str:
-        return f"sound-{self._rounds}"
 
     def _play(self) -> None:
         stream = self._legs.current.stream
         if stream is None or self._sound is None:
             return
         _, downlink = self._legs.current.formats
-        self._rounds += 1
-        data = Converter(AudioFormat("pcm16", downlink.rate), downlink).process(self._sound(downlink.rate))
-        stream.play(data, self._item, self._item)
-        stream.finish(self._item)
+        sound = self._sound(downlink.rate)
+        if not sound:
+            return
+        begin = self._position if self._position < len(sound) else 0
+        self._position = begin + 2 * round(_PIECE_S * downlink.rate)
+        piece = sound[begin : self._position]
+        self._pieces += 1
+        name = f"sound-{self._pieces}"
+        self._waiting.add(name)
+        stream.play(Converter(AudioFormat("pcm16", downlink.rate), downlink).process(piece), name, name)
+        stream.finish(name)
 
 
+def sound_of(name: str) -> Sound:
+    """Of a `ToneOrWav` in a tenant's file."""
+    return ringing_tone if name == TONE else partial(load_wav, Path(name))
+
+
+@lru_cache
 def ringing_tone(rate: int) -> bytes:
     """Europe's (ITU-T E.180: 425 Hz, 1 s in 5), at -20 dB."""
     tone = np.sin(2 * np.pi * 425 * np.arange(rate) / rate) * 3277
     return np.concatenate((tone, np.zeros(4 * rate))).astype("<i2").tobytes()
+
+
+_CHORDS = ((262, 330, 392), (220, 262, 330), (175, 220, 262), (196, 247, 294))
+"""C, a minor, F and G, in whole hertz: each note ends where it began, so the loop has no seam."""
+_BAR_S, _NOTES_IN_BAR = 4, 8
+_MUSIC_DB = -30.0
+
+
+@lru_cache(maxsize=8)
+def hold_music(rate: int) -> bytes:
+    """What is heard on hold where nothing else is given: a broken chord, slow and quiet, sixteen seconds of it."""
+    length = round(_BAR_S / _NOTES_IN_BAR * rate)
+    time = np.arange(2 * length) / rate  # each note rings on through the next
+    envelope = np.minimum(time / 0.02, 1) * np.exp(-time / 0.35) * np.minimum((time[-1] - time) / 0.05, 1)
+    music = np.zeros(len(_CHORDS) * _NOTES_IN_BAR * length)
+    for number in range(len(_CHORDS) * _NOTES_IN_BAR):
+        low, middle, high = _CHORDS[number // _NOTES_IN_BAR]
+        hertz = (low, middle, high, middle)[number % 4]
+        note = envelope * (np.sin(2 * np.pi * hertz * time) + 0.3 * np.sin(4 * np.pi * hertz * time))
+        music += np.roll(np.concatenate((note, np.zeros(len(music) - len(note)))), number * length)
+    gain = 32768 * 10 ** (_MUSIC_DB / 20) / np.sqrt(np.mean(np.square(music)))
+    samples: np.ndarray[tuple[int, ...], np.dtype[np.int16]] = (music * gain).astype("<i2")
+    return samples.tobytes()

@@ -154,6 +154,11 @@ class Speaker:
             self._agent.send_text(text)
             self._agent.create_response()
 
+    def inform(self, text: str) -> None:
+        """Something that it should know, and need not react to."""
+        if not self.lost:
+            self._agent.send_text(text)
+
     def create_response(self) -> None:
         if not self.lost:
             self._agent.create_response()

@@ -24,7 +24,7 @@ class Transfers:
         """Hand the caller over when `announced` is done. Returns why it did not succeed; where it does, the call is
         over and this does not return."""
         await announced()
-        failure = await self._call.legs.current.refer(target)
+        failure = (await self._call.legs.current.refer(target)).failure
         if not failure:
             self._call.end(Ended.TRANSFERRED, name)
             await asyncio.Event().wait()  # until the call's end cancels this: nobody is left to be answered

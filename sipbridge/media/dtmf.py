@@ -79,6 +79,11 @@ class KeyReceiver:
         return 0 < timestamp_difference(timestamp, self._timestamp) <= self._duration * self.ticks_per_unit
 
 
+def press_seconds(ptime_ms: int = 20) -> float:
+    """How long one press of `key_packets` takes, with the gap behind it."""
+    return len(key_packets("0", ptime_ms=ptime_ms)) * ptime_ms / 1000
+
+
 @dataclass(frozen=True, slots=True)
 class KeyPacket:
     """One packet of a press; its timestamp is that of the first."""

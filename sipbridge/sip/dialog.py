@@ -60,6 +60,10 @@ class Dialog:
         self.confirmed = confirmed
         self.allows_update = False
         """The peer takes UPDATE (RFC 3311 §4), as far as it told."""
+        self.allows_refer: bool | None = None
+        """The peer takes REFER; None: it has not told (RFC 3261 §20.5: that says nothing)."""
+        self.supports_replaces = False
+        """The peer can put a call in the place of another (RFC 3891), as far as it told."""
         self.exchange = Exchange()
         self.translated = False
         """The peer's last word on where it is came through a NAT, which the remote target does not know of."""
@@ -119,7 +123,10 @@ class Dialog:
         """Take note of what the peer says that it can do; silence leaves it as it was."""
         fields = message.headers.get_all("Allow")
         if fields:
-            self.allows_update = any(method.strip() == "UPDATE" for field in fields for method in field.split(","))
+            methods = {method.strip() for field in fields for method in field.split(",")}
+            self.allows_update, self.allows_refer = "UPDATE" in methods, "REFER" in methods
+        if tags := message.headers.get_all("Supported"):
+            self.supports_replaces = any(tag.strip().lower() == "replaces" for tag in ",".join(tags).split(","))
 
     def receive_sequence(self, request: Request) -> Order:
         """Take note of a request's CSeq. Gaps are legal (the requests between were answered by somebody else)."""

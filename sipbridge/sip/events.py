@@ -196,6 +196,14 @@ class InfoReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyTold:
+    """What became of one key of `Invite.send_key`: the answer to its INFO, or why it was not sent."""
+
+    call: Invite
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallEnded:
     """The last event of a call."""
 
@@ -302,6 +310,7 @@ SipEvent: TypeAlias = (
     | ReferFailed
     | ReferReceived
     | InfoReceived
+    | KeyTold
     | CallEnded
     | IdentityEvent
     | FlowNeeded

@@ -57,6 +57,13 @@ def parse_keys(content_type: str, body: bytes) -> KeyPress | None:
     return KeyPress(signal, int(digits) if known else None)
 
 
+def told_key(key: str, duration_ms: int = 160) -> bytes:
+    """A body of `DTMF_RELAY` that tells of a key. Raises ValueError where it is none."""
+    if len(key) != 1 or key.upper() not in _EVENTS:
+        raise ValueError(f"{key!r} is no key of a phone")
+    return f"Signal={key.upper()}\r\nDuration={duration_ms}\r\n".encode()
+
+
 def receive_info(request: Request) -> tuple[Reply, bool, KeyPress | None]:
     """The answer to an INFO in a call, whether it tells of a key, and of which."""
     kind = request.content_type

@@ -34,6 +34,7 @@ from sipbridge.sip.reason import Reason
 from sipbridge.sip.redirection import redirect_contacts
 from sipbridge.sip.renegotiation import Offer, Renegotiation
 from sipbridge.sip.screening import OPTIONS_HEADERS
+from sipbridge.sip.sent_keys import SentKeys
 from sipbridge.sip.session_timer import Due, SessionTimer
 from sipbridge.sip.transaction import ServerTransaction
 from sipbridge.sip.transfers import Transfers
@@ -82,6 +83,7 @@ class Invite:
         self._ours = Renegotiation(core, self)
         self._answer = GivenAnswer(core, self)
         self._transfers = Transfers(core, self)
+        self._keys = SentKeys(core, self)
         self._bye: Request | None = None
         self._bye_reason: str | None = None
         self._finished = False
@@ -174,6 +176,10 @@ class Invite:
         """Nothing happens where no REFER waits."""
         self._transfers.reject(status, now)
 
+    def send_key(self, key: str, now: float) -> None:
+        """Tell the peer of a key by INFO, after those before; `KeyTold` says what it said. ValueError: it is none."""
+        self._keys.send(key, now)
+
     # input: requests inside the dialog
 
     def receive_request(
@@ -254,7 +260,11 @@ class Invite:
             return
         if request.method == "REFER":
             self._transfers.receive_response(request, response, now)
-        elif self._ours.receive_response(request, response, now) or response.status < 200:
+        elif (
+            self._ours.receive_response(request, response, now)
+            or response.status < 200
+            or self._keys.answered(request, response.status, now)
+        ):
             self._core.schedule.update(self)
         else:
             self._request_over(request, now)
@@ -262,7 +272,7 @@ class Invite:
     def request_failed(self, request: Request, status: int, now: float) -> None:
         if request.method == "REFER":
             self._transfers.request_failed(request, status, now)
-        elif self._ours.request_failed(request, status, now):
+        elif self._ours.request_failed(request, status, now) or self._keys.answered(request, status, now):
             self._core.schedule.update(self)
         else:
             self._request_over(request, now)
@@ -391,6 +401,7 @@ class Invite:
         self.state = CallState.ENDED
         self._peers.reject(487, now)
         self._ours.stop(now)
+        self._keys.stop()
         self._transfers.call_ended(now)
         self.session_timer.stop()
         self._core.schedule.update(self)

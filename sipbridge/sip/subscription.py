@@ -40,6 +40,7 @@ class ReferSubscription:
         self.expires_at: float | None = None
         """None before there is anything to wait for: the REFER is being sent."""
         self._last = Notification(100, "Trying", False)
+        self._heard_from = False
 
     def matches(self, notify: Request) -> bool:
         """RFC 3515 §2.4.6: the `id` is the CSeq number of the REFER, as it was sent last, and may be left out."""
@@ -74,9 +75,9 @@ class ReferSubscription:
         self.expires_at = until if self.expires_at is None else min(until, self.expires_at)
 
     def _say(self, notification: Notification) -> Notification | None:
-        if notification == self._last:
+        if notification == self._last and self._heard_from:
             return None
-        self._last = notification
+        self._last, self._heard_from = notification, True
         self.finished = notification.final
         return notification
 

@@ -1,8 +1,8 @@
 """Tools: what the model may do in a call beside talking.
 
-A tool is one declaration: a name, a description, the pydantic model of its arguments (whose JSON Schema the model sees)
-and a coroutine. `Toolbox` checks the arguments, runs the tool beside the audio with a time-out and turns whatever
-happens into one answer for the model: nothing a model sends and nothing a tool does raises into the call.
+A tool is one declaration: a name, a description, its parameters (a pydantic model of ours, or a JSON Schema from
+elsewhere) and a coroutine. `Toolbox` checks the arguments, runs the tool beside the audio with a time-out and turns
+whatever happens into one `Answer`: nothing a model sends and nothing a tool does raises into the call.
 
 To add one: write a file with a function that returns a `Tool`, and name it in `toolbox_for`.
 """
@@ -13,23 +13,40 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
-from pydantic import BaseModel, ValidationError
 
 from sipbridge.agent import ToolCall, ToolDeclaration
 from sipbridge.agent_config import AgentConfig
+from sipbridge.outcome import RunOutcome
 from sipbridge.tool_config import ToolsConfig
+from sipbridge.tools.arguments import ArgumentError, Parameters, checked, schema_of, shown
+from sipbridge.tools.quota import Quota
+
+if TYPE_CHECKING:
+    from sipbridge.tenants import CallFields
+    from sipbridge.tools.services import ToolServices
 
 log = structlog.get_logger(__name__)
 
-MAX_RESULT_CHARACTERS = 32_000
-"""What a model is given of a result at most; the rest is cut, and the model is told so."""
+MAX_RESULT_BYTES = 32_000
+"""What a model is given of a result at most (UTF-8); the rest is cut, and the model is told so."""
+
+
+class ToolError(Exception):
+    """A tool could not do what it was asked for. The message is for the model: no secret is in it."""
 
 
 class CallControl(Protocol):
     """What a tool may do to the call that it runs in. `spoken` of a request: the reply that made it had speech."""
+
+    @property
+    def fields(self) -> CallFields:
+        """What is known of the call."""
+
+    async def ask_client(self, request: ToolCall, arguments: Mapping[str, Any]) -> str:
+        """The answer of the client that is attached to the call. Raises `ToolError` where none is."""
 
     async def end_call(self, request: ToolCall, reason: str) -> None:
         """Hang up when the goodbye has been heard to its last packet."""
@@ -47,61 +64,97 @@ class CallControl(Protocol):
 class Tool:
     name: str
     description: str
-    arguments: type[BaseModel]
+    arguments: Parameters
+    """A pydantic model, or a JSON Schema of an object."""
     run: Callable[[CallControl, ToolCall, Any], Awaitable[str | None]]
-    """Given the call, the request and an instance of `arguments`. None: there is nothing to tell the model."""
+    """Given the call, the request and the arguments: an instance of the model, or a dictionary that fits the schema.
+    None: there is nothing to tell the model. Raises `ToolError` with words for it."""
     steers_call: bool = False
     """It speaks and waits by itself, under the call's own deadlines, so the tools' time-out does not apply."""
+    timeout_seconds: float | None = None
+    """Where it is not the tenant's (`deadlines.tool_seconds`)."""
 
     @property
     def declaration(self) -> ToolDeclaration:
-        schema = self.arguments.model_json_schema()
-        schema.pop("title", None)
-        schema.pop("description", None)
-        return ToolDeclaration(self.name, self.description, schema)
+        return ToolDeclaration(self.name, self.description, schema_of(self.arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`text` is for the model; None: there is nothing to tell it."""
+
+    text: str | None
+    outcome: RunOutcome = "ok"
+    error: str = ""
 
 
 class Toolbox:
-    """The tools of one tenant."""
+    """The tools that one call has."""
 
-    def __init__(self, tools: Iterable[Tool], *, timeout_seconds: float = 10) -> None:
+    def __init__(self, tools: Iterable[Tool], *, timeout_seconds: float = 10, quota: Quota | None = None) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self._timeout_seconds = timeout_seconds
+        self._quota = quota
 
     @property
     def declarations(self) -> tuple[ToolDeclaration, ...]:
         return tuple(tool.declaration for tool in self._tools.values())
 
-    async def run(self, control: CallControl, request: ToolCall) -> str | None:
-        """The answer to send to the model, or None where there is none. Raises nothing but cancellation."""
+    def takes_time(self, request: ToolCall) -> bool:
+        """The caller may have to wait for it, and nothing of its own is heard meanwhile."""
+        tool = self._tools.get(request.name)
+        return tool is not None and not tool.steers_call
+
+    def shown(self, request: ToolCall) -> str:
+        """Its arguments for the record, without what is secret."""
+        tool = self._tools.get(request.name)
+        return shown({} if tool is None else schema_of(tool.arguments), request.arguments)
+
+    async def run(self, control: CallControl, request: ToolCall) -> Answer:
+        """The answer to send to the model. Raises nothing but cancellation."""
         tool = self._tools.get(request.name)
         if tool is None:
-            return _error(f"there is no tool {request.name!r}; there are: {', '.join(self._tools) or 'none'}")
+            names = ", ".join(self._tools) or "none"
+            return _failed("unknown", f"there is no tool {request.name[:64]!r}; there are: {names}")
         try:
-            arguments = tool.arguments.model_validate_json(request.arguments or "{}")
-        except ValidationError as error:
-            return _error("; ".join(_explain(error)))
-        timeout = None if tool.steers_call else self._timeout_seconds
+            arguments = checked(tool.arguments, request.arguments)
+        except ArgumentError as error:
+            return _failed("invalid", str(error))
+        if self._quota is not None and not tool.steers_call:
+            refusal = self._quota.refusal(asyncio.get_running_loop().time())
+            if refusal is not None:
+                return _failed("refused", refusal)
+        seconds = tool.timeout_seconds or self._timeout_seconds
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(None if tool.steers_call else seconds):
                 result = await tool.run(control, request, arguments)
         except TimeoutError:
-            return _error(f"{request.name} did not finish within {self._timeout_seconds:g} seconds")
+            return _failed("timeout", f"{tool.name} did not finish within {seconds:g} seconds")
+        except ToolError as error:
+            return _failed("error", str(error))
         except Exception:
             # A tool is other people's code: its failure is the model's to handle, not the call's to die of.
-            log.exception("tool failed", tool=request.name)
-            return _error(f"{request.name} failed")
-        return None if result is None else _shortened(result)
+            log.exception("tool failed", tool=tool.name)
+            return _failed("error", f"{tool.name} failed")
+        return Answer(None if result is None else shortened(result))
 
 
 def toolbox_for(
-    config: ToolsConfig, agents: Mapping[str, AgentConfig] | None = None, *, timeout_seconds: float
+    config: ToolsConfig,
+    agents: Mapping[str, AgentConfig] | None = None,
+    *,
+    timeout_seconds: float,
+    tenant: str = "",
+    services: ToolServices | None = None,
 ) -> Toolbox:
-    """The tools that a tenant's file asks for. Which of them an agent may use, `switch_agent.declared_to` says."""
+    """The tools that a tenant's file asks for, for one call. `services`: what they share with other calls. Which of
+    them an agent may use, `switch_agent.declared_to` says."""
     from sipbridge.tools.hang_up import hang_up
+    from sipbridge.tools.services import ToolServices
     from sipbridge.tools.switch_agent import switch_agent
     from sipbridge.tools.transfer_call import transfer_call
 
+    shared = (services or ToolServices()).of(tenant, config)
     tools = []
     if config.hang_up is not None:
         tools.append(hang_up())
@@ -109,20 +162,16 @@ def toolbox_for(
         tools.append(transfer_call(config.transfer_call.targets))
     if agents is not None and len(agents) > 1:
         tools.append(switch_agent(agents))
-    return Toolbox(tools, timeout_seconds=timeout_seconds)
+    tools += shared.tools
+    return Toolbox(tools, timeout_seconds=timeout_seconds, quota=Quota(config.quotas.per_call, shared.minute))
 
 
-def _explain(error: ValidationError) -> Iterable[str]:
-    for problem in error.errors(include_url=False, include_input=False):
-        place = ".".join(str(part) for part in problem["loc"])
-        yield f"{place}: {problem['msg']}" if place else problem["msg"]
+def _failed(outcome: RunOutcome, message: str) -> Answer:
+    return Answer(json.dumps({"error": message}, ensure_ascii=False), outcome, message)
 
 
-def _error(message: str) -> str:
-    return json.dumps({"error": message})
-
-
-def _shortened(result: str) -> str:
-    if len(result) <= MAX_RESULT_CHARACTERS:
-        return result
-    return result[:MAX_RESULT_CHARACTERS] + f"... (cut, {len(result)} characters in all)"
+def shortened(result: str) -> str:
+    data = result[: MAX_RESULT_BYTES + 1].encode("utf-8", "replace")
+    if len(data) <= MAX_RESULT_BYTES:
+        return data.decode()
+    return data[:MAX_RESULT_BYTES].decode("utf-8", "ignore") + "... (cut: the result is longer)"

@@ -13,9 +13,10 @@ from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat, Played
 from sipbridge.call import CallSession
 from sipbridge.codecs import PCMU, Codec
 from sipbridge.configfile import parse
-from sipbridge.leg import SipLeg
+from sipbridge.leg import Referred, SipLeg
 from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport
+from sipbridge.prices import Prices
 from sipbridge.providers import register
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, Tenant
@@ -140,8 +141,9 @@ class FakeLeg:
         self.figures: MediaStats | None = None
         self.media_open = asyncio.Event()
         self.transfer_accepted = False
+        self.machine = ""
         self.failure = ""
-        self.transfer: asyncio.Future[str] | None = None
+        self.transfer: asyncio.Future[str | Referred] | None = None
         self._refusal = refusal
 
     @property
@@ -155,16 +157,18 @@ class FakeLeg:
         if self._refusal:
             raise self._refusal
 
-    def begin(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
+    def begin(self, uplink: AudioFormat, downlink: AudioFormat, *, early_media: bool = False) -> None:
         self.formats = uplink, downlink
-        self.steps.append(("180",))
+        self.steps.append(("183" if early_media else "180",))
+        if early_media:
+            self.stream = FakeStream()
 
     def use_formats(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
         self.formats = uplink, downlink
 
     async def answer(self) -> None:
         self.steps.append(("200", *self.formats))
-        self.stream = FakeStream()
+        self.stream = self.stream or FakeStream()
         self.media_open.set()
 
     def reject(self, status: int, reason: str) -> None:
@@ -173,12 +177,14 @@ class FakeLeg:
     def sip_event(self, event: object) -> None:
         pass
 
-    async def refer(self, target: str) -> str:
-        self.steps.append(("refer", target))
+    async def refer(self, target: str, *, seconds: float = 0, replaces: object = None) -> Referred:
+        """`transfer` may be given just the failure."""
+        self.steps.append(("refer", target) if replaces is None else ("refer", target, replaces))
         self.transfer = asyncio.get_running_loop().create_future()
-        return await self.transfer
+        outcome = await self.transfer
+        return outcome if isinstance(outcome, Referred) else Referred(outcome)
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, status: int | None = None) -> None:
         self.steps.append(("close", reason))
 
 
@@ -186,7 +192,11 @@ class Call:
     """One CallSession under test, its leg and its agent."""
 
     def __init__(
-        self, tenant: str = "", leg: FakeLeg | None = None, start: BaseException | float | None = None
+        self,
+        tenant: str = "",
+        leg: FakeLeg | None = None,
+        start: BaseException | float | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self.leg = leg or FakeLeg()
         self.agents: list[ScriptedAgent] = []
@@ -200,6 +210,7 @@ class Call:
             new_agent=self._new_agent,
             max_seconds=600,
             clock=asyncio.get_running_loop().time,
+            prices=prices,
         )
         self._task: asyncio.Task[CallReport] | None = None
 

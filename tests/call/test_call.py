@@ -453,7 +453,7 @@ async def test_no_audio_from_the_caller_ends_the_call() -> None:
 
 @virtual_time
 async def test_the_longest_call_ends_with_a_word() -> None:
-    call = await Call("agent: {provider: scripted, farewell: 'That is all.'}").up()
+    call = await Call("agent: {provider: scripted, farewell: 'That is all.'}\nlimits: {warning_seconds: 0}").up()
     await virtual.pass_time(600)
     await settle()
     assert call.agent.commands == [("say", "That is all.")]

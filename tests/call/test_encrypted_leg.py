@@ -22,6 +22,7 @@ from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.sip.events import Answered, Progress, ReinviteReceived
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.invite import CallState
+from sipbridge.sip.message import Response
 
 FAR, NEAR = Fingerprint("sha-256", bytes(32)), Fingerprint("sha-256", bytes(range(32)))
 CLEAR = Flow("udp", ("192.0.2.1", 5060), ("192.0.2.9", 5060))
@@ -171,7 +172,7 @@ def calling(made: Made, call: FakeCall) -> tuple[OutboundLeg, bytes]:
 
 
 def answered(call: FakeCall, body: bytes) -> Answered:
-    return Answered(cast(Any, call), cast(Any, None), body)
+    return Answered(cast(Any, call), Response(200, "OK"), body)
 
 
 @pytest.mark.parametrize("offers", ["sdes", "dtls"])

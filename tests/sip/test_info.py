@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sipbridge.errors import SipParseError
-from sipbridge.sip.events import InfoReceived
-from sipbridge.sip.info import DTMF, DTMF_RELAY, KeyPress, parse_keys
-from tests.sip.wire import Wire, in_dialog, request
+from sipbridge.errors import LocalProtocolError, SipParseError
+from sipbridge.sip.events import CallEnded, InfoReceived, KeyTold
+from sipbridge.sip.info import DTMF, DTMF_RELAY, KeyPress, parse_keys, told_key
+from tests.sip.wire import UDP, Wire, answer_to, in_dialog, request
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,76 @@ def test_outside_a_call_there_are_no_keys() -> None:
     wire.events()
     assert wire.reply(info(tag, b"5", DTMF, cseq=4)).status == 481
     assert wire.events() == []
+
+
+# --- keys of ours -----------------------------------------------------------------------------------------------------
+
+
+def keys_told(wire: Wire) -> list[int]:
+    return [event.status for event in wire.events() if isinstance(event, KeyTold)]
+
+
+def test_keys_of_ours_are_told_one_after_the_other() -> None:
+    wire = Wire()
+    call, _ = wire.answered()
+    for key in "4#d":
+        call.send_key(key, wire.now)
+    for signal in ("4", "#", "D"):
+        told = wire.sent_request("INFO")
+        assert told.content_type == DTMF_RELAY
+        assert parse_keys(DTMF_RELAY, told.body) == KeyPress(signal, 160)
+        assert wire.sent() == [], "the next waits for the answer"
+        wire.user_agent.receive(answer_to(told, 200), UDP, wire.now)
+    assert keys_told(wire) == [200, 200, 200]
+    assert wire.sent() == []
+
+
+def test_who_refuses_one_key_is_sent_no_more() -> None:
+    wire = Wire()
+    call, _ = wire.answered()
+    for key in "123":
+        call.send_key(key, wire.now)
+    assert wire.receive(answer_to(wire.sent_request("INFO"), 415)) == []
+    assert keys_told(wire) == [415, 415, 415]
+    assert not call.is_over
+    call.send_key("4", wire.now)
+    wire.receive(answer_to(wire.sent_request("INFO"), 200))
+    assert keys_told(wire) == [200]
+
+
+@pytest.mark.parametrize("status", [481, None])
+def test_a_peer_that_does_not_know_the_call_any_more(status: int | None) -> None:
+    wire = Wire()
+    call, _ = wire.answered()
+    call.send_key("1", wire.now)
+    told = wire.sent_request("INFO")
+    if status is None:
+        wire.advance(40.0)
+    else:
+        wire.receive(answer_to(told, status))
+    assert [type(event) for event in wire.events()] == [KeyTold, CallEnded]
+    assert call.is_over
+
+
+def test_keys_and_the_call_s_end() -> None:
+    wire = Wire()
+    call, tag = wire.answered()
+    call.send_key("1", wire.now)
+    call.send_key("2", wire.now)
+    told = wire.sent_request("INFO")
+    wire.reply(in_dialog("BYE", tag, cseq=3))
+    wire.receive(answer_to(told, 200))
+    assert [type(event) for event in wire.events()] == [CallEnded], "which is the last"
+    call.send_key("3", wire.now)
+    assert wire.sent() == []
+    wire.advance(60.0)
+    assert wire.user_agent.idle
+
+
+def test_a_key_is_one_and_a_call_is_up() -> None:
+    wire = Wire()
+    call = wire.incoming()
+    with pytest.raises(LocalProtocolError):
+        call.send_key("1", wire.now)
+    with pytest.raises(ValueError, match="no key"):
+        told_key("12")

@@ -64,7 +64,7 @@ def test_a_transfer_from_refer_to_its_end() -> None:
     for cseq, line in ((2, "SIP/2.0 100 Trying"), (3, "SIP/2.0 180 Ringing\r\n")):
         assert status_of(wire, notify(tag, line, cseq=cseq)) == 200
     progress = [event for event in wire.events() if isinstance(event, ReferProgress)]
-    assert [(event.status, event.final) for event in progress] == [(180, False)]
+    assert [(event.status, event.final) for event in progress] == [(100, False), (180, False)]
     assert status_of(wire, notify(tag, "SIP/2.0 200 OK\r\n", "terminated;reason=noresource", cseq=4)) == 200
     done = wire.event(ReferProgress)
     assert (done.status, done.reason, done.final) == (200, "OK", True)
@@ -101,9 +101,11 @@ def test_a_final_status_is_told_once_though_the_subscription_goes_on() -> None:
 
 
 @pytest.mark.parametrize("fragment", ["", "garbage", "SIP/2.0 999 What", "\xff\x00"])
-def test_a_fragment_that_says_nothing_is_answered_and_ignored(fragment: str) -> None:
+def test_a_fragment_that_says_nothing_is_answered_and_shows_only_that_they_tell(fragment: str) -> None:
     wire, tag, _ = transferring()
-    assert status_of(wire, notify(tag, fragment)) == 200
+    for cseq in (2, 3):
+        assert status_of(wire, notify(tag, fragment, cseq=cseq)) == 200
+    assert wire.event(ReferProgress).status == 100
     assert wire.events() == []
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from sipbridge.agent import ToolCall
 from sipbridge.tool_config import HangUpConfig, ToolsConfig, TransferCallConfig
-from sipbridge.tools import MAX_RESULT_CHARACTERS, CallControl, Tool, Toolbox, toolbox_for
+from sipbridge.tools import MAX_RESULT_BYTES, CallControl, Tool, Toolbox, toolbox_for
 
 
 class Call:
@@ -32,7 +32,7 @@ class Call:
 
 
 def run(toolbox: Toolbox, name: str, arguments: str, call: Call | None = None) -> str | None:
-    return asyncio.run(toolbox.run(call or Call(), ToolCall("c1", name, arguments, "r1")))
+    return asyncio.run(toolbox.run(call or Call(), ToolCall("c1", name, arguments, "r1"))).text
 
 
 def error(result: str | None) -> str:
@@ -132,4 +132,4 @@ def test_a_tool_that_misbehaves_costs_the_call_nothing() -> None:
     assert error(run(box, "hangs", "{}")) == "hangs did not finish within 0.01 seconds"
     flood = run(box, "floods", "{}")
     assert flood is not None
-    assert MAX_RESULT_CHARACTERS < len(flood) < MAX_RESULT_CHARACTERS + 100
+    assert MAX_RESULT_BYTES < len(flood) < MAX_RESULT_BYTES + 100

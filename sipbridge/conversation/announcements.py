@@ -1,0 +1,48 @@
+"""What is said to a caller on the house's behalf: by the agent in its own voice where it can, else by a sentence that
+ships with sipbridge. The last of them is the goodbye when a limit is reached."""
+
+from __future__ import annotations
+
+from sipbridge.conversation.agents import Agents
+from sipbridge.conversation.context import CallContext
+from sipbridge.outcome import Ended
+from sipbridge.prompts import PROMPTS
+
+_LET_FINISH_S = 10.0
+"""For what is being said when an announcement is due; then it comes as soon as the model lets it."""
+
+
+class Announcements:
+    def __init__(self, call: CallContext, agents: Agents) -> None:
+        self._call = call
+        self._agents = agents
+
+    async def say(self, words: str | None, prompt: str) -> None:
+        """`words`, or those of the prompt, when whoever speaks has finished; returns when they have been heard. The
+        prompt itself is played where no agent says them in time."""
+        call, turn, floor = self._call, self._call.turn, self._call.floor
+        await floor.happens(lambda: turn.silent, _LET_FINISH_S)
+        if self._agents.can_say:
+            replies, spoken = turn.replies, turn.spoken
+            self._agents.say(words or PROMPTS[prompt])
+            await floor.until_reply(replies, call.tenant.config.deadlines.reply_seconds)
+            await floor.until_silent()
+            if turn.spoken > spoken:
+                return
+        floor.say_prompt(prompt)
+        await floor.until_silent()
+
+    async def goodbye(self, ended: Ended, detail: str) -> None:
+        """Say farewell, which nothing interrupts, and hang up when it has been heard. Does nothing where somebody is
+        saying it already."""
+        turn = self._call.turn
+        if turn.closing:
+            return
+        turn.close_floor()
+        if self._call.answered:
+            farewell = self._agents.farewell
+            if farewell is not None:
+                await self.say(farewell, "goodbye")
+            else:
+                self._call.floor.say_prompt("goodbye")
+        await self._call.end_when_heard(ended, detail)

@@ -1,0 +1,74 @@
+"""The configuration's shape: what bounds one call, `limits:` and `silence:` in a tenant's file, and `phrases:`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from sipbridge.config import PLANNED
+from sipbridge.configfile import Patterns, Section, error_at
+from sipbridge.wording import plain_words
+
+Sentence = Annotated[str, Field(min_length=1, max_length=1000)]
+"""For the agent to say."""
+
+
+class CallLimits(Section):
+    concurrent_calls: Annotated[int | None, PLANNED] = Field(default=None, ge=0)
+    calls_per_second: Annotated[float | None, PLANNED] = Field(default=None, ge=0)
+    minutes_per_day: Annotated[float | None, PLANNED] = Field(default=None, ge=0)
+    spend_per_day: Annotated[float | None, PLANNED] = Field(default=None, ge=0)
+    call_seconds: float | None = Field(default=None, gt=0)
+    """From the answer; the node's `max_call_seconds` counts from the INVITE and stays."""
+    warning_seconds: float | None = Field(default=None, ge=0)
+    """How long before the end the caller is told. None: half a minute, in calls that may be longer than twice that."""
+    warning: Sentence | None = None
+    """The words of it, also where the money runs out."""
+    spend_per_call: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """USD, by `prices`."""
+    loop_turns: int | None = Field(default=None, ge=3, le=1000)
+    """So many turns of a caller's that bring nothing new are a machine's."""
+
+    @model_validator(mode="after")
+    def _a_warning_in_the_call(self) -> CallLimits:
+        if self.call_seconds is not None and (self.warning_seconds or 0) >= self.call_seconds:
+            raise error_at(("warning_seconds",), f"there is no such moment in a call of {self.call_seconds:g} s")
+        return self
+
+
+class SilenceConfig(Section):
+    """Nobody says anything."""
+
+    seconds: float | None = Field(default=None, gt=0)
+    """Then the next prompt is spoken; after the last one, the goodbye. None: silence is nobody's business."""
+    prompts: Annotated[tuple[Sentence, ...] | None, Field(max_length=10)] = None
+    """None: a sentence that ships with sipbridge, twice."""
+    hang_up: bool = True
+
+
+class PhrasesConfig(Section):
+    """What the agent says, in its own words, where its model calls no tools."""
+
+    hang_up: Patterns = ()
+    transfer: dict[str, Patterns] = {}
+    """Name of a target of `tools.transfer_call` -> what the agent says when it means that."""
+
+    @field_validator("hang_up")
+    @classmethod
+    def _hang_up_has_words(cls, phrases: tuple[str, ...]) -> tuple[str, ...]:
+        return _with_words(phrases)
+
+    @field_validator("transfer")
+    @classmethod
+    def _transfer_has_words(cls, transfer: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for phrases in transfer.values():
+            _with_words(phrases)
+        return transfer
+
+
+def _with_words(phrases: tuple[str, ...]) -> tuple[str, ...]:
+    for phrase in phrases:
+        if not plain_words(phrase):
+            raise ValueError(f"{phrase!r} has no word in it that could be found")
+    return phrases

@@ -1,0 +1,139 @@
+"""What a tool takes: a pydantic model of ours, or a JSON Schema from elsewhere; and a model's words held against it.
+
+Nothing here trusts the words: they may be no JSON, too long, nested without end. Of a schema from elsewhere no `$ref`
+is followed out of it. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeAlias
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from pydantic import BaseModel
+from pydantic import ValidationError as ModelError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+Schema: TypeAlias = Mapping[str, Any]
+Parameters: TypeAlias = type[BaseModel] | Schema
+
+MAX_ARGUMENT_CHARACTERS = 32_000
+_MAX_SHOWN = 2_000
+_HIDDEN = "***"
+
+
+class ArgumentError(ValueError):
+    """The arguments don't fit; the message is for the model, and quotes no value that is secret."""
+
+
+def schema_of(parameters: Parameters) -> dict[str, Any]:
+    """As the model sees it."""
+    if not isinstance(parameters, type):
+        return dict(parameters)
+    schema = parameters.model_json_schema()
+    schema.pop("title", None)
+    schema.pop("description", None)
+    return schema
+
+
+def fault_of(schema: Schema) -> str | None:
+    """Why it cannot be the schema of a tool's parameters, or None."""
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        return f"no JSON Schema: {'.'.join(map(str, error.path)) or 'top'}: {error.message}"
+    if schema.get("type") != "object":
+        return "type: object is expected: a tool takes arguments by name"
+    return None
+
+
+def checked(parameters: Parameters, text: str) -> Any:
+    """What a tool's `run` is given: an instance of the model, or a dictionary. Raises `ArgumentError`."""
+    if len(text) > MAX_ARGUMENT_CHARACTERS:
+        raise ArgumentError(f"the arguments are longer than {MAX_ARGUMENT_CHARACTERS} characters")
+    if isinstance(parameters, type):
+        try:
+            return parameters.model_validate_json(text or "{}")
+        except ModelError as error:
+            raise ArgumentError("; ".join(_explained(error))) from None
+    data = _object(text or "{}")
+    try:
+        problem = best_match(_validator(parameters).iter_errors(data))
+    except (Unresolvable, RecursionError):
+        raise ArgumentError("this tool's parameters cannot be checked: its schema leads nowhere") from None
+    if problem is not None:
+        raise ArgumentError(_told(problem))
+    return data
+
+
+def shown(schema: Schema, text: str) -> str:
+    """Arguments for the record: what the schema calls secret (`writeOnly`, `format: password`) is not in it, and it is
+    no longer than it has to be."""
+    try:
+        text = json.dumps(_without_secrets(_object(text or "{}"), schema), ensure_ascii=False)
+    except ArgumentError:
+        text = _HIDDEN if _has_secrets(schema) else text
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ArgumentError(f"the arguments are no JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ArgumentError("the arguments are no JSON object")
+    return data
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")  # NaN and Infinity are Python's, not JSON's
+
+
+def _validator(schema: Schema) -> Draft202012Validator:
+    # An empty registry: the default one would fetch a remote `$ref` from wherever it points to.
+    return Draft202012Validator(dict(schema), registry=Registry())
+
+
+def _told(problem: ValidationError) -> str:
+    place = ".".join(str(part) for part in problem.absolute_path)
+    message = problem.message if not _is_secret(problem.schema) else "does not fit"
+    return f"{place}: {message}"[:_MAX_SHOWN] if place else message[:_MAX_SHOWN]
+
+
+def _explained(error: ModelError) -> list[str]:
+    told = []
+    for problem in error.errors(include_url=False, include_input=False):
+        place = ".".join(str(part) for part in problem["loc"])
+        told.append(f"{place}: {problem['msg']}" if place else problem["msg"])
+    return told
+
+
+# --- what is secret ---------------------------------------------------------------------------------------------------
+
+
+def _is_secret(schema: object) -> bool:
+    return isinstance(schema, Mapping) and (schema.get("writeOnly") is True or schema.get("format") == "password")
+
+
+def _properties(schema: object) -> Mapping[str, Any]:
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    return properties if isinstance(properties, Mapping) else {}
+
+
+def _has_secrets(schema: object) -> bool:
+    return _is_secret(schema) or any(_has_secrets(inner) for inner in _properties(schema).values())
+
+
+def _without_secrets(value: object, schema: object) -> object:
+    if _is_secret(schema):
+        return _HIDDEN
+    if isinstance(value, dict):
+        known = _properties(schema)
+        return {key: _without_secrets(inner, known.get(key)) for key, inner in value.items()}
+    if isinstance(value, list) and isinstance(schema, Mapping):
+        return [_without_secrets(inner, schema.get("items")) for inner in value]
+    return value

@@ -1,0 +1,232 @@
+"""Tools of an MCP server (Model Context Protocol), by the official SDK: a program of ours, or a server over HTTP.
+
+A server is opened once, by a task of its own, and used by all calls of its tenant. Where it is gone it is opened again,
+ever more slowly; until then each of its tools answers with an error. Needs the extra `mcp`, loaded at first use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from sipbridge import __version__
+from sipbridge.agent import ToolCall
+from sipbridge.errors import ConfigError
+from sipbridge.providers.failures import Secrets
+from sipbridge.tool_source_config import McpServerConfig
+from sipbridge.tools import CallControl, Tool, ToolError
+from sipbridge.tools.arguments import fault_of
+
+if TYPE_CHECKING:
+    import mcp_types as types
+    from mcp import Client
+    from mcp.client import Transport
+
+log = structlog.get_logger(__name__)
+
+_CONNECT_S = 10.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_STEADY_S = 30.0
+"""A server that was up for so long is opened again without a pause like that of one that falls over at once."""
+_MOST_TOOLS = 128
+_MOST_PAGES = 20
+_LARGEST_SCHEMA = 32_000
+_LONGEST_DESCRIPTION = 4_000
+
+
+class McpServer:
+    def __init__(self, config: McpServerConfig) -> None:
+        self._config = config
+        self._task: asyncio.Task[None] | None = None
+        self._client: Client | None = None
+        self._offered: tuple[types.Tool, ...] = ()
+        self._tried = asyncio.Event()
+        self._stirred = asyncio.Event()
+        """The connection is gone, or its tools have changed."""
+        self._lost = False
+        self._secrets = Secrets()
+
+    # --- its life -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open it, and keep it open until `close`."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"mcp {self._config.name}")
+
+    async def tried(self) -> None:
+        """Until it is open, or could not be opened."""
+        await self._tried.wait()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    async def _run(self) -> None:
+        loop, pause = asyncio.get_running_loop(), _FIRST_PAUSE_S
+        while True:
+            began = loop.time()
+            try:
+                await self._serve()
+                why = "the connection is gone"
+            except Exception as error:  # the SDK's and the transports', in groups; the boundary of one server
+                why = self._secrets.redact(_words(error))
+            finally:
+                self._client = None
+                self._tried.set()
+            pause = _FIRST_PAUSE_S if loop.time() - began > _STEADY_S else min(pause * 2, _LONGEST_PAUSE_S)
+            log.warning("MCP server not available", server=self._config.name, reason=why, again_in=pause)
+            await asyncio.sleep(pause)
+
+    async def _serve(self) -> None:
+        """Open it, and return when it is gone."""
+        mcp = await asyncio.to_thread(import_module, "mcp")  # half a second
+        types = import_module("mcp_types")
+        self._lost = False
+        self._stirred.clear()
+
+        async def message(what: object) -> None:
+            if isinstance(what, types.ToolListChangedNotification):
+                self._stirred.set()
+
+        info = types.Implementation(name="sipbridge", version=__version__)
+        async with asyncio.timeout(_CONNECT_S) as opening, self._transport() as transport:
+            async with mcp.Client(transport, client_info=info, message_handler=message, cache=None) as client:
+                await self._list(client)
+                opening.reschedule(None)
+                self._client = client
+                self._tried.set()
+                log.info("MCP server ready", server=self._config.name, tools=len(self._offered))
+                while not self._lost:
+                    await self._stirred.wait()
+                    self._stirred.clear()
+                    if not self._lost:
+                        await self._list(client)
+
+    @asynccontextmanager
+    async def _transport(self) -> AsyncIterator[Transport]:
+        config = self._config
+        if config.command is not None:
+            from sipbridge.tools.mcp_program import program
+
+            env = {name: secret.reveal() for name, secret in config.env.items()}
+            self._secrets = Secrets("", env.values())
+            yield program(config.command, config.args, env, name=config.name, ended=self._gone)
+        else:
+            from sipbridge.tools.mcp_http import server
+
+            assert config.url is not None
+            headers = {name: secret.reveal() for name, secret in config.headers.items()}
+            self._secrets = Secrets(config.url, headers.values())
+            yield server(config.url, headers)
+
+    def _gone(self) -> None:
+        self._lost = True
+        self._stirred.set()
+
+    # --- its tools ----------------------------------------------------------------------------------------------------
+
+    async def _list(self, client: Client) -> None:
+        offered: list[types.Tool] = []
+        cursor = None
+        for _ in range(_MOST_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            offered += page.tools
+            cursor = page.next_cursor
+            if not cursor or len(offered) >= _MOST_TOOLS:
+                break
+        wanted = self._config.tools
+        names = [tool.name for tool in offered]
+        if lacking := [name for name in wanted or () if name not in names]:
+            log.warning("MCP server lacks tools", server=self._config.name, lacking=lacking, there_are=names[:50])
+        self._offered = tuple(
+            tool for tool in offered[:_MOST_TOOLS] if (wanted is None or tool.name in wanted) and self._usable(tool)
+        )
+
+    def _usable(self, tool: types.Tool) -> bool:
+        schema = {"type": "object", **tool.input_schema}
+        fault = "too large" if len(json.dumps(schema, default=str)) > _LARGEST_SCHEMA else fault_of(schema)
+        if fault is not None:
+            log.warning("MCP tool left out", server=self._config.name, tool=tool.name[:64], schema=fault[:200])
+        return fault is None
+
+    def tools(self, taken: Collection[str]) -> list[Tool]:
+        """Those it had when it was last asked, under names that vendors take and nobody else has."""
+        made: list[Tool] = []
+        for offered in self._offered:
+            name = re.sub(r"[^A-Za-z0-9_-]", "_", offered.name)[:64]
+            if name in taken:
+                name = f"{self._config.name}_{name}"[:64]
+            if not re.match(r"[A-Za-z_]", name):
+                name = f"_{name}"[:64]
+            if name not in taken and all(name != tool.name for tool in made):
+                made.append(self._tool(name, offered))
+        return made
+
+    def _tool(self, name: str, offered: types.Tool) -> Tool:
+        async def run(control: CallControl, request: ToolCall, arguments: dict[str, Any]) -> str:
+            return await self._call(offered.name, arguments)
+
+        description = (offered.description or offered.title or name)[:_LONGEST_DESCRIPTION]
+        schema = {"type": "object", **offered.input_schema}
+        return Tool(name, description, schema, run, timeout_seconds=self._config.timeout_seconds)
+
+    async def _call(self, name: str, arguments: dict[str, Any]) -> str:
+        from mcp import MCPError
+        from mcp_types import CONNECTION_CLOSED
+
+        client = self._client
+        if client is None:
+            raise ToolError(f"the server {self._config.name} is not available at the moment")
+        try:
+            result = await client.call_tool(name, arguments)
+        except MCPError as error:
+            if error.error.code == CONNECTION_CLOSED:
+                self._gone()
+            raise ToolError(self._secrets.redact(f"{self._config.name}: {_words(error)}")) from None
+        except Exception as error:
+            # A transport that broke, an answer that is none: whatever it was, the next connection has a chance.
+            self._gone()
+            log.warning(
+                "MCP call failed", server=self._config.name, tool=name, reason=self._secrets.redact(_words(error))
+            )
+            raise ToolError(f"the server {self._config.name} did not answer") from None
+        text = _text(result)
+        if result.is_error:
+            raise ToolError(self._secrets.redact(text)[:2_000] or f"{name} failed")
+        return text or "done"
+
+
+def _text(result: types.CallToolResult) -> str:
+    """What of a result is for a model that hears and reads."""
+    parts = []
+    for block in result.content:
+        if block.type == "text":
+            parts.append(block.text)
+        elif block.type == "resource":
+            parts.append(getattr(block.resource, "text", "(data)"))
+        elif block.type == "resource_link":
+            parts.append(f"({block.name}: {block.uri})")
+        else:
+            parts.append(f"({block.type})")
+    if not parts and result.structured_content is not None:
+        return json.dumps(result.structured_content, ensure_ascii=False)
+    return "\n".join(parts)
+
+
+def _words(error: BaseException) -> str:
+    """What went wrong at the bottom of it, in one line."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ConfigError | FileNotFoundError | PermissionError):
+        return str(error)
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

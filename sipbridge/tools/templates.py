@@ -1,0 +1,108 @@
+"""Templates of what is asked over HTTP: a URL, in which every value is percent-encoded, and a body of JSON.
+
+`arguments` are the model's, `call` and `header` the same as in instructions. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from jinja2 import StrictUndefined, Template, TemplateError, Undefined, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+NAMES = frozenset({"arguments", "call", "header"})
+
+
+class TemplateFault(ValueError):
+    """It cannot be filled in with these values; the message is for the model."""
+
+
+def _percent_encoded(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+    return quote(text, safe="")
+
+
+_URL = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, finalize=_percent_encoded)
+_JSON = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+
+
+def faults(text: str, known: Collection[str]) -> Iterator[str]:
+    """What is wrong with a template, where the arguments have these names."""
+    try:
+        tree = _JSON.parse(text)
+    except TemplateError as error:
+        yield f"not a valid template: {error}"
+        return
+    for name in tree.find_all(nodes.Name):
+        if name.ctx == "load" and name.name not in NAMES:
+            yield f"unknown name {name.name!r}; 'arguments', 'call' and 'header' exist"
+    for argument in sorted(_arguments_in(tree) - set(known)):
+        yield f"arguments.{argument}: parameters has no such property"
+
+
+def fill_url(text: str, values: Mapping[str, Any]) -> str:
+    """Raises `TemplateFault` where a value is missing, or would lead to another place than the template says."""
+    url = _filled(_URL, text, values)
+    path, template = urlsplit(url).path.split("/"), urlsplit(text).path.split("/")
+    # "." and ".." are never percent-encoded, and mean the same if they are (RFC 3986 §5.2.4, WHATWG URL).
+    if any(part in (".", "..") for part in path) and not any(part in (".", "..") for part in template):
+        raise TemplateFault("'.' and '..' are no values for a path")
+    return url
+
+
+def fill_json(value: object, values: Mapping[str, Any]) -> Any:
+    """The same value with its texts filled in. A text that is one expression keeps the type of what it stands for."""
+    if isinstance(value, str):
+        return _filled_value(value, values) if "{" in value else value
+    if isinstance(value, dict):
+        return {key: fill_json(inner, values) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [fill_json(inner, values) for inner in value]
+    return value
+
+
+def arguments_in(text: str) -> frozenset[str]:
+    """The arguments that a template names."""
+    return _arguments_in(_JSON.parse(text))
+
+
+def _arguments_in(tree: nodes.Template) -> frozenset[str]:
+    found: set[str] = set()
+    for access in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        if isinstance(access.node, nodes.Name) and access.node.name == "arguments":
+            name = access.attr if isinstance(access, nodes.Getattr) else getattr(access.arg, "value", None)
+            found |= {name} if isinstance(name, str) else set()
+    return frozenset(found)
+
+
+def _filled_value(text: str, values: Mapping[str, Any]) -> Any:
+    inner = text.strip().removeprefix("{{").removesuffix("}}")
+    if len(inner) != len(text.strip()) - 4 or "{{" in inner:
+        return _filled(_JSON, text, values)
+    try:
+        value = _expression(inner.strip())(**values)
+    except TemplateError as error:
+        raise TemplateFault(f"a value is missing: {error}") from None
+    if isinstance(value, Undefined):
+        raise TemplateFault(f"a value is missing: {inner.strip()}")
+    return value
+
+
+@lru_cache(maxsize=256)
+def _compiled(environment: ImmutableSandboxedEnvironment, text: str) -> Template:
+    return environment.from_string(text)
+
+
+@lru_cache(maxsize=256)
+def _expression(text: str) -> Any:
+    return _JSON.compile_expression(text, undefined_to_none=False)
+
+
+def _filled(environment: ImmutableSandboxedEnvironment, text: str, values: Mapping[str, Any]) -> str:
+    try:
+        return _compiled(environment, text).render(**values)
+    except TemplateError as error:
+        raise TemplateFault(f"a value is missing: {error}") from None
