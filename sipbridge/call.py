@@ -26,13 +26,16 @@ from sipbridge.call_record import CallRecord
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
+from sipbridge.conversation.attached import Client
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
+from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.failure import Failure
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
+from sipbridge.conversation.privacy import Privacy
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.switching import Switching
@@ -47,6 +50,7 @@ from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
+from sipbridge.tools.services import ToolServices
 from sipbridge.tools.switch_agent import declared_to
 from sipbridge.turn import Rule, Turn, Verdict
 
@@ -68,9 +72,10 @@ class CallSession:
         transfer_leg: TransferLeg = refuse_transfer,
         record: StartRecording | None = None,
         prices: Prices | None = None,
+        tool_services: ToolServices | None = None,
     ) -> None:
         """`transfer_leg` makes the leg that calls whom the far end asks for; it raises `CallNotPlacedError`. `record`
-        begins a recording of the call."""
+        begins a recording of the call. `tool_services` is what its tools share with those of other calls."""
         config = tenant.config
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
@@ -94,7 +99,13 @@ class CallSession:
             clock=clock,
             log=self._log,
         )
-        toolbox = toolbox_for(config.tools, config.agents, timeout_seconds=config.deadlines.tool_seconds)
+        toolbox = toolbox_for(
+            config.tools,
+            config.agents,
+            timeout_seconds=config.deadlines.tool_seconds,
+            tenant=tenant.id,
+            services=tool_services,
+        )
         self._agents = Agents(
             self._call, new_agent, lambda name, agent: declared_to(name, agent, config.agents, toolbox)
         )
@@ -102,7 +113,11 @@ class CallSession:
         transfers = Transfers(self._call)
         self._failure = Failure(self._call, self._agents, transfers)
         self._answering = Answering(self._call, self._agents, self._failure, self._answered)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._switching)
+        self.recording: Recording | None = None
+        self._privacy = Privacy(lambda: self.recording)
+        self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
+        self._digits = Digits(self._call, self._keypad, self._privacy)
+        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits, self._switching)
         self._limits = Limits(
             self._call,
             self._agents,
@@ -111,10 +126,8 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-        self._observers: tuple[Observer, ...] = (self._limits, self._switching)
-        self._keypad = Keypad(self._keys_pressed)
+        self._observers: tuple[Observer, ...] = (self._limits, self._tools.waiting, self._switching)
         self._new_recording = record
-        self.recording: Recording | None = None
         self._prices = prices
 
         self._group: asyncio.TaskGroup | None = None
@@ -162,6 +175,17 @@ class CallSession:
         """They can talk, or could."""
         return self._call.answered
 
+    def attach(self, client: Client) -> None:
+        """Tools that are passed through are this client's to answer from now on (`answer_tool`)."""
+        self._tools.attached.attach(client)
+
+    def detach(self, client: Client) -> None:
+        self._tools.attached.detach(client)
+
+    def answer_tool(self, call_id: str, output: str) -> bool:
+        """What the attached client has to say to a tool's call. False: nobody waits for it (any more)."""
+        return self._tools.attached.answer(call_id, output)
+
     def audio_health(self) -> AudioHealth:
         """How it sounds, as far as it has come."""
         return self._record.audio_health(self._legs.figures)
@@ -190,6 +214,7 @@ class CallSession:
         assert self._record.outcome is not None
         ended = self._record.outcome[0]
         self._keypad.close()
+        self._digits.close()
         self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
 
@@ -260,7 +285,7 @@ class CallSession:
         match event:
             case Audio(pcm=pcm):
                 if (speaker := self._agents.current) is not None and not speaker.lost:
-                    speaker.push_audio(pcm)
+                    speaker.push_audio(self._privacy.heard(pcm, speaker.uplink))
                     self._record.audio_delivered()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)

@@ -50,6 +50,7 @@ from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
 from sipbridge.tenants import CallFields, Tenant, TenantDirectory
+from sipbridge.tools.services import ToolServices
 from sipbridge.trunk_config import Trunk
 from sipbridge.trunk_monitor import TrunkMonitor
 from sipbridge.trunks import Reachable
@@ -112,6 +113,9 @@ class Gateway:
             if (directory := config.recordings.directory) is not None:
                 self.recordings = Recordings(directory, self._clock, on_count=self.metrics.count_recordings)
                 stack.push_async_callback(self.recordings.close)
+            tool_services = ToolServices()
+            stack.push_async_callback(tool_services.close)
+            await tool_services.start({tenant.id: tenant.config.tools for tenant in self._tenants.tenants})
             identity = await asyncio.to_thread(_prepare_encryption) if encryption.wanted(config) else None
             self._engine = MediaEngine(_media_settings(config), clock=self._clock, identity=identity)
             stack.callback(self._engine.shut_down)
@@ -136,6 +140,7 @@ class Gateway:
                 ladders=self.ladders,
                 keep_ladder=None if files is None else files.keep,
                 recordings=self.recordings,
+                tool_services=tool_services,
                 clock=self._clock,
             )
             self.metrics.count_calls(lambda: len(self.calls))

@@ -37,6 +37,7 @@ from sipbridge.sip.refer import Referral
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.tenants import CallFields, Tenant
+from sipbridge.tools.services import ToolServices
 from sipbridge.trunk_config import Outbound, Trunk
 from sipbridge.trunks import Budget, caller_of, credentials_of, permitted_target, proxy_of, target_of
 
@@ -68,12 +69,14 @@ class Switchboard:
         ladders: Ladders,
         keep_ladder: Callable[[Ladder], None] | None,
         recordings: Recordings | None,
+        tool_services: ToolServices,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
         self._ladders = ladders
         self._keep_ladder = keep_ladder
         self._recordings = recordings
+        self._tool_services = tool_services
         self._user_agent = user_agent
         self._engine = engine
         self._spawn = spawn
@@ -303,6 +306,7 @@ class Switchboard:
             new_agent=self._new_agent,
             max_seconds=self._config.limits.max_call_seconds,
             prices=self._config.prices,
+            tool_services=self._tool_services,
             clock=self._clock,
             transfer_leg=lambda event: self._transfer_leg(line, event),
             record=self._recording_of(fields.call_id, tenant),

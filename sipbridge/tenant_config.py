@@ -87,6 +87,8 @@ class TenantConfig(Section):
     deadlines: Deadlines = Deadlines()
     barge_in: BargeIn = BargeIn()
     tools: ToolsConfig = ToolsConfig()
+    keys: Literal["text", "ignore"] = "text"
+    """What becomes of the caller's keys that nobody waits for."""
     phrases: Annotated[PhrasesConfig, PLANNED] = PhrasesConfig()
     limits: CallLimits = CallLimits()
     silence: SilenceConfig = SilenceConfig()

@@ -33,7 +33,7 @@ from sipbridge.agent_settings import (
 from sipbridge.audio import AudioFormat
 from sipbridge.codecs import Codec
 from sipbridge.config import Config, not_in_use, secrets_of
-from sipbridge.configfile import Place, located
+from sipbridge.configfile import Place, dotted, located
 from sipbridge.errors import ConfigError
 from sipbridge.prices import Prices
 from sipbridge.prompts import PROMPT_RATE, load_wav
@@ -42,6 +42,7 @@ from sipbridge.sip.identity import CallerIdentity, Party
 from sipbridge.sip.message import Request
 from sipbridge.tenant_config import Match, TenantConfig, load_tenant
 from sipbridge.tool_config import ToolsConfig
+from sipbridge.tools.services import faults
 
 log = structlog.get_logger(__name__)
 
@@ -295,6 +296,8 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
             yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
     if isinstance(config, TenantConfig):
         yield from cautions(config)
+        for at in config.tools.secrets_in_plain_sight():
+            yield f"{dotted(('tools', *at))} is written out in the file; ${{NAME}} or file:PATH would keep it out"
 
 
 def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
@@ -304,6 +307,8 @@ def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
         yield from problems(agent, at)
         yield from _template_problems(agent, at)
         yield from _tool_problems(agent, tenant.config.tools, at)
+    for place, words in faults(tenant.config.tools):
+        yield ("tools", *place), words
     trunks = [trunk.name for trunk in config.trunks]
     if match.trunk is not None and match.trunk not in trunks:
         yield ("match", "trunk"), f"no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"

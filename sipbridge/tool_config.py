@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sipbridge.config import PLANNED
 from sipbridge.configfile import Place, Section, error_at
+from sipbridge.digits_config import CollectDigitsConfig, SendDtmfConfig
 from sipbridge.tool_source_config import (
     HttpToolConfig,
     McpServerConfig,
@@ -57,6 +58,9 @@ OWN_TOOLS = ("hang_up", "transfer_call", "send_dtmf", "collect_digits", "hold", 
 """Names that no other tool may have."""
 
 
+_SECRET_NAME = re.compile(r"auth|key|token|secret|password|cookie", re.IGNORECASE)
+
+
 def _function(name: str) -> str:
     """Whether there is one, `tools.services.faults` finds out."""
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w{0,63}", name):
@@ -67,6 +71,8 @@ def _function(name: str) -> str:
 class ToolsConfig(Section):
     hang_up: HangUpConfig | None = None
     transfer_call: TransferCallConfig | None = None
+    send_dtmf: SendDtmfConfig | None = None
+    collect_digits: CollectDigitsConfig | None = None
     hold: HoldConfig | None = None
     http: tuple[HttpToolConfig, ...] = ()
     python: tuple[Annotated[str, AfterValidator(_function)], ...] = ()
@@ -92,6 +98,15 @@ class ToolsConfig(Section):
         for number, passed in enumerate(self.pass_through):
             yield ("pass_through", number, "name"), passed.name
 
+    def secrets_in_plain_sight(self) -> Iterator[Place]:
+        """Headers and variables that by their names are secret, and stand in the file as they are."""
+        for kind, sections in (("http", self.http), ("mcp", self.mcp)):
+            for number, section in enumerate(sections):
+                for key in ("headers", "env"):
+                    for name, secret in getattr(section, key, {}).items():
+                        if secret.in_plain_sight and _SECRET_NAME.search(name):
+                            yield kind, number, key, name
+
     @model_validator(mode="after")
     def _each_name_once(self) -> ToolsConfig:
         taken = set(OWN_TOOLS)
@@ -99,6 +114,10 @@ class ToolsConfig(Section):
             if name in taken:
                 raise error_at(place, f"there is another tool {name!r}")
             taken.add(name)
+        for name, field in ({} if self.collect_digits is None else self.collect_digits.fields).items():
+            if field.tool is not None and not self.mcp and field.tool not in taken.difference(OWN_TOOLS):
+                known = ", ".join(sorted(taken.difference(OWN_TOOLS))) or "none"
+                raise error_at(("collect_digits", "fields", name, "tool"), f"no such tool; known are: {known}")
         servers = [server.name for server in self.mcp]
         for number, name in enumerate(servers):
             if name in servers[:number]:

@@ -44,7 +44,8 @@ class Attached:
         client = self._client
         if client is None:
             raise ToolError(f"nobody is there to do {request.name}")
-        answer = self._waiting[request.call_id] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting[request.call_id] = answer
         try:
             client.tool_called(request.call_id, request.name, arguments)
             return await answer

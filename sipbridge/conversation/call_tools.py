@@ -6,27 +6,43 @@ A goodbye and an announcement are the agent's to say; what they ask for happens 
 from __future__ import annotations
 
 import asyncio
-import json
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 from sipbridge.agent import ToolCall
 from sipbridge.conversation.agents import Agents
+from sipbridge.conversation.attached import Attached
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.digits import Digits
+from sipbridge.conversation.entry import Collected
 from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
+from sipbridge.conversation.waiting import Waiting
 from sipbridge.outcome import Ended
-from sipbridge.tools import Toolbox
+from sipbridge.tenants import CallFields
+from sipbridge.tools import Answer, Toolbox
 
 
 class CallTools:
     def __init__(
-        self, call: CallContext, agents: Agents, toolbox: Toolbox, transfers: Transfers, switching: Switching
+        self,
+        call: CallContext,
+        agents: Agents,
+        toolbox: Toolbox,
+        transfers: Transfers,
+        digits: Digits,
+        switching: Switching,
     ) -> None:
         self._call = call
         self._agents = agents
         self._toolbox = toolbox
         self._transfers = transfers
         self._switching = switching
+        self.attached = Attached()
+        self.waiting = Waiting(call, self._say_meanwhile)
+        self._digits = digits
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answered: set[str] = set()
 
@@ -37,28 +53,53 @@ class CallTools:
 
     def asked(self, request: ToolCall) -> None:
         speaker = self._agents.current
-        if speaker is not None and request.name not in speaker.tools:
-            # The toolbox is the tenant's: what this agent was not told of is not there for it.
-            error = f"there is no tool {request.name[:64]!r}; there are: {', '.join(speaker.tools) or 'none'}"
-            self._agents.answer_tool(request.call_id, json.dumps({"error": error}))
-            return
-        self._tasks[request.call_id] = self._call.spawn(self._run(request))
+        known = () if speaker is None else speaker.tools
+        self._tasks[request.call_id] = self._call.spawn(self._run(request, known))
 
     def taken_back(self, call_id: str) -> None:
         if task := self._tasks.pop(call_id, None):
             task.cancel()
 
-    async def _run(self, request: ToolCall) -> None:
-        result = (await self._toolbox.run(self, request)).text
+    async def _run(self, request: ToolCall, known: Sequence[str]) -> None:
+        """`known`: the toolbox is the tenant's, and of these the agent that asks was told."""
+        record, began = self._call.record, self._call.clock()
+        shown = self._toolbox.shown(request)
+        try:
+            async with self.waiting.during(request) if self._toolbox.takes_time(request) else nullcontext():
+                answer = await self._toolbox.run(self, request, known)
+        except asyncio.CancelledError:
+            record.tool_ran(request, shown, began, "cancelled")
+            raise
         self._tasks.pop(request.call_id, None)
-        if result is None:
+        record.tool_ran(request, shown, began, answer.outcome, answer.error)
+        self._log(request, answer)
+        if answer.text is None:
             return
         if request.call_id in self._answered:
-            self._agents.tell(result)
+            self._agents.tell(f"{request.name} has answered: {answer.text}")
         else:
-            self._agents.answer_tool(request.call_id, result)
+            self._agents.answer_tool(request.call_id, answer.text)
+
+    def _log(self, request: ToolCall, answer: Answer) -> None:
+        """What was asked and what came is the tenant's affair, and in its history: not in the log."""
+        self._call.log.info("tool used", tool=request.name[:64], outcome=answer.outcome)
+
+    def _say_meanwhile(self, request: ToolCall, words: str) -> None:
+        """The models wait for an answer before they say another word, so they are given one, and the result later."""
+        if request.call_id in self._tasks and request.call_id not in self._answered:
+            self._answered.add(request.call_id)
+            self._agents.answer_tool(
+                request.call_id, f"This takes a while; the result will follow. Meanwhile say only this: {words}"
+            )
 
     # --- `CallControl` ----------------------------------------------------------------------------
+
+    @property
+    def fields(self) -> CallFields:
+        return self._call.fields
+
+    async def ask_client(self, request: ToolCall, arguments: Mapping[str, Any]) -> str:
+        return await self.attached.ask(request, arguments)
 
     async def end_call(self, request: ToolCall, reason: str) -> None:
         self._call.turn.close_floor()
@@ -71,6 +112,20 @@ class CallTools:
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         words = f"Tell the caller in one short sentence that you put them through to {name}."
         return await self._transfers.transfer(name, target, partial(self._announce, request, words))
+
+    async def press_keys(self, request: ToolCall, keys: str) -> str:
+        if self._call.turn.spoke(request.reply_id):
+            await self._call.floor.until_silent()
+        return await self._digits.send(keys)
+
+    async def collect_digits(self, request: ToolCall, field: str, asking: str) -> Collected | None:
+        return await self._digits.collect(field, partial(self._announce, request, asking))
+
+    def lacking_digits(self, fields: Sequence[str]) -> list[str]:
+        return self._digits.lacking(fields)
+
+    def take_digits(self, fields: Sequence[str]) -> dict[str, str]:
+        return self._digits.take(fields)
 
     async def _announce(self, request: ToolCall, prompt: str) -> None:
         """Return when what the agent has to say to its request was heard; where it said nothing, ask it to."""

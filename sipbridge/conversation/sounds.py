@@ -46,6 +46,10 @@ class Sounds:
         self._play()
         self._play()  # always one piece ahead: no gap, and no seam for the resampler
 
+    def is_playing(self, sound: Sound) -> bool:
+        """That one, and no other."""
+        return self._sound is sound
+
     def stop(self) -> None:
         """No more of it than a fade. What was said before and has not been heard is thrown away, too: so begin only
         when it has been."""
@@ -113,3 +117,10 @@ def hold_music(rate: int) -> bytes:
     gain = 32768 * 10 ** (_MUSIC_DB / 20) / np.sqrt(np.mean(np.square(music)))
     samples: np.ndarray[tuple[int, ...], np.dtype[np.int16]] = (music * gain).astype("<i2")
     return samples.tobytes()
+
+
+def waiting_tone(rate: int) -> bytes:
+    """Somebody is at work: a soft short note every two seconds (480 Hz, 0.15 s, -30 dB), its ends faded."""
+    length = int(0.15 * rate)
+    note = np.sin(2 * np.pi * 480 * np.arange(length) / rate) * np.hanning(length) * 1036
+    return np.concatenate((note, np.zeros(2 * rate - length))).astype("<i2").tobytes()

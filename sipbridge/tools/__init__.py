@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +19,7 @@ import structlog
 
 from sipbridge.agent import ToolCall, ToolDeclaration
 from sipbridge.agent_config import AgentConfig
+from sipbridge.conversation.entry import Collected
 from sipbridge.outcome import RunOutcome
 from sipbridge.tool_config import ToolsConfig
 from sipbridge.tools.arguments import ArgumentError, Parameters, checked, schema_of, shown
@@ -58,6 +59,20 @@ class CallControl(Protocol):
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         """Announce, then hand the caller over to `target` (a URI). Returns why it did not succeed; where it does, the
         call is over and this does not return."""
+
+    async def press_keys(self, request: ToolCall, keys: str) -> str:
+        """Press keys (0-9, A-D, * and #; `,` and `w` are pauses), after what was said with the request has been heard.
+        Returns what went wrong, or an empty text."""
+
+    async def collect_digits(self, request: ToolCall, field: str, asking: str) -> Collected | None:
+        """Let the caller enter the tenant's field of this name; `asking` is for an agent that has not asked for it.
+        None: he is entering something already."""
+
+    def lacking_digits(self, fields: Sequence[str]) -> list[str]:
+        """For which of these secure fields nothing was entered that has not been taken."""
+
+    def take_digits(self, fields: Sequence[str]) -> dict[str, str]:
+        """What was entered for these secure fields: once, then it is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +125,13 @@ class Toolbox:
         tool = self._tools.get(request.name)
         return shown({} if tool is None else schema_of(tool.arguments), request.arguments)
 
-    async def run(self, control: CallControl, request: ToolCall) -> Answer:
-        """The answer to send to the model. Raises nothing but cancellation."""
-        tool = self._tools.get(request.name)
+    async def run(self, control: CallControl, request: ToolCall, known: Collection[str] | None = None) -> Answer:
+        """The answer to send to the model. `known`: those that it was told of; None: all. Raises nothing but
+        cancellation."""
+        known = self._tools if known is None else known
+        tool = self._tools.get(request.name) if request.name in known else None
         if tool is None:
-            names = ", ".join(self._tools) or "none"
+            names = ", ".join(known) or "none"
             return _failed("unknown", f"there is no tool {request.name[:64]!r}; there are: {names}")
         try:
             arguments = checked(tool.arguments, request.arguments)
@@ -149,7 +166,9 @@ def toolbox_for(
 ) -> Toolbox:
     """The tools that a tenant's file asks for, for one call. `services`: what they share with other calls. Which of
     them an agent may use, `switch_agent.declared_to` says."""
+    from sipbridge.tools.collect_digits import collect_digits
     from sipbridge.tools.hang_up import hang_up
+    from sipbridge.tools.send_dtmf import send_dtmf
     from sipbridge.tools.services import ToolServices
     from sipbridge.tools.switch_agent import switch_agent
     from sipbridge.tools.transfer_call import transfer_call
@@ -160,10 +179,22 @@ def toolbox_for(
         tools.append(hang_up())
     if config.transfer_call is not None:
         tools.append(transfer_call(config.transfer_call.targets))
+    if config.send_dtmf is not None:
+        tools.append(send_dtmf())
+    if config.collect_digits is not None:
+        tools.append(collect_digits(config.collect_digits.fields))
     if agents is not None and len(agents) > 1:
         tools.append(switch_agent(agents))
-    tools += shared.tools
+    tools += [_given_secrets(tool, config) for tool in shared.tools]
     return Toolbox(tools, timeout_seconds=timeout_seconds, quota=Quota(config.quotas.per_call, shared.minute))
+
+
+def _given_secrets(tool: Tool, config: ToolsConfig) -> Tool:
+    """With what only the caller's keypad can give it."""
+    from sipbridge.tools.secret_arguments import secret_arguments, with_secrets
+
+    names = secret_arguments(config.collect_digits, tool.name)
+    return with_secrets(tool, names) if names else tool
 
 
 def _failed(outcome: RunOutcome, message: str) -> Answer:

@@ -228,9 +228,8 @@ def _at(url: str, address: Address) -> str:
 def _with_query(url: str, arguments: Mapping[str, Any]) -> str:
     if not arguments:
         return url
-    plain = [
-        (name, item) for name, value in arguments.items() for item in (value if isinstance(value, list) else [value])
-    ]
-    texts = [(name, item if isinstance(item, str) else json.dumps(item)) for name, item in plain]
+    single = {name: value if isinstance(value, list) else [value] for name, value in arguments.items()}
+    plain = [(name, value) for name, values in single.items() for value in values]
+    texts = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in plain]
     parts = urlsplit(url)
     return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, urlencode(texts))))))

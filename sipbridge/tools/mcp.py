@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _CONNECT_S = 10.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 30.0
 _STEADY_S = 30.0
 """A server that was up for so long is opened again without a pause like that of one that falls over at once."""
 _MOST_TOOLS = 128
@@ -70,7 +69,7 @@ class McpServer:
             await asyncio.wait((self._task,))
 
     async def _run(self) -> None:
-        loop, pause = asyncio.get_running_loop(), _FIRST_PAUSE_S
+        loop, pause, before = asyncio.get_running_loop(), _FIRST_PAUSE_S, ""
         while True:
             began = loop.time()
             try:
@@ -82,13 +81,14 @@ class McpServer:
                 self._client = None
                 self._tried.set()
             pause = _FIRST_PAUSE_S if loop.time() - began > _STEADY_S else min(pause * 2, _LONGEST_PAUSE_S)
-            log.warning("MCP server not available", server=self._config.name, reason=why, again_in=pause)
+            tell = log.debug if why == before else log.warning
+            tell("MCP server not available", server=self._config.name, reason=why, again_in=pause)
+            before = why
             await asyncio.sleep(pause)
 
     async def _serve(self) -> None:
         """Open it, and return when it is gone."""
-        mcp = await asyncio.to_thread(import_module, "mcp")  # half a second
-        types = import_module("mcp_types")
+        mcp, types = await asyncio.to_thread(_load)  # half a second, which no call has to wait for
         self._lost = False
         self._stirred.clear()
 
@@ -97,38 +97,36 @@ class McpServer:
                 self._stirred.set()
 
         info = types.Implementation(name="sipbridge", version=__version__)
-        async with asyncio.timeout(_CONNECT_S) as opening, self._transport() as transport:
-            async with mcp.Client(transport, client_info=info, message_handler=message, cache=None) as client:
-                await self._list(client)
-                opening.reschedule(None)
-                self._client = client
-                self._tried.set()
-                log.info("MCP server ready", server=self._config.name, tools=len(self._offered))
-                while not self._lost:
-                    await self._stirred.wait()
-                    self._stirred.clear()
-                    if not self._lost:
-                        await self._list(client)
+        connection = mcp.Client(self._transport(), client_info=info, message_handler=message, cache=None)
+        async with asyncio.timeout(_CONNECT_S) as opening, connection as client:
+            await self._list(client)
+            opening.reschedule(None)
+            self._client = client
+            self._tried.set()
+            log.info("MCP server ready", server=self._config.name, tools=len(self._offered))
+            while not self._lost:
+                await self._stirred.wait()
+                self._stirred.clear()
+                if not self._lost:
+                    await self._list(client)
 
-    @asynccontextmanager
-    async def _transport(self) -> AsyncIterator[Transport]:
+    def _transport(self) -> Transport:
         config = self._config
         if config.command is not None:
             from sipbridge.tools.mcp_program import program
 
             env = {name: secret.reveal() for name, secret in config.env.items()}
             self._secrets = Secrets("", env.values())
-            yield program(config.command, config.args, env, name=config.name, ended=self._gone)
-        else:
-            from sipbridge.tools.mcp_http import server
+            return program(config.command, config.args, env, name=config.name, ended=self._gone)
+        from sipbridge.tools.mcp_http import server
 
-            assert config.url is not None
-            headers = {name: secret.reveal() for name, secret in config.headers.items()}
-            self._secrets = Secrets(config.url, headers.values())
-            yield server(config.url, headers)
+        assert config.url is not None
+        headers = {name: secret.reveal() for name, secret in config.headers.items()}
+        self._secrets = Secrets(config.url, headers.values())
+        return server(config.url, headers)
 
     def _gone(self) -> None:
-        self._lost = True
+        self._lost, self._client = True, None
         self._stirred.set()
 
     # --- its tools ----------------------------------------------------------------------------------------------------
@@ -194,14 +192,19 @@ class McpServer:
         except Exception as error:
             # A transport that broke, an answer that is none: whatever it was, the next connection has a chance.
             self._gone()
-            log.warning(
-                "MCP call failed", server=self._config.name, tool=name, reason=self._secrets.redact(_words(error))
-            )
+            reason = self._secrets.redact(_words(error))
+            log.warning("MCP call failed", server=self._config.name, tool=name, reason=reason)
             raise ToolError(f"the server {self._config.name} did not answer") from None
         text = _text(result)
         if result.is_error:
             raise ToolError(self._secrets.redact(text)[:2_000] or f"{name} failed")
         return text or "done"
+
+
+def _load() -> tuple[Any, Any]:
+    import_module("sipbridge.tools.mcp_program")
+    import_module("sipbridge.tools.mcp_http")
+    return import_module("mcp"), import_module("mcp_types")
 
 
 def _text(result: types.CallToolResult) -> str:

@@ -51,7 +51,8 @@ class Threads:
                 done.set_exception(error)
 
         def body() -> None:
-            result, failure = None, None
+            result: Any = None
+            failure: Exception | None = None
             try:
                 result = context.run(work)
             except StopIteration as error:  # no future takes one
@@ -112,10 +113,8 @@ def _parameters(function: Callable[..., Any], about: Mapping[str, str]) -> tuple
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
         field = Field(default, alias=parameter.name, description=about.get(parameter.name))
-        fields[f"parameter_{len(fields)}"] = (
-            hints.get(parameter.name, Any),
-            field,
-        )  # any name may be one of pydantic's
+        # By another name within: one of pydantic's own may be the function's.
+        fields[f"parameter_{len(fields)}"] = hints.get(parameter.name, Any), field
     return create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields), takes_call
 
 

@@ -48,8 +48,9 @@ class TenantTools:
         return tools
 
     async def close(self) -> None:
-        for closing in (*self.http, *self.servers):
-            await closing.close()
+        for tool in self.http:
+            await tool.close()
+        await asyncio.gather(*(server.close() for server in self.servers))
 
 
 class ToolServices:

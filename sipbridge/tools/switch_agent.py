@@ -5,7 +5,6 @@ Declared by itself where a tenant has several agents. The model chooses among th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Final
 
@@ -13,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from sipbridge.agent import ToolCall, ToolDeclaration
 from sipbridge.agent_config import AgentConfig
-from sipbridge.tools import CallControl, Tool, Toolbox
+from sipbridge.tools import CallControl, Tool, Toolbox, ToolError
 
 SWITCH_AGENT: Final = "switch_agent"
 _LONGEST_SUMMARY = 2000
@@ -40,9 +39,9 @@ def switch_agent(agents: Mapping[str, AgentConfig]) -> Tool:
     agent = Field(description=_described(agents), json_schema_extra={"enum": list(agents)})
     arguments = create_model("SwitchAgent", __base__=SwitchAgent, agent=Annotated[str, AfterValidator(named), agent])
 
-    async def run(control: CallControl, request: ToolCall, chosen: SwitchAgent) -> str | None:
-        failure = await control.switch_agent(chosen.agent, chosen.summary)
-        return json.dumps({"error": failure}) if failure else None
+    async def run(control: CallControl, request: ToolCall, chosen: SwitchAgent) -> None:
+        if failure := await control.switch_agent(chosen.agent, chosen.summary):
+            raise ToolError(failure)
 
     return Tool(
         name=SWITCH_AGENT,

@@ -71,7 +71,8 @@ def arguments_in(text: str) -> frozenset[str]:
 
 def _arguments_in(tree: nodes.Template) -> frozenset[str]:
     found: set[str] = set()
-    for access in tree.find_all((nodes.Getattr, nodes.Getitem)):
+    accesses: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
+    for access in accesses:
         if isinstance(access.node, nodes.Name) and access.node.name == "arguments":
             name = access.attr if isinstance(access, nodes.Getattr) else getattr(access.arg, "value", None)
             found |= {name} if isinstance(name, str) else set()

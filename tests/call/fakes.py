@@ -145,6 +145,7 @@ class FakeLeg:
         self.failure = ""
         self.transfer: asyncio.Future[str | Referred] | None = None
         self._refusal = refusal
+        self.press_failure = ""
 
     @property
     def likely_codec(self) -> Codec:
@@ -183,6 +184,11 @@ class FakeLeg:
         self.transfer = asyncio.get_running_loop().create_future()
         outcome = await self.transfer
         return outcome if isinstance(outcome, Referred) else Referred(outcome)
+
+    async def press(self, keys: str) -> str:
+        self.steps.append(("press", keys, asyncio.get_running_loop().time()))
+        await asyncio.sleep(0.2 * len(keys))
+        return self.press_failure
 
     def close(self, reason: str, status: int | None = None) -> None:
         self.steps.append(("close", reason))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from sipbridge.agent import ToolCall
+from sipbridge.conversation.entry import Collected
+from sipbridge.tenants import CallFields
 from sipbridge.tool_config import HangUpConfig, ToolsConfig, TransferCallConfig
-from sipbridge.tools import MAX_RESULT_BYTES, CallControl, Tool, Toolbox, toolbox_for
+from sipbridge.tools import MAX_RESULT_BYTES, CallControl, Tool, Toolbox, ToolError, toolbox_for
 
 
 class Call:
@@ -18,7 +22,12 @@ class Call:
 
     def __init__(self, failure: str = "486 Busy Here") -> None:
         self.done: list[tuple[str, ...]] = []
+        self.fields = CallFields(to="agent", caller="+15550123", call_id="c1")
         self._failure = failure
+        self.digits: dict[str, str] = {}
+
+    async def ask_client(self, request: ToolCall, arguments: Mapping[str, Any]) -> str:
+        raise ToolError("nobody is there")
 
     async def end_call(self, request: ToolCall, reason: str) -> None:
         self.done.append(("end", reason))
@@ -29,6 +38,20 @@ class Call:
     async def transfer(self, request: ToolCall, name: str, target: str) -> str:
         self.done.append(("transfer", name, target))
         return self._failure
+
+    async def press_keys(self, request: ToolCall, keys: str) -> str:
+        self.done.append(("keys", keys))
+        return ""
+
+    async def collect_digits(self, request: ToolCall, field: str, asking: str) -> Collected | None:
+        self.done.append(("collect", field, asking))
+        return None
+
+    def lacking_digits(self, fields: Sequence[str]) -> list[str]:
+        return [field for field in fields if field not in self.digits]
+
+    def take_digits(self, fields: Sequence[str]) -> dict[str, str]:
+        return {field: self.digits.pop(field) for field in fields if field in self.digits}
 
 
 def run(toolbox: Toolbox, name: str, arguments: str, call: Call | None = None) -> str | None:

@@ -1,0 +1,130 @@
+"""Keys with a purpose: numbers that the caller enters for the agent, and keys that the agent presses."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+
+from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.entry import Collected, Entered, Entry
+from sipbridge.conversation.keypad import Keypad
+from sipbridge.conversation.privacy import Privacy
+from sipbridge.digits_config import DigitsField
+
+_LONGEST_S = 180.0
+"""Of one entry, however often the caller begins anew."""
+_QUIET_S = 1.5
+"""After an entry: a # that was not needed, a digit too many or the rest of its tone is nobody's business either."""
+_PAUSES = {",": 2.0, "W": 0.5}
+"""Of dial strings, in seconds."""
+
+
+class Digits:
+    def __init__(self, call: CallContext, keypad: Keypad, privacy: Privacy) -> None:
+        self._call = call
+        self._keypad = keypad
+        self._privacy = privacy
+        config = call.tenant.config.tools.collect_digits
+        self._fields = {} if config is None else config.fields
+        self._kept: dict[str, str] = {}
+        self._entering = False
+        self._quiet: asyncio.TimerHandle | None = None
+        self._pressing = asyncio.Lock()
+
+    def close(self) -> None:
+        """The call is over: what was entered is forgotten."""
+        self._kept.clear()
+        if self._quiet is not None:
+            self._quiet.cancel()
+
+    # --- what the caller enters -------------------------------------------------------------------------------------
+
+    async def collect(self, name: str, prompted: Callable[[], Awaitable[None]]) -> Collected | None:
+        """Take what the caller enters from now on, as the field of this name. `prompted` returns when he has heard what
+        is wanted; he need not wait for that. Of a secure field the digits are kept, for `take`. None: he is entering
+        something else."""
+        wanted = self._fields[name]
+        if self._entering:
+            return None
+        if wanted.secure:
+            self._privacy.begin()
+        else:
+            self._privacy.end()
+        entry = Entry(wanted)
+        self._entering = True
+        try:
+            how = await self._entered(entry, wanted, prompted)
+        finally:
+            self._entering = False
+            self._settle()
+        if how is Entered.WHOLE and wanted.secure:
+            self._kept[name] = entry.digits
+        return Collected(how, len(entry.digits), "" if wanted.secure else entry.digits)
+
+    def lacking(self, names: Sequence[str]) -> list[str]:
+        """For which fields nothing is kept."""
+        return [name for name in names if name not in self._kept]
+
+    def take(self, names: Sequence[str]) -> dict[str, str]:
+        """What was entered in secret; once."""
+        return {name: self._kept.pop(name) for name in names if name in self._kept}
+
+    async def _entered(self, entry: Entry, wanted: DigitsField, prompted: Callable[[], Awaitable[None]]) -> Entered:
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[Entered] = loop.create_future()
+        limit = asyncio.timeout(_LONGEST_S)
+        latest = loop.time() + _LONGEST_S
+
+        def wait() -> None:
+            limit.reschedule(min(latest, loop.time() + wanted.timeout_seconds))
+
+        def pressed(key: str) -> None:
+            if over.done() or limit.expired():
+                return
+            wait()
+            if (how := entry.press(key)) is not None:
+                over.set_result(how)
+
+        async def prompt() -> None:
+            await prompted()
+            wait()
+
+        prompting = self._call.spawn(prompt())
+        try:
+            async with limit:
+                self._keypad.take(pressed)
+                return await over
+        except TimeoutError:
+            return entry.wait_no_longer()
+        finally:
+            prompting.cancel()
+
+    # --- and afterwards ---------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Keys go nowhere until none has come for a while; then all is as before."""
+        self._keypad.take(self._pass_over)
+        self._pass_over("")
+
+    def _pass_over(self, key: str) -> None:
+        if self._quiet is not None:
+            self._quiet.cancel()
+        self._quiet = asyncio.get_running_loop().call_later(_QUIET_S, self._as_before)
+
+    def _as_before(self) -> None:
+        if not self._entering:
+            self._keypad.give_back(self._pass_over)
+            self._privacy.end()
+
+    # --- what the agent presses -------------------------------------------------------------------------------------
+
+    async def send(self, keys: str) -> str:
+        """Press keys, with pauses. Returns when the last has been sent: what went wrong, or an empty text."""
+        async with self._pressing:
+            for part in re.findall(r"[0-9A-D*#]+|.", keys.upper()):
+                if part in _PAUSES:
+                    await asyncio.sleep(_PAUSES[part])
+                elif failure := await self._call.legs.current.press(part):
+                    return failure
+        return ""
