@@ -2,7 +2,7 @@
 
     uplink      media_event(Audio)     -> Agents.current.push_audio                             caller to agent
     downlink    AssistantAudio         -> Turn.may_play -> Speaker.play -> MediaStream.play      agent to caller
-    interrupt   UserSpeechStarted      -> Turn.interrupt -> MediaStream.discard -> Agents.cancel
+    interrupt   UserSpeechStarted      -> BargeIn -> Turn -> MediaStream.pause | resume | discard -> Agents.cancel
 
 SIP and media events arrive straight from the gateway, synchronously; the agent's are iterated by `Agents.converse`.
 What a conversation is made of is in `conversation/`, and is put together in `__init__`. Whatever ends the
@@ -27,6 +27,7 @@ from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
 from sipbridge.conversation.attached import Client
+from sipbridge.conversation.barge_in import BargeIn
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
 from sipbridge.conversation.digits import Digits
@@ -42,7 +43,17 @@ from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
-from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
+from sipbridge.media.events import (
+    Audio,
+    Drained,
+    EncryptionFailed,
+    KeyPressed,
+    MediaEvent,
+    MediaTimeout,
+    SourceChanged,
+    SpeechEnded,
+    SpeechStarted,
+)
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import ENDINGS, CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prices import Prices
@@ -52,7 +63,7 @@ from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
 from sipbridge.tools.services import ToolServices
 from sipbridge.tools.switch_agent import declared_to
-from sipbridge.turn import Rule, Turn, Verdict
+from sipbridge.turn import Rule, Turn
 
 log = structlog.get_logger(__name__)
 
@@ -118,6 +129,7 @@ class CallSession:
         self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
         self._digits = Digits(self._call, self._keypad, self._privacy)
         self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits, self._switching)
+        self._barge_in = BargeIn(self._call, self._agents, self._failure.discarded)
         self._limits = Limits(
             self._call,
             self._agents,
@@ -126,7 +138,13 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-        self._observers: tuple[Observer, ...] = (self._limits, self._tools.waiting, self._switching)
+        self._observers: tuple[Observer, ...] = (
+            self._barge_in,
+            self._failure,
+            self._limits,
+            self._tools.waiting,
+            self._switching,
+        )
         self._new_recording = record
         self._prices = prices
 
@@ -206,6 +224,7 @@ class CallSession:
     def _answered(self) -> None:
         """There is sound both ways, whoever may be heard first."""
         self._limits.answered()
+        self._agents.listen()
         if self._new_recording and (stream := self._call.stream) and (codec := self._leg.codec):
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
@@ -214,6 +233,8 @@ class CallSession:
         assert self._record.outcome is not None
         ended = self._record.outcome[0]
         self._keypad.close()
+        self._barge_in.close()
+        self._failure.close()
         self._digits.close()
         self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
@@ -227,13 +248,8 @@ class CallSession:
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
                     self._sounds.stop()
                     speaker.play(stream, pcm, reply_id, item_id)
-            case model.UserSpeechStarted():
-                self._interrupt()
             case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)
-            case model.AssistantInterrupted(reply_id):
-                if self._turn.cut(reply_id, self._clock()) is Verdict.DISCARD:
-                    self._flush()
             case model.AssistantTurnEnd(reply_id, status):
                 if status == "failed":
                     self._floor.breaks_off()
@@ -247,7 +263,7 @@ class CallSession:
             case model.Reconnecting(attempt):
                 self._log.warning("agent reconnecting", attempt=attempt)
                 if self._floor.falls_out():
-                    self._spawn(self._floor.one_moment())
+                    self._spawn(self._floor.one_moment(self._failure.word))
             case model.Resumed(context_kept):
                 self._log.info("agent resumed", context_kept=context_kept)
                 self._record.reconnects += self._floor.goes_on()
@@ -255,26 +271,14 @@ class CallSession:
                 self._record.used(speaker.config, event)
             case model.SessionOpen() | model.SessionClosed():
                 self._log.debug("agent session", agent=speaker.name, now=type(event).__name__)
-            case model.UserSpeechEnded() | model.UserTranscript() | model.AssistantText() | model.ToolCallDelta():
+            case model.UserSpeechStarted() | model.UserSpeechEnded() | model.AssistantInterrupted():
+                pass  # see `BargeIn`
+            case model.UserTranscript() | model.AssistantText() | model.ToolCallDelta():
                 pass
             case _:
                 assert_never(event)
         for observer in self._observers:
             observer.agent_event(event)
-        self._floor.moved()
-
-    # --- barge-in ---------------------------------------------------------------------------------
-
-    def _interrupt(self) -> None:
-        """The caller speaks or presses a key."""
-        if self._turn.interrupt(self._clock()) is Verdict.DISCARD:
-            self._flush()
-
-    def _flush(self) -> None:
-        """No old audio after the fade, and the model's memory ends where the caller's does."""
-        self._record.barge_ins += 1
-        stream = self._call.stream
-        self._agents.cancel(stream.discard() if stream else ())
         self._floor.moved()
 
     # --- the caller's sound and keys: uplink ------------------------------------------------------
@@ -287,9 +291,15 @@ class CallSession:
                 if (speaker := self._agents.current) is not None and not speaker.lost:
                     speaker.push_audio(self._privacy.heard(pcm, speaker.uplink))
                     self._record.audio_delivered()
+            case SpeechStarted():
+                self._limits.caller_acted()
+                self._barge_in.ear_heard_speech()
+            case SpeechEnded():
+                self._barge_in.ear_heard_quiet()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
+                self._barge_in.heard_out()
                 self._limits.agent_heard()
                 self._floor.moved()
             case KeyPressed(digit=digit):
@@ -307,7 +317,7 @@ class CallSession:
     def _key_pressed(self, digit: str, way: str) -> None:
         if self._keypad.press(digit, way, self._clock()):
             self._limits.caller_acted()
-            self._interrupt()
+            self._barge_in.key_pressed()
 
     def _keys_pressed(self, keys: str) -> None:
         self._agents.tell(f"The caller pressed {' '.join(keys)}.")

@@ -156,6 +156,8 @@ class CallReport:
     """From the INVITE to the end."""
     replies: int
     barge_ins: int
+    false_alarms: int
+    """How often the agent fell silent for a cough or a "mm-hm", and went on."""
     late_bytes_dropped: int
     """Agent speech that came after its reply had been cut."""
     uplink_dropped_ms: float
@@ -170,6 +172,8 @@ class CallReport:
     """What answered a call of ours, where SIP says that it is no person (`machine.machine_of`)."""
     reconnects: int = 0
     """How often the model's session was lost in mid-call, and another one took its place."""
+    fallback: tuple[str, ...] = ()
+    """Who failed and who stood in, in this order, in words."""
     usage: Mapping[str, float] = field(default_factory=dict)
     """What the provider charges for, by the names of `agent.Usage`, summed."""
     cost_usd: float | None = None
@@ -186,6 +190,7 @@ class CallReport:
             "agents": list(self.agents),
             "usage": dict(self.usage),
             "spent": [{**asdict(each), "usage": dict(each.usage)} for each in self.spent],
+            "fallback": list(self.fallback),
             "audio": self.audio.to_json(),
             "tool_runs": [run.to_json() for run in self.tool_runs],
         }
@@ -193,11 +198,13 @@ class CallReport:
     def to_log(self) -> dict[str, Any]:
         """For the line that ends the call: flat."""
         usage = {f"usage_{name}": count for name, count in self.usage.items()}
-        agents, tools = " ".join(self.agents), len(self.tool_runs)
-        return {**self._figures(), "agents": agents, "tools": tools, **usage, **self.audio.to_log()}
+        more: dict[str, Any] = {"agents": " ".join(self.agents), "tools": len(self.tool_runs)}
+        if self.fallback:
+            more["fallback"] = "; ".join(self.fallback)
+        return {**self._figures(), **more, **usage, **self.audio.to_log()}
 
     def _figures(self) -> dict[str, Any]:
-        apart = ("agents", "audio", "spent", "tool_runs", "usage")
+        apart = ("agents", "audio", "fallback", "spent", "tool_runs", "usage")
         figures = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in apart}
         return {**figures, "ended": self.ended.value}
 

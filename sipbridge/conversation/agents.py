@@ -51,6 +51,8 @@ class Agents:
         self.current: Speaker | None = None
         """Who has the line. It may be lost, and nobody may have followed yet."""
         self._followed = asyncio.Event()
+        self.asked: Callable[[str], None] = lambda call_id: None
+        """Told whenever an agent is given something to answer (see `Speaker`)."""
 
     # --- one after another ------------------------------------------------------------------------------------------
 
@@ -68,7 +70,17 @@ class Agents:
         options = tenant.agent_options(call.fields, *formats, self._tools(name, config), history=history)
         options = replace(options, instructions=options.instructions + briefing)
         agent = self._new_agent(tenant.credential(), options, connect_timeout=seconds)
-        speaker = Speaker(name, config, agent, tenant.capabilities, options, next(self._numbers), briefing)
+        speaker = Speaker(
+            name,
+            config,
+            agent,
+            tenant.capabilities,
+            tenant.turns,
+            options,
+            next(self._numbers),
+            briefing=briefing,
+            asked=self._was_asked,
+        )
         self._opened.append(speaker)
         try:
             async with asyncio.timeout(seconds + _GRACE_S):
@@ -81,18 +93,26 @@ class Agents:
             raise
         return speaker
 
+    def _was_asked(self, call_id: str) -> None:
+        self.asked(call_id)
+
     def use(self, speaker: Speaker) -> None:
         """It has the line from now on; its predecessor is closed. What that one has said is still heard."""
         predecessor, self.current = self.current, speaker
         self._call.record.took_the_line(speaker.name)
-        # Where the model listens while it speaks, the floor is its own: nothing here cuts what it says.
-        may_interrupt = self._call.tenant.config.barge_in.enabled and not speaker.capabilities.full_duplex
-        self._call.turn.rule = replace(self._call.turn.rule, enabled=may_interrupt)
+        self._call.turn.rule = speaker.turns.rule
         self._call.legs.use_formats(speaker.uplink, speaker.downlink)
+        self.listen()
         if predecessor is not None:
             self._call.finish_items(self._call.turn.model_lost())
             self._call.spawn(predecessor.leave())
         self._followed.set()
+
+    def listen(self) -> None:
+        """Give the leg an ear of our own, where whoever has the line needs one. Once there is sound, and when that
+        changes."""
+        if self.current is not None and (stream := self._call.stream) is not None:
+            stream.listen(self.current.turns.detector())
 
     async def converse(
         self, told: Callable[[Speaker, AgentEvent], None], lost: Callable[[Lost], Awaitable[bool]]
@@ -182,6 +202,10 @@ class Agents:
         if self.current is not None:
             self.current.tell(text)
 
+    def create_response(self) -> None:
+        if self.current is not None:
+            self.current.create_response()
+
     def update_instructions(self, text: str) -> None:
         if self.current is not None:
             self.current.update_instructions(text)
@@ -199,10 +223,6 @@ class Agents:
             speaker.update_instructions(text + speaker.briefing)
         else:
             speaker.update_instructions(f"{speaker.instructions.rstrip()}\n\n{fact}".lstrip())
-
-    def create_response(self) -> None:
-        if self.current is not None:
-            self.current.create_response()
 
     def answer_tool(self, call_id: str, output: str) -> None:
         """Of a call that a predecessor made, whoever has the line now is told in words what came of it."""

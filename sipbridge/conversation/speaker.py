@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Self
@@ -23,6 +23,7 @@ from sipbridge.audio import Played
 from sipbridge.conversation.paced_speech import PacedSpeech
 from sipbridge.media.stream import MediaStream
 from sipbridge.providers.names import Names
+from sipbridge.turn_taking import TurnTaking
 
 _LAST_WORDS_S = 1.0
 """How long an agent that was closed may take to say so. All of ours do at once."""
@@ -38,14 +39,20 @@ class Speaker:
         config: AgentConfig,
         agent: Agent,
         capabilities: Capabilities,
+        turns: TurnTaking,
         options: AgentOptions,
         number: int = 1,
+        *,
         briefing: str = "",
+        asked: Callable[[str], None] = lambda call_id: None,
     ) -> None:
-        """`options` are what the agent was made with; `briefing` is what of its instructions holds for this call."""
+        """`options` are what the agent was made with; `briefing` is what of its instructions holds for this call.
+        `asked` is told whenever it is given something to answer: the name of the tool call whose result it is, or ""
+        for anything else."""
         self.name = name
         self.config = config
         self.capabilities = capabilities
+        self.turns = turns
         self.uplink, self.downlink = options.input_format, options.output_format
         self.instructions = options.instructions
         self.tools = tuple(tool.name for tool in options.tools)
@@ -53,6 +60,7 @@ class Speaker:
         self.lost = False
         self.why_lost = ""
         self._agent = agent
+        self._asked = asked
         self._names = Names(number, "a")
         self._in_history = f"a{number}-"
         self._told_calls = frozenset(item.call_id for item in options.history if isinstance(item, ToolUsed))
@@ -147,12 +155,14 @@ class Speaker:
     def say(self, text: str) -> None:
         if not self.lost:
             self._agent.say(text)
+            self._asked("")
 
     def tell(self, text: str) -> None:
         """Something that happened, in words, to which it should react."""
         if not self.lost:
             self._agent.send_text(text)
             self._agent.create_response()
+            self._asked("")
 
     def inform(self, text: str) -> None:
         """Something that it should know, and need not react to."""
@@ -162,6 +172,7 @@ class Speaker:
     def create_response(self) -> None:
         if not self.lost:
             self._agent.create_response()
+            self._asked("")
 
     def update_instructions(self, text: str) -> None:
         if not self.lost:
@@ -172,3 +183,4 @@ class Speaker:
         own_name = self._names.call(call_id)
         if not self.lost and own_name is not None:
             self._agent.send_tool_result(own_name, output)
+            self._asked(call_id)
