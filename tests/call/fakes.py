@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Self, cast
 
 from sipbridge.agent import AgentEvent, AgentOptions, Capabilities, HistoryItem, SessionClosed, SessionOpen
@@ -13,12 +14,13 @@ from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat, Played
 from sipbridge.call import CallSession
 from sipbridge.codecs import PCMU, Codec
 from sipbridge.configfile import parse
-from sipbridge.leg import Referred, SipLeg
+from sipbridge.leg import SipLeg
 from sipbridge.media.events import MediaStats
 from sipbridge.media.vad import Detector
 from sipbridge.outcome import CallReport
 from sipbridge.prices import Prices
 from sipbridge.providers import register
+from sipbridge.referring import Referred
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, Tenant
 from tests import virtual
@@ -208,6 +210,12 @@ class FakeLeg:
         self.steps.append(("close", reason))
 
 
+@cache
+def _config(text: str) -> TenantConfig:
+    """A tenant's file that hundreds of cases have in common is read once."""
+    return parse(text, TenantConfig, "t.yaml")
+
+
 class Call:
     """One CallSession under test, its leg and its agent."""
 
@@ -222,7 +230,7 @@ class Call:
         self.agents: list[ScriptedAgent] = []
         self._start = start
         register(cast(Any, ScriptedAgent), "scripted")
-        config = parse(tenant or "agent: {provider: scripted}", TenantConfig, "t.yaml")
+        config = _config(tenant or "agent: {provider: scripted}")
         self.session = CallSession(
             cast(SipLeg, self.leg),
             Tenant("t", config),
