@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from bench import filters, parsing, rig
+from bench.handovers import handovers
 from bench.numbers import Spread, median_spread
 from bench.providers import providers
 from bench.quality import quality
@@ -329,4 +330,5 @@ MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
     "resampling": resampling,
     "quality": quality,
     "providers": providers,
+    "handovers": handovers,
 }
