@@ -73,6 +73,7 @@ def turn_taking(agent: AgentConfig, barge_in: BargeIn, can: Capabilities, protec
     debounce_ms = barge_in.debounce_ms if free else 0
     ours = enabled and free and (
         by_hand
+        or not (can.speech_events or can.interrupts_by_itself)  # nobody else would notice
         or recover
         or debounce_ms > 0
         or barge_in.source == "local"
