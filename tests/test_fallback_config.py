@@ -64,11 +64,11 @@ def test_mistakes_are_named_with_their_line_and_key(text: str, message: str) -> 
     [
         (
             "fallback:\n  - transfer: desk\n",
-            "t.yaml:3: fallback[0].transfer: no target of tools.transfer_call is called 'desk'",
+            "t.yaml:3: fallback[0].transfer: no target of tools.transfer_call; known are: none",
         ),
         (
             f"{DESK}fallback:\n  - transfer: dest\n",
-            "t.yaml:4: fallback[0].transfer: no target of tools.transfer_call is called 'dest'",
+            "t.yaml:4: fallback[0].transfer: no target of tools.transfer_call; known are: desk",
         ),
         ("fallback:\n  - agent: {provider: gemni}\n", "t.yaml:3: fallback[0].agent.provider: unknown provider 'gemni'"),
         (
