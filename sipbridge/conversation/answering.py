@@ -29,7 +29,6 @@ SENTENCE_S = 5.0
 """A waiting sound up to so long is taken for a sentence, which nobody cuts short; a longer one is music."""
 _HELLO_S = 1.0
 """Whom we call says his name first; then he is to hear something."""
-_LONG_S = 3600.0
 
 
 class Answering:
@@ -105,7 +104,7 @@ class Answering:
         if call.tenant.notice(leg.formats[1].rate) is not None:  # that the call is recorded comes before everything
             call.floor.say("notice", lambda rate: call.tenant.notice(rate) or b"")
         self._up = True
-        if not self._agents.ready:
+        if not self._agents.ready and (leg.outbound or call.tenant.config.answer == "immediately"):
             self._waiting = call.spawn(self._be_heard())
 
     # --- until there is an agent --------------------------------------------------------------------------------------
@@ -127,7 +126,7 @@ class Answering:
         return True
 
     async def _be_heard(self) -> None:
-        """The caller has been answered and nobody can talk to him yet. What somebody else has to say goes first."""
+        """They are there and no agent is yet. Once only: whoever has something to say meanwhile has the line."""
         call, sound = self._call, self._call.tenant.config.waiting_sound
         if call.legs.current.outbound:
             await asyncio.sleep(_HELLO_S)
@@ -136,13 +135,11 @@ class Answering:
         if sound is None:
             return
         if sound != TONE and len(sound_of(sound)(8000)) <= SENTENCE_S * 16000:
-            if call.tenant.config.answer == "immediately":
-                call.floor.say("welcome", sound_of(sound))
+            call.floor.say("welcome", sound_of(sound))
             sound = TONE
-        while True:
-            await call.floor.until_silent()
+        await call.floor.until_silent()
+        if not call.sounds.playing:
             call.sounds.loop(sound_of(sound))
-            await call.floor.until(lambda: not call.sounds.playing, _LONG_S)
 
     def _refuse(self, status: int, ended: Ended, detail: str, code: str) -> None:
         leg = self._call.legs.current
