@@ -58,6 +58,11 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def heard_by(call: LivelyCall) -> list[str]:
+    """Of sounds that nobody speaks, nothing."""
+    return [sound.item_id for sound in call.leg.line.sounds if not sound.item_id.startswith("sound-")]
+
+
 def tenant(chain: str) -> str:
     return AGENT + TOOLS + DEADLINES + CHAINS[chain]
 
@@ -187,7 +192,7 @@ def test_nobody_stands_in(state: str, failure: str) -> None:
         moment = await fails(call, state, failure)
         report = await over(call)
         assert report.ended is Ended.PROVIDER_FAILED
-        assert call.leg.line.sounds[-1].item_id == "prompt-unavailable"
+        assert heard_by(call)[-1] == "prompt-unavailable"
         assert call.leg.steps[-1] == ("close", 'Q.850;cause=41;text="provider_failed"')
         assert_heard(call, moment)
 
@@ -213,7 +218,7 @@ def test_another_one_goes_on(state: str, failure: str, chain: str) -> None:
         assert successor.options.history == (Said("user", "Where is my order?"),)
         words = [command for command in successor.commands if command[0] in ("say", "respond")]
         assert words == ([("say", "Hello")] if state in ("greeting", "before_ack") else [("respond",)])
-        assert call.leg.line.sounds[-1].item_id.startswith("a2-"), "it was heard"
+        assert heard_by(call)[-1].startswith("a2-"), "it was heard"
         assert_heard(call, moment)
         call.session.sip_event(BYE)
         report = await over(call)
@@ -232,7 +237,7 @@ def test_a_person_takes_over(state: str, failure: str) -> None:
         moment = await fails(call, state, failure)
         await virtual.pass_time(moment - now() + 10)
         assert call.leg.steps[-1] == ("refer", "sip:100@pbx.example.com")
-        assert call.leg.line.sounds[-1].item_id == "prompt-transferring"
+        assert heard_by(call)[-1] == "prompt-transferring"
         assert_heard(call, moment)
         assert call.agent.closed is (failure in ("dead", "replies_fail")), "the others are gone by themselves"
         assert call.leg.transfer is not None
@@ -266,7 +271,7 @@ async def test_other_agents_are_tried_while_it_rings(failure: str) -> None:
     successor = call.agents[1]
     assert successor.options.history == ()
     assert [command for command in successor.commands if command[0] == "say"] == [("say", "Hello")]
-    assert [sound.item_id for sound in call.leg.line.sounds] == ["a2-r1-i"], "and nothing of a failure"
+    assert heard_by(call) == ["a2-r1-i"], "and nothing of a failure"
     call.session.sip_event(BYE)
     assert (await over(call)).ended is Ended.CALLER_HUNG_UP
 
@@ -286,10 +291,10 @@ async def test_who_could_not_hear_anybody_is_not_answered(failure: str) -> None:
 async def test_what_is_to_be_heard_first_answers_the_call() -> None:
     call = LivelyCall(tenant("prompt, agent"), starts=[REFUSED, 2.5])
     await call.up()
-    assert [sound.item_id for sound in call.leg.line.sounds] == ["fallback-1"]
+    assert heard_by(call) == ["fallback-1"]
     assert len(call.agents) == 2, "who is to go on is opened while it is heard"
     await virtual.pass_time(4)
-    assert [sound.item_id for sound in call.leg.line.sounds] == ["fallback-1", "a2-r1-i"]
+    assert heard_by(call) == ["fallback-1", "a2-r1-i"]
     call.session.sip_event(BYE)
     assert (await over(call)).ended is Ended.CALLER_HUNG_UP
 
@@ -304,7 +309,7 @@ async def test_a_person_takes_the_call_that_no_agent_could() -> None:
     call.leg.transfer.set_result("486 Busy Here")
     report = await over(call)
     assert (report.ended, report.detail) == (Ended.AGENT_NOT_READY, str(REFUSED))
-    assert [sound.item_id for sound in call.leg.line.sounds] == [
+    assert heard_by(call) == [
         "prompt-transferring",
         "prompt-transfer-failed",
         "prompt-unavailable",
@@ -350,15 +355,29 @@ async def test_one_after_another_each_once_until_nobody_is_left() -> None:
     call.leg.transfer.set_result("603 Decline")
     report = await over(call)
     assert report.ended is Ended.PROVIDER_FAILED
-    names = [sound.item_id for sound in call.leg.line.sounds]
+    names = heard_by(call)
     assert names == ["r1-i", "fallback-1", "prompt-transferring", "prompt-transfer-failed", "fallback-2"]
     assert report.fallback == (
         "scripted failed: 1006",
         "scripted stands in",
         "scripted failed: 1006",
         f"scripted failed: {REFUSED}",
-        "transfer to desk failed: 603 Decline",
+        "transfer to desk failed: 603 Decline; there is no way to place a call",
     )
+
+
+@pytest.mark.parametrize("failure", [name for name in FAILURES if name != "replies_fail"])
+@virtual.timed
+async def test_an_agent_that_fails_in_a_transfer_is_not_needed_for_it(failure: str) -> None:
+    call = await LivelyCall(tenant("agent"), well=[False]).up()
+    await in_a_transfer(call)
+    assert isinstance(call.agent, LivelyAgent)
+    await FAILURES[failure](call.agent)
+    await virtual.pass_time(8)
+    assert call.leg.transfer is not None
+    call.leg.transfer.set_result("")
+    assert (await over(call)).ended is Ended.TRANSFERRED
+    assert len(call.agents) == 1
 
 
 @virtual.timed
@@ -368,7 +387,7 @@ async def test_nobody_is_told_anything_where_nobody_has_missed_anything() -> Non
     await virtual.pass_time(3)
     call.agent.die()
     await virtual.pass_time(30)
-    assert [sound.item_id for sound in call.leg.line.sounds] == ["r1-i"]
+    assert heard_by(call) == ["r1-i"]
     assert [command for command in call.agents[1].commands if command[0] != "audio"] == []
     call.session.sip_event(BYE)
     assert (await over(call)).ended is Ended.CALLER_HUNG_UP
@@ -402,7 +421,7 @@ async def test_an_agent_that_comes_back_in_time_keeps_the_line() -> None:
     call.agent.emit(AssistantTurnEnd("y"))
     await virtual.pass_time(5)
     assert not call.agent.closed
-    assert [sound.item_id for sound in call.leg.line.sounds] == ["x-i", "prompt-one-moment-1", "y-i"]
+    assert heard_by(call) == ["x-i", "prompt-one-moment-1", "y-i"]
     call.session.sip_event(BYE)
     report = await over(call)
     assert report.fallback == ("scripted failed: its session was lost", "it has come back")
@@ -416,7 +435,7 @@ async def test_a_slow_agent_that_speaks_after_all_keeps_the_line() -> None:
     assert len(call.agents) == 2
     call.agent.emit(AssistantTurnStarted("y"), AssistantAudio("y", "y-i", bytes(4800)), AssistantTurnEnd("y"))
     await virtual.pass_time(5)
-    assert [sound.item_id for sound in call.leg.line.sounds] == ["fallback-1", "y-i"]
+    assert heard_by(call) == ["fallback-1", "y-i"]
     assert not call.agent.closed
     call.session.sip_event(BYE)
     await over(call)
@@ -427,7 +446,7 @@ async def test_an_agent_that_is_only_slow_is_asked_again_where_nobody_could_stan
     call = LivelyCall(tenant("none"), well=[False])
     await call.up()
     await virtual.pass_time(5.1)
-    assert [sound.item_id for sound in call.leg.line.sounds] == ["fallback-1"]
+    assert heard_by(call) == ["fallback-1"]
     assert call.agent.commands == [("say", "Hello"), ("respond",)]
     call.agent.emit(AssistantTurnStarted("y"), AssistantAudio("y", "y-i", bytes(4800)), AssistantTurnEnd("y"))
     await virtual.pass_time(60)
