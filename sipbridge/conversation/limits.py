@@ -121,7 +121,7 @@ class Limits:
     def _look_for_loop(self, loops: LoopDetector, event: AgentEvent) -> None:
         match event:
             case model.UserSpeechStarted():
-                loops.caller_began(self._call.clock(), interrupts=not self._call.turn.silent)
+                loops.caller_began(self._call.clock())
             case model.UserTranscript(text, True):
                 loops.caller_said(text)
             case model.AssistantText(text=text, final=True):
