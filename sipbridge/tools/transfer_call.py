@@ -26,15 +26,23 @@ class TransferCall(BaseModel):
     target: str
 
 
+class ConsultAndTransfer(TransferCall):
+    summary: str = Field(
+        default="",
+        max_length=600,
+        description="For the person who is called, in one or two sentences: who is calling, and what about.",
+    )
+
+
 class ConfirmedTransferCall(TransferCall):
     agreed: bool | None = Field(
         default=None, description="What the caller answered when you asked him; leave it out where you have not asked."
     )
 
 
-def transfer_call(targets: Mapping[str, str], *, confirm: bool = False) -> Tool:
-    """`targets`: name -> sip: or tel: URI. The names are the only targets that are valid. `confirm`: only when the
-    caller has agreed."""
+def transfer_call(targets: Mapping[str, str], *, attended: bool = False, confirm: bool = False) -> Tool:
+    """`targets`: name -> sip: or tel: URI. The names are the only targets that are valid. `attended`: the person is
+    asked first, and told a summary. `confirm`: only when the caller has agreed."""
 
     def named(target: str) -> str:
         if target not in targets:
@@ -42,10 +50,9 @@ def transfer_call(targets: Mapping[str, str], *, confirm: bool = False) -> Tool:
         return target
 
     target = Field(description="Whom the caller is handed over to.", json_schema_extra={"enum": list(targets)})
+    asked_for: list[type[TransferCall]] = [ConsultAndTransfer] * attended + [ConfirmedTransferCall] * confirm
     arguments = create_model(
-        "TransferCall",
-        __base__=ConfirmedTransferCall if confirm else TransferCall,
-        target=Annotated[str, AfterValidator(named), target],
+        "TransferCall", __base__=tuple(asked_for) or TransferCall, target=Annotated[str, AfterValidator(named), target]
     )
 
     async def run(control: CallControl, request: ToolCall, chosen: TransferCall) -> str:
@@ -53,7 +60,8 @@ def transfer_call(targets: Mapping[str, str], *, confirm: bool = False) -> Tool:
             objection = await control.transfer_objection(chosen.target, chosen.agreed)
             if objection:
                 return json.dumps({"not_yet": objection})
-        failure = await control.transfer(request, chosen.target, targets[chosen.target])
+        summary = chosen.summary if isinstance(chosen, ConsultAndTransfer) else ""
+        failure = await control.transfer(request, chosen.target, targets[chosen.target], summary)
         return json.dumps({"error": f"the transfer to {chosen.target} did not succeed: {failure}"})
 
     return Tool(
