@@ -181,8 +181,8 @@ class Agents:
 
     @property
     def can_say(self) -> bool:
-        """Somebody would say what he is told to."""
-        return self.ready and self.current is not None and self.current.capabilities.can_say
+        """Somebody would say to the caller what he is told to."""
+        return self.ready and not self.deaf and self.current is not None and self.current.capabilities.can_say
 
     @property
     def farewell(self) -> str | None:
