@@ -77,7 +77,7 @@ class Failure:
         """Give the line to the agent that the call begins with, or to who stands in for it; returns whether somebody
         has it, else the call has been ended. What has to be heard calls `pick_up` first. Raises what `Agents.open`
         does where nobody could be opened and the caller has heard nothing."""
-        name, config = "main", self._call.tenant.config.agent
+        name, config = next(iter(self._call.tenant.config.agents.items()))
         try:
             self._agents.use(await self._agents.open(name, config))
         except SipbridgeError as error:
