@@ -193,17 +193,17 @@ class Failure:
     def _go_on(self, speaker: Speaker, before: Deadlines) -> None:
         """Have it say what the agent before it owed to the caller; `before` is that one's."""
         call = self._call
-        if not before.owes:
+        if before.owes:
+            words = None if before.spoke else call.tenant.with_agent(speaker.config).first_words(call.fields)
+            if words is not None:
+                speaker.say(words)
+            else:
+                speaker.create_response()
+        elif before.phase is not Phase.WORKING:  # where a tool is at work its result brings an answer
             if before.phase is Phase.CALLER:
                 loop = asyncio.get_running_loop()
                 self._hear_him_out = loop.call_later(_HEAR_HIM_OUT_S, self._nothing_heard, speaker)
             self._well()
-            return
-        words = None if before.spoke else call.tenant.with_agent(speaker.config).first_words(call.fields)
-        if words is not None:
-            speaker.say(words)
-        else:
-            speaker.create_response()
 
     def _nothing_heard(self, speaker: Speaker) -> None:
         """The caller was speaking, and has not been heard to since: he waits for an answer."""

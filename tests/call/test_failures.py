@@ -21,6 +21,7 @@ from sipbridge.agent import (
     Resumed,
     Said,
     ToolCall,
+    ToolUsed,
     UserSpeechEnded,
     UserSpeechStarted,
 )
@@ -200,14 +201,15 @@ def test_nobody_stands_in(state: str, failure: str) -> None:
 
 
 @pytest.mark.parametrize("chain", ["agent", "prompt, agent"])
-@pytest.mark.parametrize(("state", "failure"), [pair for pair in MATRIX if pair[0] != "in_a_tool"])
+@pytest.mark.parametrize(("state", "failure"), MATRIX)
 def test_another_one_goes_on(state: str, failure: str, chain: str) -> None:
     """It is told what was said, and says what was owed."""
 
     async def scenario() -> None:
         call = LivelyCall(tenant(chain), well=[False], starts=[None, 0.5], late=state == "before_ack")
         moment = await fails(call, state, failure)
-        call.agent.history = (Said("user", "Where is my order?"),)
+        said, used = Said("user", "Where is my order?"), ToolUsed("t", "lookup", "{}")
+        call.agent.history = (said, used) if state == "in_a_tool" else (said,)
         await virtual.pass_time(moment - now() + 4)
         assert len(call.agents) == 2
         successor = call.agents[1]
@@ -215,9 +217,14 @@ def test_another_one_goes_on(state: str, failure: str, chain: str) -> None:
         assert call.agent.closed, "one at a time is paid for"
         assert successor.options.voice == "other"
         assert successor.options.instructions == "Be brief.", "the tenant's words"
-        assert successor.options.history == (Said("user", "Where is my order?"),)
+        assert successor.options.history == (said,)
         words = [command for command in successor.commands if command[0] in ("say", "respond")]
-        assert words == ([("say", "Hello")] if state in ("greeting", "before_ack") else [("respond",)])
+        told = [command[1] for command in successor.commands if command[0] == "text"]
+        assert ("found" in "".join(told)) is (state == "in_a_tool" and failure != "dead")
+        if (state, failure) == ("in_a_tool", "replies_fail"):
+            assert words == [("respond",), ("respond",)], "for the reply that failed, and with the tool's result"
+        else:
+            assert words == ([("say", "Hello")] if state in ("greeting", "before_ack") else [("respond",)])
         assert heard_by(call)[-1].startswith("a2-"), "it was heard"
         assert_heard(call, moment)
         call.session.sip_event(BYE)
@@ -378,6 +385,25 @@ async def test_an_agent_that_fails_in_a_transfer_is_not_needed_for_it(failure: s
     call.leg.transfer.set_result("")
     assert (await over(call)).ended is Ended.TRANSFERRED
     assert len(call.agents) == 1
+
+
+@virtual.timed
+async def test_a_transfer_that_fails_without_its_agent_gives_the_call_to_who_stands_in() -> None:
+    call = await LivelyCall(tenant("agent"), well=[False]).up()
+    await in_a_transfer(call)
+    call.agent.history = (ToolUsed("t", "transfer_call", "{}"),)
+    call.agent.die()
+    await virtual.pass_time(8)
+    assert len(call.agents) == 1
+    assert call.leg.transfer is not None
+    call.leg.transfer.set_result("486 Busy Here")
+    moment = now()
+    await virtual.pass_time(3)
+    assert [command[0] for command in call.agents[1].commands][:2] == ["text", "respond"], "it is told why"
+    assert "486 Busy Here" in call.agents[1].commands[0][1]
+    assert_heard(call, moment)
+    call.session.sip_event(BYE)
+    assert (await over(call)).ended is Ended.CALLER_HUNG_UP
 
 
 @virtual.timed
