@@ -119,7 +119,7 @@ class CallSession:
         self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
         self._digits = Digits(self._call, self._keypad, self._privacy)
         self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits)
-        self._barge_in = BargeIn(self._call, self._agents)
+        self._barge_in = BargeIn(self._call, self._agents, self._failure.discarded)
         self._limits = Limits(
             self._call,
             self._agents,
@@ -128,7 +128,7 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-        self._observers: tuple[Observer, ...] = (self._barge_in, self._limits, self._tools.waiting)
+        self._observers: tuple[Observer, ...] = (self._barge_in, self._failure, self._limits, self._tools.waiting)
         self._new_recording = record
         self._prices = prices
 
@@ -218,6 +218,7 @@ class CallSession:
         ended = self._record.outcome[0]
         self._keypad.close()
         self._barge_in.close()
+        self._failure.close()
         self._digits.close()
         self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
@@ -246,7 +247,7 @@ class CallSession:
             case model.Reconnecting(attempt):
                 self._log.warning("agent reconnecting", attempt=attempt)
                 if self._floor.falls_out():
-                    self._spawn(self._floor.one_moment())
+                    self._spawn(self._floor.one_moment(self._failure.word))
             case model.Resumed(context_kept):
                 self._log.info("agent resumed", context_kept=context_kept)
                 self._record.reconnects += self._floor.goes_on()
