@@ -27,12 +27,14 @@ from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
 from sipbridge.conversation.attached import Client
 from sipbridge.conversation.barge_in import BargeIn
+from sipbridge.conversation.bridge import SecondLeg, nobody_to_call
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
 from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.failure import Failure
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
+from sipbridge.conversation.holding import Holding
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
 from sipbridge.conversation.privacy import Privacy
@@ -57,6 +59,7 @@ from sipbridge.outcome import ENDINGS, CallReport, Ended, ended_by, reason_heade
 from sipbridge.prices import Prices
 from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
+from sipbridge.sip.invite import Invite
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
 from sipbridge.tools.services import ToolServices
@@ -78,12 +81,14 @@ class CallSession:
         max_seconds: float = 3600,
         clock: Callable[[], float] = time.monotonic,
         transfer_leg: TransferLeg = refuse_transfer,
+        second_leg: SecondLeg = nobody_to_call,
         record: StartRecording | None = None,
         prices: Prices | None = None,
         tool_services: ToolServices | None = None,
     ) -> None:
-        """`transfer_leg` makes the leg that calls whom the far end asks for; it raises `CallNotPlacedError`. `record`
-        begins a recording of the call. `tool_services` is what its tools share with those of other calls."""
+        """`transfer_leg` makes the leg that calls whom the far end asks for, `second_leg` the one to whom the tenant
+        names; both raise `CallNotPlacedError`. `record` begins a recording of the call. `tool_services` is what its
+        tools share with those of other calls."""
         config = tenant.config
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
@@ -111,15 +116,16 @@ class CallSession:
             config.tools, timeout_seconds=config.deadlines.tool_seconds, tenant=tenant.id, services=tool_services
         )
         self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
-        transfers = Transfers(self._call)
+        self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
+        transfers = self._transfers = Transfers(self._call, self._agents, self._keypad, second_leg)
         self._failure = Failure(self._call, self._agents, transfers)
         self._answering = Answering(self._call, self._agents, self._failure, self._answered)
         self.recording: Recording | None = None
         self._privacy = Privacy(lambda: self.recording)
-        self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
         self._digits = Digits(self._call, self._keypad, self._privacy)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits)
         self._barge_in = BargeIn(self._call, self._agents, self._failure.discarded)
+        self._holding = Holding(self._call)
+        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits, self._holding)
         self._limits = Limits(
             self._call,
             self._agents,
@@ -128,7 +134,13 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-        self._observers: tuple[Observer, ...] = (self._barge_in, self._failure, self._limits, self._tools.waiting)
+        self._observers: tuple[Observer, ...] = (
+            self._barge_in,
+            self._failure,
+            self._limits,
+            self._tools.waiting,
+            self._holding,
+        )
         self._new_recording = record
         self._prices = prices
 
@@ -270,10 +282,12 @@ class CallSession:
     def media_event(self, event: MediaEvent) -> None:
         if not self.answered and not self._leg.hears_early and not isinstance(event, Drained):
             return  # ringing tones and announcements: nobody is there yet
+        if self._transfers.bridge.media_event(event):
+            return
         match event:
             case Audio(pcm=pcm):
-                if (speaker := self._agents.current) is not None and not speaker.lost:
-                    speaker.push_audio(self._privacy.heard(pcm, speaker.uplink))
+                speaker = self._agents.current
+                if speaker is not None and self._agents.hear(self._privacy.heard(pcm, speaker.uplink)):
                     self._record.audio_delivered()
             case SpeechStarted():
                 self._limits.caller_acted()
@@ -301,6 +315,7 @@ class CallSession:
     def _key_pressed(self, digit: str, way: str) -> None:
         if self._keypad.press(digit, way, self._clock()):
             self._limits.caller_acted()
+            self._holding.end("the caller pressed a key")
             self._barge_in.key_pressed()
 
     def _keys_pressed(self, keys: str) -> None:
@@ -313,7 +328,7 @@ class CallSession:
         return self._legs.current
 
     def sip_event(self, event: SipEvent) -> None:
-        if not self._legs.sip_event(event):
+        if self._transfers.bridge.sip_event(event) or not self._legs.sip_event(event):
             return
         leg = self._leg
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
@@ -323,7 +338,7 @@ class CallSession:
                 *ended_by(
                     event,
                     outbound=self._record.outbound,
-                    transferred=leg.transfer_accepted,
+                    transferred=leg.transfer_accepted or self._legs.bridged,
                     answered=self.answered,
                 ),
                 status=None if self.answered else event.status,
@@ -339,6 +354,10 @@ class CallSession:
     def can_move(self) -> bool:
         """It is up, and on one leg."""
         return self.answered and self._record.outcome is None and not self._legs.moving
+
+    def can_move_from(self, call: Invite) -> bool:
+        """The same, where that is the call it is on: not the one beside it."""
+        return self.can_move and self._leg.owns(call)
 
     def replaced(self, leg: InboundLeg) -> None:
         """Another telephone takes the far end's place (RFC 3891)."""

@@ -35,7 +35,7 @@ from sipbridge.config import Config, not_in_use, secrets_of
 from sipbridge.configfile import Place, dotted, located
 from sipbridge.errors import ConfigError
 from sipbridge.prices import Prices
-from sipbridge.prompts import PROMPT_RATE, load_wav
+from sipbridge.prompts import PROMPT_RATE, load_wav, music
 from sipbridge.sip.headers import readable
 from sipbridge.sip.identity import CallerIdentity, Party
 from sipbridge.sip.message import Request
@@ -156,6 +156,11 @@ class Tenant:
         recording = self.config.recording
         notice = recording.notice_text if recording.enabled else None
         return " ".join(text for text in (notice, self.greeting(fields)) if text) or None
+
+    def hold_music(self, rate: int) -> bytes:
+        """What is heard on hold, PCM at `rate`."""
+        path = self.config.hold_music
+        return music.hold_music(rate) if path is None else load_wav(Path(path), rate)
 
     def notice(self, rate: int) -> bytes | None:
         """The same as speech, PCM at `rate`, where it is a file."""

@@ -251,6 +251,10 @@ class Turn:
         self._cut_all()
         return Verdict.DISCARD
 
+    def cut_all(self) -> None:
+        """Whoever was spoken to is not there any more: nothing of what was to be said will be heard."""
+        self._cut_all()
+
     def close_floor(self) -> None:
         """A goodbye is being said: nothing interrupts it any more."""
         self._closing = True

@@ -44,6 +44,8 @@ class Agents:
         """Who has the line. It may be lost, and nobody may have followed yet."""
         self.asked: Callable[[str], None] = lambda call_id: None
         """Told whenever an agent is given something to answer (see `Speaker`)."""
+        self.deaf = False
+        """The agent is not to hear what is said: it is given silence, for its stream must go on."""
 
     # --- one after another ------------------------------------------------------------------------------------------
 
@@ -109,6 +111,12 @@ class Agents:
                 if not await lost(Lost(speaker, reason)):
                     return
 
+    async def retire(self) -> None:
+        """Nobody speaks for us any more, and nobody has to be paid for it."""
+        speaker, self.current = self.current, None
+        if speaker is not None:
+            await speaker.leave()
+
     async def close(self) -> None:
         """All of them. What is charged for is in part only known now."""
         for speaker in self._opened:
@@ -145,6 +153,15 @@ class Agents:
     @property
     def uplink_dropped_ms(self) -> float:
         return sum(speaker.uplink_dropped_ms for speaker in self._opened)
+
+    def hear(self, pcm: bytes) -> bool:
+        """What the caller says, in the uplink's format. Whether somebody has heard it."""
+        speaker = self.current
+        if speaker is None or speaker.lost:
+            return False
+        silence = speaker.uplink.silence
+        speaker.push_audio(silence * (len(pcm) // len(silence)) if self.deaf else pcm)
+        return not self.deaf
 
     def cancel(self, played: Sequence[Played]) -> None:
         if self.current is not None:

@@ -110,10 +110,10 @@ class Floor:
     def say(self, name: str, sound: Callable[[int], bytes]) -> None:
         """A sentence that no agent speaks, as if one did. `name` is that of the reply and its item, `sound` gives PCM
         at a rate."""
-        stream = self._legs.current.stream
+        stream = self._legs.addressed.stream
         if stream is None:
             return
-        _, downlink = self._legs.current.formats
+        _, downlink = self._legs.addressed.formats
         data = Converter(AudioFormat("pcm16", downlink.rate), downlink).process(sound(downlink.rate))
         if self._turn.may_play(name, name, len(data), self._clock(), ours=True):
             self._sounds.stop()

@@ -13,12 +13,13 @@ from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat, Played
 from sipbridge.call import CallSession
 from sipbridge.codecs import PCMU, Codec
 from sipbridge.configfile import parse
-from sipbridge.leg import Referred, SipLeg
+from sipbridge.leg import SipLeg
 from sipbridge.media.events import MediaStats
 from sipbridge.media.vad import Detector
 from sipbridge.outcome import CallReport
 from sipbridge.prices import Prices
 from sipbridge.providers import register
+from sipbridge.referring import Referred
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, Tenant
 from tests import virtual
