@@ -17,6 +17,7 @@ from bench.phones import Call
 from bench.provider import Session, Talker, audio_frame
 from bench.stage import FRAME, Results, Stage, speech, spread
 from bench.strangers import Strangers
+from bench.tools import tools
 from bench.turns import echo, flush, latency
 
 _OCTETS = {"pcm": 48000, "g711": 8000}
@@ -236,6 +237,7 @@ SCENARIOS: dict[str, Callable[[Stage], Results]] = {
     "steady": steady,
     "ramp": ramp,
     "latency": latency,
+    "tools": tools,
     "echo": echo,
     "flush": flush,
     "hearing": hearing,

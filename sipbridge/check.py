@@ -51,7 +51,7 @@ async def check(
     resolver: DnsResolver | None = None,
     answer_s: float = ANSWER_S,
 ) -> list[Finding]:
-    """Everything that can be looked at from here, in the order of the configuration; then the tenants' agents and tools."""
+    """All that can be looked at from here, in the order of the configuration; then the tenants' agents and tools."""
     resolver = resolver or DnsResolver(config.sip.nameservers)
     looks: list[Coroutine[Any, Any, Finding]] = [_listener(url) for url in config.sip.listen]
     looks.append(_media(config))
