@@ -2,7 +2,7 @@
 
     uplink      media_event(Audio)     -> Agents.current.push_audio                             caller to agent
     downlink    AssistantAudio         -> Turn.may_play -> Speaker.play -> MediaStream.play      agent to caller
-    interrupt   UserSpeechStarted      -> Turn.interrupt -> MediaStream.discard -> Agents.cancel
+    interrupt   UserSpeechStarted      -> BargeIn -> Turn -> MediaStream.pause | resume | discard -> Agents.cancel
 
 SIP and media events arrive straight from the gateway, synchronously; the agent's are iterated by `Agents.converse`.
 What a conversation is made of is in `conversation/`, and is put together in `__init__`. Whatever ends the
@@ -26,6 +26,7 @@ from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
 from sipbridge.conversation.attached import Client
+from sipbridge.conversation.barge_in import BargeIn
 from sipbridge.conversation.bridge import SecondLeg, nobody_to_call
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
@@ -42,7 +43,17 @@ from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
-from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
+from sipbridge.media.events import (
+    Audio,
+    Drained,
+    EncryptionFailed,
+    KeyPressed,
+    MediaEvent,
+    MediaTimeout,
+    SourceChanged,
+    SpeechEnded,
+    SpeechStarted,
+)
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import ENDINGS, CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prices import Prices
@@ -52,7 +63,7 @@ from sipbridge.sip.invite import Invite
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
 from sipbridge.tools.services import ToolServices
-from sipbridge.turn import Rule, Turn, Verdict
+from sipbridge.turn import Rule, Turn
 
 log = structlog.get_logger(__name__)
 
@@ -114,6 +125,7 @@ class CallSession:
         self._digits = Digits(self._call, self._keypad, self._privacy)
         self._holding = Holding(self._call)
         self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits, self._holding)
+        self._barge_in = BargeIn(self._call, self._agents)
         self._limits = Limits(
             self._call,
             self._agents,
@@ -122,7 +134,7 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-        self._observers: tuple[Observer, ...] = (self._limits, self._tools.waiting, self._holding)
+        self._observers: tuple[Observer, ...] = (self._barge_in, self._limits, self._tools.waiting, self._holding)
         self._new_recording = record
         self._prices = prices
 
@@ -202,6 +214,7 @@ class CallSession:
     def _answered(self) -> None:
         """There is sound both ways, whoever may be heard first."""
         self._limits.answered()
+        self._agents.listen()
         if self._new_recording and (stream := self._call.stream) and (codec := self._leg.codec):
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
@@ -210,6 +223,7 @@ class CallSession:
         assert self._record.outcome is not None
         ended = self._record.outcome[0]
         self._keypad.close()
+        self._barge_in.close()
         self._digits.close()
         self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
@@ -223,13 +237,8 @@ class CallSession:
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
                     self._sounds.stop()
                     speaker.play(stream, pcm, reply_id, item_id)
-            case model.UserSpeechStarted():
-                self._interrupt()
             case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)
-            case model.AssistantInterrupted(reply_id):
-                if self._turn.cut(reply_id, self._clock()) is Verdict.DISCARD:
-                    self._flush()
             case model.AssistantTurnEnd(reply_id, status):
                 if status == "failed":
                     self._floor.breaks_off()
@@ -251,7 +260,9 @@ class CallSession:
                 self._record.used(speaker.config, event)
             case model.SessionOpen() | model.SessionClosed():
                 self._log.debug("agent session", agent=speaker.name, now=type(event).__name__)
-            case model.UserSpeechEnded() | model.UserTranscript() | model.AssistantText() | model.ToolCallDelta():
+            case model.UserSpeechStarted() | model.UserSpeechEnded() | model.AssistantInterrupted():
+                pass  # see `BargeIn`
+            case model.UserTranscript() | model.AssistantText() | model.ToolCallDelta():
                 pass
             case _:
                 assert_never(event)
@@ -259,35 +270,28 @@ class CallSession:
             observer.agent_event(event)
         self._floor.moved()
 
-    # --- barge-in ---------------------------------------------------------------------------------
-
-    def _interrupt(self) -> None:
-        """The caller speaks or presses a key."""
-        if self._turn.interrupt(self._clock()) is Verdict.DISCARD:
-            self._flush()
-
-    def _flush(self) -> None:
-        """No old audio after the fade, and the model's memory ends where the caller's does."""
-        self._record.barge_ins += 1
-        stream = self._call.stream
-        self._agents.cancel(stream.discard() if stream else ())
-        self._floor.moved()
-
     # --- the caller's sound and keys: uplink ------------------------------------------------------
 
     def media_event(self, event: MediaEvent) -> None:
         if not self.answered and not self._leg.hears_early and not isinstance(event, Drained):
             return  # ringing tones and announcements: nobody is there yet
-        if self._transfers.bridge.media_event(event):
+        if self._transfers.media_event(event):
             return
         match event:
             case Audio(pcm=pcm):
                 speaker = self._agents.current
                 if speaker is not None and self._agents.hear(self._privacy.heard(pcm, speaker.uplink)):
                     self._record.audio_delivered()
+            case SpeechStarted():
+                self._limits.caller_acted()
+                self._holding.end("the caller speaks")
+                self._barge_in.ear_heard_speech()
+            case SpeechEnded():
+                self._barge_in.ear_heard_quiet()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
+                self._barge_in.heard_out()
                 self._limits.agent_heard()
                 self._floor.moved()
             case KeyPressed(digit=digit):
@@ -306,7 +310,7 @@ class CallSession:
         if self._keypad.press(digit, way, self._clock()):
             self._limits.caller_acted()
             self._holding.end("the caller pressed a key")
-            self._interrupt()
+            self._barge_in.key_pressed()
 
     def _keys_pressed(self, keys: str) -> None:
         self._agents.tell(f"The caller pressed {' '.join(keys)}.")

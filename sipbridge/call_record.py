@@ -27,6 +27,8 @@ _MOST_ERROR = 500
 class CallRecord:
     def __init__(self, fields: CallFields, tenant: str, *, outbound: bool, clock: Callable[[], float]) -> None:
         self.barge_ins = 0
+        self.false_alarms = 0
+        """How often the agent was silenced for something that was nothing, and went on."""
         self.answered_at: float | None = None
         self.outcome: tuple[Ended, str] | None = None
         """How it ended and why, once it has."""
@@ -112,6 +114,7 @@ class CallRecord:
             seconds=round(self._ended_at - self._began, 3),
             replies=turn.replies,
             barge_ins=self.barge_ins,
+            false_alarms=self.false_alarms,
             # Where the provider knows itself that a reply is cut, its late audio never gets here.
             late_bytes_dropped=turn.dropped_bytes + late_audio_bytes,
             uplink_dropped_ms=uplink_dropped_ms,

@@ -68,6 +68,8 @@ class MediaChoices:
     """Named in the SDP instead of the address that the port is bound to."""
     uplink_ms: int = 20
     """How much of the far end's sound is handed on at once."""
+    fade_ms: int = 10
+    """How long sound that is interrupted takes to end."""
     security: LocalSecurity = LocalSecurity()
     """With a secret of this leg's own."""
 
@@ -269,6 +271,7 @@ class SipLeg:
             uplink=uplink,
             downlink=downlink,
             uplink_block_ms=self._uplink_ms,
+            fade_ms=self._choices.fade_ms,
             confirmed=confirmed,
         )
         if self.stream is None and self._predecessor is not None:

@@ -143,6 +143,8 @@ class CallReport:
     """From the INVITE to the end."""
     replies: int
     barge_ins: int
+    false_alarms: int
+    """How often the agent fell silent for a cough or a "mm-hm", and went on."""
     late_bytes_dropped: int
     """Agent speech that came after its reply had been cut."""
     uplink_dropped_ms: float

@@ -49,6 +49,7 @@ class _Line:
     """What belongs to one conversation."""
 
     trunk: Trunk | None
+    fade_ms: int = 10
     session: CallSession | None = None
     handles: list[int] = field(default_factory=list)
     calls: list[Invite] = field(default_factory=list)
@@ -126,7 +127,7 @@ class Switchboard:
 
     def answer(self, event: InviteReceived, tenant: Tenant, fields: CallFields, trunk: Trunk | None) -> CallSession:
         """A call that came in begins."""
-        line = _Line(trunk)
+        line = _Line(trunk, tenant.config.barge_in.fade_ms)
         leg = InboundLeg(event.call, event.offer, self._parts(line, trunk))
         return self._begin(leg, line, tenant, fields, event.call)
 
@@ -138,7 +139,7 @@ class Switchboard:
         fields = CallFields(
             to=readable(target.username), caller=readable(caller.uri.username), trunk=trunk.name, call_id=call_id
         )
-        line = _Line(trunk)
+        line = _Line(trunk, tenant.config.barge_in.fade_ms)
         leg = self._calling(line, trunk, target, caller, call_id=call_id)
         return self._begin(leg, line, tenant, fields)
 
@@ -310,6 +311,7 @@ class Switchboard:
                 codecs=tuple(codec.name for codec in codecs.select(names)),
                 public_address=self._config.sip.public_address,
                 uplink_ms=self._config.media.uplink_ms,
+                fade_ms=line.fade_ms,
                 security=local_security(
                     self._config, trunk, secret=secrets.token_bytes(32), fingerprint=self._engine.fingerprint
                 ),

@@ -13,6 +13,7 @@ from sipbridge.agent_config import AgentConfig
 from sipbridge.config import PLANNED
 from sipbridge.configfile import Patterns, Place, Section, error_at, load
 from sipbridge.limits_config import CallLimits, PhrasesConfig, SilenceConfig
+from sipbridge.media import silero
 from sipbridge.sound_config import TONE, ToneOrWav, WavFile, playable
 from sipbridge.tool_config import ToolsConfig
 
@@ -35,11 +36,22 @@ class Deadlines(Section):
 
 class BargeIn(Section):
     enabled: bool = True
-    source: Literal["agent"] = "agent"
-    debounce_ms: Annotated[int, PLANNED] = Field(default=0, ge=0)
+    source: Literal["agent", "local"] = "agent"
+    vad: Literal["energy", "silero"] = "energy"
+    """What our own ear is, where one is needed."""
+    debounce_ms: int = Field(default=0, ge=0, le=5000)
     protect_greeting_ms: int = Field(default=0, ge=0)
-    fade_ms: Annotated[int, PLANNED] = Field(default=10, ge=0, le=10)
-    recover_false_alarms: Annotated[bool, PLANNED] = False
+    fade_ms: int = Field(default=10, ge=0, le=10)
+    recover_false_alarms: bool = False
+    backchannels: tuple[str, ...] | None = None
+    """Words that take no turn; None: those of `backchannels.DEFAULT`."""
+
+    @field_validator("vad")
+    @classmethod
+    def _installed(cls, vad: str) -> str:
+        if vad == "silero" and (why := silero.missing()):
+            raise ValueError(f"silero {why}")
+        return vad
 
 
 class RecordingConfig(Section):

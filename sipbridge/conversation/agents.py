@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sipbridge import agent as model
 from sipbridge.agent import AgentEvent, HistoryItem, NewAgent, ToolDeclaration
@@ -55,7 +55,7 @@ class Agents:
         formats = tenant.formats(call.legs.current.likely_codec)
         options = tenant.agent_options(call.fields, *formats, self._tools(name), history=history)
         agent = self._new_agent(tenant.credential(), options, connect_timeout=seconds)
-        speaker = Speaker(name, config, agent, tenant.capabilities, formats, len(self._opened) + 1)
+        speaker = Speaker(name, config, agent, tenant.capabilities, tenant.turns, formats, len(self._opened) + 1)
         self._opened.append(speaker)
         try:
             async with asyncio.timeout(seconds + _GRACE_S):
@@ -67,12 +67,17 @@ class Agents:
     def use(self, speaker: Speaker) -> None:
         """It has the line from now on; its predecessor is closed."""
         predecessor, self.current = self.current, speaker
-        # Where the model listens while it speaks, the floor is its own: nothing here cuts what it says.
-        may_interrupt = self._call.tenant.config.barge_in.enabled and not speaker.capabilities.full_duplex
-        self._call.turn.rule = replace(self._call.turn.rule, enabled=may_interrupt)
+        self._call.turn.rule = speaker.turns.rule
         self._call.legs.use_formats(speaker.uplink, speaker.downlink)
+        self.listen()
         if predecessor is not None:
             self._call.spawn(predecessor.leave())
+
+    def listen(self) -> None:
+        """Give the leg an ear of our own, where whoever has the line needs one. Once there is sound, and when that
+        changes."""
+        if self.current is not None and (stream := self._call.stream) is not None:
+            stream.listen(self.current.turns.detector())
 
     async def converse(
         self, told: Callable[[Speaker, AgentEvent], None], lost: Callable[[Lost], Awaitable[bool]]

@@ -45,6 +45,9 @@ class CallTools:
         self._digits = digits
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answered: set[str] = set()
+        """Of those under way: told something, so that the agent speaks; the result is told in words."""
+        self._promised: set[str] = set()
+        """Of these: told that a result will follow."""
 
     @property
     def busy(self) -> bool:
@@ -73,7 +76,8 @@ class CallTools:
         if answer.text is None:
             return
         if request.call_id in self._answered:
-            self._agents.tell(f"{request.name} has answered: {answer.text}")
+            late = request.call_id in self._promised
+            self._agents.tell(f"The result of {request.name}: {answer.text}" if late else answer.text)
         else:
             self._agents.answer_tool(request.call_id, answer.text)
 
@@ -85,6 +89,7 @@ class CallTools:
         """The models wait for an answer before they say another word, so they are given one, and the result later."""
         if request.call_id in self._tasks and request.call_id not in self._answered:
             self._answered.add(request.call_id)
+            self._promised.add(request.call_id)
             self._agents.answer_tool(
                 request.call_id, f"This takes a while; the result will follow. Meanwhile say only this: {words}"
             )

@@ -13,6 +13,7 @@ from sipbridge.audio import AudioFormat, Played
 from sipbridge.conversation.paced_speech import PacedSpeech
 from sipbridge.media.stream import MediaStream
 from sipbridge.providers.names import Names
+from sipbridge.turn_taking import TurnTaking
 
 _LAST_WORDS_S = 1.0
 """How long an agent that was closed may take to say so. All of ours do at once."""
@@ -28,12 +29,14 @@ class Speaker:
         config: AgentConfig,
         agent: Agent,
         capabilities: Capabilities,
+        turns: TurnTaking,
         formats: tuple[AudioFormat, AudioFormat],
         number: int = 1,
     ) -> None:
         self.name = name
         self.config = config
         self.capabilities = capabilities
+        self.turns = turns
         self.uplink, self.downlink = formats
         self.lost = False
         self._agent = agent

@@ -147,6 +147,16 @@ async def test_three_calls_to_the_embedded_model() -> None:
         assert max(report.barge_ins for report in bench.reports) >= 2, "the greeting and the answer"
 
 
+async def tell(phone: Phone, kind: str, body: str) -> None:
+    text = phone.request("INFO", headers=(("Content-Type", kind),))
+    phone.send(text.replace(b"Content-Length: 0", b"Content-Length: %d" % len(body)) + body.encode())
+    await phone.expect(200, "INFO")
+
+
+async def press_by_info(phone: Phone, digit: str) -> None:
+    await tell(phone, "application/dtmf-relay", f"Signal={digit}\r\nDuration=160\r\n")
+
+
 @pytest.mark.parametrize(
     ("kind", "body"), [("application/dtmf-relay", "Signal=5\r\nDuration=160\r\n"), ("application/dtmf", "5")]
 )
@@ -155,9 +165,7 @@ async def test_keys_by_info(kind: str, body: str) -> None:
         phone = await bench.phone()
         await phone.call()
         session = await bench.session()
-        text = phone.request("INFO", headers=(("Content-Type", kind),))
-        phone.send(text.replace(b"Content-Length: 0", b"Content-Length: %d" % len(body)) + body.encode())
-        await phone.expect(200, "INFO")
+        await tell(phone, kind, body)
         async with asyncio.timeout(3):
             assert await told(session) == "The caller pressed 5."
         ladder = bench.gateway.ladders.get(phone.call_id)
