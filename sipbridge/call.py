@@ -308,7 +308,7 @@ class CallSession:
     def media_event(self, event: MediaEvent) -> None:
         if not self.answered and not self._leg.hears_early and not isinstance(event, Drained):
             return  # ringing tones and announcements: nobody is there yet
-        if self._transfers.bridge.media_event(event):
+        if self._transfers.media_event(event):
             return
         match event:
             case Audio(pcm=pcm):
@@ -317,6 +317,7 @@ class CallSession:
                     self._record.audio_delivered()
             case SpeechStarted():
                 self._limits.caller_acted()
+                self._holding.end("the caller speaks")
                 self._barge_in.ear_heard_speech()
             case SpeechEnded():
                 self._barge_in.ear_heard_quiet()
