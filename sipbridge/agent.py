@@ -39,6 +39,8 @@ class Capabilities:
     """Its server cuts its own reply when the caller speaks, unless told otherwise."""
     can_leave_interrupting: bool = False
     """May be told not to interrupt by itself (`TurnDetection.interrupt_response`)."""
+    can_leave_answering: bool = False
+    """May be told not to answer the turns that it finds by itself (`TurnDetection.create_response`)."""
     can_truncate: bool = False
     """Can be told how much of an item was heard."""
     can_resume: bool = False
@@ -117,6 +119,9 @@ class TurnDetection:
     eagerness: Literal["low", "medium", "high", "auto"] | None = None
     interrupt_response: bool = True
     """Whether the server may cut its own reply when the caller speaks."""
+    create_response: bool = True
+    """Whether the server answers a turn by itself. False: it is asked to (`Agent.create_response`), by whoever judges
+    what the caller said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +224,8 @@ class UserSpeechStarted:
 
     audio_ms: int | None = None
     """Where on the input stream the speech began, in the vendor's count, where it says so."""
+    item_id: str = ""
+    """What the words of it will carry (`UserTranscript.item_id`), where the vendor names it this early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +383,7 @@ class Agent(Protocol):
         """Caller audio in `AgentOptions.input_format`, any length, without gaps: the model's VAD counts samples."""
 
     def commit_input_audio(self) -> None:
-        """End of utterance by hand; does nothing where the model finds turns itself."""
+        """End of utterance by hand, and the model is asked for its answer; does nothing where it finds turns itself."""
 
     def cancel(self, played: Sequence[Played]) -> None:
         """Barge-in: stop the reply under way; `played` says, for each of its items, what was really heard of it."""

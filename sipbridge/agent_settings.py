@@ -16,7 +16,8 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from sipbridge.agent import AgentOptions, Capabilities, TurnDetection
+from sipbridge import turn_taking
+from sipbridge.agent import AgentOptions, Capabilities
 from sipbridge.agent_config import AgentConfig
 from sipbridge.configfile import Place, Section, dotted
 from sipbridge.errors import ConfigError, UnknownProviderError
@@ -141,21 +142,6 @@ def voice(agent: AgentConfig, can: Capabilities) -> str | None:
 
 def spelled(name: str, voices: tuple[str, ...]) -> str:
     return name if name in voices else next((other for other in voices if other.lower() == name.lower()), name)
-
-
-def turn_detection(agent: AgentConfig, can: Capabilities, *, interrupt: bool) -> TurnDetection:
-    """What the model knows of it; else its own way, without settings that belong to another."""
-    asked = agent.turn_detection
-    if asked.type not in can.turn_detection:
-        return TurnDetection(interrupt_response=interrupt)
-    return TurnDetection(
-        type=asked.type,
-        threshold=asked.threshold,
-        prefix_ms=asked.prefix_ms,
-        silence_ms=asked.silence_ms,
-        eagerness=asked.eagerness,
-        interrupt_response=interrupt,
-    )
 
 
 # --- what the operator is told ----------------------------------------------------------------------------------------
@@ -283,7 +269,7 @@ def _of_agent(agent: AgentConfig, can: Capabilities, config: TenantConfig) -> It
     yield from _about_keys_of_others(agent)
     yield from _about_voice(agent, can)
     yield from _about_temperature(agent, can)
-    yield from _about_turns(agent, can)
+    yield from turn_taking.about_turns(agent, can)
     name = agent.provider
     if agent.language is not None and not can.takes_language:
         yield "language", f" is not sent: {name} takes none; say in the instructions which language to speak"
@@ -304,8 +290,7 @@ def _of_tenant(agent: AgentConfig, can: Capabilities, config: TenantConfig) -> I
         yield f"tools: {name} calls none here, so none of them is ever used"
     if not can.can_say and config.recording.enabled and config.recording.notice_text and agent is config.agent:
         yield f"recording.notice{_not_spoken(agent)}"
-    if not config.barge_in.enabled and can.interrupts_by_itself and not can.can_leave_interrupting:
-        yield f"barge_in.enabled: {name} stops by itself when the caller speaks, and can't be told not to"
+    yield from turn_taking.about_barge_in(agent, config.barge_in, can)
 
 
 def _not_spoken(agent: AgentConfig) -> str:
@@ -345,23 +330,3 @@ def _about_temperature(agent: AgentConfig, can: Capabilities) -> Iterator[tuple[
 
 def _named(agent: AgentConfig) -> str:
     return f"{agent.provider} {agent.model}" if agent.model else agent.provider
-
-
-_SETTINGS = ("threshold", "prefix_ms", "silence_ms", "eagerness")
-
-
-def _about_turns(agent: AgentConfig, can: Capabilities) -> Iterator[tuple[str, str]]:
-    turns = agent.turn_detection
-    if turns.type not in can.turn_detection:
-        if "turn_detection" in agent.model_fields_set:
-            yield (
-                "turn_detection",
-                f": {_named(agent)} knows no {turns.type}; it finds turns in its own way, and the other settings there"
-                " are not sent",
-            )
-    elif turns.type in ("none", "local_vad"):
-        yield "turn_detection.type", f" {turns.type}: nothing here ends the caller's turns yet, so none is answered"
-    else:
-        for name in _SETTINGS:
-            if getattr(turns, name) is not None and (turns.type, name) not in can.turn_settings:
-                yield f"turn_detection.{name}", f" is not sent: {_named(agent)} has none for {turns.type}"

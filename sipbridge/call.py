@@ -2,7 +2,7 @@
 
     uplink      media_event(Audio)     -> Agents.current.push_audio                             caller to agent
     downlink    AssistantAudio         -> Turn.may_play -> Speaker.play -> MediaStream.play      agent to caller
-    interrupt   UserSpeechStarted      -> Turn.interrupt -> MediaStream.discard -> Agents.cancel
+    interrupt   UserSpeechStarted      -> BargeIn -> Turn -> MediaStream.pause | resume | discard -> Agents.cancel
 
 SIP and media events arrive straight from the gateway, synchronously; the agent's are iterated by `Agents.converse`.
 What a conversation is made of is in `conversation/`, and is put together in `__init__`. Whatever ends the
@@ -26,12 +26,15 @@ from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.answering import Answering
 from sipbridge.conversation.attached import Client
+from sipbridge.conversation.barge_in import BargeIn
+from sipbridge.conversation.bridge import SecondLeg, nobody_to_call
 from sipbridge.conversation.call_tools import CallTools
 from sipbridge.conversation.context import CallContext, Observer
 from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.failure import Failure
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
+from sipbridge.conversation.holding import Holding
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
 from sipbridge.conversation.privacy import Privacy
@@ -40,16 +43,27 @@ from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
-from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaEvent, MediaTimeout, SourceChanged
+from sipbridge.media.events import (
+    Audio,
+    Drained,
+    EncryptionFailed,
+    KeyPressed,
+    MediaEvent,
+    MediaTimeout,
+    SourceChanged,
+    SpeechEnded,
+    SpeechStarted,
+)
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import ENDINGS, CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prices import Prices
 from sipbridge.recordings import Recording, StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
+from sipbridge.sip.invite import Invite
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
 from sipbridge.tools.services import ToolServices
-from sipbridge.turn import Rule, Turn, Verdict
+from sipbridge.turn import Rule, Turn
 
 log = structlog.get_logger(__name__)
 
@@ -67,12 +81,14 @@ class CallSession:
         max_seconds: float = 3600,
         clock: Callable[[], float] = time.monotonic,
         transfer_leg: TransferLeg = refuse_transfer,
+        second_leg: SecondLeg = nobody_to_call,
         record: StartRecording | None = None,
         prices: Prices | None = None,
         tool_services: ToolServices | None = None,
     ) -> None:
-        """`transfer_leg` makes the leg that calls whom the far end asks for; it raises `CallNotPlacedError`. `record`
-        begins a recording of the call. `tool_services` is what its tools share with those of other calls."""
+        """`transfer_leg` makes the leg that calls whom the far end asks for, `second_leg` the one to whom the tenant
+        names; both raise `CallNotPlacedError`. `record` begins a recording of the call. `tool_services` is what its
+        tools share with those of other calls."""
         config = tenant.config
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
@@ -100,14 +116,16 @@ class CallSession:
             config.tools, timeout_seconds=config.deadlines.tool_seconds, tenant=tenant.id, services=tool_services
         )
         self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
-        transfers = Transfers(self._call)
+        self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
+        transfers = self._transfers = Transfers(self._call, self._agents, self._keypad, second_leg)
         self._failure = Failure(self._call, self._agents, transfers)
         self._answering = Answering(self._call, self._agents, self._failure, self._answered)
         self.recording: Recording | None = None
         self._privacy = Privacy(lambda: self.recording)
-        self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
         self._digits = Digits(self._call, self._keypad, self._privacy)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits)
+        self._barge_in = BargeIn(self._call, self._agents, self._failure.discarded)
+        self._holding = Holding(self._call)
+        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits, self._holding)
         self._limits = Limits(
             self._call,
             self._agents,
@@ -116,7 +134,13 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-        self._observers: tuple[Observer, ...] = (self._limits, self._tools.waiting)
+        self._observers: tuple[Observer, ...] = (
+            self._barge_in,
+            self._failure,
+            self._limits,
+            self._tools.waiting,
+            self._holding,
+        )
         self._new_recording = record
         self._prices = prices
 
@@ -196,6 +220,7 @@ class CallSession:
     def _answered(self) -> None:
         """There is sound both ways, whoever may be heard first."""
         self._limits.answered()
+        self._agents.listen()
         if self._new_recording and (stream := self._call.stream) and (codec := self._leg.codec):
             self.recording = self._new_recording(codec)
             stream.tap(self.recording)
@@ -204,6 +229,8 @@ class CallSession:
         assert self._record.outcome is not None
         ended = self._record.outcome[0]
         self._keypad.close()
+        self._barge_in.close()
+        self._failure.close()
         self._digits.close()
         self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
@@ -217,13 +244,8 @@ class CallSession:
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
                     self._sounds.stop()
                     speaker.play(stream, pcm, reply_id, item_id)
-            case model.UserSpeechStarted():
-                self._interrupt()
             case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)
-            case model.AssistantInterrupted(reply_id):
-                if self._turn.cut(reply_id, self._clock()) is Verdict.DISCARD:
-                    self._flush()
             case model.AssistantTurnEnd(reply_id, status):
                 if status == "failed":
                     self._floor.breaks_off()
@@ -237,7 +259,7 @@ class CallSession:
             case model.Reconnecting(attempt):
                 self._log.warning("agent reconnecting", attempt=attempt)
                 if self._floor.falls_out():
-                    self._spawn(self._floor.one_moment())
+                    self._spawn(self._floor.one_moment(self._failure.word))
             case model.Resumed(context_kept):
                 self._log.info("agent resumed", context_kept=context_kept)
                 self._record.reconnects += self._floor.goes_on()
@@ -245,7 +267,9 @@ class CallSession:
                 self._record.used(speaker.config, event)
             case model.SessionOpen() | model.SessionClosed():
                 self._log.debug("agent session", agent=speaker.name, now=type(event).__name__)
-            case model.UserSpeechEnded() | model.UserTranscript() | model.AssistantText() | model.ToolCallDelta():
+            case model.UserSpeechStarted() | model.UserSpeechEnded() | model.AssistantInterrupted():
+                pass  # see `BargeIn`
+            case model.UserTranscript() | model.AssistantText() | model.ToolCallDelta():
                 pass
             case _:
                 assert_never(event)
@@ -253,33 +277,27 @@ class CallSession:
             observer.agent_event(event)
         self._floor.moved()
 
-    # --- barge-in ---------------------------------------------------------------------------------
-
-    def _interrupt(self) -> None:
-        """The caller speaks or presses a key."""
-        if self._turn.interrupt(self._clock()) is Verdict.DISCARD:
-            self._flush()
-
-    def _flush(self) -> None:
-        """No old audio after the fade, and the model's memory ends where the caller's does."""
-        self._record.barge_ins += 1
-        stream = self._call.stream
-        self._agents.cancel(stream.discard() if stream else ())
-        self._floor.moved()
-
     # --- the caller's sound and keys: uplink ------------------------------------------------------
 
     def media_event(self, event: MediaEvent) -> None:
         if not self.answered and not self._leg.hears_early and not isinstance(event, Drained):
             return  # ringing tones and announcements: nobody is there yet
+        if self._transfers.bridge.media_event(event):
+            return
         match event:
             case Audio(pcm=pcm):
-                if (speaker := self._agents.current) is not None and not speaker.lost:
-                    speaker.push_audio(self._privacy.heard(pcm, speaker.uplink))
+                speaker = self._agents.current
+                if speaker is not None and self._agents.hear(self._privacy.heard(pcm, speaker.uplink)):
                     self._record.audio_delivered()
+            case SpeechStarted():
+                self._limits.caller_acted()
+                self._barge_in.ear_heard_speech()
+            case SpeechEnded():
+                self._barge_in.ear_heard_quiet()
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
+                self._barge_in.heard_out()
                 self._limits.agent_heard()
                 self._floor.moved()
             case KeyPressed(digit=digit):
@@ -297,7 +315,8 @@ class CallSession:
     def _key_pressed(self, digit: str, way: str) -> None:
         if self._keypad.press(digit, way, self._clock()):
             self._limits.caller_acted()
-            self._interrupt()
+            self._holding.end("the caller pressed a key")
+            self._barge_in.key_pressed()
 
     def _keys_pressed(self, keys: str) -> None:
         self._agents.tell(f"The caller pressed {' '.join(keys)}.")
@@ -309,7 +328,7 @@ class CallSession:
         return self._legs.current
 
     def sip_event(self, event: SipEvent) -> None:
-        if not self._legs.sip_event(event):
+        if self._transfers.bridge.sip_event(event) or not self._legs.sip_event(event):
             return
         leg = self._leg
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
@@ -319,7 +338,7 @@ class CallSession:
                 *ended_by(
                     event,
                     outbound=self._record.outbound,
-                    transferred=leg.transfer_accepted,
+                    transferred=leg.transfer_accepted or self._legs.bridged,
                     answered=self.answered,
                 ),
                 status=None if self.answered else event.status,
@@ -335,6 +354,10 @@ class CallSession:
     def can_move(self) -> bool:
         """It is up, and on one leg."""
         return self.answered and self._record.outcome is None and not self._legs.moving
+
+    def can_move_from(self, call: Invite) -> bool:
+        """The same, where that is the call it is on: not the one beside it."""
+        return self.can_move and self._leg.owns(call)
 
     def replaced(self, leg: InboundLeg) -> None:
         """Another telephone takes the far end's place (RFC 3891)."""

@@ -35,6 +35,7 @@ from sipbridge.media.keying import DtlsParams, LocalSecurity, SdesParams
 from sipbridge.media.params import MediaParams
 from sipbridge.media.ports import LocalPort
 from sipbridge.media.stream import MediaStream
+from sipbridge.referring import Referred, Referring
 from sipbridge.sip.events import (
     Acknowledged,
     CallEnded,
@@ -51,14 +52,10 @@ from sipbridge.sip.reason import parse_reasons
 
 log = structlog.get_logger(__name__)
 
+_RELAYED_MS = 20
+"""How much of a far end's sound another one waits for."""
 _MOST_KEYS = 64
 """That wait for their turn, by INFO."""
-_A_WORD_S = 10.0
-"""How long the far end may say nothing of a transfer: no answer to the REFER, no NOTIFY after it. Both are due at once
-(RFC 3515 §2.4.2, §2.4.4), and somebody waits."""
-_TRANSFER_S = 32.0
-_INABILITY = frozenset({403, 405, 501})
-"""Of a call that the far end has made, or not: what was refused there is the way, not the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +68,10 @@ class MediaChoices:
     """Named in the SDP instead of the address that the port is bound to."""
     uplink_ms: int = 20
     """How much of the far end's sound is handed on at once."""
+    fade_ms: int = 10
+    """How long sound that is interrupted takes to end."""
     security: LocalSecurity = LocalSecurity()
     """With a secret of this leg's own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Referred:
-    """What became of a REFER of ours."""
-
-    failure: str = ""
-    """Empty: the far end talks to somebody else now."""
-    by_target: bool = False
-    """Whom we named has been asked, or may have been: to call there ourselves would be no better."""
 
 
 class OpenStream(Protocol):
@@ -112,6 +101,7 @@ class SipLeg:
         self._engine = parts.engine
         self._open_stream = parts.open_stream
         self._choices = parts.choices
+        self._uplink_ms = parts.choices.uplink_ms
         self._session_id = parts.session_id
         self._clock = parts.clock
         self._invite: Invite | None = None
@@ -122,10 +112,8 @@ class SipLeg:
         self._negotiated: sdp.Negotiated | None = None
         self._answer_due = False
         self._formats: tuple[AudioFormat, AudioFormat] | None = None
+        self._referring = Referring(parts.clock)
         self._keys_told: deque[asyncio.Future[int]] = deque()
-        self._transfer: asyncio.Future[Referred] | None = None
-        self._patience: asyncio.Timeout | None = None
-        self._told_by = 0.0
         self._predecessor: SipLeg | None = None
         self._params: MediaParams | None = None
         self._before_us: MediaStats | None = None  # what of the stream's figures is of the leg that had it before
@@ -133,7 +121,6 @@ class SipLeg:
         self.stream: MediaStream | None = None
         self.media_open = asyncio.Event()
         """Set once the far end can hear us."""
-        self.transfer_accepted = False
         self.machine = ""
         """What SIP says of the machine that has answered (`machine.machine_of`)."""
         self._warned = False
@@ -186,6 +173,15 @@ class SipLeg:
             self._params = replace(self._params, uplink=uplink, downlink=downlink)
             self.stream.update(self._params)
 
+    def relay(self) -> None:
+        """From now on what is said here goes to another leg: as it is, for nobody else takes it, and at once."""
+        assert self._negotiated is not None
+        wire = self._negotiated.codec.wire_format(self.formats[1])
+        self._uplink_ms = min(_RELAYED_MS, self._uplink_ms)
+        if self._params is not None:
+            self._params = replace(self._params, uplink_block_ms=self._uplink_ms)
+        self.use_formats(wire, wire)
+
     @property
     def formats(self) -> tuple[AudioFormat, AudioFormat]:
         """What it hands on, and what `stream.play` takes; from `begin` on."""
@@ -208,16 +204,8 @@ class SipLeg:
                 self._renegotiate(event.call, offer)
             case SessionAnswered(call=call, answer=answer):
                 self._refreshed(call, answer)
-            case ReferAccepted(subscribed=subscribed):
-                self.transfer_accepted = True
-                if subscribed:
-                    self._wait_for_a_word()
-                else:
-                    self._transfer_over(Referred())  # RFC 4488: it says no more, and takes it from here
-            case ReferProgress():
-                self._transfer_goes_on(event)
-            case ReferFailed(status=status):
-                self._transfer_over(Referred(f"refused with {status}"))
+            case ReferAccepted() | ReferProgress() | ReferFailed():
+                self._referring.sip_event(event)
             case KeyTold(status=status):
                 self._key_told(status)
             case CallEnded():
@@ -282,7 +270,8 @@ class SipLeg:
             negotiated,
             uplink=uplink,
             downlink=downlink,
-            uplink_block_ms=self._choices.uplink_ms,
+            uplink_block_ms=self._uplink_ms,
+            fade_ms=self._choices.fade_ms,
             confirmed=confirmed,
         )
         if self.stream is None and self._predecessor is not None:
@@ -353,52 +342,17 @@ class SipLeg:
 
     # --- transfer and end -------------------------------------------------------------------------
 
-    async def refer(self, target: str, *, seconds: float = _TRANSFER_S, replaces: SipLeg | None = None) -> Referred:
+    async def refer(self, target: str, *, seconds: float = 32.0, replaces: SipLeg | None = None) -> Referred:
         """Ask the far end to call `target` instead of us (RFC 3515), or to take our place in the call that another leg
         has (`replaces`; RFC 5589 §7), and follow how that goes. `seconds`: how long it may take. One at a time."""
-        if self._transfer is not None:
-            return Referred("another transfer is under way", by_target=True)
-        invite = self._invite
-        if invite is None or invite.state is not CallState.CONFIRMED:
-            return Referred("the caller's side has not confirmed the call")
-        dialog = invite.dialog
-        if dialog is not None and (dialog.allows_refer is False or replaces and not dialog.supports_replaces):
-            return Referred("the caller's side takes no such transfers")
-        loop = asyncio.get_running_loop()
-        self._transfer = loop.create_future()
-        self._told_by = loop.time() + seconds
-        try:
-            if replaces is None:
-                invite.refer(target, self._clock())
-            else:
-                invite.refer(None, self._clock(), replaces=replaces._invite)
-            async with asyncio.timeout(_A_WORD_S) as self._patience:
-                return await self._transfer
-        except TimeoutError:
-            # Once it has told that it calls, that call may still be going on.
-            return Referred("no answer", by_target=loop.time() >= self._told_by)
-        finally:
-            self._transfer = self._patience = None
-            # A far end that hangs up later does so for reasons of its own.
-            self.transfer_accepted = self.transfer_accepted and not self._dialog_open
+        if self._invite is None:
+            return Referred("there is no call")
+        return await self._referring.ask(self._invite, target, seconds, None if replaces is None else replaces._invite)
 
-    def _wait_for_a_word(self) -> None:
-        if self._patience is not None:
-            self._patience.reschedule(asyncio.get_running_loop().time() + _A_WORD_S)
-
-    def _transfer_goes_on(self, progress: ReferProgress) -> None:
-        status = progress.status
-        if progress.final and status >= 200:
-            failure = f"{status} {progress.reason}".strip()
-            self._transfer_over(Referred() if status < 300 else Referred(failure, status not in _INABILITY))
-        elif progress.final:
-            self._wait_for_a_word()  # how it goes will not be told: a BYE would say it
-        elif self._patience is not None:
-            self._patience.reschedule(self._told_by)
-
-    def _transfer_over(self, outcome: Referred) -> None:
-        if self._transfer is not None and not self._transfer.done():
-            self._transfer.set_result(outcome)
+    @property
+    def transfer_accepted(self) -> bool:
+        """The far end has taken on a transfer of ours; if it hangs up now, that is why."""
+        return self._referring.accepted
 
     def close(self, reason: str, status: int | None = None) -> None:
         """Hang up if the far end has not, with a Reason header field's value; no more sound. Idempotent. A caller who

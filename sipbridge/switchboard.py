@@ -49,6 +49,7 @@ class _Line:
     """What belongs to one conversation."""
 
     trunk: Trunk | None
+    fade_ms: int = 10
     session: CallSession | None = None
     handles: list[int] = field(default_factory=list)
     calls: list[Invite] = field(default_factory=list)
@@ -126,8 +127,8 @@ class Switchboard:
 
     def answer(self, event: InviteReceived, tenant: Tenant, fields: CallFields, trunk: Trunk | None) -> CallSession:
         """A call that came in begins."""
-        line = _Line(trunk)
-        leg = InboundLeg(event.call, event.offer, self._parts(line))
+        line = _Line(trunk, tenant.config.barge_in.fade_ms)
+        leg = InboundLeg(event.call, event.offer, self._parts(line, trunk))
         return self._begin(leg, line, tenant, fields, event.call)
 
     def dial(self, tenant: Tenant, to: str, trunk: Trunk, from_: str | None) -> CallSession:
@@ -138,7 +139,7 @@ class Switchboard:
         fields = CallFields(
             to=readable(target.username), caller=readable(caller.uri.username), trunk=trunk.name, call_id=call_id
         )
-        line = _Line(trunk)
+        line = _Line(trunk, tenant.config.barge_in.fade_ms)
         leg = self._calling(line, trunk, target, caller, call_id=call_id)
         return self._begin(leg, line, tenant, fields)
 
@@ -175,12 +176,12 @@ class Switchboard:
         else:
             log.info("call replaced", call_id=line.session.call_id, by=event.call.call_id)
             self._belongs(event.call, line.session)
-            line.session.replaced(InboundLeg(event.call, event.offer, self._parts(line)))
+            line.session.replaced(InboundLeg(event.call, event.offer, self._parts(line, line.trunk)))
 
     def _line_of(self, call: Invite) -> _Line | None:
-        """Of a call that is up and not about to move."""
+        """Of a call that a conversation is on, and not about to leave."""
         session = self._by_call.get(call)
-        return self._lines[session] if session is not None and session.can_move else None
+        return self._lines[session] if session is not None and session.can_move_from(call) else None
 
     def _transfer_leg(self, line: _Line, event: ReferReceived) -> OutboundLeg:
         """To whom a REFER asks for. Raises `CallNotPlacedError`."""
@@ -191,6 +192,27 @@ class Switchboard:
         headers = event.replaces.headers if event.replaces is not None else ()
         log.info("transfer asked for", call_id=event.call.call_id, by=str(event.referred_by or ""), to=str(target))
         return self._calling(line, trunk, target, caller_of(trunk, _way_out(trunk), None), headers=headers)
+
+    def _second_leg(self, line: _Line, tenant: Tenant, target: str, ring_seconds: float) -> OutboundLeg:
+        """To whom the tenant's file names, beside the caller's. Raises `CallNotPlacedError`."""
+        trunk = self._way_for(line, tenant)
+        outbound = _way_out(trunk)
+        caller = caller_of(trunk, outbound, None)
+        return self._calling(line, trunk, target_of(outbound, target), caller, ring_seconds=ring_seconds)
+
+    def _way_for(self, line: _Line, tenant: Tenant) -> Trunk:
+        """The tenant's trunk, else the one that the call is on, else the first that calls can be placed over."""
+        name = tenant.config.outbound_trunk
+        if name is not None:
+            named = next((trunk for trunk in self._config.trunks if trunk.name == name), None)
+            if named is None:
+                raise CallNotPlacedError(f"there is no trunk {name!r}")
+            return named
+        candidates = ([] if line.trunk is None else [line.trunk]) + list(self._config.trunks)
+        way = next((trunk for trunk in candidates if trunk.outbound is not None), None)
+        if way is None:
+            raise CallNotPlacedError("no trunk has 'outbound': there is no way to place a call")
+        return way
 
     # --- legs that call ---------------------------------------------------------------------------
 
@@ -203,6 +225,7 @@ class Switchboard:
         *,
         call_id: str | None = None,
         headers: tuple[tuple[str, str], ...] = (),
+        ring_seconds: float | None = None,
     ) -> OutboundLeg:
         outbound = _way_out(trunk)
 
@@ -225,8 +248,8 @@ class Switchboard:
 
         return OutboundLeg(
             place_at(target, call_id),
-            self._parts(line),
-            ring_seconds=outbound.ring_seconds,
+            self._parts(line, trunk),
+            ring_seconds=outbound.ring_seconds if ring_seconds is None else ring_seconds,
             hears_early=outbound.early_media,
             redirect=redirect,
         )
@@ -270,8 +293,8 @@ class Switchboard:
         self._ladders.joined(session.call_id, call.call_id)
         self._lines[session].calls.append(call)
 
-    def _parts(self, line: _Line) -> LegParts:
-        trunk = line.trunk
+    def _parts(self, line: _Line, trunk: Trunk | None) -> LegParts:
+        """Of a leg over that trunk."""
 
         def open_stream(port: LocalPort, params: MediaParams) -> MediaStream:
             stream = MediaStream(self._engine, self._engine.start(port, params))
@@ -288,6 +311,7 @@ class Switchboard:
                 codecs=tuple(codec.name for codec in codecs.select(names)),
                 public_address=self._config.sip.public_address,
                 uplink_ms=self._config.media.uplink_ms,
+                fade_ms=line.fade_ms,
                 security=local_security(
                     self._config, trunk, secret=secrets.token_bytes(32), fingerprint=self._engine.fingerprint
                 ),
@@ -309,6 +333,7 @@ class Switchboard:
             tool_services=self._tool_services,
             clock=self._clock,
             transfer_leg=lambda event: self._transfer_leg(line, event),
+            second_leg=lambda target, seconds: self._second_leg(line, tenant, target, seconds),
             record=self._recording_of(fields.call_id, tenant),
         )
         self._lines[session] = line

@@ -27,7 +27,6 @@ from sipbridge.agent_settings import (
     problems,
     secrets_of_agents,
     temperature,
-    turn_detection,
     voice,
 )
 from sipbridge.audio import AudioFormat
@@ -36,13 +35,14 @@ from sipbridge.config import Config, not_in_use, secrets_of
 from sipbridge.configfile import Place, dotted, located
 from sipbridge.errors import ConfigError
 from sipbridge.prices import Prices
-from sipbridge.prompts import PROMPT_RATE, load_wav
+from sipbridge.prompts import PROMPT_RATE, load_wav, music
 from sipbridge.sip.headers import readable
 from sipbridge.sip.identity import CallerIdentity, Party
 from sipbridge.sip.message import Request
 from sipbridge.tenant_config import Match, TenantConfig, load_tenant
 from sipbridge.tool_config import ToolsConfig
 from sipbridge.tools.services import faults
+from sipbridge.turn_taking import TurnTaking, turn_taking
 
 log = structlog.get_logger(__name__)
 
@@ -157,6 +157,11 @@ class Tenant:
         notice = recording.notice_text if recording.enabled else None
         return " ".join(text for text in (notice, self.greeting(fields)) if text) or None
 
+    def hold_music(self, rate: int) -> bytes:
+        """What is heard on hold, PCM at `rate`."""
+        path = self.config.hold_music
+        return music.hold_music(rate) if path is None else load_wav(Path(path), rate)
+
     def notice(self, rate: int) -> bytes | None:
         """The same as speech, PCM at `rate`, where it is a file."""
         recording = self.config.recording
@@ -178,6 +183,11 @@ class Tenant:
         """What the agent's model can do; no secret has to be there for that. Raises `UnknownProviderError`."""
         return capabilities(self.config.agent)
 
+    @property
+    def turns(self) -> TurnTaking:
+        """Who finds the caller's turns with this agent, and what interrupts it."""
+        return turn_taking(self.config.agent, self.config.barge_in, self.capabilities, self.protect_greeting_ms)
+
     def formats(self, codec: Codec | None) -> tuple[AudioFormat, AudioFormat]:
         """(up, down) between this agent and a leg that speaks `codec`: at most one conversion of the rate each way.
         None: nobody knows yet what the leg will speak."""
@@ -196,7 +206,7 @@ class Tenant:
         history: Sequence[HistoryItem] = (),
     ) -> AgentOptions:
         """`history`: what the agent goes on with; it greets nobody then."""
-        agent, can = self.config.agent, self.capabilities
+        agent, can, turns = self.config.agent, self.capabilities, self.turns
         return AgentOptions(
             instructions=self.instructions(fields),
             voice=voice(agent, can),
@@ -204,9 +214,9 @@ class Tenant:
             language=agent.language,
             input_format=uplink,
             output_format=downlink,
-            turn_detection=turn_detection(agent, can, interrupt=self.config.barge_in.enabled),
+            turn_detection=turns.detection,
             tools=tools,
-            interim_transcripts=agent.transcripts.interim,
+            interim_transcripts=turns.interim,
             extra=agent.extra,
             # Where we call, nobody knows when somebody will be there to hear it.
             greeting="" if fields.identity is None or history else self.first_words(fields) or "",

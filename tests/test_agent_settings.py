@@ -144,8 +144,11 @@ def test_turn_detection_that_a_model_does_not_know_is_its_own_way() -> None:
             "{type: semantic_vad, silence_ms: 5}",
             "agent.turn_detection.silence_ms is not sent: both rich has none for semantic_vad",
         ),
-        ("{type: none}", "agent.turn_detection.type none: nothing here ends the caller's turns yet"),
-        ("{type: local_vad}", "agent.turn_detection: both rich knows no local_vad"),
+        ("{type: none}", "agent.turn_detection.type none: nothing here ends the caller's turns, so none is answered"),
+        (
+            "{type: local_vad, threshold: 0.4}",
+            "agent.turn_detection.threshold has no effect: our own ear finds the turns (local_vad)",
+        ),
     ],
 )
 def test_turn_settings_that_come_to_nothing(turns: str, words: str) -> None:

@@ -67,6 +67,7 @@ def report(audio: AudioHealth, **changes: object) -> CallReport:
         seconds=20.0,
         replies=1,
         barge_ins=2,
+        false_alarms=1,
         late_bytes_dropped=0,
         uplink_dropped_ms=0.0,
         audio=audio,

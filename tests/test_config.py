@@ -212,11 +212,11 @@ def test_a_tenants_mistakes_are_named(text: str, message: str) -> None:
 
 def test_keys_without_effect_are_known_only_where_they_were_changed() -> None:
     tenant = parse(
-        "agent: {provider: offline}\nanswer: when_ready\nstorage: attributes\nbarge_in: {debounce_ms: 60}\n",
+        "agent: {provider: offline}\nanswer: when_ready\nstorage: attributes\nrecording: {retention_days: 60}\n",
         TenantConfig,
         "f.yaml",
     )
-    assert list(not_in_use(tenant)) == ["barge_in.debounce_ms", "storage"]
+    assert list(not_in_use(tenant)) == ["recording.retention_days", "storage"]
 
 
 class TestSecret:

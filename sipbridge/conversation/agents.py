@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sipbridge import agent as model
 from sipbridge.agent import AgentEvent, HistoryItem, NewAgent, ToolDeclaration
@@ -42,6 +42,10 @@ class Agents:
         self._opened: list[Speaker] = []
         self.current: Speaker | None = None
         """Who has the line. It may be lost, and nobody may have followed yet."""
+        self.asked: Callable[[str], None] = lambda call_id: None
+        """Told whenever an agent is given something to answer (see `Speaker`)."""
+        self.deaf = False
+        """The agent is not to hear what is said: it is given silence, for its stream must go on."""
 
     # --- one after another ------------------------------------------------------------------------------------------
 
@@ -53,7 +57,16 @@ class Agents:
         formats = tenant.formats(call.legs.current.likely_codec)
         options = tenant.agent_options(call.fields, *formats, self._tools(name), history=history)
         agent = self._new_agent(tenant.credential(), options, connect_timeout=seconds)
-        speaker = Speaker(name, config, agent, tenant.capabilities, formats, len(self._opened) + 1)
+        speaker = Speaker(
+            name,
+            config,
+            agent,
+            tenant.capabilities,
+            tenant.turns,
+            formats,
+            len(self._opened) + 1,
+            asked=self._was_asked,
+        )
         self._opened.append(speaker)
         try:
             async with asyncio.timeout(seconds + _GRACE_S):
@@ -62,15 +75,23 @@ class Agents:
             raise AgentStartError(f"the agent was not ready within {seconds:g} s", code="timeout") from None
         return speaker
 
+    def _was_asked(self, call_id: str) -> None:
+        self.asked(call_id)
+
     def use(self, speaker: Speaker) -> None:
         """It has the line from now on; its predecessor is closed."""
         predecessor, self.current = self.current, speaker
-        # Where the model listens while it speaks, the floor is its own: nothing here cuts what it says.
-        may_interrupt = self._call.tenant.config.barge_in.enabled and not speaker.capabilities.full_duplex
-        self._call.turn.rule = replace(self._call.turn.rule, enabled=may_interrupt)
+        self._call.turn.rule = speaker.turns.rule
         self._call.legs.use_formats(speaker.uplink, speaker.downlink)
+        self.listen()
         if predecessor is not None:
             self._call.spawn(predecessor.leave())
+
+    def listen(self) -> None:
+        """Give the leg an ear of our own, where whoever has the line needs one. Once there is sound, and when that
+        changes."""
+        if self.current is not None and (stream := self._call.stream) is not None:
+            stream.listen(self.current.turns.detector())
 
     async def converse(
         self, told: Callable[[Speaker, AgentEvent], None], lost: Callable[[Lost], Awaitable[bool]]
@@ -89,6 +110,12 @@ class Agents:
                 reason = why if closed in why else f"{closed}: {why}" if why else closed
                 if not await lost(Lost(speaker, reason)):
                     return
+
+    async def retire(self) -> None:
+        """Nobody speaks for us any more, and nobody has to be paid for it."""
+        speaker, self.current = self.current, None
+        if speaker is not None:
+            await speaker.leave()
 
     async def close(self) -> None:
         """All of them. What is charged for is in part only known now."""
@@ -127,6 +154,15 @@ class Agents:
     def uplink_dropped_ms(self) -> float:
         return sum(speaker.uplink_dropped_ms for speaker in self._opened)
 
+    def hear(self, pcm: bytes) -> bool:
+        """What the caller says, in the uplink's format. Whether somebody has heard it."""
+        speaker = self.current
+        if speaker is None or speaker.lost:
+            return False
+        silence = speaker.uplink.silence
+        speaker.push_audio(silence * (len(pcm) // len(silence)) if self.deaf else pcm)
+        return not self.deaf
+
     def cancel(self, played: Sequence[Played]) -> None:
         if self.current is not None:
             self.current.cancel(played)
@@ -139,6 +175,10 @@ class Agents:
         """Something that happened, in words, to which the agent should react."""
         if self.current is not None:
             self.current.tell(text)
+
+    def create_response(self) -> None:
+        if self.current is not None:
+            self.current.create_response()
 
     def update_instructions(self, text: str) -> None:
         if self.current is not None:

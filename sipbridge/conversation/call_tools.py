@@ -17,6 +17,7 @@ from sipbridge.conversation.attached import Attached
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.entry import Collected
+from sipbridge.conversation.holding import Holding
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.conversation.waiting import Waiting
 from sipbridge.outcome import Ended
@@ -26,17 +27,27 @@ from sipbridge.tools import Answer, Toolbox
 
 class CallTools:
     def __init__(
-        self, call: CallContext, agents: Agents, toolbox: Toolbox, transfers: Transfers, digits: Digits
+        self,
+        call: CallContext,
+        agents: Agents,
+        toolbox: Toolbox,
+        transfers: Transfers,
+        digits: Digits,
+        holding: Holding,
     ) -> None:
         self._call = call
         self._agents = agents
         self._toolbox = toolbox
         self._transfers = transfers
+        self._holding = holding
         self.attached = Attached()
         self.waiting = Waiting(call, self._say_meanwhile)
         self._digits = digits
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answered: set[str] = set()
+        """Of those under way: told something, so that the agent speaks; the result is told in words."""
+        self._promised: set[str] = set()
+        """Of these: told that a result will follow."""
 
     @property
     def busy(self) -> bool:
@@ -65,7 +76,8 @@ class CallTools:
         if answer.text is None:
             return
         if request.call_id in self._answered:
-            self._agents.tell(f"{request.name} has answered: {answer.text}")
+            late = request.call_id in self._promised
+            self._agents.tell(f"The result of {request.name}: {answer.text}" if late else answer.text)
         else:
             self._agents.answer_tool(request.call_id, answer.text)
 
@@ -77,6 +89,7 @@ class CallTools:
         """The models wait for an answer before they say another word, so they are given one, and the result later."""
         if request.call_id in self._tasks and request.call_id not in self._answered:
             self._answered.add(request.call_id)
+            self._promised.add(request.call_id)
             self._agents.answer_tool(
                 request.call_id, f"This takes a while; the result will follow. Meanwhile say only this: {words}"
             )
@@ -95,9 +108,25 @@ class CallTools:
         await self._announce(request, "The line is still open: say goodbye in one short sentence, nothing else.")
         await self._call.end_when_heard(Ended.AGENT_HUNG_UP, reason)
 
-    async def transfer(self, request: ToolCall, name: str, target: str) -> str:
+    async def transfer(self, request: ToolCall, name: str, target: str, summary: str = "") -> str:
         words = f"Tell the caller in one short sentence that you put them through to {name}."
-        return await self._transfers.transfer(name, target, partial(self._announce, request, words))
+        return await self._transfers.transfer(
+            name, target, partial(self._announce, request, words), say=partial(self._say, request), summary=summary
+        )
+
+    async def hold(self, request: ToolCall, seconds: float) -> str:
+        await self._announce(request, "Ask the caller in one short sentence to hold the line.")
+        return await self._holding.hold(seconds)
+
+    def _say(self, request: ToolCall, words: str) -> None:
+        """Have the agent say something to whom its request has brought to the telephone. A model that waits for the
+        answer to its request may say nothing before."""
+        if request.call_id in self._answered:
+            self._agents.say(words)
+        else:
+            self._answered.add(request.call_id)
+            prompt = "Whom you asked for has answered and hears you now, the caller does not. Say, word for word: "
+            self._agents.answer_tool(request.call_id, prompt + words)
 
     async def press_keys(self, request: ToolCall, keys: str) -> str:
         if self._call.turn.spoke(request.reply_id):

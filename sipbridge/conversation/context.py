@@ -50,8 +50,9 @@ class CallContext:
 
     @property
     def stream(self) -> MediaStream | None:
-        """The sound of the leg that the conversation is on, once there is some."""
-        return self.legs.current.stream
+        """The sound of whom the agent talks to, once there is some: the leg that the conversation is on, but while
+        somebody is consulted."""
+        return self.legs.addressed.stream
 
     @property
     def answered(self) -> bool:

@@ -1,4 +1,5 @@
-"""Legs: the leg that a conversation is on, the one that it may move to, and the one that it has left.
+"""Legs: the leg that a conversation is on, the one that it may move to, the one that it has left; and a second one,
+where the caller is to talk to somebody else over us (`bridge.py`).
 
 A conversation moves where its far end says so: an INVITE with Replaces (RFC 3891) puts another telephone in its place,
 a REFER (RFC 3515) makes us call one. Whether it may is decided before (`trunks.py`, `switchboard.py`). The new leg
@@ -48,15 +49,27 @@ class Legs:
         self._left: SipLeg | None = None
         self._parting: asyncio.TimerHandle | None = None
         self._past: list[MediaStats] = []  # of legs that the conversation has left
+        self._beside: list[MediaStats] = []  # of second ones
+        self.second: SipLeg | None = None
+        """Whom the caller is to be handed over to, called by us."""
+        self.consulting = False
+        """The agent talks to the second one."""
+        self.bridged = False
+        """The two talk to each other, and nobody of ours with them."""
         self.moves = 0
         self.abandoned = False
         """The far end has hung up while we were still calling whom it wanted us to call."""
 
     def use_formats(self, uplink: AudioFormat, downlink: AudioFormat) -> None:
         """What the caller's sound is handed on in, and what is played, from now on."""
-        for leg in (self.current, self._next):
+        for leg in (self.current, self._next, self.second):
             if leg is not None:
                 leg.use_formats(uplink, downlink)
+
+    @property
+    def addressed(self) -> SipLeg:
+        """Whom the agent, and what speaks in its place, talks to."""
+        return self.second if self.consulting and self.second is not None else self.current
 
     @property
     def moving(self) -> bool:
@@ -64,9 +77,9 @@ class Legs:
 
     @property
     def figures(self) -> tuple[MediaStats, ...]:
-        """Of the sound of each leg so far, in their order."""
-        current = self.current.figures
-        return (*self._past, current) if current is not None else tuple(self._past)
+        """Of the sound of each leg so far, in their order; second ones come last."""
+        up = [leg.figures for leg in (self.current, self.second) if leg is not None]
+        return (*self._past, *(figures for figures in up if figures is not None), *self._beside)
 
     def sip_event(self, event: SipEvent) -> bool:
         """Whether it concerns the conversation, which it does where it is of the leg that this one is on."""
@@ -158,6 +171,16 @@ class Legs:
             self._parting = asyncio.get_running_loop().call_later(_PARTING_S, self._part)
         return ""
 
+    # --- somebody else beside it ------------------------------------------------------------------
+
+    def hang_up_second(self, reason: str) -> None:
+        """The caller is with us alone again."""
+        second, self.second = self.second, None
+        self.consulting = self.bridged = False
+        if second is not None:
+            second.close(reason)
+            self._beside += [stats] if (stats := second.figures) is not None else []
+
     # --- the end ----------------------------------------------------------------------------------
 
     def _part(self) -> None:
@@ -171,6 +194,7 @@ class Legs:
     def close(self, reason: str, status: int | None = None) -> None:
         """Hang up whatever is up; a caller who was not answered yet is refused with `status`."""
         self._part()
-        if self._next is not None:
-            self._next.close(reason)
+        for leg in (self._next, self.second):
+            if leg is not None:
+                leg.close(reason)
         self.current.close(reason, status)

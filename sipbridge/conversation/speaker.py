@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -13,6 +13,7 @@ from sipbridge.audio import AudioFormat, Played
 from sipbridge.conversation.paced_speech import PacedSpeech
 from sipbridge.media.stream import MediaStream
 from sipbridge.providers.names import Names
+from sipbridge.turn_taking import TurnTaking
 
 _LAST_WORDS_S = 1.0
 """How long an agent that was closed may take to say so. All of ours do at once."""
@@ -28,15 +29,22 @@ class Speaker:
         config: AgentConfig,
         agent: Agent,
         capabilities: Capabilities,
+        turns: TurnTaking,
         formats: tuple[AudioFormat, AudioFormat],
         number: int = 1,
+        *,
+        asked: Callable[[str], None] = lambda call_id: None,
     ) -> None:
+        """`asked` is told whenever it is given something to answer: the name of the tool call whose result it is, or
+        "" for anything else."""
         self.name = name
         self.config = config
         self.capabilities = capabilities
+        self.turns = turns
         self.uplink, self.downlink = formats
         self.lost = False
         self._agent = agent
+        self._asked = asked
         self._names = Names(number, "a")
         self._paced = PacedSpeech(self.downlink) if capabilities.full_duplex else None
 
@@ -106,12 +114,14 @@ class Speaker:
     def say(self, text: str) -> None:
         if not self.lost:
             self._agent.say(text)
+            self._asked("")
 
     def tell(self, text: str) -> None:
         """Something that happened, in words, to which it should react."""
         if not self.lost:
             self._agent.send_text(text)
             self._agent.create_response()
+            self._asked("")
 
     def inform(self, text: str) -> None:
         """Something that it should know, and need not react to."""
@@ -121,6 +131,7 @@ class Speaker:
     def create_response(self) -> None:
         if not self.lost:
             self._agent.create_response()
+            self._asked("")
 
     def update_instructions(self, text: str) -> None:
         if not self.lost:
@@ -131,3 +142,4 @@ class Speaker:
         own_name = self._names.call(call_id)
         if not self.lost and own_name is not None:
             self._agent.send_tool_result(own_name, output)
+            self._asked(call_id)

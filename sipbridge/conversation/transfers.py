@@ -1,17 +1,40 @@
-"""Handing the caller over to somebody whom the tenant's file names."""
+"""Handing the caller over to somebody whom the tenant's file names.
+
+*Blind*: the caller's side is asked to call the target (REFER). Where it does not want to or does not know how, we call
+it ourselves, and connect the two over us. *Attended*: we call the target, tell who wants what, and ask; who presses 1
+gets the caller, by a REFER with Replaces where the caller's side can do that, else over us. Meanwhile the caller hears
+music, and the agent does not hear the caller. What comes to nothing gives the call back to the agent, with the reason.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import NoReturn
 
+from sipbridge.conversation.agents import Agents
+from sipbridge.conversation.bridge import Bridge, SecondLeg
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.keypad import Keypad
 from sipbridge.outcome import Ended
+from sipbridge.referring import Referred
+from sipbridge.tool_config import TransferCallConfig
+
+_UNNOTICED_S = 1.0
+"""A REFER that is over by then needs no music."""
+_DECISIONS = {"1": "", "2": "the call was declined"}
+"""Key -> why it is not taken."""
 
 
 class Transfers:
-    def __init__(self, call: CallContext) -> None:
+    def __init__(self, call: CallContext, agents: Agents, keypad: Keypad, second_leg: SecondLeg) -> None:
         self._call = call
+        self._agents = agents
+        self._keypad = keypad
+        self.bridge = Bridge(call, second_leg)
+        self._under_way = False
 
     async def hand_over(self, name: str) -> str:
         """The same where no agent can announce it: by the name of a target of `tools.transfer_call`."""
@@ -20,12 +43,167 @@ class Transfers:
             return f"there is no target {name!r}"
         return await self.transfer(name, tool.targets[name], self._call.floor.until_silent)
 
-    async def transfer(self, name: str, target: str, announced: Callable[[], Awaitable[None]]) -> str:
-        """Hand the caller over when `announced` is done. Returns why it did not succeed; where it does, the call is
-        over and this does not return."""
-        await announced()
-        failure = (await self._call.legs.current.refer(target)).failure
-        if not failure:
-            self._call.end(Ended.TRANSFERRED, name)
-            await asyncio.Event().wait()  # until the call's end cancels this: nobody is left to be answered
+    async def transfer(
+        self,
+        name: str,
+        target: str,
+        announced: Callable[[], Awaitable[None]],
+        *,
+        say: Callable[[str], None] | None = None,
+        summary: str = "",
+    ) -> str:
+        """Hand the caller over when `announced` is done. Of an attended transfer: what the target is told (`summary`),
+        and what makes the agent say it (`say`). Returns why it did not succeed; where it does, the agent is gone and
+        this does not return."""
+        tool = self._call.tenant.config.tools.transfer_call
+        if tool is None:
+            return "this tenant transfers nobody"
+        if self._under_way:
+            return "another transfer is under way"
+        self._under_way = True
+        try:
+            await announced()
+            if tool.mode == "attended":
+                words = f"{summary} {tool.question}".strip()
+                consult = partial(self._consult, name, tool, say or self._agents.say, words)
+                failure = await self._call_and(consult, target, tool)
+            else:
+                failure = await self._blind(name, target, tool)
+        finally:
+            self._under_way = False
+        self._call.log.info("transfer failed", target=name, failure=failure)
         return failure
+
+    def _key_pressed(self, key: str) -> None:
+        """By the caller. While he waits there is nobody to take it."""
+        if self._call.legs.bridged:
+            self.bridge.key_pressed(key, by_second=False)
+
+    # --- blind ------------------------------------------------------------------------------------
+
+    async def _blind(self, name: str, target: str, tool: TransferCallConfig) -> str:
+        refused = ""
+        if tool.via != "bridge":
+            referred = await self._refer(target, tool)
+            if not referred.failure:
+                await self._transferred(name)
+            if tool.via == "refer" or referred.by_target:
+                return referred.failure
+            refused = f"{referred.failure}; "
+        return refused + await self._call_and(partial(self._connect, name), target, tool)
+
+    async def _refer(self, target: str, tool: TransferCallConfig) -> Referred:
+        leg = self._call.legs.current
+        with self._caller_waits(_UNNOTICED_S):
+            return await leg.refer(target, seconds=tool.ring_seconds)
+
+    # --- by a call of our own ---------------------------------------------------------------------
+
+    async def _call_and(self, connect: Callable[[], Awaitable[str]], target: str, tool: TransferCallConfig) -> str:
+        """Call the target, and go on with it when it answers. Unless the two are connected at the end, it is hung
+        up."""
+        try:
+            with self._caller_waits():
+                return await self.bridge.call(target, tool.ring_seconds) or await connect()
+        finally:
+            if not self._call.legs.bridged:
+                self.bridge.give_up()
+
+    async def _connect(self, name: str) -> NoReturn:
+        self._join(name)
+        await asyncio.Event().wait()  # until the end of either leg is that of the call
+        raise AssertionError
+
+    def _join(self, name: str) -> None:
+        """The caller hears whom he was transferred to, and the agent is not needed any more."""
+        self._call.turn.cut_all()
+        self._call.sounds.stop()
+        self.bridge.connect(name)
+        self._call.log.info("bridged", target=name)
+        self._call.spawn(self._agents.retire())
+
+    # --- attended ---------------------------------------------------------------------------------
+
+    async def _consult(self, name: str, tool: TransferCallConfig, say: Callable[[str], None], words: str) -> str:
+        """The target has answered: ask, and connect the two."""
+        failure = await self._asked(tool, say, words)
+        if failure:
+            return failure
+        legs = self._call.legs
+        if tool.via == "auto":
+            self._join(name)  # nobody has to wait for how the REFER goes
+        if tool.via == "bridge":
+            await self._connect(name)
+        referred = await legs.current.refer("", seconds=tool.ring_seconds, replaces=legs.second)
+        if not referred.failure:
+            await self._transferred(name)
+        if tool.via == "refer":
+            return referred.failure
+        self._call.log.info("the two stay connected over us", target=name, reason=referred.failure)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def _asked(self, tool: TransferCallConfig, say: Callable[[str], None], words: str) -> str:
+        """Whether the target takes the caller: an empty text, or why not."""
+        call = self._call
+        decision: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def decide(failure: str) -> None:
+            if not decision.done():
+                decision.set_result(failure)
+
+        self.bridge.on_key = lambda key: decide(_DECISIONS[key]) if key in _DECISIONS else None
+        self.bridge.on_end = lambda why: decide(f"the call was not taken: {why}")
+        call.legs.consulting = True
+        asking = call.spawn(self._ask(say, words))
+        try:
+            await asyncio.wait((asking, decision), return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(tool.accept_seconds):
+                return await decision
+        except TimeoutError:
+            return "nobody took the call"
+        finally:
+            asking.cancel()
+            # What it has not said by now is nothing for the caller.
+            call.turn.cut_all()
+            self._agents.cancel(call.stream.discard() if call.stream is not None else ())
+            call.legs.consulting = False
+
+    async def _ask(self, say: Callable[[str], None], words: str) -> None:
+        """In the agent's voice, or, where it has none at the moment, in ours."""
+        turn, floor = self._call.turn, self._call.floor
+        replies, spoken = turn.replies, turn.spoken
+        if self._agents.ready:
+            say(words)
+            await floor.until_reply(replies, self._call.tenant.config.deadlines.reply_seconds)
+            await floor.until_silent()
+        if turn.spoken == spoken:
+            floor.say_prompt("consult")
+            await floor.until_silent()
+
+    # --- what both have in common -----------------------------------------------------------------
+
+    async def _transferred(self, name: str) -> NoReturn:
+        self._call.end(Ended.TRANSFERRED, name)
+        await asyncio.Event().wait()  # until the call's end cancels this: nobody is left to be answered
+        raise AssertionError
+
+    @contextmanager
+    def _caller_waits(self, unnoticed_seconds: float = 0.0) -> Iterator[None]:
+        """With music, unless it is for a moment only; and what he says meanwhile is not for the agent."""
+        sounds, music = self._call.sounds, self._call.tenant.hold_music
+        timer = None
+        self._agents.deaf = True
+        self._keypad.take(self._key_pressed)
+        if unnoticed_seconds:
+            timer = asyncio.get_running_loop().call_later(unnoticed_seconds, sounds.loop, music)
+        else:
+            sounds.loop(music)
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._agents.deaf = False
+            self._keypad.give_back(self._key_pressed)
+            sounds.stop()

@@ -32,6 +32,7 @@ from sipbridge.audio import Played
 from sipbridge.media.alarm import open_alarm
 from sipbridge.media.clock import TICK_SECONDS, Rota, TickClock
 from sipbridge.media.dtls import DtlsIdentity
+from sipbridge.media.ear import Ear
 from sipbridge.media.events import Audio, Handle, MediaEvent, MediaStats
 from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams, MediaSettings
@@ -42,6 +43,7 @@ from sipbridge.media.seat import Seat
 from sipbridge.media.sockets import MediaSockets, Readable, drain
 from sipbridge.media.tap import Tap
 from sipbridge.media.together import convert_slices, take_audio
+from sipbridge.media.vad import Detector
 
 log = structlog.get_logger(__name__)
 
@@ -221,6 +223,11 @@ class MediaEngine:
     def tap(self, handle: Handle, sink: Tap | None) -> None:
         """From now on `sink` is told what the leg really sends and receives; None: nobody is."""
         self._seats[handle].leg.listeners.use_tap(sink, self._now())
+
+    def listen(self, handle: Handle, detector: Detector | None) -> None:
+        """From now on `SpeechStarted` and `SpeechEnded` tell when the far end speaks, by this detector (of this leg's
+        own); None: nobody listens."""
+        self._seats[handle].leg.ear = None if detector is None else Ear(detector)
 
     def route(self, source: Handle, sink: Handle, gain: float = 1.0) -> None:
         """What the one leg says is played to the other from now on, mixed with all else that it hears. Again: with

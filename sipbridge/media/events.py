@@ -28,6 +28,20 @@ class KeyPressed:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The far end speaks: known to our own ear, where there is one (`MediaEngine.listen`)."""
+
+    handle: Handle
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """It has been quiet for a moment."""
+
+    handle: Handle
+
+
+@dataclass(frozen=True, slots=True)
 class Drained:
     """The last packet of a finished item has been sent. Once per item; not for one that was discarded."""
 
@@ -60,7 +74,9 @@ class EncryptionFailed:
     """In our words: it may be told."""
 
 
-MediaEvent: TypeAlias = Audio | KeyPressed | Drained | SourceChanged | MediaTimeout | EncryptionFailed
+MediaEvent: TypeAlias = (
+    Audio | KeyPressed | SpeechStarted | SpeechEnded | Drained | SourceChanged | MediaTimeout | EncryptionFailed
+)
 
 
 @dataclass(frozen=True, slots=True)

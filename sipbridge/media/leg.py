@@ -7,6 +7,7 @@ from sipbridge.media.addresses import Address
 from sipbridge.media.convert import Converter
 from sipbridge.media.downlink import Downlink
 from sipbridge.media.dtls import DtlsIdentity
+from sipbridge.media.ear import Ear
 from sipbridge.media.events import (
     Audio,
     Drained,
@@ -47,6 +48,8 @@ class Leg:
         self.downlink = Downlink(params, sequencer)
         self.latch = self.uplink.latch
         self.listeners = Listeners(handle, self.uplink, self.downlink)
+        self.ear: Ear | None = None
+        """Who tells when the far end speaks."""
         self.send_errors = 0
         self.rtcp = RtcpChannel(rtcp, params, self.uplink, self.downlink, sequencer, now)
         self.rephased = 0

@@ -72,6 +72,7 @@ class MediaParams:
         uplink: AudioFormat,
         downlink: AudioFormat,
         uplink_block_ms: int = 20,
+        fade_ms: int = 10,
         confirmed: bool = True,
     ) -> MediaParams:
         """What offer and answer came to; the formats are those of whoever the leg talks to."""
@@ -90,6 +91,7 @@ class MediaParams:
             direction=negotiated.direction,
             uplink=uplink,
             uplink_block_ms=uplink_block_ms,
+            fade_ms=fade_ms,
             downlink=downlink,
             confirmed=confirmed,
             rtcp_mux=negotiated.rtcp_mux,

@@ -7,6 +7,7 @@ from sipbridge.media.engine import MediaEngine
 from sipbridge.media.events import Handle, MediaStats
 from sipbridge.media.params import MediaParams
 from sipbridge.media.tap import Tap
+from sipbridge.media.vad import Detector
 
 
 class MediaStream:
@@ -61,6 +62,11 @@ class MediaStream:
         """From now on `sink` is told what is really sent and received; None: nobody is."""
         if self._final is None:
             self._engine.tap(self.handle, sink)
+
+    def listen(self, detector: Detector | None) -> None:
+        """From now on `SpeechStarted` and `SpeechEnded` tell when the far end speaks; None: no more."""
+        if self._final is None:
+            self._engine.listen(self.handle, detector)
 
     def route(self, sink: MediaStream, gain: float = 1.0) -> None:
         """What is said on this leg is played on the other, mixed with what it hears already; `unroute` ends that, and

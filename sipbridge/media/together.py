@@ -27,6 +27,8 @@ def take_audio(legs: Iterable[Leg], now: float, events: list[MediaEvent]) -> Non
     for leg in legs:
         chunk = leg.uplink.take()
         if chunk:
+            if leg.ear is not None:
+                leg.ear.hear(chunk, leg.uplink.converter.source, leg.handle, events)
             listeners = leg.listeners
             if listeners.tap is not None or listeners.routes:
                 listeners.tell(chunk, now)

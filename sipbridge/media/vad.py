@@ -11,7 +11,7 @@ import audioop
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 FRAME_MS = 10
 """Levels are taken over frames of this length; event times are multiples of it."""
@@ -55,6 +55,16 @@ class SpeechEnded:
 VadEvent: TypeAlias = SpeechStarted | SpeechEnded
 
 
+class Detector(Protocol):
+    """Whatever tells speech from the rest: PCM16 mono at `rate` in, in order and without gaps; what began or ended
+    within it out."""
+
+    @property
+    def rate(self) -> int: ...
+
+    def feed(self, pcm: bytes) -> list[VadEvent]: ...
+
+
 class NoiseFloor:
     """The level of the quietest 50 ms in the last three seconds.
 
@@ -88,6 +98,7 @@ class Vad:
     """Feed PCM16 mono of `rate` Hz in order and without gaps; `feed` returns what began or ended within it."""
 
     def __init__(self, rate: int, settings: VadSettings | None = None) -> None:
+        self.rate = rate
         self._settings = settings or VadSettings()
         self._frame_bytes = rate * FRAME_MS // 1000 * 2
         self._onset_frames = max(1, self._settings.onset_ms // FRAME_MS)

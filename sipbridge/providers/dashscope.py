@@ -127,6 +127,8 @@ def turn_detection(detection: TurnDetection, family: Family) -> Json | None:
             settings["silence_duration_ms"] = int(clamped(detection.silence_ms, _SILENCE_MS))
     if not detection.interrupt_response:
         settings["interrupt_response"] = False
+    if not detection.create_response:
+        settings["create_response"] = False
     return {key: value for key, value in settings.items() if value is not None}
 
 
@@ -192,6 +194,7 @@ class DashScopeDialect(OpenAIDialect):
         input_format=PCM_16K,
         output_format=PCM_24K,
         can_leave_interrupting=True,
+        can_leave_answering=True,
         can_write=True,
         transcribes_interim=True,
         takes_temperature=_TEMPERATURES,

@@ -19,6 +19,7 @@ from sipbridge.agent import (
     ToolCallCancelled,
     ToolCallDelta,
     Usage,
+    UserSpeechStarted,
     UserTranscript,
 )
 from sipbridge.audio import Played
@@ -45,7 +46,7 @@ class Names:
                 return replace(event, call_id=prefix + event.call_id, reply_id=prefix + event.reply_id)
             case ToolCallDelta() | ToolCallCancelled():
                 return replace(event, call_id=prefix + event.call_id)
-            case UserTranscript(item_id=item_id) if item_id:
+            case UserTranscript(item_id=item_id) | UserSpeechStarted(item_id=item_id) if item_id:
                 return replace(event, item_id=prefix + item_id)
             case Usage(reply_id=reply_id) if reply_id:
                 return replace(event, reply_id=prefix + reply_id)

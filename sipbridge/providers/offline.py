@@ -50,6 +50,7 @@ class OfflineDialect:
     capabilities: ClassVar[Capabilities] = Capabilities(
         takes_language=True,
         can_leave_interrupting=True,
+        can_leave_answering=True,
         can_truncate=True,
     )
 
@@ -154,7 +155,7 @@ class OfflineDialect:
             if isinstance(heard, Utterance):
                 self._events.append(UserSpeechEnded(heard.ended_ms))
                 self._understand(heard)
-                if not self._leaving:
+                if not self._leaving and self._options.turn_detection.create_response:
                     self.create_response(now)
             else:
                 self._events.append(UserSpeechStarted(heard.at_ms))
@@ -167,6 +168,7 @@ class OfflineDialect:
         utterance = self._ear.take()
         if utterance is not None:
             self._understand(utterance)
+            self.create_response(now)
 
     def cancel(self, played: Sequence[Played], now: float) -> None:
         if self._state != "open":

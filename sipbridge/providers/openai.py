@@ -382,7 +382,7 @@ class OpenAIDialect:
     def _on_speech_started(self, event: Json, now: float) -> None:
         if self._server_cuts and self._replies.active is not None:
             self._replies.active.cut_at = now
-        self._events.append(UserSpeechStarted(number_of(event, "audio_start_ms")))
+        self._events.append(UserSpeechStarted(number_of(event, "audio_start_ms"), text_of(event, "item_id")))
 
     def _on_speech_stopped(self, event: Json, now: float) -> None:
         self._events.append(UserSpeechEnded(number_of(event, "audio_end_ms")))

@@ -30,7 +30,12 @@ START_WAIT = 2.5
 _GA = replace(wire.OPENAI_GA, default_url="", default_model="", session_seconds=None)
 _SHAPES = {"ga": _GA, "beta": replace(OPENAI_BETA, session_seconds=None)}
 _CAPABILITIES = replace(
-    BETA_CAPABILITIES, native_formats=frozenset(), takes_images=False, takes_language=False, voices=()
+    BETA_CAPABILITIES,
+    native_formats=frozenset(),
+    takes_images=False,
+    takes_language=False,
+    can_leave_answering=False,  # one that takes no notice would answer every turn twice
+    voices=(),
 )
 _RATES = (8000, 16000, 22050, 24000, 44100, 48000)
 

@@ -20,6 +20,7 @@ GA_CAPABILITIES = Capabilities(
     output_format=PCM_24K,
     native_formats=frozenset({PCMU, PCMA}),
     can_leave_interrupting=True,
+    can_leave_answering=True,
     can_truncate=True,
     can_write=True,
     takes_images=True,
@@ -242,7 +243,10 @@ def ga_format(audio: AudioFormat) -> Json:
 def turn_detection(detection: TurnDetection) -> Json | None:
     """None (JSON null): nobody but us ends a turn."""
     found = turn_finding(detection)
-    return found and found | {"create_response": True, "interrupt_response": detection.interrupt_response}
+    return found and found | {
+        "create_response": detection.create_response,
+        "interrupt_response": detection.interrupt_response,
+    }
 
 
 def turn_finding(detection: TurnDetection) -> Json | None:

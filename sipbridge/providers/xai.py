@@ -73,6 +73,7 @@ class XaiDialect(OpenAIDialect):
     capabilities = replace(
         wire.GA_CAPABILITIES,
         can_leave_interrupting=False,
+        can_leave_answering=False,
         takes_images=False,
         can_write=False,
         turn_detection=frozenset({"server_vad", "none"}),

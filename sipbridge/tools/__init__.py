@@ -51,9 +51,12 @@ class CallControl(Protocol):
     async def end_call(self, request: ToolCall, reason: str) -> None:
         """Hang up when the goodbye has been heard to its last packet."""
 
-    async def transfer(self, request: ToolCall, name: str, target: str) -> str:
-        """Announce, then hand the caller over to `target` (a URI). Returns why it did not succeed; where it does, the
-        call is over and this does not return."""
+    async def transfer(self, request: ToolCall, name: str, target: str, summary: str = "") -> str:
+        """Announce, then hand the caller over to `target` (a URI), who is told the `summary` where that is asked first.
+        Returns why it did not succeed; where it does, the agent is gone and this does not return."""
+
+    async def hold(self, request: ToolCall, seconds: float) -> str:
+        """Music for the caller, once what is being said was heard. Returns why it is over."""
 
     async def press_keys(self, request: ToolCall, keys: str) -> str:
         """Press keys (0-9, A-D, * and #; `,` and `w` are pauses), after what was said with the request has been heard.
@@ -155,6 +158,7 @@ def toolbox_for(
     """The tools that a tenant's file asks for, for one call. `services`: what they share with other calls."""
     from sipbridge.tools.collect_digits import collect_digits
     from sipbridge.tools.hang_up import hang_up
+    from sipbridge.tools.hold import hold
     from sipbridge.tools.send_dtmf import send_dtmf
     from sipbridge.tools.services import ToolServices
     from sipbridge.tools.transfer_call import transfer_call
@@ -164,7 +168,10 @@ def toolbox_for(
     if config.hang_up is not None:
         tools.append(hang_up())
     if config.transfer_call is not None:
-        tools.append(transfer_call(config.transfer_call.targets))
+        attended = config.transfer_call.mode == "attended"
+        tools.append(transfer_call(config.transfer_call.targets, attended=attended))
+    if config.hold is not None:
+        tools.append(hold(config.hold.seconds))
     if config.send_dtmf is not None:
         tools.append(send_dtmf())
     if config.collect_digits is not None:

@@ -47,6 +47,8 @@ class McpServer:
         self._client: Client | None = None
         self._offered: tuple[types.Tool, ...] = ()
         self._tried = asyncio.Event()
+        self.up = asyncio.Event()
+        """Set while it can be used."""
         self._stirred = asyncio.Event()
         """The connection is gone, or its tools have changed."""
         self._lost = False
@@ -78,7 +80,7 @@ class McpServer:
             except Exception as error:  # the SDK's and the transports', in groups; the boundary of one server
                 why = self._secrets.redact(_words(error))
             finally:
-                self._client = None
+                self._gone()
                 self._tried.set()
             pause = _FIRST_PAUSE_S if loop.time() - began > _STEADY_S else min(pause * 2, _LONGEST_PAUSE_S)
             tell = log.debug if why == before else log.warning
@@ -102,6 +104,7 @@ class McpServer:
             await self._list(client)
             opening.reschedule(None)
             self._client = client
+            self.up.set()
             self._tried.set()
             log.info("MCP server ready", server=self._config.name, tools=len(self._offered))
             while not self._lost:
@@ -127,6 +130,7 @@ class McpServer:
 
     def _gone(self) -> None:
         self._lost, self._client = True, None
+        self.up.clear()
         self._stirred.set()
 
     # --- its tools ----------------------------------------------------------------------------------------------------

@@ -22,8 +22,17 @@ class TransferCall(BaseModel):
     target: str
 
 
-def transfer_call(targets: Mapping[str, str]) -> Tool:
-    """`targets`: name -> sip: or tel: URI. The names are the only arguments that are valid."""
+class ConsultAndTransfer(TransferCall):
+    summary: str = Field(
+        default="",
+        max_length=600,
+        description="For the person who is called, in one or two sentences: who is calling, and what about.",
+    )
+
+
+def transfer_call(targets: Mapping[str, str], *, attended: bool = False) -> Tool:
+    """`targets`: name -> sip: or tel: URI. The names are the only arguments that are valid. `attended`: the person is
+    asked first, and told a summary."""
 
     def named(target: str) -> str:
         if target not in targets:
@@ -31,12 +40,12 @@ def transfer_call(targets: Mapping[str, str]) -> Tool:
         return target
 
     target = Field(description="Whom the caller is handed over to.", json_schema_extra={"enum": list(targets)})
-    arguments = create_model(
-        "TransferCall", __base__=TransferCall, target=Annotated[str, AfterValidator(named), target]
-    )
+    shape = ConsultAndTransfer if attended else TransferCall
+    arguments = create_model("TransferCall", __base__=shape, target=Annotated[str, AfterValidator(named), target])
 
     async def run(control: CallControl, request: ToolCall, chosen: TransferCall) -> str:
-        failure = await control.transfer(request, chosen.target, targets[chosen.target])
+        summary = chosen.summary if isinstance(chosen, ConsultAndTransfer) else ""
+        failure = await control.transfer(request, chosen.target, targets[chosen.target], summary)
         return json.dumps({"error": f"the transfer to {chosen.target} did not succeed: {failure}"})
 
     return Tool(

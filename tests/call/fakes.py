@@ -13,11 +13,13 @@ from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat, Played
 from sipbridge.call import CallSession
 from sipbridge.codecs import PCMU, Codec
 from sipbridge.configfile import parse
-from sipbridge.leg import Referred, SipLeg
+from sipbridge.leg import SipLeg
 from sipbridge.media.events import MediaStats
+from sipbridge.media.vad import Detector
 from sipbridge.outcome import CallReport
 from sipbridge.prices import Prices
 from sipbridge.providers import register
+from sipbridge.referring import Referred
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, Tenant
 from tests import virtual
@@ -115,6 +117,9 @@ class FakeStream:
     played: list[tuple[str, str, int]] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     discards: int = 0
+    moves: list[str] = field(default_factory=list)
+    """Pauses, resumptions, discards, in their order."""
+    detector: Detector | None = None
     heard: tuple[Played, ...] = ()
 
     def play(self, pcm: bytes, reply_id: str, item_id: str) -> None:
@@ -123,8 +128,18 @@ class FakeStream:
     def finish(self, item_id: str) -> None:
         self.finished.append(item_id)
 
+    def listen(self, detector: Detector | None) -> None:
+        self.detector = detector
+
+    def pause(self) -> None:
+        self.moves.append("pause")
+
+    def resume(self) -> None:
+        self.moves.append("resume")
+
     def discard(self) -> tuple[Played, ...]:
         self.discards += 1
+        self.moves.append("discard")
         return self.heard
 
 

@@ -11,11 +11,12 @@ import pytest
 
 from sipbridge.audio import PCM_8K
 from sipbridge.inbound_leg import InboundLeg
-from sipbridge.leg import LegParts, MediaChoices, Referred, SipLeg, _words_of
+from sipbridge.leg import LegParts, MediaChoices, SipLeg, _words_of
 from sipbridge.media import sdp
 from sipbridge.media.params import MediaParams
 from sipbridge.media.stream import MediaStream
 from sipbridge.outcome import Ended, reason_header
+from sipbridge.referring import Referred
 from sipbridge.sip.events import ReferAccepted, ReferFailed, ReferProgress, SessionAnswered
 from sipbridge.sip.invite import CallState, Invite
 from tests import virtual
@@ -27,6 +28,7 @@ TARGET = "sip:desk@example.com"
 class FakeInvite:
     def __init__(self, state: CallState = CallState.CONFIRMED) -> None:
         self.state = state
+        self.is_over = False
         self.referred: list[str | None] = []
         self.dialog = SimpleNamespace(allows_refer=None, supports_replaces=False)
 

@@ -283,7 +283,7 @@ def test_a_call_from_greeting_to_goodbye() -> None:
         done("r2"),
     )
     assert talk.take_events() == [
-        UserSpeechStarted(300),
+        UserSpeechStarted(300, "item_user"),
         UserTranscript("two nigh", final=False, item_id="item_user"),
         UserSpeechEnded(900),
         UserTranscript("two nights", final=True, item_id="item_user"),

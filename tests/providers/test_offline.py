@@ -306,15 +306,22 @@ def test_star_transfers_to_the_first_target_and_tells_the_outcome() -> None:
     assert conversation.run() == []
 
 
-def test_turns_found_by_hand_are_answered_when_asked_for() -> None:
+def test_turns_found_by_hand_are_answered() -> None:
     conversation = Conversation(AgentOptions(turn_detection=TurnDetection(type="none")))
     assert conversation.hear(silence(25_000) + tone(600) + silence(900)) == []
     conversation.dialect.commit_input_audio(conversation.now)
-    assert conversation.run() == [UserTranscript("(speech, 0.6 s)", final=True)]
-    conversation.dialect.create_response(conversation.now)
-    assert words(conversation.run()) == ["You said: (0.6 s of the caller's own speech)"]
+    events = conversation.run()
+    assert events[0] == UserTranscript("(speech, 0.6 s)", final=True)
+    assert words(events) == ["You said: (0.6 s of the caller's own speech)"]
     conversation.dialect.commit_input_audio(conversation.now)
     assert conversation.run() == []
+
+
+def test_a_turn_is_not_answered_before_that_is_asked_for_where_it_was_told_so() -> None:
+    conversation = Conversation(AgentOptions(turn_detection=TurnDetection(create_response=False)))
+    assert words(conversation.hear(silence(300) + tone(600) + silence(900))) == []
+    conversation.dialect.create_response(conversation.now)
+    assert words(conversation.run()) == ["You said: (0.6 s of the caller's own speech)"]
 
 
 def test_asked_to_speak_without_a_reason_it_says_what_it_does() -> None:

@@ -401,7 +401,7 @@ def test_a_reply_that_the_server_cuts_by_itself_is_only_truncated() -> None:
     assert driver.take_sent() == [truncated("i1", 340)]
     driver.server(done("r1", "cancelled", "turn_detected"))
     assert driver.take_events()[-3:] == [
-        UserSpeechStarted(2000),
+        UserSpeechStarted(2000, "item_user"),
         AssistantInterrupted("r1"),
         AssistantTurnEnd("r1", "cancelled"),
     ]

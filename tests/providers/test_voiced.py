@@ -99,7 +99,7 @@ def test_an_interruption_is_told_to_both_and_to_the_model_in_words() -> None:
     assert driver.take_events()[-1] == AssistantTurnEnd("resp_1")
     driver.take_model()
     driver.from_model(speech_started())
-    assert driver.take_events() == [UserSpeechStarted(0)]
+    assert driver.take_events() == [UserSpeechStarted(0, "item_user")]
     driver.command("cancel", [Played("resp_1", "speech-1", 700)])
     put, deleted = driver.take_model()
     assert deleted == {"type": "conversation.item.delete", "item_id": "item_1"}

@@ -32,9 +32,13 @@ class Call:
     async def end_call(self, request: ToolCall, reason: str) -> None:
         self.done.append(("end", reason))
 
-    async def transfer(self, request: ToolCall, name: str, target: str) -> str:
-        self.done.append(("transfer", name, target))
+    async def transfer(self, request: ToolCall, name: str, target: str, summary: str = "") -> str:
+        self.done.append(("transfer", name, target, summary) if summary else ("transfer", name, target))
         return self._failure
+
+    async def hold(self, request: ToolCall, seconds: float) -> str:
+        self.done.append(("hold", f"{seconds:g}"))
+        return "the caller speaks"
 
     async def press_keys(self, request: ToolCall, keys: str) -> str:
         self.done.append(("keys", keys))

@@ -46,6 +46,7 @@ def talk_capabilities(ear: type[Transcriber]) -> Capabilities:
         native_formats=ear.native_formats,
         interrupts_by_itself=False,
         can_leave_interrupting=True,
+        can_leave_answering=True,
         can_truncate=True,
         can_write=True,
         takes_temperature=(0.0, 2.0),
@@ -81,6 +82,8 @@ class TalkDialect(BaseDialect):
         """A reply is asked for as soon as the one under way is over."""
         self._committed = False
         """The caller's turn is over by our word; what he said is not written down yet."""
+        self._unwritten = False
+        """He speaks, or has, and the words of it are still to come."""
         self._attempts = 0
         self._retry_at: float | None = None
         self._lifetime: Lifetime | None = None
@@ -167,6 +170,7 @@ class TalkDialect(BaseDialect):
                 self._opened(session_id)
             case SpeechBegan(at_ms):
                 if self._ear.finds_turns:
+                    self._unwritten = True
                     self._caller_began(at_ms)
             case SpeechOver(at_ms):
                 if self._ear.finds_turns:
@@ -180,11 +184,12 @@ class TalkDialect(BaseDialect):
 
     def _on_turn(self, text: str, item_id: str, now: float) -> None:
         """What was not understood is no turn, unless somebody else has found it."""
+        self._unwritten = False
         self._count_hearing()
         self._caller_said(text, item_id=item_id)
         if text:
             self._history.said_by_caller(text)
-        if (text and self._ear.finds_turns) or self._committed:
+        if (text and self._ear.finds_turns and self._options.turn_detection.create_response) or self._committed:
             self._committed = False
             self.create_response(now)
 
@@ -198,6 +203,9 @@ class TalkDialect(BaseDialect):
 
     def create_response(self, now: float) -> None:
         if self._state != "open":
+            return
+        if self._unwritten and not self._options.turn_detection.create_response:
+            self._committed = True  # the language model only sees what is written down
             return
         if self._reply_id:
             self._wanted = True

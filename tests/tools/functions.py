@@ -1,0 +1,66 @@
+"""Functions that tests make tools of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+hanging = threading.Event()
+
+
+@dataclass
+class Order:
+    number: str
+    sent: bool
+
+
+def lookup(number: str, kind: Literal["order", "bill"] = "order", copy: int = 1) -> Order:
+    """Finds an order
+    by its number.
+
+    Args:
+        number: As it stands on the bill,
+            without the dash.
+        kind (str): What is looked for.
+
+    Returns:
+        The order.
+    """
+    return Order(f"{kind} {number} x{copy}", True)
+
+
+async def greet(name: Annotated[str, Field(min_length=2)], call: Mapping[str, str]) -> str:
+    """Greets somebody."""
+    return f"Hello {name}, you call from {call['from']}"
+
+
+def hang() -> None:
+    hanging.wait(30)
+
+
+def fails() -> None:
+    raise StopIteration("no more")
+
+
+def returns_nothing() -> None: ...
+
+
+def floods() -> str:
+    return "x" * 10_000_000
+
+
+def which_thread() -> str:
+    return threading.current_thread().name
+
+
+def takes_anything(*names: str) -> None: ...
+
+
+def takes_strange(what: threading.Thread) -> None: ...
+
+
+NUMBER = 5
