@@ -29,6 +29,7 @@ from sipbridge.conversation.attached import Client
 from sipbridge.conversation.barge_in import BargeIn
 from sipbridge.conversation.bridge import SecondLeg, nobody_to_call
 from sipbridge.conversation.call_tools import CallTools
+from sipbridge.conversation.confirmation import Confirmation
 from sipbridge.conversation.context import CallContext, Observer
 from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.failure import Failure
@@ -37,6 +38,7 @@ from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.conversation.holding import Holding
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
+from sipbridge.conversation.phrases import Phrases
 from sipbridge.conversation.privacy import Privacy
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
@@ -125,7 +127,10 @@ class CallSession:
         self._digits = Digits(self._call, self._keypad, self._privacy)
         self._barge_in = BargeIn(self._call, self._agents, self._failure.discarded)
         self._holding = Holding(self._call)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits, self._holding)
+        self._confirmation = Confirmation(self._call, self._agents)
+        self._tools = CallTools(
+            self._call, self._agents, toolbox, transfers, self._digits, self._holding, self._confirmation
+        )
         self._limits = Limits(
             self._call,
             self._agents,
@@ -134,12 +139,15 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
+        phrases = Phrases(self._call, self._agents, transfers, self._confirmation, busy=lambda: self._tools.busy)
         self._observers: tuple[Observer, ...] = (
             self._barge_in,
             self._failure,
             self._limits,
             self._tools.waiting,
             self._holding,
+            self._confirmation,
+            phrases,
         )
         self._new_recording = record
         self._prices = prices
@@ -317,6 +325,7 @@ class CallSession:
             self._limits.caller_acted()
             self._holding.end("the caller pressed a key")
             if self._tenant.config.keys == "text":
+                self._confirmation.caller_acted()
                 self._barge_in.key_pressed()
 
     def _keys_pressed(self, keys: str) -> None:

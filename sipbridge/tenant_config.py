@@ -103,7 +103,7 @@ class TenantConfig(Section):
     tools: ToolsConfig = ToolsConfig()
     keys: Literal["text", "ignore"] = "text"
     """What becomes of the caller's keys that nobody waits for."""
-    phrases: Annotated[PhrasesConfig, PLANNED] = PhrasesConfig()
+    phrases: PhrasesConfig = PhrasesConfig()
     limits: CallLimits = CallLimits()
     silence: SilenceConfig = SilenceConfig()
     recording: RecordingConfig = RecordingConfig()
