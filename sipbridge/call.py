@@ -314,6 +314,8 @@ class CallSession:
             case Audio(pcm=pcm):
                 if self._agents.hear(pcm, private=self._privacy.lasts):
                     self._record.audio_delivered()
+                if not self._privacy.lasts and not self._agents.deaf:
+                    self._failure.caller_said(pcm)
             case SpeechStarted():
                 self._limits.caller_acted()
                 if not self._privacy.lasts:

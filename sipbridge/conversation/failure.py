@@ -24,13 +24,17 @@ from sipbridge.conversation.transfers import Transfers
 from sipbridge.conversation.watch import Watch
 from sipbridge.errors import SipbridgeError
 from sipbridge.fallback_config import FallbackStep, standing_in
+from sipbridge.media.convert import Converter
 from sipbridge.outcome import Ended
 from sipbridge.prompts import load_prompt, load_wav
+from sipbridge.providers.waiting_audio import WaitingAudio
 
 _SILENCE_S = 1.0
 """After a failure, until the caller hears a word: somebody who stands in may be quicker, and then none is needed."""
 _HEAR_HIM_OUT_S = 1.0
 """Seconds that who stands in is left to hear the caller itself, where he was speaking when the agent failed."""
+_MOST_UNHEARD_MS = 3000.0
+"""Of what the caller says while nobody hears him: the latest, for who stands in."""
 _PATIENCE = {Phase.BROKEN: 2}
 """How often an agent may miss its deadline where nobody could take its place; else once."""
 
@@ -70,6 +74,7 @@ class Failure:
         """He has had one."""
         self._sayings = 0
         self._hear_him_out: asyncio.TimerHandle | None = None
+        self._unheard: WaitingAudio | None = None
 
     # --- failures -----------------------------------------------------------------------------------------------------
 
@@ -178,17 +183,24 @@ class Failure:
             self._note(f"{config.provider} failed: {error}")
             return False
         if self._agents.current is not failed.speaker:  # who was switched to meanwhile
-            self._call.spawn(speaker.leave())
+            self._call.spawn(self._agents.dismiss(speaker))
             return True
         self._note(f"{config.provider} stands in")
         if failed.speaker is None:
             self._agents.use(speaker)  # there was no conversation yet
             return True
         before = self._watch.deadlines
-        self._call.finish_items(self._call.turn.model_lost())
         self._agents.use(speaker)
+        self._let_hear(failed.speaker, speaker)
         self._go_on(speaker, before)
         return True
+
+    def _let_hear(self, predecessor: Speaker, speaker: Speaker) -> None:
+        """What the caller has said since nobody hears him."""
+        converter = Converter(predecessor.uplink, speaker.uplink)
+        for pcm in () if self._unheard is None else self._unheard.take(_MOST_UNHEARD_MS):
+            speaker.push_audio(converter.process(pcm))
+        self._unheard = None
 
     def _go_on(self, speaker: Speaker, before: Deadlines) -> None:
         """Have it say what the agent before it owed to the caller; `before` is that one's."""
@@ -292,8 +304,18 @@ class Failure:
         self._watch.agent_event(event)
         if isinstance(event, AssistantAudio | Resumed):
             self._comes_back()
+            self._unheard = None
             if isinstance(event, AssistantAudio) or not self._watch.deadlines.owes:
                 self._well()
+
+    def caller_said(self, pcm: bytes) -> None:
+        """Perhaps nobody hears it, and then it is for who stands in."""
+        speaker = self._agents.current
+        if speaker is None or self._final or not (self._under_way or self._watch.deadlines.phase is Phase.OUT):
+            return
+        if self._unheard is None:
+            self._unheard = WaitingAudio(speaker.uplink)
+        self._unheard.keep(pcm, _MOST_UNHEARD_MS)
 
     def discarded(self) -> None:
         """What was waiting to be heard never will be."""

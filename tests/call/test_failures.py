@@ -26,6 +26,7 @@ from sipbridge.agent import (
     UserSpeechStarted,
 )
 from sipbridge.errors import AgentStartError
+from sipbridge.media.events import Audio
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.sip.events import CallEnded, EndCause
 from tests import virtual
@@ -430,6 +431,23 @@ async def test_who_was_cut_off_in_asking_is_answered() -> None:
     call.agent.die()
     await virtual.pass_time(4)
     assert [command for command in call.agents[1].commands if command[0] != "audio"] == [("respond",)]
+    call.session.sip_event(BYE)
+    await over(call)
+
+
+@virtual.timed
+async def test_what_he_says_meanwhile_is_heard_by_who_stands_in() -> None:
+    call = LivelyCall(tenant("agent"), starts=[None, 2.0])
+    await call.up()
+    await virtual.pass_time(3)
+    call.session.media_event(Audio(1, bytes(640)))
+    call.agent.emit(AssistantTurnStarted("x"), AssistantTurnEnd("x", "failed"), Reconnecting(1))
+    for _ in range(200):
+        await virtual.pass_time(0.02)
+        call.session.media_event(Audio(1, bytes(640)))
+    heard = [command[1] for command in call.agents[1].commands if command[0] == "audio"]
+    assert sum(heard) / 32 == pytest.approx(4000, abs=20), "from the moment of the loss"
+    assert heard[0] == 640 * 150, "three seconds of it at once"
     call.session.sip_event(BYE)
     await over(call)
 
