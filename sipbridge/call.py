@@ -130,7 +130,7 @@ class CallSession:
         self._switching = Switching(self._call, self._agents)
         self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
         transfers = self._transfers = Transfers(self._call, self._agents, self._keypad, second_leg)
-        self._failure = Failure(self._call, self._agents, transfers)
+        self._failure = Failure(self._call, self._agents, transfers, self._switching)
         self._answering = Answering(self._call, self._agents, self._failure, self._answered)
         self.recording: Recording | None = None
         self._privacy = Privacy(lambda: self.recording)

@@ -20,6 +20,7 @@ from sipbridge.conversation.agents import Agents, Lost
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.deadlines import Deadlines, Phase
 from sipbridge.conversation.speaker import Speaker
+from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.conversation.watch import Watch
 from sipbridge.errors import SipbridgeError
@@ -55,10 +56,11 @@ class _Failed:
 class Failure:
     """An `Observer`: it is told of every event of the agent in use."""
 
-    def __init__(self, call: CallContext, agents: Agents, transfers: Transfers) -> None:
+    def __init__(self, call: CallContext, agents: Agents, transfers: Transfers, switching: Switching) -> None:
         self._call = call
         self._agents = agents
         self._transfers = transfers
+        self._switching = switching
         self._steps = call.tenant.config.fallback
         self._at = 0
         """The step that comes next. What comes before it has been used up by those who stood in."""
@@ -139,7 +141,9 @@ class Failure:
         try:
             await self._transfers.over()  # of one that succeeds nobody returns
             self._trouble()
-            await self._go_through(failed, _is_up)
+            await self._switching.over()  # who is switched to is as good as who would stand in
+            if self._agents.current is failed.speaker:
+                await self._go_through(failed, _is_up)
         finally:
             self._under_way = None
 

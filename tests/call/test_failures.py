@@ -407,6 +407,55 @@ async def test_a_transfer_that_fails_without_its_agent_gives_the_call_to_who_sta
     assert (await over(call)).ended is Ended.CALLER_HUNG_UP
 
 
+TWO = """agents:
+  triage: {provider: scripted, greeting: Hello, voice: one}
+  billing: {provider: scripted, description: Bills., voice: two}
+fallback: [{agent: {provider: scripted, voice: other}}]
+"""
+
+
+async def in_a_switch(call: LivelyCall) -> None:
+    """The last words are being heard, and the other one is being opened."""
+    await call.up()
+    arguments = '{"agent": "billing", "summary": "A bill."}'
+    call.agent.emit(AssistantTurnStarted("x"), AssistantAudio("x", "x-i", bytes(24000)))
+    call.agent.emit(ToolCall("t", "switch_agent", arguments, "x"), AssistantTurnEnd("x"))
+    await virtual.pass_time(0.2)
+    assert [agent.options.voice for agent in call.agents] == ["one", "two"]
+    call.agent.history = (ToolUsed("t", "switch_agent", arguments),)
+
+
+@pytest.mark.parametrize("failure", ["dropped", "out_of_quota", "dead", "does_not_come_back"])
+@virtual.timed
+async def test_who_fails_while_another_one_is_about_to_have_the_line_is_followed_by_that_one(failure: str) -> None:
+    call = LivelyCall(TWO + DEADLINES, starts=[None, 1.0], well=[False])
+    await in_a_switch(call)
+    assert isinstance(call.agent, LivelyAgent)
+    moment = await FAILURES[failure](call.agent)
+    await virtual.pass_time(8)
+    voices = [agent.options.voice for agent in call.agents if not agent.closed]
+    assert voices == ["two"]
+    assert heard_by(call)[-1].startswith("a2-")
+    assert_heard(call, moment)
+    call.session.sip_event(BYE)
+    assert (await over(call)).ended is Ended.CALLER_HUNG_UP
+
+
+@pytest.mark.parametrize("failure", ["dropped", "out_of_quota"])
+@virtual.timed
+async def test_who_fails_while_the_other_one_cannot_be_opened_is_stood_in_for(failure: str) -> None:
+    call = LivelyCall(TWO + DEADLINES, starts=[None, 60.0], well=[False])
+    await in_a_switch(call)
+    assert isinstance(call.agent, LivelyAgent)
+    moment = await FAILURES[failure](call.agent)
+    await virtual.pass_time(8)
+    assert [agent.options.voice for agent in call.agents if not agent.closed] == ["other"]
+    assert heard_by(call)[-1].startswith("a3-")
+    assert_heard(call, moment)
+    call.session.sip_event(BYE)
+    assert (await over(call)).ended is Ended.CALLER_HUNG_UP
+
+
 @virtual.timed
 async def test_nobody_is_told_anything_where_nobody_has_missed_anything() -> None:
     call = LivelyCall(tenant("agent"))
