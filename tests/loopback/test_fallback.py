@@ -134,13 +134,13 @@ BREAKS = {
 async def test_another_vendor_goes_on_in_mid_sentence(what: str, wire: str) -> None:
     """At the speed of speech, so that it stops in a word. The vendor lets nobody in again."""
     fault, status = BREAKS[what]
-    script = Script((FIRST,), speed=1.2, fault=Fault(*fault.partition(":")[::2], after=6))
+    script = Script((FIRST,), speed=1.2, fault=Fault(*fault.partition(":")[::2], after=12))
     async with two_vendors(script, "[{agent: {second}}]", wire=wire) as (bench, second):
         phone = await bench.phone()
         await phone.call()
         await bench.session()
         bench.model.script = Script(fault=Fault("status", status) if status else Fault("silence"))
-        heard = await phone.audio.hear_sound(20, hz=440)
+        heard = await phone.audio.hear_sound(10, hz=440)
         reply = await phone.audio.hear_sound(20, hz=700, within=8.0)
         old = [packet for packet in phone.audio.audio() if is_loud(packet, 440)]
         assert longest_silence(phone, heard[-1].at) < MOST_SILENCE_S
@@ -153,11 +153,11 @@ async def test_another_vendor_goes_on_in_mid_sentence(what: str, wire: str) -> N
 
 async def test_open_and_not_a_word() -> None:
     """The connection stays, the reply stops."""
-    script = Script((FIRST,), speed=1.2, fault=Fault("hang", after=6))
+    script = Script((FIRST,), speed=1.2, fault=Fault("hang", after=12))
     async with two_vendors(script, "[{agent: {second}}]", tenant=BRIEF) as (bench, _):
         phone = await bench.phone()
         await phone.call()
-        heard = await phone.audio.hear_sound(20, hz=440)
+        heard = await phone.audio.hear_sound(10, hz=440)
         await phone.audio.hear_sound(20, hz=700, within=8.0)
         assert longest_silence(phone, heard[-1].at) < 0.7 + MOST_SILENCE_S
         await within(1.5, (await bench.session()).closed)
@@ -186,14 +186,14 @@ async def test_garbage_is_no_failure() -> None:
 
 
 async def test_nobody_is_left() -> None:
-    script = Script((FIRST,), speed=1.2, fault=Fault("drop", after=6))
+    script = Script((FIRST,), speed=1.2, fault=Fault("drop", after=12))
     async with two_vendors(script, "[{agent: {second}}, {transfer: desk}]") as (bench, second):
         second.script = Script(fault=Fault("status", "401"))
         phone = await bench.phone()
         await phone.call()
         await bench.session()
         bench.model.script = Script(fault=Fault("status", "503"))
-        heard = await phone.audio.hear_sound(20, hz=440)
+        heard = await phone.audio.hear_sound(10, hz=440)
         refer = await phone.expect("REFER", within=8.0)
         phone.respond(refer, 603, "Decline")
         bye = await phone.expect("BYE", within=8.0)
