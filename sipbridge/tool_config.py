@@ -49,6 +49,10 @@ class TransferCallConfig(Section):
         return targets
 
 
+class SwitchAgentConfig(Section):
+    """Nothing to say: where there are several agents they have it in any case."""
+
+
 class HoldConfig(Section):
     seconds: float = Field(default=120, gt=0, le=3600)
     """The longest that a caller is left with the music."""
@@ -74,6 +78,7 @@ class ToolsConfig(Section):
     send_dtmf: SendDtmfConfig | None = None
     collect_digits: CollectDigitsConfig | None = None
     hold: HoldConfig | None = None
+    switch_agent: SwitchAgentConfig | None = None
     http: tuple[HttpToolConfig, ...] = ()
     python: tuple[Annotated[str, AfterValidator(_function)], ...] = ()
     mcp: tuple[McpServerConfig, ...] = ()
@@ -85,7 +90,7 @@ class ToolsConfig(Section):
         """Of all tools that the tenant has, for `agents.NAME.tools`; None: MCP servers have to be asked for some."""
         if self.mcp:
             return None
-        return frozenset(self._own()) | {name for _, name in self._declared()}
+        return frozenset(self._own()) | {"switch_agent"} | {name for _, name in self._declared()}
 
     def _own(self) -> Iterator[str]:
         return (name for name in OWN_TOOLS if getattr(self, name, None) is not None)

@@ -364,3 +364,47 @@ async def test_one_agent_alone_hands_over_to_nobody() -> None:
     call = await Call("agent: {provider: scripted}\ntools: {hang_up: {}}").up()
     assert [tool.name for tool in call.agent.options.tools] == ["hang_up"]
     await over(call)
+
+
+FALLBACK = SEVERAL + "fallback: [{agent: {provider: scripted, model: second}}]\n"
+
+
+@virtual_time
+async def test_who_stands_in_for_a_successor_knows_what_that_one_was_told_and_may_do_no_more() -> None:
+    call = await handing_over(FALLBACK)
+    call.session.media_event(Drained(1, "i2"))
+    await settle()
+    billing = call.agents[1]
+    billing.history = (*billing.options.history, Said("user", "Number seven."))
+    billing.die()
+    await virtual.pass_time(1)
+    stand_in = call.agents[2]
+    assert stand_in.options.instructions == billing.options.instructions
+    assert stand_in.options.history == billing.history
+    assert [tool.name for tool in stand_in.options.tools] == ["hang_up", "switch_agent"]
+    assert stand_in.options.tools[1].parameters["properties"]["agent"]["enum"] == ["triage"]
+    call.session.end(Ended.SHUTDOWN)
+    assert (await call.over()).agents == ("triage", "billing", "billing")
+
+
+@virtual_time
+async def test_where_somebody_stands_in_for_the_one_who_asked_the_other_is_let_go() -> None:
+    call = await handing_over(FALLBACK, starts=0.5)
+    call._start = None
+    call.agent.die()
+    await virtual.pass_time(1)
+    call.session.media_event(Drained(1, "i2"))
+    await virtual.pass_time(1)
+    assert call.agents[1].commands == [("respond",)], "who was asked for comes before who stands in"
+    assert len(call.agents) == 2
+    await over(call)
+
+
+@virtual_time
+async def test_nobody_is_switched_to_while_a_goodbye_is_said() -> None:
+    call = await Call(SEVERAL).up()
+    call.agent.emit(AssistantTurnStarted("r2"), speech("r2", "i2"), ToolCall("c1", "hang_up", "{}", "r2"), asks())
+    await settle()
+    assert call.agent.commands[-1] == ("result", "c2", '{"error": "the call is ending"}')
+    assert len(call.agents) == 1
+    await over(call)
