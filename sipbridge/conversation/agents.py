@@ -48,6 +48,7 @@ class Agents:
         self._tools = tools
         self._opened: list[Speaker] = []
         self._numbers = count(1)
+        self._leaving: set[asyncio.Future[None]] = set()
         self.current: Speaker | None = None
         """Who has the line. It may be lost, and nobody may have followed yet."""
         self._followed = asyncio.Event()
@@ -88,10 +89,10 @@ class Agents:
             async with asyncio.timeout(seconds + _GRACE_S):
                 await speaker.start()
         except TimeoutError:
-            call.spawn(self.dismiss(speaker))
+            self.dismiss(speaker)
             raise AgentStartError(f"the agent was not ready within {seconds:g} s", code="timeout") from None
         except Exception:
-            call.spawn(self.dismiss(speaker))
+            self.dismiss(speaker)
             raise
         return speaker
 
@@ -140,10 +141,12 @@ class Agents:
             elif isinstance(event, model.Usage):
                 self._call.record.used(speaker.config, event)
 
-    async def dismiss(self, speaker: Speaker) -> None:
-        """One that was opened, and is not to have the line after all."""
-        await self._close(speaker)
+    def dismiss(self, speaker: Speaker) -> None:
+        """Close one that is not to have the line after all."""
         self._opened.remove(speaker)
+        leaving = asyncio.ensure_future(self._close(speaker))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
     async def retire(self) -> None:
         """Nobody speaks for us any more, and nobody has to be paid for it."""
@@ -155,6 +158,8 @@ class Agents:
         """All of them. What is charged for is in part only known now."""
         for speaker in self._opened:
             await self._close(speaker)
+        if self._leaving:
+            await asyncio.wait(self._leaving)
 
     async def _close(self, speaker: Speaker) -> None:
         for event in await speaker.close():

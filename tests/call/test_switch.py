@@ -17,6 +17,7 @@ from sipbridge.agent import (
     Usage,
     UserSpeechEnded,
     UserSpeechStarted,
+    UserTranscript,
 )
 from sipbridge.audio import Played
 from sipbridge.errors import AgentStartError
@@ -72,6 +73,7 @@ def test_each_agent_is_told_of_the_others_and_may_use_its_own_tools() -> None:
         triage, billing = ({tool.name: tool for tool in agent.options.tools} for agent in call.agents)
         assert list(triage) == ["hang_up", "transfer_call", "switch_agent"]
         assert list(billing) == ["hang_up", "switch_agent"]
+        assert triage["switch_agent"].parameters["required"] == ["agent", "summary"]
         agent = triage["switch_agent"].parameters["properties"]["agent"]
         assert agent["enum"] == ["billing"]
         assert "billing: Invoices and payments." in agent["description"]
@@ -139,6 +141,30 @@ async def test_what_is_said_while_the_other_connects_is_told_to_it() -> None:
     await settle()
     told = "Meanwhile, on the same call:\nCaller: Number seven.\nYou: One moment."
     assert call.agents[1].commands == [("text", told), ("respond",)]
+    await over(call)
+
+
+@virtual_time
+async def test_words_that_are_written_down_late_are_told_with_the_rest() -> None:
+    call = await Call(SEVERAL).up()
+    call.agent.emit(UserSpeechStarted(), UserSpeechEnded(), AssistantTurnStarted("r2"), asks(), AssistantTurnEnd("r2"))
+    await virtual.pass_time(0.3)
+    assert not call.agent.closed
+    call.agent.history = (Said("user", "My bill is wrong."),)
+    call.agent.emit(UserTranscript("My bill is wrong.", True))
+    await settle()
+    assert call.agent.closed
+    told = "Meanwhile, on the same call:\nCaller: My bill is wrong."
+    assert call.agents[1].commands == [("text", told), ("respond",)]
+    await over(call)
+
+
+@virtual_time
+async def test_words_that_never_come_are_not_waited_for() -> None:
+    call = await Call(SEVERAL).up()
+    call.agent.emit(UserSpeechStarted(), UserSpeechEnded(), AssistantTurnStarted("r2"), asks(), AssistantTurnEnd("r2"))
+    await virtual.pass_time(0.8)
+    assert call.agents[1].commands == [("respond",)]
     await over(call)
 
 
@@ -211,7 +237,7 @@ async def test_a_caller_who_speaks_meanwhile_is_heard_out_and_answered_by_whom_h
     assert not triage.closed, "its answer is being heard"
     call.session.media_event(Drained(1, "i3"))
     await settle()
-    assert triage.closed
+    assert triage.closed, "and his words, which nobody has written down by now, are not waited for any more"
     assert call.agents[1].commands == [("respond",)]
     await over(call)
 
@@ -331,7 +357,7 @@ async def test_there_and_back_again_but_not_for_ever() -> None:
     assert "handed over too often" in last.commands[-1][2]
     last.emit(UserSpeechStarted(), UserSpeechEnded())
     last.emit(AssistantTurnStarted("r9"), asks("triage", "c9", "r9"), AssistantTurnEnd("r9"))
-    await settle()
+    await virtual.pass_time(1)
     assert last.closed, "the caller has spoken"
     call.session.end(Ended.SHUTDOWN)
     assert (await call.over()).agents == ("triage", "billing", "triage", "billing", "triage")
