@@ -90,7 +90,7 @@ class ToolsConfig(Section):
         """Of all tools that the tenant has, for `agents.NAME.tools`; None: MCP servers have to be asked for some."""
         if self.mcp:
             return None
-        return frozenset(self._own()) | {"switch_agent"} | {name for _, name in self._declared()}
+        return frozenset(self._own()) | {name for _, name in self._declared()}
 
     def _own(self) -> Iterator[str]:
         return (name for name in OWN_TOOLS if getattr(self, name, None) is not None)
