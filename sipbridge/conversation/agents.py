@@ -62,16 +62,17 @@ class Agents:
     async def open(
         self, name: str, config: AgentConfig, history: Sequence[HistoryItem] = (), briefing: str = ""
     ) -> Speaker:
-        """Make an agent ready to hear and to speak, beside the one that has the line. With a `history` it goes on with
-        a conversation and greets nobody; the `briefing` comes behind its instructions, and holds for whoever stands in
-        for it, too. Raises `AgentStartError`, `ConfigError`, `UnknownProviderError`."""
+        """Make an agent ready to hear and to speak, beside the one that has the line. Where there is one, it goes on
+        with that one's conversation (`history`) and greets nobody; the `briefing` comes behind its instructions, and
+        holds for whoever stands in for it, too. Raises `AgentStartError`, `ConfigError`, `UnknownProviderError`."""
         call, tenant = self._call, self._call.tenant.with_agent(config)
         if self.current is not None and self.current.name == name:
             briefing = briefing or self.current.briefing
         seconds = tenant.config.deadlines.connect_seconds
         formats = tenant.formats(call.legs.current.likely_codec)
         options = tenant.agent_options(call.fields, *formats, self._tools(name, config), history=history)
-        options = replace(options, instructions=options.instructions + briefing)
+        goes_on = self.current is not None
+        options = replace(options, instructions=options.instructions + briefing, goes_on=goes_on)
         agent = self._new_agent(tenant.credential(), options, connect_timeout=seconds)
         speaker = Speaker(
             name,

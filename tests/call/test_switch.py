@@ -119,7 +119,29 @@ async def test_what_the_other_is_told() -> None:
     assert options.instructions.startswith("You know bills of +15550123.\n")
     assert "by the agent 'triage'" in options.instructions
     assert "<summary>\nA bill.\n</summary>" in options.instructions
-    assert options.greeting == ""
+    assert options.goes_on
+    assert not call.agent.options.goes_on
+    await over(call)
+
+
+@virtual_time
+async def test_its_replies_items_and_tools_are_told_apart_from_the_first_ones() -> None:
+    """Both vendors count from one."""
+    call = await handing_over()
+    call.session.media_event(Drained(1, "i2"))
+    await settle()
+    billing = call.agents[1]
+    billing.emit(AssistantTurnStarted("r2"), speech("r2", "i2"))
+    await settle()
+    assert call.stream.played[-1][:2] == ("a2-r2", "a2-i2")
+    call.stream.heard = (Played("a2-r2", "a2-i2", 40),)
+    billing.emit(UserSpeechStarted(), AssistantTurnEnd("r2", "cancelled"))
+    await settle()
+    assert ("cancel", (Played("r2", "i2", 40),)) in billing.commands
+    billing.commands.clear()
+    billing.emit(AssistantTurnStarted("r3"), ToolCall("c2", "nothing", "{}", "r3"), AssistantTurnEnd("r3"))
+    await settle()
+    assert [command[:2] for command in billing.commands] == [("result", "c2")]
     await over(call)
 
 
