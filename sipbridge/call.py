@@ -281,6 +281,9 @@ class CallSession:
                 pass
             case _:
                 assert_never(event)
+        self._observe(event)
+
+    def _observe(self, event: AgentEvent) -> None:
         for observer in self._observers:
             observer.agent_event(event)
         self._floor.moved()
@@ -297,11 +300,9 @@ class CallSession:
                 speaker = self._agents.current
                 if speaker is not None and self._agents.hear(self._privacy.heard(pcm, speaker.uplink)):
                     self._record.audio_delivered()
-            case SpeechStarted():
-                self._limits.caller_acted()
-                self._barge_in.ear_heard_speech()
-            case SpeechEnded():
-                self._barge_in.ear_heard_quiet()
+            case SpeechStarted() | SpeechEnded():
+                if (heard := self._barge_in.ear_heard(event)) is not None:
+                    self._observe(heard)
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)

@@ -38,9 +38,11 @@ class TurnTaking:
     detection: TurnDetection
     """What the model is told."""
     listens: bool = False
-    """Our own ear is needed,"""
+    """Our own ear is needed."""
+    alone: bool = False
+    """Nobody else tells when the caller speaks."""
     leads: bool = False
-    """and what it hears may interrupt; else it only tells that what the model has heard was short."""
+    """What it hears may interrupt; else it only tells that what the model has heard was short."""
     heeds_model: bool = True
     """So may what the model hears."""
     ends_turns: bool = False
@@ -97,6 +99,7 @@ def turn_taking(agent: AgentConfig, barge_in: BargeIn, can: Capabilities, protec
         # By hand a turn of the caller's begins when we say so, and then it is to interrupt.
         _told(agent, can, interrupt=barge_in.enabled and (by_hand or not ours), answer=not asks),
         listens=leads or ends_turns or (ours and debounce_ms > 0),
+        alone=(leads or ends_turns) and not model_tells,
         leads=leads,
         heeds_model=not (leads and ours),
         ends_turns=ends_turns,
