@@ -279,6 +279,11 @@ class Turn:
         return self._floor in (Floor.SUSPECTED, Floor.PAUSED, Floor.JUDGED)
 
     @property
+    def paused(self) -> bool:
+        """Not a sound is to be heard until the verdict."""
+        return self._floor in (Floor.PAUSED, Floor.JUDGED)
+
+    @property
     def closing(self) -> bool:
         """A goodbye is being said, or is about to be."""
         return self._closing
@@ -310,7 +315,7 @@ class Turn:
             return Verdict.IGNORE
         if not self._may_interrupt or self.silent:
             # A goodbye began meanwhile, or the last packet left as the pause began.
-            held = self._floor in (Floor.PAUSED, Floor.JUDGED)
+            held = self.paused
             self.false_alarm = self.false_alarm and given is not Input.WORDS
             self._enter(Floor.OPEN, now)
             return Verdict.RESUME if held else Verdict.IGNORE

@@ -77,6 +77,8 @@ class BargeIn:
                 if not self._is_of_before(item_id):
                     self._said = self._said or bool(text.strip())
                     self._act(self._turn.words(text, final, now))
+            case model.AssistantAudio() if self._turn.paused and self._call.stream is not None:
+                self._call.stream.pause()  # the end of a sound that looped has ended the pause as well
             case model.AssistantInterrupted(reply_id):
                 self._act(self._turn.cut(reply_id, now))
             case _:

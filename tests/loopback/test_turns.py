@@ -166,6 +166,22 @@ async def test_our_own_ear_ends_turns(provider: str) -> None:
         assert session.violations == []
 
 
+async def test_the_embedded_model_is_told_its_turns_too() -> None:
+    tenant = "agent: {greeting: Hello., turn_detection: {type: local_vad}}\nbarge_in: {recover_false_alarms: true}"
+    async with house(tenant=tenant, provider="offline") as bench:
+        phone = await bench.phone()
+        await phone.call()
+        await phone.audio.hear_sound(5)
+        phone.audio.say(tone(1000, COUGH))
+        await phone.audio.said()
+        await phone.audio.hear(40)
+        phone.audio.say(tone(1000, SENTENCE))
+        await phone.audio.hear_sound(8, hz=1000, within=8)  # it repeats what it has heard
+        await phone.hang_up()
+        report = await bench.report()
+        assert (report.barge_ins, report.false_alarms) == (1, 1)
+
+
 def first_sound(phone: Phone, at: float) -> Packet:
     return next(packet for packet in phone.audio.audio() if packet.at > at and is_loud(packet))
 
