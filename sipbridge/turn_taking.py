@@ -50,8 +50,10 @@ class TurnTaking:
     asks: bool = False
     """The model answers no turn before it is asked to."""
     silence_ms: int = _SERVER_SILENCE_MS
+    words: bool = True
+    """What the model takes for the caller's words are."""
     interim: bool = False
-    """Words are wanted while they are spoken."""
+    """They are wanted while they are spoken."""
     vad: str = "energy"
 
     def detector(self) -> Detector | None:
@@ -105,6 +107,7 @@ def turn_taking(agent: AgentConfig, barge_in: BargeIn, can: Capabilities, protec
         ends_turns=ends_turns,
         asks=asks,
         silence_ms=server_silence_ms,
+        words=can.transcribes,
         interim=agent.transcripts.interim or (recover and can.transcribes_interim),
         vad=barge_in.vad,
     )

@@ -73,7 +73,7 @@ class BargeIn:
                     self._act(self._turn.speech_ended(now))
                 if turns.asks:
                     self._turn_is_over()
-            case model.UserTranscript(text, final, item_id):
+            case model.UserTranscript(text, final, item_id) if turns.words:
                 if not self._is_of_before(item_id):
                     self._said = self._said or bool(text.strip())
                     self._act(self._turn.words(text, final, now))

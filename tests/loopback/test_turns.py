@@ -166,6 +166,7 @@ async def test_our_own_ear_ends_turns(provider: str) -> None:
         assert session.violations == []
 
 
+@pytest.mark.slow
 async def test_the_embedded_model_is_told_its_turns_too() -> None:
     tenant = "agent: {greeting: Hello., turn_detection: {type: local_vad}}\nbarge_in: {recover_false_alarms: true}"
     async with house(tenant=tenant, provider="offline") as bench:
