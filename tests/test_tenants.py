@@ -333,3 +333,17 @@ def test_the_greeting_goes_with_the_setup_of_calls_that_come_in() -> None:
     called = CallFields(to="100", identity=CallerIdentity(party, party, party, trusted=False))
     assert greeter.agent_options(called, PCM_16K, PCM_16K, ()).greeting == "Hello 100"
     assert greeter.agent_options(CallFields(to="100"), PCM_16K, PCM_16K, ()).greeting == ""
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("Be brief.", "Be brief.\n\nThe telephone network says that a machine has answered this call (voicemail)."),
+        ("You talk to a {{ call.machine or 'person' }}.", "You talk to a voicemail."),
+        ("", "The telephone network says that a machine has answered this call (voicemail)."),
+    ],
+)
+def test_instructions_say_that_a_machine_has_answered(template: str, said: str) -> None:
+    tenant = Tenant("t", TenantConfig.model_validate({"agent": {"provider": "offline", "instructions": template}}))
+    assert tenant.instructions(CallFields(to="1", machine="voicemail")) == said
+    assert "machine" not in tenant.instructions(CallFields(to="1"))
