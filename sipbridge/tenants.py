@@ -315,6 +315,11 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
         if secret.in_plain_sight:
             yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
     if isinstance(config, TenantConfig):
+        if config.early_media and (config.answer == "immediately" or config.waiting_sound is None):
+            why = "answer is 'immediately'" if config.answer == "immediately" else "there is no waiting_sound"
+            yield f"early_media has no effect: {why}"
+        if "rings" in config.model_fields_set and config.answer != "ring_then_answer":
+            yield "rings has no effect: answer is not 'ring_then_answer'"
         yield from cautions(config)
         for at in config.tools.secrets_in_plain_sight():
             yield f"{dotted(('tools', *at))} is written out in the file; ${{NAME}} or file:PATH would keep it out"

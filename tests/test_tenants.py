@@ -336,6 +336,20 @@ def test_the_greeting_goes_with_the_setup_of_calls_that_come_in() -> None:
 
 
 @pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("early_media: true\nanswer: immediately", ["early_media has no effect: answer is 'immediately'"]),
+        ("early_media: true\nwaiting_sound: null", ["early_media has no effect: there is no waiting_sound"]),
+        ("rings: 3", ["rings has no effect: answer is not 'ring_then_answer'"]),
+        ("rings: 3\nanswer: ring_then_answer\nearly_media: true", []),
+    ],
+)
+def test_what_has_no_effect_in_answering_is_said(keys: str, said: list[str]) -> None:
+    config = parse(f"agent: {{provider: offline}}\n{keys}\n", TenantConfig, "t.yaml")
+    assert list(warnings(config)) == said
+
+
+@pytest.mark.parametrize(
     ("template", "said"),
     [
         ("Be brief.", "Be brief.\n\nThe telephone network says that a machine has answered this call (voicemail)."),
