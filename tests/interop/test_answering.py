@@ -61,10 +61,8 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProce
             yield gateway
 
 
-@pytest.mark.parametrize(
-    "encryption",
-    [None, pytest.param("srtp-mand", marks=pytest.mark.slow), pytest.param("dtls_srtp", marks=pytest.mark.slow)],
-)
+# baresip 1.0.0 answers no DTLS before the call is answered.
+@pytest.mark.parametrize("encryption", [None, pytest.param("srtp-mand", marks=pytest.mark.slow)])
 def test_early_media_is_heard_and_then_the_refusal(
     answering: GatewayProcess, phone: NewPhone, encryption: str | None
 ) -> None:
