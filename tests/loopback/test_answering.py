@@ -249,6 +249,29 @@ async def test_given_up_while_it_rings(tenant: str, how: str) -> None:
         assert 200 not in phone.statuses()
 
 
+@pytest.mark.parametrize("tenant", ["answer: immediately", "early_media: true", "answer: when_ready"])
+async def test_given_up_at_any_moment(tenant: str) -> None:
+    """Whoever wins, both sides agree on it, the report says it, and nothing is left of the call."""
+    async with house(says(), tenant=f"{GREETS}{tenant}") as bench:
+        for turns in range(0, 60, 4):
+            phone = await bench.phone()
+            phone.invite()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            phone.cancel()
+            await phone.expect(200, "CANCEL")
+            await phone.until(lambda phone=phone: phone.statuses()[-1] >= 200)  # type: ignore[misc]
+            cancelled = phone.statuses()[-1] == 487
+            if cancelled:
+                phone.ack_failure(await phone.expect(487, "INVITE"))
+            else:
+                phone.ack(await phone.expect(200, "INVITE"))
+                await phone.hang_up()
+            report = await bench.report(turns // 4 + 1)
+            assert report.ended is (Ended.CALLER_CANCELLED if cancelled else Ended.CALLER_HUNG_UP)
+            assert (report.setup_ms is None) is cancelled
+
+
 async def test_given_up_as_somebody_elsewhere_answered() -> None:
     async with house(says("silence"), tenant="answer: ring_then_answer") as bench:
         phone = await bench.phone()
