@@ -20,7 +20,6 @@ from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.errors import AgentStartError
 from sipbridge.providers.phrases import late_result
-from sipbridge.tenants import CallFields
 from sipbridge.tools.switch_agent import SWITCH_AGENT
 
 _GRACE_S = 0.2
@@ -234,19 +233,19 @@ class Agents:
         if self.current is not None:
             self.current.update_instructions(text)
 
-    def brief(self, fact: str, before: CallFields) -> None:
-        """More is known of the call than `before`: the instructions say so where their template asks for it, else with
-        this sentence. A model whose instructions can't be changed is told the sentence."""
+    def brief(self, fact: str) -> None:
+        """More is known of the call (`CallContext.fields`) than when the agent was opened: `fact`, which is in its
+        instructions now. A model whose instructions can't be changed is told the sentence."""
         if (speaker := self.current) is None:
             return
-        tenant, fields = self._call.tenant.with_agent(speaker.config), self._call.fields
-        text = tenant.instructions(fields)
-        if not speaker.capabilities.takes_instructions:
-            speaker.inform(fact)
-        elif text != tenant.instructions(before):
-            speaker.update_instructions(text + speaker.briefing)
+        text = self._call.tenant.with_agent(speaker.config).instructions(self._call.fields) + speaker.briefing
+        if text == speaker.instructions:
+            return  # it was opened after that was known
+        speaker.instructions = text
+        if speaker.capabilities.takes_instructions:
+            speaker.update_instructions(text)
         else:
-            speaker.update_instructions(f"{speaker.instructions.rstrip()}\n\n{fact}".lstrip())
+            speaker.inform(fact)
 
     def answer_tool(self, call_id: str, output: str) -> None:
         """Of a call that a predecessor made, whoever has the line now is told in words what came of it."""
