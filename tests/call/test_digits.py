@@ -171,7 +171,9 @@ async def test_an_agent_that_has_not_asked_is_told_to() -> None:
         ToolCall("t1", "collect_digits", '{"field": "pin"}', "r1"),
         AssistantTurnEnd("r1"),
     )
-    await settle()
+    await virtual.pass_time(3.9)
+    assert results(call) == {}, "it may have asked before: the caller is left a moment"
+    await virtual.pass_time(0.2)
     (asked,) = [command for command in call.agent.commands if command[0] == "result"]
     assert "enter this" in asked[2]
     assert "the PIN (4 to 6 digits)" in asked[2]
@@ -181,6 +183,24 @@ async def test_an_agent_that_has_not_asked_is_told_to() -> None:
     press(call, "4711#")
     await settle()
     assert [json.loads(text) for text in texts(call)] == [{"field": "pin", "digits": "4711"}]
+    await hang_up(call)
+
+
+@virtual.timed
+async def test_who_was_asked_in_an_earlier_reply_is_not_asked_again() -> None:
+    call = await Call(FIELDS).up()
+    call.agent.emit(
+        AssistantTurnStarted("r1"),
+        ToolCall("t1", "collect_digits", '{"field": "pin"}', "r1"),
+        AssistantTurnEnd("r1"),
+    )
+    await virtual.pass_time(3)
+    press(call, "47")
+    await virtual.pass_time(4.9)
+    assert results(call) == {}
+    press(call, "11#")
+    await settle()
+    assert results(call) == {"t1": {"field": "pin", "digits": "4711"}}
     await hang_up(call)
 
 
