@@ -18,6 +18,7 @@ from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.bridge import Bridge, SecondLeg
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.keypad import Keypad
+from sipbridge.media.events import MediaEvent, SpeechEnded, SpeechStarted
 from sipbridge.outcome import Ended
 from sipbridge.referring import Referred
 from sipbridge.tool_config import TransferCallConfig
@@ -34,7 +35,17 @@ class Transfers:
         self._agents = agents
         self._keypad = keypad
         self.bridge = Bridge(call, second_leg)
-        self._under_way = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def under_way(self) -> bool:
+        """Somebody is being called, asked, or referred to."""
+        return not self._idle.is_set()
+
+    async def over(self) -> None:
+        """Return when none is under way, because it came to nothing: else the call is over."""
+        await self._idle.wait()
 
     async def hand_over(self, name: str) -> str:
         """The same where no agent can announce it: by the name of a target of `tools.transfer_call`."""
@@ -58,9 +69,9 @@ class Transfers:
         tool = self._call.tenant.config.tools.transfer_call
         if tool is None:
             return "this tenant transfers nobody"
-        if self._under_way:
+        if self.under_way:
             return "another transfer is under way"
-        self._under_way = True
+        self._idle.clear()
         try:
             await announced()
             if tool.mode == "attended":
@@ -70,9 +81,15 @@ class Transfers:
             else:
                 failure = await self._blind(name, target, tool)
         finally:
-            self._under_way = False
+            self._idle.set()
         self._call.log.info("transfer failed", target=name, failure=failure)
         return failure
+
+    def media_event(self, event: MediaEvent) -> bool:
+        """Whether it is of the second leg, or of a caller to whom nobody of ours listens at the moment."""
+        if self.bridge.media_event(event):
+            return True
+        return self._agents.deaf and isinstance(event, SpeechStarted | SpeechEnded)
 
     def _key_pressed(self, key: str) -> None:
         """By the caller. While he waits there is nobody to take it."""
