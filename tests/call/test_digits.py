@@ -10,7 +10,7 @@ import pytest
 
 from sipbridge.agent import AssistantAudio, AssistantTurnEnd, AssistantTurnStarted, ToolCall, ToolCallCancelled
 from sipbridge.media.events import Audio, Drained, KeyPressed
-from sipbridge.outcome import CallReport
+from sipbridge.outcome import CallReport, Ended
 from sipbridge.recordings import Recording
 from sipbridge.sip.events import CallEnded, EndCause, InfoReceived
 from sipbridge.sip.info import DTMF_RELAY, KeyPress
@@ -420,3 +420,35 @@ def test_what_is_no_key_is_never_pressed(digits: str) -> None:
         await hang_up(call)
 
     virtual.run(scenario())
+
+
+# --- and how a call may end meanwhile ---------------------------------------------------------------------------------
+
+
+@virtual.timed
+async def test_who_hangs_up_while_he_enters_a_number() -> None:
+    call = await collecting("card")
+    heard(call)
+    press(call, CARD[:5])
+    report = await hang_up(call)
+    assert report.ended is Ended.CALLER_HUNG_UP
+    assert [(run.name, run.outcome) for run in report.tool_runs] == [("collect_digits", "cancelled")]
+    press(call, CARD[5:])
+    await virtual.pass_time(30)
+    assert call.agent.closed
+    assert texts(call) == []
+
+
+@virtual.timed
+async def test_a_model_that_is_lost_while_a_number_is_entered() -> None:
+    call = await collecting("card")
+    heard(call)
+    press(call, CARD[:5])
+    call.agent.die()
+    await settle()
+    press(call, CARD[5:])
+    await virtual.pass_time(1)
+    call.session.media_event(Drained(1, call.stream.finished[-1]))
+    report = await call.over()
+    assert report.ended is Ended.PROVIDER_FAILED
+    assert CARD not in repr(call.agent.commands)
