@@ -187,7 +187,7 @@ class Failure:
             self._note(f"{config.provider} failed: {error}")
             return False
         if self._agents.current is not failed.speaker:  # who was switched to meanwhile
-            self._call.spawn(self._agents.dismiss(speaker))
+            self._agents.dismiss(speaker)
             return True
         self._note(f"{config.provider} stands in")
         if failed.speaker is None:
