@@ -34,7 +34,17 @@ class Transfers:
         self._agents = agents
         self._keypad = keypad
         self.bridge = Bridge(call, second_leg)
-        self._under_way = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def under_way(self) -> bool:
+        """Somebody is being called, asked, or referred to."""
+        return not self._idle.is_set()
+
+    async def over(self) -> None:
+        """Return when none is under way, because it came to nothing: else the call is over."""
+        await self._idle.wait()
 
     async def hand_over(self, name: str) -> str:
         """The same where no agent can announce it: by the name of a target of `tools.transfer_call`."""
@@ -58,9 +68,9 @@ class Transfers:
         tool = self._call.tenant.config.tools.transfer_call
         if tool is None:
             return "this tenant transfers nobody"
-        if self._under_way:
+        if self.under_way:
             return "another transfer is under way"
-        self._under_way = True
+        self._idle.clear()
         try:
             await announced()
             if tool.mode == "attended":
@@ -70,7 +80,7 @@ class Transfers:
             else:
                 failure = await self._blind(name, target, tool)
         finally:
-            self._under_way = False
+            self._idle.set()
         self._call.log.info("transfer failed", target=name, failure=failure)
         return failure
 

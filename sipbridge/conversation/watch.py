@@ -77,7 +77,7 @@ class Watch:
     def _ring(self) -> None:
         self._timer = None
         call = self._call
-        if call.record.outcome is not None:
+        if call.record.outcome is not None or self._agents.current is None:
             return
         phase = self.deadlines.ring(call.clock())
         if phase is not None and not call.turn.closing:
