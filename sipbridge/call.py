@@ -318,6 +318,7 @@ class CallSession:
             case SpeechStarted():
                 self._limits.caller_acted()
                 self._barge_in.ear_heard_speech()
+                self._tools.waiting.stop()
             case SpeechEnded():
                 self._barge_in.ear_heard_quiet()
             case Drained(item_id=item_id):

@@ -65,16 +65,17 @@ class Waiting:
         replies, seconds = self._call.turn.spoken, self._call.tenant.config.deadlines.reply_seconds
         await self._call.floor.until(lambda: self._call.turn.spoken > replies, seconds)
         if self._running == 0:
-            self._stop()
+            self.stop()
 
     def agent_event(self, event: AgentEvent) -> None:
         if isinstance(event, UserSpeechStarted):
-            self._stop()
+            self.stop()
 
     @property
     def _playing(self) -> bool:
         return self._sound is not None and self._call.sounds.is_playing(self._sound)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """The caller speaks: he is not to be talked over."""
         if self._playing:
             self._call.sounds.stop()

@@ -181,7 +181,7 @@ class McpServer:
             return await self._call(offered.name, arguments)
 
         description = (offered.description or offered.title or name)[:_LONGEST_DESCRIPTION]
-        schema = {"type": "object", **offered.input_schema}
+        schema = _without_patterns({"type": "object", **offered.input_schema})
         return Tool(name, description, schema, run, timeout_seconds=self._config.timeout_seconds)
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> str:
@@ -207,6 +207,19 @@ class McpServer:
         if result.is_error:
             raise ToolError(self._secrets.redact(text)[:2_000] or f"{name} failed")
         return text or "done"
+
+
+def _without_patterns(schema: Any) -> Any:
+    """A stranger's regular expression may take for ever; its server holds the arguments against it by itself."""
+    if isinstance(schema, list):
+        return [_without_patterns(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _without_patterns(inner)
+        for key, inner in schema.items()
+        if key != "patternProperties" and not (key == "pattern" and isinstance(inner, str))
+    }
 
 
 def _load() -> tuple[Any, Any]:

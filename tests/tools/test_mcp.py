@@ -21,7 +21,7 @@ from sipbridge.tools.mcp_program import MAX_MESSAGE, Lines
 from tests.tools.asked import asked, failed
 
 SERVER = str(Path(__file__).with_name("mcp_server.py"))
-NAMES = ["add", "orders_state", "environment", "flood", "complain", "hang", "fall_over"]
+NAMES = ["add", "orders_state", "environment", "flood", "complain", "parcel", "hang", "fall_over"]
 
 Way = Callable[..., AbstractAsyncContextManager[McpServer]]
 
@@ -76,6 +76,7 @@ async def test_a_server_s_tools_are_the_model_s(way: Way) -> None:
         assert await asked(there["add"], a=1, b=2) == "3"
         assert await asked(there["orders_state"], number="7") == "order 7 has been sent"
         assert "Error executing tool orders/state" in await failed(there["orders_state"], number="13")
+        assert "pattern" in await failed(there["parcel"], code="A" * 50 + "!")  # said by the server, whose it is
         assert "'x' is not of type 'integer'" in await failed(there["add"], "invalid", a="x", b=1)
 
 
@@ -100,6 +101,7 @@ async def test_a_program_that_falls_over_is_started_again() -> None:
         assert await asked(there["add"], a=1, b=2) == "3"
 
 
+@SLOW
 async def test_only_the_tools_that_are_wanted_and_names_that_are_free() -> None:
     async with program(tools=["add", "orders/state", "lacking"]) as server:
         assert list(tools(server)) == ["add", "orders_state"]
@@ -107,6 +109,7 @@ async def test_only_the_tools_that_are_wanted_and_names_that_are_free() -> None:
         assert list(tools(server, "add", "shop_add")) == ["orders_state"]
 
 
+@SLOW
 async def test_a_program_is_given_what_the_file_says_and_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROVIDER_KEY", "k-123456")
     monkeypatch.setenv("SHOP_KEY", "s-123456")
