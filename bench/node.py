@@ -23,7 +23,7 @@ from sipbridge.tenants import Tenant, TenantDirectory
 
 USERS = {"pcm": False, "g711": True, "judged": False, "tools": True}
 """The user part to dial, and whether the phone's codec is passed through. What interrupts the third is judged first,
-the model of the fourth has tools."""
+the fourth has tools."""
 
 
 def _tenants(provider_url: str) -> TenantDirectory:
