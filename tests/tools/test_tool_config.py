@@ -23,7 +23,7 @@ def test_what_the_documentation_shows_is_accepted() -> None:
     (order,) = config.http
     assert (order.method, order.allow_private, order.timeout_seconds, order.retries) == ("POST", False, None, None)
     assert order.parameters["type"] == "object"
-    assert config.known() == frozenset({"order", "lookup"})
+    assert config.names() == frozenset({"order", "lookup"})
     assert (config.quotas.per_call, config.quotas.per_minute) == (50, 600)
     assert config.waiting is None
 
