@@ -43,7 +43,7 @@ class Waiting:
         finally:
             self._running -= 1
             watching.cancel()
-            if self._running == 0 and self._playing:
+            if self._running == 0 and self._playing and self._call.record.outcome is None:
                 self._call.spawn(self._end())
 
     async def _watch(self, request: ToolCall, after_seconds: float) -> None:
@@ -55,8 +55,9 @@ class Waiting:
             self._say(request, self._config.say)
             await self._call.floor.until(lambda: turn.spoken > spoken, seconds)
             await self._call.floor.until(lambda: turn.heard, _LONGEST_REPLY_S)
-        if turn.closing:
-            return
+        legs = self._call.legs
+        if turn.closing or legs.bridged or legs.consulting:
+            return  # nobody waits for the agent any more
         if self._sound is not None and not self._call.sounds.playing:
             self._call.sounds.loop(self._sound)
 
