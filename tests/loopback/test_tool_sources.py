@@ -14,7 +14,7 @@ import pytest
 
 from sipbridge.call import CallSession
 from sipbridge.outcome import Ended, ToolRun
-from sipbridge.simulator.http import HttpAnswer, HttpRequest, HttpServer
+from sipbridge.simulator.http import Broken, HttpAnswer, HttpRequest, HttpServer
 from sipbridge.simulator.script import Script, ToolUse, Utterance
 from tests.loopback.earpiece import is_loud
 from tests.loopback.house import House, house, within
@@ -247,12 +247,12 @@ async def test_a_tool_that_nobody_has_is_answered() -> None:
 
 @pytest.mark.slow
 async def test_a_caller_who_hangs_up_waits_for_no_tool() -> None:
-    asked = asyncio.Event()
+    asked, enough = asyncio.Event(), asyncio.Event()
 
     async def silence(request: HttpRequest) -> HttpAnswer:
         asked.set()
-        await asyncio.Event().wait()
-        raise AssertionError
+        await enough.wait()
+        raise Broken
 
     program = json.dumps({"name": "shop", "command": sys.executable, "args": [str(Path(mcp_server.__file__))]})
     async with HttpServer(silence) as server:
@@ -268,3 +268,4 @@ async def test_a_caller_who_hangs_up_waits_for_no_tool() -> None:
             report = await bench.report(within=1.0)
             assert [run.outcome for run in report.tool_runs] == ["timeout", "cancelled"]
             await within(1.0, (await bench.session()).closed)
+            enough.set()
