@@ -85,7 +85,7 @@ async def test_a_server_s_tools_are_the_model_s(way: Way) -> None:
 async def test_what_a_tool_does_wrong_costs_nothing_but_its_answer(way: Way) -> None:
     async with way() as server:
         there = tools(server)
-        assert "longer than 1048576 bytes" in await failed(there["flood"], megabytes=10)
+        assert "1048576 byte" in await failed(there["flood"], megabytes=10)
         assert await asked(there["complain"], lines=2000) == "complained"
         assert "did not finish" in await failed(replace(there["hang"], timeout_seconds=0.1), "timeout")
         assert await asked(there["add"], a=1, b=2) == "3"
@@ -99,6 +99,11 @@ async def test_a_program_that_falls_over_is_started_again() -> None:
         assert "not available" in await failed(there["add"], a=1, b=2)
         await server.up.wait()
         assert await asked(there["add"], a=1, b=2) == "3"
+
+
+async def test_a_server_of_an_older_day() -> None:
+    async with opened(command=sys.executable, args=[str(Path(SERVER).with_name("mcp_old_server.py"))]) as server:
+        assert await asked(tools(server)["hello"]) == "hello"
 
 
 @SLOW
