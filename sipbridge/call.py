@@ -29,6 +29,7 @@ from sipbridge.conversation.attached import Client
 from sipbridge.conversation.barge_in import BargeIn
 from sipbridge.conversation.bridge import SecondLeg, nobody_to_call
 from sipbridge.conversation.call_tools import CallTools
+from sipbridge.conversation.confirmation import Confirmation
 from sipbridge.conversation.context import CallContext, Observer
 from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.failure import Failure
@@ -37,6 +38,7 @@ from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.conversation.holding import Holding
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
+from sipbridge.conversation.phrases import Phrases
 from sipbridge.conversation.privacy import Privacy
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
@@ -123,9 +125,12 @@ class CallSession:
         self.recording: Recording | None = None
         self._privacy = Privacy(lambda: self.recording)
         self._digits = Digits(self._call, self._keypad, self._privacy)
+        self._barge_in = BargeIn(self._call, self._agents, self._failure.discarded)
         self._holding = Holding(self._call)
-        self._tools = CallTools(self._call, self._agents, toolbox, transfers, self._digits, self._holding)
-        self._barge_in = BargeIn(self._call, self._agents)
+        self._confirmation = Confirmation(self._call, self._agents)
+        self._tools = CallTools(
+            self._call, self._agents, toolbox, transfers, self._digits, self._holding, self._confirmation
+        )
         self._limits = Limits(
             self._call,
             self._agents,
@@ -134,7 +139,16 @@ class CallSession:
             prices=prices or Prices(),
             busy=lambda: self._tools.busy,
         )
-        self._observers: tuple[Observer, ...] = (self._barge_in, self._limits, self._tools.waiting, self._holding)
+        phrases = Phrases(self._call, self._agents, transfers, self._confirmation, busy=lambda: self._tools.busy)
+        self._observers: tuple[Observer, ...] = (
+            self._barge_in,
+            self._failure,
+            self._limits,
+            self._tools.waiting,
+            self._holding,
+            self._confirmation,
+            phrases,
+        )
         self._new_recording = record
         self._prices = prices
 
@@ -224,6 +238,7 @@ class CallSession:
         ended = self._record.outcome[0]
         self._keypad.close()
         self._barge_in.close()
+        self._failure.close()
         self._digits.close()
         self._legs.close(reason_header(ended), ENDINGS[ended].status)
         await self._agents.close()
@@ -235,7 +250,7 @@ class CallSession:
             case model.AssistantAudio(reply_id, item_id, pcm):
                 stream = self._call.stream
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
-                    self._sounds.stop()
+                    self._sounds.give_way()
                     speaker.play(stream, pcm, reply_id, item_id)
             case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)
@@ -252,7 +267,7 @@ class CallSession:
             case model.Reconnecting(attempt):
                 self._log.warning("agent reconnecting", attempt=attempt)
                 if self._floor.falls_out():
-                    self._spawn(self._floor.one_moment())
+                    self._spawn(self._floor.one_moment(self._failure.word))
             case model.Resumed(context_kept):
                 self._log.info("agent resumed", context_kept=context_kept)
                 self._record.reconnects += self._floor.goes_on()
@@ -310,6 +325,7 @@ class CallSession:
         if self._keypad.press(digit, way, self._clock()):
             self._limits.caller_acted()
             self._holding.end("the caller pressed a key")
+            self._confirmation.caller_acted()
             self._barge_in.key_pressed()
 
     def _keys_pressed(self, keys: str) -> None:

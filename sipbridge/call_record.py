@@ -19,6 +19,8 @@ from sipbridge.turn import Turn
 
 log = structlog.get_logger(__name__)
 
+_MOST_FALLBACKS = 50
+"""That are noted of one call."""
 _MOST_RUNS = 200
 _MOST_ERROR = 500
 """Of tools: what a model that asks without end may add to the record."""
@@ -43,6 +45,7 @@ class CallRecord:
         """What has answered a call of ours, where it is said that it is no person."""
         self.reconnects = 0
         """How often the model's session was lost, and another one took its place."""
+        self._fallback: list[str] = []
         self._tool_runs: list[ToolRun] = []
         self._usage: dict[tuple[str, str], defaultdict[str, float]] = {}
 
@@ -53,6 +56,11 @@ class CallRecord:
         """The provider has been handed audio of the caller's."""
         if self._delivered_at is None:
             self._delivered_at = self._clock()
+
+    def fell_back(self, text: str) -> None:
+        """Who failed, and who stood in."""
+        if len(self._fallback) < _MOST_FALLBACKS:
+            self._fallback.append(text)
 
     def used(self, agent: AgentConfig, usage: Usage) -> None:
         """What an agent's provider charges for."""
@@ -122,6 +130,7 @@ class CallRecord:
             provider=provider,
             machine=self.machine,
             reconnects=self.reconnects,
+            fallback=tuple(self._fallback),
             usage=self._all_usage(),
             cost_usd=self._cost(prices or Prices()),
             tool_runs=tuple(self._tool_runs),

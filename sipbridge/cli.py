@@ -208,6 +208,37 @@ def call(
 
 
 @app.command()
+def dial(
+    tenant: Annotated[str, typer.Argument(help="Whose agent speaks.")],
+    number: Annotated[str, typer.Argument(help="Whom to call: a number, a name, a tel or sip URI.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    trunk: Annotated[
+        str | None, typer.Option(help="Over which trunk; else the tenant's, else the first that is up.")
+    ] = None,
+    caller: Annotated[str | None, typer.Option("--from", help="Call from this number; else the trunk's.")] = None,
+) -> None:
+    """Call somebody, let a tenant's agent talk to them, and print the report: 0 if there was a conversation, else 1."""
+    from sipbridge.dial import went_well
+    from sipbridge.errors import CallNotPlacedError
+
+    try:
+        report = run(_dial(config, tenant, number, trunk, caller))
+    except CallNotPlacedError as error:
+        raise ConfigError(str(error)) from error
+    print(json.dumps(report.to_json(), indent=2))
+    if not went_well(report):
+        raise typer.Exit(1)
+
+
+async def _dial(path: Path, tenant: str, number: str, trunk: str | None, caller: str | None) -> Any:
+    from sipbridge.dial import dial
+
+    config, tenants = _load(path)
+    stop, _ = _signals()
+    return await dial(config, tenants, tenant, number, trunk=trunk, from_=caller, stop=stop)
+
+
+@app.command()
 def check(
     config: ConfigPath = DEFAULT_CONFIG,
     offline: Annotated[bool, typer.Option("--offline", help="Only read: open no socket, ask nobody.")] = False,

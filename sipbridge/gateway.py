@@ -70,14 +70,18 @@ class Gateway:
         *,
         new_agent: NewAgent | None = None,
         on_report: Callable[[CallReport], None] = lambda report: None,
+        serves: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Not one that `serves`: it registers nowhere, for it only makes calls, and whom it would be registered as is
+        another gateway."""
         self._config = config
         self._tenants = tenants
         self.breaker = Breaker()
         """Of the providers' servers, for all calls."""
         self._new_agent = new_agent or partial(new_agent_from_credential, breaker=self.breaker)
         self._on_report = on_report
+        self._serves = serves
         self.metrics = Metrics()
         self.metrics.watch_providers(self.breaker)
         self._clock = clock
@@ -154,7 +158,8 @@ class Gateway:
             stack.callback(clock_task.cancel)
             self._to_close = stack.pop_all()
         self.user_agent.unavailable = None
-        self.registrations.start()
+        if self._serves:
+            self.registrations.start()
         for weakness in encryption.weaknesses(config):
             log.warning(weakness.text, what=weakness.subject, cure=weakness.cure)
         log.info("listening", addresses=[str(address) for address in self.transport.addresses])

@@ -54,6 +54,10 @@ class PhrasesConfig(Section):
     transfer: dict[str, Patterns] = {}
     """Name of a target of `tools.transfer_call` -> what the agent says when it means that."""
 
+    @property
+    def given(self) -> bool:
+        return bool(self.hang_up or self.transfer)
+
     @field_validator("hang_up")
     @classmethod
     def _hang_up_has_words(cls, phrases: tuple[str, ...]) -> tuple[str, ...]:

@@ -157,6 +157,8 @@ class CallReport:
     """What answered a call of ours, where SIP says that it is no person (`machine.machine_of`)."""
     reconnects: int = 0
     """How often the model's session was lost in mid-call, and another one took its place."""
+    fallback: tuple[str, ...] = ()
+    """Who failed and who stood in, in this order, in words."""
     usage: Mapping[str, float] = field(default_factory=dict)
     """What the provider charges for, by the names of `agent.Usage`, summed."""
     cost_usd: float | None = None
@@ -166,16 +168,17 @@ class CallReport:
 
     def to_json(self) -> dict[str, Any]:
         """Nothing but dictionaries, lists, numbers, text and None."""
-        runs = [run.to_json() for run in self.tool_runs]
-        return {**self._figures(), "usage": dict(self.usage), "audio": self.audio.to_json(), "tool_runs": runs}
+        apart = {"usage": dict(self.usage), "fallback": list(self.fallback), "audio": self.audio.to_json()}
+        return {**self._figures(), **apart, "tool_runs": [run.to_json() for run in self.tool_runs]}
 
     def to_log(self) -> dict[str, Any]:
         """For the line that ends the call: flat."""
         usage = {f"usage_{name}": count for name, count in self.usage.items()}
-        return {**self._figures(), "tools": len(self.tool_runs), **usage, **self.audio.to_log()}
+        fallback = {"fallback": "; ".join(self.fallback)} if self.fallback else {}
+        return {**self._figures(), **fallback, "tools": len(self.tool_runs), **usage, **self.audio.to_log()}
 
     def _figures(self) -> dict[str, Any]:
-        apart = ("audio", "usage", "tool_runs")
+        apart = ("audio", "usage", "fallback", "tool_runs")
         figures = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in apart}
         return {**figures, "ended": self.ended.value}
 

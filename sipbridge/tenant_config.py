@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sipbridge.agent_config import AgentConfig
 from sipbridge.config import PLANNED
 from sipbridge.configfile import Patterns, Place, Section, error_at, load
+from sipbridge.fallback_config import FallbackStep
 from sipbridge.limits_config import CallLimits, PhrasesConfig, SilenceConfig
 from sipbridge.media import silero
 from sipbridge.sound_config import TONE, ToneOrWav, WavFile, playable
@@ -29,7 +30,7 @@ class Match(Section):
 
 class Deadlines(Section):
     connect_seconds: float = Field(default=3, gt=0)
-    first_audio_seconds: Annotated[float, PLANNED] = Field(default=5, gt=0)
+    first_audio_seconds: float = Field(default=5, gt=0)
     reply_seconds: float = Field(default=10, gt=0)
     tool_seconds: float = Field(default=10, gt=0)
 
@@ -88,7 +89,8 @@ class TenantConfig(Section):
     outbound_trunk: str | None = None
     single: AgentConfig | None = Field(default=None, alias="agent")
     several: dict[str, AgentConfig] = Field(default={}, alias="agents")
-    fallback: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+    fallback: tuple[FallbackStep, ...] = ()
+    """What is done, in this order, when the agent fails."""
     answer: Literal["when_ready", "ring_then_answer", "immediately"] = "when_ready"
     rings: int = Field(default=2, ge=1, le=20)
     early_media: bool = False
@@ -101,7 +103,7 @@ class TenantConfig(Section):
     tools: ToolsConfig = ToolsConfig()
     keys: Literal["text", "ignore"] = "text"
     """What becomes of the caller's keys that nobody waits for."""
-    phrases: Annotated[PhrasesConfig, PLANNED] = PhrasesConfig()
+    phrases: PhrasesConfig = PhrasesConfig()
     limits: CallLimits = CallLimits()
     silence: SilenceConfig = SilenceConfig()
     recording: RecordingConfig = RecordingConfig()
@@ -141,15 +143,30 @@ class TenantConfig(Section):
             yield ("agent",), self.single
         for name, agent in self.several.items():
             yield ("agents", name), agent
+        for number, step in enumerate(self.fallback):
+            if step.agent is not None:
+                yield ("fallback", number, "agent"), step.agent
+
+    @field_validator("fallback")
+    @classmethod
+    def _the_goodbye_comes_last(cls, steps: tuple[FallbackStep, ...]) -> tuple[FallbackStep, ...]:
+        for number, step in enumerate(steps[:-1]):
+            if step.kind == "goodbye":
+                raise error_at((number, "goodbye"), "it ends the call: nothing can follow it")
+        return steps
 
     @model_validator(mode="after")
-    def _phrases_lead_to_targets(self) -> TenantConfig:
+    def _transfers_lead_to_targets(self) -> TenantConfig:
         """Whatever leads to a transfer leads to the same names."""
         targets = self.tools.transfer_call.targets if self.tools.transfer_call is not None else {}
-        for name in self.phrases.transfer:
+        named: list[tuple[Place, str]] = [(("phrases", "transfer", name), name) for name in self.phrases.transfer]
+        for number, step in enumerate(self.fallback):
+            if step.transfer is not None:
+                named.append((("fallback", number, "transfer"), step.transfer))
+        for place, name in named:
             if name not in targets:
                 known = ", ".join(targets) or "none"
-                raise error_at(("phrases", "transfer", name), f"no target of tools.transfer_call; known are: {known}")
+                raise error_at(place, f"no target of tools.transfer_call; known are: {known}")
         return self
 
 

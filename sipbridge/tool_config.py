@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from sipbridge.config import PLANNED
 from sipbridge.configfile import Place, Section, error_at
 from sipbridge.digits_config import CollectDigitsConfig, SendDtmfConfig
 from sipbridge.tool_source_config import (
@@ -26,7 +25,8 @@ class HangUpConfig(Section):
 
 class TransferCallConfig(Section):
     targets: dict[str, str] = Field(min_length=1)
-    confirm: Annotated[bool, PLANNED] = False
+    confirm: bool = False
+    """Whether the caller has to agree."""
     mode: Literal["blind", "attended"] = "blind"
     via: Literal["auto", "refer", "bridge"] = "auto"
     """Who connects the two: the caller's side (REFER), or we with a second leg."""

@@ -155,22 +155,22 @@ class Turn:
 
     # --- what the model does ---------------------------------------------------------------------
 
-    def reply_started(self, reply_id: str) -> None:
+    def reply_started(self, reply_id: str, *, ours: bool = False) -> None:
         if reply_id not in self._replies:
-            self.replies += 1
+            self.replies += not ours
             self._replies[reply_id] = _Reply()
 
-    def may_play(self, reply_id: str, item_id: str, size: int, now: float) -> bool:
+    def may_play(self, reply_id: str, item_id: str, size: int, now: float, *, ours: bool = False) -> bool:
         """Whether audio of this reply may be played; what may not is counted. Audio that may belongs to an item that
-        is now waiting to be heard."""
-        self.reply_started(reply_id)
+        is now waiting to be heard. `ours`: a sentence that no model says, and nobody takes for a reply."""
+        self.reply_started(reply_id, ours=ours)
         reply = self._replies[reply_id]
         if reply.cut or self._over:
             self.dropped_bytes += size
             return False
         if self._greeting_began is None:
             self._greeting_began = now
-        self.spoken += not reply.spoke
+        self.spoken += not (reply.spoke or ours)
         reply.spoke = True
         if item_id not in reply.items:
             reply.items.append(item_id)
@@ -188,7 +188,8 @@ class Turn:
 
     def model_lost(self) -> tuple[str, ...]:
         """No reply will be generated any further; what is queued of them is still heard. Returns like `reply_ended`."""
-        return tuple(item for reply_id in tuple(self._replies) for item in self.reply_ended(reply_id))
+        generating = [reply_id for reply_id, reply in self._replies.items() if reply.generating]
+        return tuple(item for reply_id in generating for item in self.reply_ended(reply_id))
 
     # --- what the caller hears and does ----------------------------------------------------------
 

@@ -293,7 +293,7 @@ def test_every_agent_of_several_is_looked_at_under_its_own_name() -> None:
         "agents.billing.temperature is not sent: both takes none",
         "agents.billing.greet has no effect: there is no greeting to say",
         "agents.booking.language is not sent: both takes none; say in the instructions which language to speak",
-        "tools: both calls none here, so none of them is ever used",
+        "tools: both calls none here, so none of them is ever used; `phrases` may stand in for them",
     ]
 
 

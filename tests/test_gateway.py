@@ -61,6 +61,7 @@ def test_a_trusted_trunk_tells_who_calls_and_whom_they_dialled() -> None:
         "verstat": "TN-Validation-Passed",
         "referred_by": "7001",
         "privacy": "",
+        "machine": "",
     }
     assert "P-Asserted-Identity" in fields.headers
 

@@ -42,6 +42,8 @@ class Agents:
         self._opened: list[Speaker] = []
         self.current: Speaker | None = None
         """Who has the line. It may be lost, and nobody may have followed yet."""
+        self.asked: Callable[[str], None] = lambda call_id: None
+        """Told whenever an agent is given something to answer (see `Speaker`)."""
         self.deaf = False
         """The agent is not to hear what is said: it is given silence, for its stream must go on."""
 
@@ -55,7 +57,16 @@ class Agents:
         formats = tenant.formats(call.legs.current.likely_codec)
         options = tenant.agent_options(call.fields, *formats, self._tools(name), history=history)
         agent = self._new_agent(tenant.credential(), options, connect_timeout=seconds)
-        speaker = Speaker(name, config, agent, tenant.capabilities, tenant.turns, formats, len(self._opened) + 1)
+        speaker = Speaker(
+            name,
+            config,
+            agent,
+            tenant.capabilities,
+            tenant.turns,
+            formats,
+            len(self._opened) + 1,
+            asked=self._was_asked,
+        )
         self._opened.append(speaker)
         try:
             async with asyncio.timeout(seconds + _GRACE_S):
@@ -63,6 +74,9 @@ class Agents:
         except TimeoutError:
             raise AgentStartError(f"the agent was not ready within {seconds:g} s", code="timeout") from None
         return speaker
+
+    def _was_asked(self, call_id: str) -> None:
+        self.asked(call_id)
 
     def use(self, speaker: Speaker) -> None:
         """It has the line from now on; its predecessor is closed."""
@@ -161,6 +175,10 @@ class Agents:
         """Something that happened, in words, to which the agent should react."""
         if self.current is not None:
             self.current.tell(text)
+
+    def create_response(self) -> None:
+        if self.current is not None:
+            self.current.create_response()
 
     def update_instructions(self, text: str) -> None:
         if self.current is not None:

@@ -26,6 +26,7 @@ RING_S = 5.0
 """From one ring to the next, in most of Europe (ITU-T E.180 supplement 2: 1 s in 5; North America has 2 s in 6)."""
 SENTENCE_S = 5.0
 """A waiting sound up to so long is taken for a sentence, which nobody cuts short; a longer one is music."""
+_LONG_S = 3600.0
 
 
 class Answering:
@@ -37,6 +38,7 @@ class Answering:
         self._agents = agents
         self._failure = failure
         self._on_answered = on_answered
+        self._waiting: asyncio.Task[None] | None = None
 
     async def answer(self) -> bool:
         """Whether the call is up and an agent has the line, with its first words asked for; else it has been ended."""
@@ -52,18 +54,18 @@ class Answering:
             return False
         if early and leg.stream is not None and sound is not None:
             call.sounds.loop(sound_of(sound))
-        if at_once and not await self.pick_up():
-            return False
-        waiting = call.spawn(self._be_heard()) if at_once else None
         try:
+            if at_once and not await self.pick_up():
+                return False
             if not await self._open_while_it_rings():
                 return False
         except SipbridgeError as error:
-            await self._not_ready(error)
+            code = error.code if isinstance(error, AgentStartError) else error.label
+            self._refuse(480, Ended.AGENT_NOT_READY, str(error), code)
             return False
         finally:
-            if waiting is not None:
-                waiting.cancel()
+            if self._waiting is not None:
+                self._waiting.cancel()
         if not await self.pick_up() or not self._is_to_be_talked_to():
             return False
         self._speak_first()
@@ -85,6 +87,8 @@ class Answering:
         self._on_answered()
         if call.tenant.notice(leg.formats[1].rate) is not None:  # that the call is recorded comes before everything
             call.floor.say("notice", lambda rate: call.tenant.notice(rate) or b"")
+        if not self._agents.ready:
+            self._waiting = call.spawn(self._be_heard())
         return True
 
     # --- until there is an agent --------------------------------------------------------------------------------------
@@ -104,26 +108,18 @@ class Answering:
         return True
 
     async def _be_heard(self) -> None:
-        """The caller has been answered and nobody can talk to him yet."""
+        """The caller has been answered and nobody can talk to him yet. What somebody else has to say goes first."""
         call, sound = self._call, self._call.tenant.config.waiting_sound
         if sound is None:
             return
         if sound != TONE and len(sound_of(sound)(8000)) <= SENTENCE_S * 16000:
-            call.floor.say("welcome", sound_of(sound))
+            if call.tenant.config.answer == "immediately":
+                call.floor.say("welcome", sound_of(sound))
             sound = TONE
-        await call.floor.until_silent()
-        call.sounds.loop(sound_of(sound))
-
-    async def _not_ready(self, error: SipbridgeError) -> None:
-        call = self._call
-        code = error.code if isinstance(error, AgentStartError) else error.label
-        if not call.answered:
-            self._refuse(480, Ended.AGENT_NOT_READY, str(error), code)
-            return
-        call.turn.close_floor()
-        call.floor.say_prompt("unavailable")
-        await call.floor.until_silent()
-        call.end(Ended.AGENT_NOT_READY, str(error))
+        while True:
+            await call.floor.until_silent()
+            call.sounds.loop(sound_of(sound))
+            await call.floor.until(lambda: not call.sounds.playing, _LONG_S)
 
     def _refuse(self, status: int, ended: Ended, detail: str, code: str) -> None:
         leg = self._call.legs.current
@@ -148,7 +144,7 @@ class Answering:
 
     def _speak_first(self) -> None:
         call, speaker = self._call, self._agents.current
-        words = call.tenant.first_words(call.fields)
+        words = None if speaker is None else call.tenant.with_agent(speaker.config).first_words(call.fields)
         if words is None or speaker is None:
             call.sounds.stop()
         elif call.turn.silent or not speaker.capabilities.full_duplex:

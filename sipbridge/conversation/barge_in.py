@@ -9,6 +9,7 @@ and was one.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from sipbridge import agent as model
 from sipbridge.agent import AgentEvent
@@ -24,8 +25,10 @@ _ITS_ANSWER_S = 2.0
 class BargeIn:
     """An `Observer` of the agent's events; the rest is told by `CallSession`."""
 
-    def __init__(self, call: CallContext, agents: Agents) -> None:
+    def __init__(self, call: CallContext, agents: Agents, discarded: Callable[[], None]) -> None:
+        """`discarded` is told when what waited to be heard has been thrown away."""
         self._call = call
+        self._discarded = discarded
         self._turn = call.turn
         self._agents = agents
         self._unanswered = False
@@ -128,6 +131,7 @@ class BargeIn:
             case Verdict.DISCARD:
                 self._call.record.barge_ins += 1
                 self._agents.cancel(stream.discard() if stream else ())
+                self._discarded()
             case _:
                 pass
         self._wait_for_verdict()

@@ -14,6 +14,7 @@ from typing import Any
 from sipbridge.agent import ToolCall
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.attached import Attached
+from sipbridge.conversation.confirmation import Confirmation
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.entry import Collected
@@ -34,6 +35,7 @@ class CallTools:
         transfers: Transfers,
         digits: Digits,
         holding: Holding,
+        confirmation: Confirmation,
     ) -> None:
         self._call = call
         self._agents = agents
@@ -43,6 +45,7 @@ class CallTools:
         self.attached = Attached()
         self.waiting = Waiting(call, self._say_meanwhile)
         self._digits = digits
+        self._confirmation = confirmation
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answered: set[str] = set()
         """Of those under way: told something, so that the agent speaks; the result is told in words."""
@@ -107,6 +110,9 @@ class CallTools:
         self._call.turn.close_floor()
         await self._announce(request, "The line is still open: say goodbye in one short sentence, nothing else.")
         await self._call.end_when_heard(Ended.AGENT_HUNG_UP, reason)
+
+    async def transfer_objection(self, name: str, agreed: bool | None) -> str:
+        return await self._confirmation.objection(name, agreed)
 
     async def transfer(self, request: ToolCall, name: str, target: str, summary: str = "") -> str:
         words = f"Tell the caller in one short sentence that you put them through to {name}."

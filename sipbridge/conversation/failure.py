@@ -1,38 +1,319 @@
-"""What becomes of a call whose agent is gone: a sentence and BYE, not dead air."""
+"""When an agent fails: what the caller hears, who goes on with the conversation, and how it ends where nobody can.
+
+An agent has failed when it could not be opened, when its session is gone, or when a deadline has passed without a sign
+of it (`deadlines.py`). Then the tenant's `fallback` is gone through, step by step: a prompt, somebody who stands in and
+is told the conversation so far, a person; and a goodbye where nobody is left. Until somebody else has the line the
+agent that failed may come back. See docs/failures.md.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
+from sipbridge.agent import AgentEvent, AssistantAudio, Resumed
+from sipbridge.agent_config import AgentConfig
 from sipbridge.conversation.agents import Agents, Lost
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.deadlines import Deadlines, Phase
+from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.transfers import Transfers
+from sipbridge.conversation.watch import Watch
+from sipbridge.errors import SipbridgeError
+from sipbridge.fallback_config import FallbackStep, standing_in
 from sipbridge.outcome import Ended
+from sipbridge.prompts import load_prompt, load_wav
+
+_SILENCE_S = 1.0
+"""After a failure, until the caller hears a word: somebody who stands in may be quicker, and then none is needed."""
+_HEAR_HIM_OUT_S = 1.0
+"""Seconds that who stands in is left to hear the caller itself, where he was speaking when the agent failed."""
+_PATIENCE = {Phase.BROKEN: 2}
+"""How often an agent may miss its deadline where nobody could take its place; else once."""
+
+PickUp: TypeAlias = Callable[[], Awaitable[bool]]
+"""Answers the call where it is not answered yet; returns whether it is up. Where it is not, it has been ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Whose place is to be taken. `speaker` is None where it could not be opened."""
+
+    name: str
+    config: AgentConfig
+    why: str
+    speaker: Speaker | None = None
 
 
 class Failure:
+    """An `Observer`: it is told of every event of the agent in use."""
+
     def __init__(self, call: CallContext, agents: Agents, transfers: Transfers) -> None:
         self._call = call
         self._agents = agents
         self._transfers = transfers
+        self._steps = call.tenant.config.fallback
+        self._at = 0
+        """The step that comes next. What comes before it has been used up by those who stood in."""
+        self._under_way: asyncio.Task[None] | None = None
+        self._final = False
+        """The agent that failed is not to come back: the caller is told goodbye, or handed over."""
 
-    async def open_first(self, pick_up: Callable[[], Awaitable[bool]]) -> bool:
-        """Give the line to the agent that the call begins with. Raises what `Agents.open` does. `pick_up` is for what
-        has to be heard before there is one. False: the call has been ended."""
-        self._agents.use(await self._agents.open("main", self._call.tenant.config.agent))
-        return True
+        self._watch = Watch(call, agents, self._missed)
+        self._misses = 0
+        self._silence: asyncio.Task[None] | None = None
+        """Set while the caller waits for a word because of a failure."""
+        self._said = False
+        """He has had one."""
+        self._sayings = 0
+        self._hear_him_out: asyncio.TimerHandle | None = None
+
+    # --- failures -----------------------------------------------------------------------------------------------------
+
+    async def open_first(self, pick_up: PickUp) -> bool:
+        """Give the line to the agent that the call begins with, or to who stands in for it; returns whether somebody
+        has it, else the call has been ended. What has to be heard calls `pick_up` first. Raises what `Agents.open`
+        does where nobody could be opened and the caller has heard nothing."""
+        name, config = "main", self._call.tenant.config.agent
+        try:
+            self._agents.use(await self._agents.open(name, config))
+        except SipbridgeError as error:
+            self._note(f"{config.provider} failed: {error}")
+            if not await self._go_through(_Failed(name, config, str(error)), pick_up):
+                raise
+        return self._agents.ready
 
     async def lost(self, lost: Lost) -> bool:
-        """Whether the conversation goes on with another agent (see `Agents.converse`)."""
+        """Its session is gone. Whether the conversation goes on with another agent (see `Agents.converse`)."""
         call = self._call
         call.finish_items(call.turn.model_lost())
-        if call.turn.closing:
-            # Nothing went wrong for the caller: what the goodbye is waiting for ends the call.
-            if call.turn.silent:
-                call.floor.say_prompt("goodbye")
+        await self._transfers.settled()  # a caller who is on his way to somebody else needs nobody of ours
+        if self._under_way is None:
+            if call.turn.closing:
+                # Nothing went wrong for the caller: what the goodbye is waiting for ends the call.
+                if call.turn.silent:
+                    call.floor.say_prompt("goodbye")
+                return False
+            self._begin(lost.why)
+        if self._under_way is not None:
+            await self._under_way
+        return self._agents.ready
+
+    def _missed(self, phase: Phase) -> None:
+        """A deadline has passed."""
+        if self._transfers.under_way:
+            self._watch.again()  # the caller waits for somebody else
+            return
+        why = f"nothing came of it in time ({phase.name.lower()})"
+        if phase is Phase.OUT:
+            if any(step.agent is not None for step in self._steps[self._at :]):
+                self._begin("its session was lost")
+            return  # else it may go on trying: there is nobody better
+        self._call.log.warning("deadline missed", phase=phase.name.lower())
+        self._misses += 1
+        if self._at < len(self._steps) or self._misses > _PATIENCE.get(phase, 1):
+            self._begin(why)
+            return
+        self._trouble()
+        self._say_word()
+        if phase is not Phase.REPLYING:
+            self._agents.create_response()
+        if phase is not Phase.BROKEN:
+            self._watch.again()
+
+    def _begin(self, why: str) -> None:
+        speaker = self._agents.current
+        if speaker is not None and self._under_way is None:
+            self._note(f"{speaker.config.provider} failed: {why}")
+            self._trouble()
+            self._under_way = self._call.spawn(
+                self._take_its_place(_Failed(speaker.name, speaker.config, why, speaker))
+            )
+
+    async def _take_its_place(self, failed: _Failed) -> None:
+        try:
+            await self._go_through(failed, _is_up)
+        finally:
+            self._under_way = None
+
+    # --- the steps ----------------------------------------------------------------------------------------------------
+
+    async def _go_through(self, failed: _Failed, pick_up: PickUp) -> bool:
+        """Step after step, until somebody has the line or the call is over. False: nobody is left, and the caller has
+        heard nothing."""
+        goodbye: FallbackStep | None = None
+        for at in range(self._at, len(self._steps)):
+            step = self._steps[at]
+            if step.agent is not None:
+                if await self._stand_in(failed, step.agent):
+                    self._at = at + 1
+                    return True
+                continue
+            if not self._call.answered and not await pick_up():
+                return True
+            if step.prompt is not None:
+                if not (self._said and at == self._at):  # it was the word that he had when the trouble began
+                    self._say(step.prompt)
+            elif step.transfer is not None:
+                await self._hand_over(
+                    failed, step.transfer, announced=at > 0 and self._steps[at - 1].prompt is not None
+                )
+            else:
+                goodbye = step
+            if self._agents.current is not failed.speaker:
+                return True
+        if not self._call.answered:
             return False
+        await self._say_goodbye(failed, goodbye)
+        return True
+
+    async def _stand_in(self, failed: _Failed, agent: AgentConfig) -> bool:
+        """Somebody else goes on with the conversation. Whether somebody has the line."""
+        config = standing_in(agent, failed.config)
+        try:
+            speaker = await self._agents.open(failed.name, config, self._agents.history)
+        except SipbridgeError as error:
+            self._note(f"{config.provider} failed: {error}")
+            return False
+        if self._agents.current is not failed.speaker:  # who was switched to meanwhile
+            self._call.spawn(speaker.leave())
+            return True
+        self._note(f"{config.provider} stands in")
+        if failed.speaker is None:
+            self._agents.use(speaker)  # there was no conversation yet
+            return True
+        before = self._watch.deadlines
+        self._call.finish_items(self._call.turn.model_lost())
+        self._agents.use(speaker)
+        self._go_on(speaker, before)
+        return True
+
+    def _go_on(self, speaker: Speaker, before: Deadlines) -> None:
+        """Have it say what the agent before it owed to the caller; `before` is that one's."""
+        call = self._call
+        if not before.owes:
+            if before.phase is Phase.CALLER:
+                loop = asyncio.get_running_loop()
+                self._hear_him_out = loop.call_later(_HEAR_HIM_OUT_S, self._nothing_heard, speaker)
+            self._well()
+            return
+        words = None if before.spoke else call.tenant.with_agent(speaker.config).first_words(call.fields)
+        if words is not None:
+            speaker.say(words)
+        else:
+            speaker.create_response()
+
+    def _nothing_heard(self, speaker: Speaker) -> None:
+        """The caller was speaking, and has not been heard to since: he waits for an answer."""
+        if self._agents.current is speaker and self._watch.deadlines.phase is Phase.FREE:
+            speaker.create_response()
+
+    async def _hand_over(self, failed: _Failed, target: str, *, announced: bool) -> None:
+        """To a person; returns where that did not succeed."""
+        self._part_with(failed)
+        if not announced:
+            self._call.floor.say_prompt("transferring")
+        self._said = True
+        failure = await self._transfers.hand_over(target)
+        self._note(f"transfer to {target} failed: {failure}")
+        self._call.floor.say_prompt("transfer-failed")
+
+    async def _say_goodbye(self, failed: _Failed, step: FallbackStep | None) -> None:
+        call = self._call
+        self._part_with(failed)
         call.turn.close_floor()
-        call.floor.say_prompt("unavailable")
+        self._said = True
+        if step is not None and step.goodbye is not None:
+            self._say(step.goodbye)
+        else:
+            call.floor.say_prompt("unavailable")
         await call.floor.until_silent()
-        call.end(Ended.PROVIDER_FAILED, lost.why)
-        return False
+        call.end(Ended.AGENT_NOT_READY if failed.speaker is None else Ended.PROVIDER_FAILED, failed.why)
+
+    def _part_with(self, failed: _Failed) -> None:
+        """It is not to come back, nor to be paid for."""
+        self._final = True
+        self._call.finish_items(self._call.turn.model_lost())
+        if failed.speaker is not None and not failed.speaker.lost:
+            self._call.spawn(failed.speaker.leave())
+
+    def _note(self, text: str) -> None:
+        self._call.log.warning("fallback", what=text)
+        self._call.record.fell_back(text)
+
+    # --- what the caller hears meanwhile ------------------------------------------------------------------------------
+
+    def _trouble(self) -> None:
+        """It begins."""
+        if self._silence is None and self._call.answered:
+            self._said = False
+            self._silence = self._call.spawn(self._break_silence())
+
+    def _well(self) -> None:
+        """It is over."""
+        self._misses = 0
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    async def _break_silence(self) -> None:
+        await asyncio.sleep(_SILENCE_S)
+        await self._call.floor.until_heard()
+        if not self._said:
+            self._say_word()
+
+    def word(self, name: str) -> None:
+        """The caller is told that it takes a moment: in the words of the prompt that would come next, if it is one.
+        `name` is that of the reply."""
+        self._trouble()
+        self._said = True
+        step = self._steps[self._at] if self._at < len(self._steps) else None
+        prompt = None if step is None else step.prompt
+        self._call.floor.say(
+            name, lambda rate: load_prompt("one-moment", rate) if prompt is None else _wav(prompt, rate)
+        )
+
+    def _say_word(self) -> None:
+        self._sayings += 1
+        self.word(f"fallback-{self._sayings}")
+
+    def _say(self, path: str) -> None:
+        self._sayings += 1
+        self._said = True
+        self._call.floor.say(f"fallback-{self._sayings}", lambda rate: _wav(path, rate))
+
+    # --- the agent's events -------------------------------------------------------------------------------------------
+
+    def agent_event(self, event: AgentEvent) -> None:
+        self._watch.agent_event(event)
+        if isinstance(event, AssistantAudio | Resumed):
+            self._comes_back()
+            if isinstance(event, AssistantAudio) or not self._watch.deadlines.owes:
+                self._well()
+
+    def discarded(self) -> None:
+        """What was waiting to be heard never will be."""
+        self._watch.discarded()
+
+    def _comes_back(self) -> None:
+        """The agent that seemed to have failed, before somebody else had its place."""
+        if self._under_way is not None and not self._final:
+            self._note("it has come back")
+            self._under_way.cancel()
+            self._under_way = None
+
+    def close(self) -> None:
+        self._watch.close()
+        if self._hear_him_out is not None:
+            self._hear_him_out.cancel()
+
+
+async def _is_up() -> bool:
+    return True
+
+
+def _wav(path: str, rate: int) -> bytes:
+    return load_wav(Path(path), rate)

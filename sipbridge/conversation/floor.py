@@ -80,16 +80,20 @@ class Floor:
         self._spoken_before = self._spoken_before if known else self._turn.spoken
         return not known
 
-    async def one_moment(self) -> None:
-        """Say so, when all that it had said has been heard, unless it speaks again by then; or can again, where it had
-        not been broken off: then nobody has missed anything."""
+    async def until_heard(self) -> None:
+        """Until all that has come was heard; more may be on its way."""
+        await self.until(lambda: self._turn.heard, _LONGEST_FAREWELL_S)
+
+    async def one_moment(self, say: Callable[[str], None]) -> None:
+        """Say so (`say` is given the name of the reply), when all that it had said has been heard, unless it speaks
+        again by then; or can again, where it had not been broken off: then nobody has missed anything."""
         self._outages += 1
         broke_off = self.broke_off
         name = f"prompt-one-moment-{self._outages}"
-        await self.until(lambda: self._turn.heard, _LONGEST_FAREWELL_S)
+        await self.until_heard()
         missed = (self._outage or broke_off) and self._turn.spoken == self._spoken_before
         if missed and not self._turn.closing:
-            self._say("one-moment", name)
+            say(name)
 
     def goes_on(self) -> bool:
         """The agent can speak again. False: as far as anybody knows it always could."""
@@ -111,8 +115,8 @@ class Floor:
             return
         _, downlink = self._legs.addressed.formats
         data = Converter(AudioFormat("pcm16", downlink.rate), downlink).process(sound(downlink.rate))
-        if self._turn.may_play(name, name, len(data), self._clock()):
-            self._sounds.stop()
+        if self._turn.may_play(name, name, len(data), self._clock(), ours=True):
+            self._sounds.give_way()
             self._turn.reply_ended(name)
             stream.play(data, name, name)
             stream.finish(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -32,7 +32,11 @@ class Speaker:
         turns: TurnTaking,
         formats: tuple[AudioFormat, AudioFormat],
         number: int = 1,
+        *,
+        asked: Callable[[str], None] = lambda call_id: None,
     ) -> None:
+        """`asked` is told whenever it is given something to answer: the name of the tool call whose result it is, or
+        "" for anything else."""
         self.name = name
         self.config = config
         self.capabilities = capabilities
@@ -40,6 +44,7 @@ class Speaker:
         self.uplink, self.downlink = formats
         self.lost = False
         self._agent = agent
+        self._asked = asked
         self._names = Names(number, "a")
         self._paced = PacedSpeech(self.downlink) if capabilities.full_duplex else None
 
@@ -109,12 +114,14 @@ class Speaker:
     def say(self, text: str) -> None:
         if not self.lost:
             self._agent.say(text)
+            self._asked("")
 
     def tell(self, text: str) -> None:
         """Something that happened, in words, to which it should react."""
         if not self.lost:
             self._agent.send_text(text)
             self._agent.create_response()
+            self._asked("")
 
     def inform(self, text: str) -> None:
         """Something that it should know, and need not react to."""
@@ -124,6 +131,7 @@ class Speaker:
     def create_response(self) -> None:
         if not self.lost:
             self._agent.create_response()
+            self._asked("")
 
     def update_instructions(self, text: str) -> None:
         if not self.lost:
@@ -134,3 +142,4 @@ class Speaker:
         own_name = self._names.call(call_id)
         if not self.lost and own_name is not None:
             self._agent.send_tool_result(own_name, output)
+            self._asked(call_id)

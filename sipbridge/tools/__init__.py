@@ -53,10 +53,14 @@ class CallControl(Protocol):
 
     async def transfer(self, request: ToolCall, name: str, target: str, summary: str = "") -> str:
         """Announce, then hand the caller over to `target` (a URI), who is told the `summary` where that is asked first.
-        Returns why it did not succeed; where it does, the agent is gone and this does not return."""
+        Returns why it did not succeed; an empty text where it did, and the agent is not needed any more."""
 
     async def hold(self, request: ToolCall, seconds: float) -> str:
         """Music for the caller, once what is being said was heard. Returns why it is over."""
+
+    async def transfer_objection(self, name: str, agreed: bool | None) -> str:
+        """Why the caller may not be handed over to that target now, where he has to agree to it, in words for the
+        model; "" if he has. `agreed`: what the model says that he has answered."""
 
     async def press_keys(self, request: ToolCall, keys: str) -> str:
         """Press keys (0-9, A-D, * and #; `,` and `w` are pauses), after what was said with the request has been heard.
@@ -168,8 +172,8 @@ def toolbox_for(
     if config.hang_up is not None:
         tools.append(hang_up())
     if config.transfer_call is not None:
-        attended = config.transfer_call.mode == "attended"
-        tools.append(transfer_call(config.transfer_call.targets, attended=attended))
+        attended, confirm = config.transfer_call.mode == "attended", config.transfer_call.confirm
+        tools.append(transfer_call(config.transfer_call.targets, attended=attended, confirm=confirm))
     if config.hold is not None:
         tools.append(hold(config.hold.seconds))
     if config.send_dtmf is not None:

@@ -15,6 +15,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from sipbridge.agent import ToolCall
 from sipbridge.tools import CallControl, Tool
 
+_DESCRIPTION = "Hand the caller over to a person or department. "
+_TELL_FIRST = "Tell the caller first that you are doing so."
+_ASK_FIRST = "Ask the caller first whether he wants that, and wait for his answer."
+
 
 class TransferCall(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -30,9 +34,15 @@ class ConsultAndTransfer(TransferCall):
     )
 
 
-def transfer_call(targets: Mapping[str, str], *, attended: bool = False) -> Tool:
-    """`targets`: name -> sip: or tel: URI. The names are the only arguments that are valid. `attended`: the person is
-    asked first, and told a summary."""
+class ConfirmedTransferCall(TransferCall):
+    agreed: bool | None = Field(
+        default=None, description="What the caller answered when you asked him; leave it out where you have not asked."
+    )
+
+
+def transfer_call(targets: Mapping[str, str], *, attended: bool = False, confirm: bool = False) -> Tool:
+    """`targets`: name -> sip: or tel: URI. The names are the only targets that are valid. `attended`: the person is
+    asked first, and told a summary. `confirm`: only when the caller has agreed."""
 
     def named(target: str) -> str:
         if target not in targets:
@@ -40,17 +50,25 @@ def transfer_call(targets: Mapping[str, str], *, attended: bool = False) -> Tool
         return target
 
     target = Field(description="Whom the caller is handed over to.", json_schema_extra={"enum": list(targets)})
-    shape = ConsultAndTransfer if attended else TransferCall
-    arguments = create_model("TransferCall", __base__=shape, target=Annotated[str, AfterValidator(named), target])
+    asked_for: list[type[TransferCall]] = [ConsultAndTransfer] * attended + [ConfirmedTransferCall] * confirm
+    arguments = create_model(
+        "TransferCall", __base__=tuple(asked_for) or TransferCall, target=Annotated[str, AfterValidator(named), target]
+    )
 
-    async def run(control: CallControl, request: ToolCall, chosen: TransferCall) -> str:
+    async def run(control: CallControl, request: ToolCall, chosen: TransferCall) -> str | None:
+        if isinstance(chosen, ConfirmedTransferCall):
+            objection = await control.transfer_objection(chosen.target, chosen.agreed)
+            if objection:
+                return json.dumps({"not_yet": objection})
         summary = chosen.summary if isinstance(chosen, ConsultAndTransfer) else ""
         failure = await control.transfer(request, chosen.target, targets[chosen.target], summary)
+        if not failure:
+            return None  # nobody is left to be told
         return json.dumps({"error": f"the transfer to {chosen.target} did not succeed: {failure}"})
 
     return Tool(
         name="transfer_call",
-        description="Hand the caller over to a person or department. Tell the caller first that you are doing so.",
+        description=_DESCRIPTION + (_ASK_FIRST if confirm else _TELL_FIRST),
         arguments=arguments,
         run=run,
         steers_call=True,

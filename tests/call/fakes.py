@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Self, cast
 
 from sipbridge.agent import AgentEvent, AgentOptions, Capabilities, HistoryItem, SessionClosed, SessionOpen
@@ -209,6 +210,12 @@ class FakeLeg:
         self.steps.append(("close", reason))
 
 
+@cache
+def _config(text: str) -> TenantConfig:
+    """A tenant's file that hundreds of cases have in common is read once."""
+    return parse(text, TenantConfig, "t.yaml")
+
+
 class Call:
     """One CallSession under test, its leg and its agent."""
 
@@ -223,7 +230,7 @@ class Call:
         self.agents: list[ScriptedAgent] = []
         self._start = start
         register(cast(Any, ScriptedAgent), "scripted")
-        config = parse(tenant or "agent: {provider: scripted}", TenantConfig, "t.yaml")
+        config = _config(tenant or "agent: {provider: scripted}")
         self.session = CallSession(
             cast(SipLeg, self.leg),
             Tenant("t", config),

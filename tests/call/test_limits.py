@@ -94,11 +94,13 @@ async def test_a_short_call_has_no_room_for_a_warning() -> None:
 
 @virtual.timed
 async def test_an_agent_that_does_not_say_it_is_stood_in_for_and_the_end_does_not_wait() -> None:
-    call = await Call(f"{FAREWELL}\nlimits: {{call_seconds: 100, warning_seconds: 20}}").up()
-    await virtual.pass_time(91)
+    call = await Call(f"{FAREWELL}\nlimits: {{call_seconds: 100, warning_seconds: 15}}").up()
+    await speaks(call, 1)
+    await virtual.pass_time(95.1)
+    await hears(call, "fallback-1")  # one moment, please: it has missed its deadline
     assert prompts(call) == ["prompt-ending-soon"]
     await hears(call, "prompt-ending-soon")
-    await virtual.pass_time(9.1)
+    await virtual.pass_time(5)
     assert said(call)[1:] == ["That is all."]
     await virtual.pass_time(10)
     assert prompts(call)[1:] == ["prompt-goodbye"]

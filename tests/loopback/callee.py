@@ -57,7 +57,14 @@ class Callee(Phone):
         return f"sip:{self.here}"
 
     def reply(
-        self, invite: Message, status: int, reason: str = "Whatever", *, body: bytes = b"", headers: Headers = ()
+        self,
+        invite: Message,
+        status: int,
+        reason: str = "Whatever",
+        *,
+        body: bytes = b"",
+        headers: Headers = (),
+        contact: str = "",
     ) -> None:
         """To an INVITE, with a tag of ours; from then on requests of ours are of its dialog."""
         self.call_id = invite["Call-ID"]
@@ -68,7 +75,7 @@ class Callee(Phone):
         fields = [
             *copied,
             ("To", f"{invite['To']};tag={self.tag}"),
-            ("Contact", f"<sip:phone@{self.here}>"),
+            ("Contact", contact or f"<sip:phone@{self.here}>"),
             *headers,
             *([("Content-Type", "application/sdp")] if body else []),
             ("Content-Length", str(len(body))),
@@ -76,8 +83,9 @@ class Callee(Phone):
         text = f"SIP/2.0 {status} {reason}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields)
         self.send(text.encode() + b"\r\n" + body)
 
-    async def answer(self, invite: Message, body: bytes | None = None) -> None:
+    async def answer(self, invite: Message, body: bytes | None = None, *, contact: str = "") -> None:
         """200 with a description, and its ACK; then audio is sent to where the offer wants it."""
-        self.reply(invite, 200, "OK", body=describe(self.audio.address) if body is None else body)
+        body = describe(self.audio.address) if body is None else body
+        self.reply(invite, 200, "OK", body=body, contact=contact)
         await self.expect("ACK")
         self.audio.connect(invite.rtp)

@@ -155,6 +155,29 @@ async def test_an_answer_without_a_codec_of_ours_is_hung_up() -> None:
         assert (await session.report()).ended is Ended.REFUSED
 
 
+async def test_a_machine_that_says_so_is_told_to_the_agent() -> None:
+    tenant = """
+        agent:
+          greeting: "{% if call.machine %}Please call us back.{% else %}Hello.{% endif %}"
+    """
+    async with trunk(SPEAKS, tenant=tenant) as (bench, callee):
+        session = dial(bench)
+        invite = await callee.expect("INVITE")
+        callee.reply(invite, 180)
+        model = await bench.session()
+        assert (await model.wait_for("session.update"))["session"]["instructions"] == "You are a test."
+        await callee.answer(invite, contact=f'<sip:phone@{callee.here}>;automata;actor="msg-taker"')
+        said = await model.wait_for("response.create")
+        assert "Please call us back." in said["response"]["instructions"]
+        told = [message["session"] for message in model.messages() if message["type"] == "session.update"][1:]
+        assert [session["instructions"].split("\n\n")[0] for session in told] == ["You are a test."]
+        assert "a machine has answered this call (voicemail)" in told[0]["instructions"]
+        await callee.audio.hear_sound(3, hz=600)
+        await callee.hang_up()
+        report = await session.report()
+        assert (report.ended, report.machine) == (Ended.CALLEE_HUNG_UP, "voicemail")
+
+
 @pytest.mark.parametrize("heard", [False, True])
 async def test_early_media(heard: bool) -> None:
     """An announcement before the answer. Its port is read in any case: what was said before is not heard later."""

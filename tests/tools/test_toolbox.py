@@ -20,7 +20,8 @@ from sipbridge.tools import MAX_RESULT_BYTES, CallControl, Tool, Toolbox, ToolEr
 class Call:
     """Notes what tools do to it."""
 
-    def __init__(self, failure: str = "486 Busy Here") -> None:
+    def __init__(self, failure: str = "486 Busy Here", objection: str = "") -> None:
+        self._objection = objection
         self.done: list[tuple[str, ...]] = []
         self.fields = CallFields(to="agent", caller="+15550123", call_id="c1")
         self._failure = failure
@@ -31,6 +32,10 @@ class Call:
 
     async def end_call(self, request: ToolCall, reason: str) -> None:
         self.done.append(("end", reason))
+
+    async def transfer_objection(self, name: str, agreed: bool | None) -> str:
+        self.done.append(("may", name, str(agreed)))
+        return self._objection
 
     async def transfer(self, request: ToolCall, name: str, target: str, summary: str = "") -> str:
         self.done.append(("transfer", name, target, summary) if summary else ("transfer", name, target))
@@ -91,6 +96,18 @@ def test_transfer_takes_names_only_and_the_schema_says_which() -> None:
     schema = BOTH.declarations[1].parameters
     assert schema["properties"]["target"]["enum"] == ["desk", "sales"]
     assert schema["required"] == ["target"]
+
+
+def test_a_transfer_that_the_caller_has_to_agree_to() -> None:
+    asks = toolbox_for(ToolsConfig(transfer_call=TransferCallConfig(targets=TARGETS, confirm=True)), timeout_seconds=1)
+    call = Call(objection="Ask him.")
+    assert json.loads(run(asks, "transfer_call", '{"target": "desk"}', call) or "") == {"not_yet": "Ask him."}
+    assert call.done == [("may", "desk", "None")]
+    call = Call()
+    error(run(asks, "transfer_call", '{"target": "desk", "agreed": true}', call))
+    assert call.done == [("may", "desk", "True"), ("transfer", "desk", "sip:100@pbx.example.com")]
+    assert "agreed" in asks.declarations[0].parameters["properties"]
+    assert "agreed" not in BOTH.declarations[1].parameters["properties"]
 
 
 @pytest.mark.parametrize(
