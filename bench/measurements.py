@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from bench import filters, parsing, rig
+from bench.handovers import handovers
 from bench.numbers import Spread, median_spread
 from bench.providers import providers
 from bench.quality import quality
@@ -40,7 +41,29 @@ def interruption(size: Size) -> list[Row]:
     few = _interruption(size, size.few, ahead_ms=3000)
     # As much as is heard, so that the models of so many do not send several times what they would.
     many = _interruption(size, size.crowd, ahead_ms=1200, spin=True, tls=True)
-    return [*few, *many]
+    return [*few, *many, *_false_alarms(size)]
+
+
+def _false_alarms(size: Size) -> list[Row]:
+    silenced, resumed, lateness, repeated = [], [], [], [0.0]
+    for seed in range(size.runs):
+        result = rig.run("false_alarm", user="judged", calls=size.few, seconds=max(size.seconds, 3.0), seed=seed)
+        silenced.append(Spread.of_ns(result["silenced"]))
+        resumed.append(Spread.of_ns(result["resumed"]))
+        lateness.append(Spread.of_ns(result["lateness"]))
+        repeated += result["repeated"]
+    silent, on = median_spread(silenced), median_spread(resumed)
+    most = f"{min(repeated):+.0f} to {max(repeated):+.0f} ms"
+    return [
+        Row(
+            f"speech-started -> silence, where it is judged first, {size.few} calls, {len(repeated) - 1} times",
+            "<= 20 ms",
+            f"{ms(silent)}; {late(lateness)}",
+            silent.p99 <= 20,
+        ),
+        Row("the verdict, a false alarm -> sound again", "<= 300 ms", ms(on), on.max <= 300),
+        Row("what is heard of the answer then, against what was said", "<= 20 ms", most, max(map(abs, repeated)) <= 20),
+    ]
 
 
 def _interruption(size: Size, calls: int, **how: Any) -> list[Row]:
@@ -120,6 +143,27 @@ def _round_trip(size: Size, calls: int, *, replies: bool) -> Row:
         f"{ms(trip)}; {late(lateness)}",
         trip.p50 <= 25 and trip.p99 <= 45,
     )
+
+
+def tools(size: Size) -> list[Row]:
+    rows = []
+    runs = [
+        rig.run("tools", user="tools", calls=size.few, seconds=size.seconds, seed=seed) for seed in range(size.runs)
+    ]
+    for name, what in (("moment", "a coroutine"), ("moment_in_thread", "a function in a thread")):
+        told = median_spread([Spread.of_ns(run["results"][name]) for run in runs])
+        asked = median_spread([Spread.of_ns(run["trips"][name]) for run in runs])
+        answers = sum(len(run["results"][name]) for run in runs)
+        lateness = late([Spread.of_ns(run["lateness"]) for run in runs])
+        rows.append(
+            Row(
+                f"tool result -> model, {what}, {size.few} calls, {answers} times",
+                "p99 <= 5 ms",
+                f"{ms(told)}; from the model's call to the result {ms(asked)}; {lateness}",
+                told.p99 <= 5,
+            )
+        )
+    return rows
 
 
 class _Processor:
@@ -322,6 +366,7 @@ MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
     "pacing": pacing,
     "interruption": interruption,
     "latency": latency,
+    "tools": tools,
     "processor": processor,
     "endurance": endurance,
     "signalling": signalling,
@@ -329,4 +374,5 @@ MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
     "resampling": resampling,
     "quality": quality,
     "providers": providers,
+    "handovers": handovers,
 }

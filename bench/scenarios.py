@@ -17,7 +17,9 @@ from bench.phones import Call
 from bench.provider import Session, Talker, audio_frame
 from bench.stage import FRAME, Results, Stage, speech, spread
 from bench.strangers import Strangers
+from bench.tools import tools
 from bench.turns import echo, flush, latency
+from bench.verdicts import false_alarm
 
 _OCTETS = {"pcm": 48000, "g711": 8000}
 """Of a second of sound, as the model gets it."""
@@ -236,8 +238,10 @@ SCENARIOS: dict[str, Callable[[Stage], Results]] = {
     "steady": steady,
     "ramp": ramp,
     "latency": latency,
+    "tools": tools,
     "echo": echo,
     "flush": flush,
+    "false_alarm": false_alarm,
     "hearing": hearing,
     "churn": churn,
     "rush": rush,

@@ -275,6 +275,8 @@ def _of_agent(agent: AgentConfig, can: Capabilities, config: TenantConfig) -> It
         yield "language", f" is not sent: {name} takes none; say in the instructions which language to speak"
     if agent.transcripts.interim and not can.transcribes_interim:
         yield "transcripts.interim", f" has no effect: {name} tells only whole sentences"
+    if len(config.agents) > 1 and not can.takes_tools:
+        yield "provider", f": {name} calls no tools here, so this agent hands over to nobody"
     if agent.greet and agent.greeting is None:
         yield "greet", " has no effect: there is no greeting to say"
     if not can.can_say:
@@ -286,11 +288,7 @@ def _of_agent(agent: AgentConfig, can: Capabilities, config: TenantConfig) -> It
 def _of_tenant(agent: AgentConfig, can: Capabilities, config: TenantConfig) -> Iterator[str]:
     """Keys of the whole tenant that one of its agents does not heed."""
     name = agent.provider
-    if (
-        not can.takes_tools
-        and not config.phrases.given
-        and (config.tools.hang_up is not None or config.tools.transfer_call is not None)
-    ):
+    if not can.takes_tools and not config.phrases.given and config.tools.names() != frozenset():
         yield f"tools: {name} calls none here, so none of them is ever used; `phrases` may stand in for them"
     if not can.can_say and config.recording.enabled and config.recording.notice_text and agent is config.agent:
         yield f"recording.notice{_not_spoken(agent)}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, assert_never
 
 import structlog
@@ -42,6 +43,7 @@ from sipbridge.conversation.phrases import Phrases
 from sipbridge.conversation.privacy import Privacy
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
+from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
@@ -65,6 +67,7 @@ from sipbridge.sip.invite import Invite
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
 from sipbridge.tools.services import ToolServices
+from sipbridge.tools.switch_agent import declared_to
 from sipbridge.turn import Rule, Turn
 
 log = structlog.get_logger(__name__)
@@ -115,9 +118,16 @@ class CallSession:
             log=self._log,
         )
         toolbox = toolbox_for(
-            config.tools, timeout_seconds=config.deadlines.tool_seconds, tenant=tenant.id, services=tool_services
+            config.tools,
+            config.agents,
+            timeout_seconds=config.deadlines.tool_seconds,
+            tenant=tenant.id,
+            services=tool_services,
         )
-        self._agents = Agents(self._call, new_agent, tools=lambda name: toolbox.declarations)
+        self._agents = Agents(
+            self._call, new_agent, lambda name, agent: declared_to(name, agent, config.agents, toolbox)
+        )
+        self._switching = Switching(self._call, self._agents)
         self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
         transfers = self._transfers = Transfers(self._call, self._agents, self._keypad, second_leg)
         self._failure = Failure(self._call, self._agents, transfers)
@@ -129,7 +139,14 @@ class CallSession:
         self._holding = Holding(self._call)
         self._confirmation = Confirmation(self._call, self._agents)
         self._tools = CallTools(
-            self._call, self._agents, toolbox, transfers, self._digits, self._holding, self._confirmation
+            self._call,
+            self._agents,
+            toolbox,
+            transfers,
+            self._digits,
+            self._holding,
+            self._confirmation,
+            self._switching,
         )
         self._limits = Limits(
             self._call,
@@ -148,6 +165,7 @@ class CallSession:
             self._holding,
             self._confirmation,
             phrases,
+            self._switching,
         )
         self._new_recording = record
         self._prices = prices
@@ -223,7 +241,7 @@ class CallSession:
 
     async def _live(self) -> None:
         if await self._answering.answer():
-            await self._agents.converse(self._agent_event, self._failure.lost)
+            await self._agents.converse(self._agent_event, partial(self._switching.lost, otherwise=self._failure.lost))
 
     def _answered(self) -> None:
         """There is sound both ways, whoever may be heard first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
@@ -12,7 +12,7 @@ from sipbridge.agent_config import AgentConfig
 from sipbridge.audio_health import AudioHealth, LegAudio
 from sipbridge.codecs import Codec
 from sipbridge.media.events import MediaStats
-from sipbridge.outcome import CallReport, Ended, RunOutcome, ToolRun
+from sipbridge.outcome import CallReport, Ended, RunOutcome, Spent, ToolRun
 from sipbridge.prices import Prices, cost
 from sipbridge.tenants import CallFields
 from sipbridge.turn import Turn
@@ -48,6 +48,10 @@ class CallRecord:
         self._fallback: list[str] = []
         self._tool_runs: list[ToolRun] = []
         self._usage: dict[tuple[str, str], defaultdict[str, float]] = {}
+        self._agents: list[str] = []
+
+    def took_the_line(self, agent: str) -> None:
+        self._agents.append(agent)
 
     def answered(self) -> None:
         self.answered_at = self._clock()
@@ -109,6 +113,7 @@ class CallRecord:
         """When it is over. `provider` is the first agent's; `late_audio_bytes` and `uplink_dropped_ms` are of all."""
         assert self.outcome is not None
         ended, detail = self.outcome
+        spent = tuple(self._spent(prices or Prices()))
         return CallReport(
             call_id=self._fields.call_id,
             tenant=self._tenant,
@@ -128,11 +133,13 @@ class CallRecord:
             uplink_dropped_ms=uplink_dropped_ms,
             audio=audio,
             provider=provider,
+            agents=tuple(self._agents),
             machine=self.machine,
             reconnects=self.reconnects,
             fallback=tuple(self._fallback),
             usage=self._all_usage(),
-            cost_usd=self._cost(prices or Prices()),
+            cost_usd=None if not spent or any(each.cost_usd is None for each in spent) else _sum(spent),
+            spent=spent,
             tool_runs=tuple(self._tool_runs),
         )
 
@@ -150,17 +157,17 @@ class CallRecord:
                 total[name] += count
         return {name: round(count, 3) for name, count in total.items()}
 
-    def _cost(self, prices: Prices) -> float | None:
-        """None where something was used that has no price."""
-        total = 0.0
+    def _spent(self, prices: Prices) -> Iterator[Spent]:
         for (provider, model), counts in self._usage.items():
             rates = prices.rates(provider, model)
-            if rates is None:
-                if provider in prices.root:
-                    log.info("a price is missing", provider=provider, model=model or "(the vendor's default)")
-                return None
-            total += cost(counts, rates)
-        return round(total, 6) if self._usage else None
+            if rates is None and provider in prices.root:
+                log.info("a price is missing", provider=provider, model=model or "(the vendor's default)")
+            usage = {name: round(count, 3) for name, count in counts.items()}
+            yield Spent(provider, model, usage, None if rates is None else round(cost(counts, rates), 6))
+
+
+def _sum(spent: Iterable[Spent]) -> float:
+    return round(sum(each.cost_usd or 0.0 for each in spent), 6)
 
 
 def _ms_between(earlier: float | None, later: float | None) -> int | None:

@@ -10,11 +10,15 @@ import time
 from collections.abc import Sequence
 
 from sipbridge.agent import AgentOptions
+from sipbridge.agent_config import AgentConfig
+from sipbridge.agent_settings import capabilities, credential_of
+from sipbridge.configfile import Place, dotted
 from sipbridge.errors import AgentStartError, ConfigError, SipbridgeError
 from sipbridge.finding import Finding
 from sipbridge.providers import new_agent_from_credential
 from sipbridge.tenants import CallFields, Tenant
 from sipbridge.tools import toolbox_for
+from sipbridge.tools.switch_agent import declared_to
 
 _AT_ONCE = 10
 """More would look like an attack to some vendors."""
@@ -41,31 +45,34 @@ _OTHER = "the vendor refuses what it is asked for: see agent.model, agent.voice,
 
 
 async def look_at_providers(tenants: Sequence[Tenant]) -> list[Finding]:
-    """Each tenant's, within its own deadline. Those whose secrets are missing are left out: that is said elsewhere."""
+    """Each agent of each tenant, within its own deadline. Those whose secrets are missing are left out: that is said
+    elsewhere."""
     limit = asyncio.Semaphore(_AT_ONCE)
 
-    async def look(tenant: Tenant) -> Finding:
+    async def look(tenant: Tenant, agent: AgentConfig, at: Place) -> Finding:
         async with limit:
-            return await _provider(tenant)
+            return await _provider(tenant, agent, at)
 
-    return list(await asyncio.gather(*(look(tenant) for tenant in tenants if _has_secrets(tenant))))
+    agents = [(tenant, agent, at) for tenant in tenants for at, agent in tenant.config.places_of_agents()]
+    return list(await asyncio.gather(*(look(*each) for each in agents if _has_secrets(each[1]))))
 
 
-def _has_secrets(tenant: Tenant) -> bool:
+def _has_secrets(agent: AgentConfig) -> bool:
     try:
-        tenant.credential()
+        credential_of(agent)
     except ConfigError:
         return False
     return True
 
 
-async def _provider(tenant: Tenant) -> Finding:
-    agent_config, seconds = tenant.config.agent, tenant.config.deadlines.connect_seconds
-    model = f" {agent_config.model}" if agent_config.model else ""
-    subject = f"tenant {tenant.id}: {agent_config.provider}{model}"
+async def _provider(tenant: Tenant, config: AgentConfig, at: Place) -> Finding:
+    seconds = tenant.config.deadlines.connect_seconds
+    model = f" {config.model}" if config.model else ""
+    place = "" if len(at) == 1 else f", {dotted(at)}"
+    subject = f"tenant {tenant.id}{place}: {config.provider}{model}"
     began = time.monotonic()
     try:
-        agent = new_agent_from_credential(tenant.credential(), _options(tenant), connect_timeout=seconds)
+        agent = new_agent_from_credential(credential_of(config), _options(tenant, config, at), connect_timeout=seconds)
         try:
             await agent.start()
         finally:
@@ -80,12 +87,14 @@ async def _provider(tenant: Tenant) -> Finding:
     return Finding("ok", subject, f"ready to talk within {taken * 1000:.0f} ms")
 
 
-def _options(tenant: Tenant) -> AgentOptions:
+def _options(tenant: Tenant, config: AgentConfig, at: Place) -> AgentOptions:
     """As for a call from a telephone that nobody knows."""
-    can = tenant.capabilities
-    tools = toolbox_for(tenant.config.tools, timeout_seconds=tenant.config.deadlines.tool_seconds)
+    can, agents = capabilities(config), tenant.config.agents
+    toolbox = toolbox_for(tenant.config.tools, timeout_seconds=tenant.config.deadlines.tool_seconds)
+    name = str(at[-1]) if at[0] == "agents" else next(iter(agents))
     fields = CallFields(to="", caller="anonymous")
-    return tenant.agent_options(fields, can.input_format, can.output_format, tools.declarations)
+    tools = declared_to(name, config, agents, toolbox)
+    return tenant.with_agent(config).agent_options(fields, can.input_format, can.output_format, tools)
 
 
 def _cure(code: str) -> str:

@@ -84,10 +84,10 @@ class Metrics:
         self._observe_audio(report.audio)
         if report.provider:
             self._reconnects.labels(report.provider).inc(report.reconnects)
-            for name in report.usage.keys() & set(NAMES):
-                count = report.usage[name]
-                self._used.labels(report.provider, name).inc(max(0.0, count))
-            self._cost.labels(report.provider).inc(report.cost_usd or 0.0)
+        for spent in report.spent:
+            for name in spent.usage.keys() & set(NAMES):
+                self._used.labels(spent.provider, name).inc(max(0.0, spent.usage[name]))
+            self._cost.labels(spent.provider).inc(spent.cost_usd or 0.0)
 
     def watch_providers(self, breaker: Breaker) -> None:
         """How sessions could be opened, and which servers are taken to be gone, is asked for at each scrape."""

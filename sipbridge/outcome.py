@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Literal, TypeAlias
 
 from sipbridge.audio_health import AudioHealth
@@ -125,6 +125,19 @@ ENDINGS: Final[Mapping[Ended, Ending]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What one model of one provider counted in a call."""
+
+    provider: str
+    model: str
+    """"": the provider's default."""
+    usage: Mapping[str, float]
+    """By the names of `agent.Usage`."""
+    cost_usd: float | None
+    """By `prices`; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallReport:
     """One call, written when it is over."""
 
@@ -152,7 +165,9 @@ class CallReport:
     audio: AudioHealth = AudioHealth()
     """How it sounded."""
     provider: str = ""
-    """The agent's."""
+    """Of the agent that the call began with."""
+    agents: tuple[str, ...] = ()
+    """Who had the line, by the names in the tenant's file, one after another."""
     machine: str = ""
     """What answered a call of ours, where SIP says that it is no person (`machine.machine_of`)."""
     reconnects: int = 0
@@ -163,22 +178,33 @@ class CallReport:
     """What the provider charges for, by the names of `agent.Usage`, summed."""
     cost_usd: float | None = None
     """By `prices`; None where nothing was used, or something that has no price."""
+    spent: tuple[Spent, ...] = ()
+    """The same by provider and model."""
     tool_runs: tuple[ToolRun, ...] = ()
     """In the order in which they ended."""
 
     def to_json(self) -> dict[str, Any]:
         """Nothing but dictionaries, lists, numbers, text and None."""
-        apart = {"usage": dict(self.usage), "fallback": list(self.fallback), "audio": self.audio.to_json()}
-        return {**self._figures(), **apart, "tool_runs": [run.to_json() for run in self.tool_runs]}
+        return {
+            **self._figures(),
+            "agents": list(self.agents),
+            "usage": dict(self.usage),
+            "spent": [{**asdict(each), "usage": dict(each.usage)} for each in self.spent],
+            "fallback": list(self.fallback),
+            "audio": self.audio.to_json(),
+            "tool_runs": [run.to_json() for run in self.tool_runs],
+        }
 
     def to_log(self) -> dict[str, Any]:
         """For the line that ends the call: flat."""
         usage = {f"usage_{name}": count for name, count in self.usage.items()}
-        fallback = {"fallback": "; ".join(self.fallback)} if self.fallback else {}
-        return {**self._figures(), **fallback, "tools": len(self.tool_runs), **usage, **self.audio.to_log()}
+        more: dict[str, Any] = {"agents": " ".join(self.agents), "tools": len(self.tool_runs)}
+        if self.fallback:
+            more["fallback"] = "; ".join(self.fallback)
+        return {**self._figures(), **more, **usage, **self.audio.to_log()}
 
     def _figures(self) -> dict[str, Any]:
-        apart = ("audio", "usage", "fallback", "tool_runs")
+        apart = ("agents", "audio", "fallback", "spent", "tool_runs", "usage")
         figures = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in apart}
         return {**figures, "ended": self.ended.value}
 

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sipbridge.audio_health import AudioHealth
 from sipbridge.metrics import Metrics
+from sipbridge.outcome import Spent
 from sipbridge.providers.breaker import Attempt, Breaker
 from tests.test_audio_health import health, report
 
@@ -59,7 +60,8 @@ def test_providers() -> None:
             attempt.failed("refused", host)
     attempt.failed("a word of the vendor's")
     used = {"input_audio_tokens": 100.0, "the_vendors_own": 7.0}
-    metrics.observe(replace(report(health()), provider="openai", reconnects=2, usage=used, cost_usd=0.25))
+    spent = (Spent("openai", "m", used, 0.25), Spent("gemini", "", {"input_text_tokens": 3.0}, None))
+    metrics.observe(replace(report(health()), provider="openai", reconnects=2, spent=spent))
     metrics.observe(replace(report(health()), provider="openai"))
     found = read(metrics)
     mine = (("provider", "openai"),)
@@ -70,6 +72,8 @@ def test_providers() -> None:
     assert found[("sipbridge_provider_reconnects_total", mine)] == 2
     assert found[("sipbridge_provider_cost_usd_total", mine)] == 0.25
     assert found[("sipbridge_provider_usage_total", (*mine, ("what", "input_audio_tokens")))] == 100
+    other = (("provider", "gemini"), ("what", "input_text_tokens"))
+    assert found[("sipbridge_provider_usage_total", other)] == 3, "each agent's under its own provider"
     assert ("sipbridge_provider_usage_total", (*mine, ("what", "the_vendors_own"))) not in found
 
 

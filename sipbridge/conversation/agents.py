@@ -1,23 +1,27 @@
 """Agents: who speaks for us in a call. One at a time has the line, another one may follow.
 
 A successor is opened beside the one that speaks (`open`), is told the conversation so far, and then takes the line
-(`use`). The iteration over events (`converse`) goes on with it; the predecessor is closed and has no more to say.
+(`use`). What is heard from then on is what it says (`converse`); the predecessor is closed, and only what it has cost
+is still noted.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 from sipbridge import agent as model
-from sipbridge.agent import AgentEvent, HistoryItem, NewAgent, ToolDeclaration
+from sipbridge.agent import AgentEvent, HistoryItem, NewAgent, ToolDeclaration, ToolUsed
 from sipbridge.agent_config import AgentConfig
 from sipbridge.audio import Played
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.errors import AgentStartError
+from sipbridge.providers.phrases import late_result
 from sipbridge.tenants import CallFields
+from sipbridge.tools.switch_agent import SWITCH_AGENT
 
 _GRACE_S = 0.2
 """An agent heeds the deadline itself, and then it knows whose fault it was. This is for one that does not."""
@@ -33,15 +37,20 @@ class Lost:
 
 class Agents:
     def __init__(
-        self, call: CallContext, new_agent: NewAgent, tools: Callable[[str], tuple[ToolDeclaration, ...]]
+        self,
+        call: CallContext,
+        new_agent: NewAgent,
+        tools: Callable[[str, AgentConfig], tuple[ToolDeclaration, ...]],
     ) -> None:
-        """`tools` says what the agent of that name may do."""
+        """`tools` says what an agent of that name may do."""
         self._call = call
         self._new_agent = new_agent
         self._tools = tools
         self._opened: list[Speaker] = []
+        self._numbers = count(1)
         self.current: Speaker | None = None
         """Who has the line. It may be lost, and nobody may have followed yet."""
+        self._followed = asyncio.Event()
         self.asked: Callable[[str], None] = lambda call_id: None
         """Told whenever an agent is given something to answer (see `Speaker`)."""
         self.deaf = False
@@ -49,13 +58,19 @@ class Agents:
 
     # --- one after another ------------------------------------------------------------------------------------------
 
-    async def open(self, name: str, config: AgentConfig, history: Sequence[HistoryItem] = ()) -> Speaker:
+    async def open(
+        self, name: str, config: AgentConfig, history: Sequence[HistoryItem] = (), briefing: str = ""
+    ) -> Speaker:
         """Make an agent ready to hear and to speak, beside the one that has the line. With a `history` it goes on with
-        a conversation and greets nobody. Raises `AgentStartError`, `ConfigError`, `UnknownProviderError`."""
+        a conversation and greets nobody; the `briefing` comes behind its instructions, and holds for whoever stands in
+        for it, too. Raises `AgentStartError`, `ConfigError`, `UnknownProviderError`."""
         call, tenant = self._call, self._call.tenant.with_agent(config)
+        if self.current is not None and self.current.name == name:
+            briefing = briefing or self.current.briefing
         seconds = tenant.config.deadlines.connect_seconds
         formats = tenant.formats(call.legs.current.likely_codec)
-        options = tenant.agent_options(call.fields, *formats, self._tools(name), history=history)
+        options = tenant.agent_options(call.fields, *formats, self._tools(name, config), history=history)
+        options = replace(options, instructions=options.instructions + briefing)
         agent = self._new_agent(tenant.credential(), options, connect_timeout=seconds)
         speaker = Speaker(
             name,
@@ -63,8 +78,9 @@ class Agents:
             agent,
             tenant.capabilities,
             tenant.turns,
-            formats,
-            len(self._opened) + 1,
+            options,
+            next(self._numbers),
+            briefing=briefing,
             asked=self._was_asked,
         )
         self._opened.append(speaker)
@@ -72,20 +88,27 @@ class Agents:
             async with asyncio.timeout(seconds + _GRACE_S):
                 await speaker.start()
         except TimeoutError:
+            call.spawn(self.dismiss(speaker))
             raise AgentStartError(f"the agent was not ready within {seconds:g} s", code="timeout") from None
+        except Exception:
+            call.spawn(self.dismiss(speaker))
+            raise
         return speaker
 
     def _was_asked(self, call_id: str) -> None:
         self.asked(call_id)
 
     def use(self, speaker: Speaker) -> None:
-        """It has the line from now on; its predecessor is closed."""
+        """It has the line from now on; its predecessor is closed. What that one has said is still heard."""
         predecessor, self.current = self.current, speaker
+        self._call.record.took_the_line(speaker.name)
         self._call.turn.rule = speaker.turns.rule
         self._call.legs.use_formats(speaker.uplink, speaker.downlink)
         self.listen()
         if predecessor is not None:
+            self._call.finish_items(self._call.turn.model_lost())
             self._call.spawn(predecessor.leave())
+        self._followed.set()
 
     def listen(self) -> None:
         """Give the leg an ear of our own, where whoever has the line needs one. Once there is sound, and when that
@@ -99,17 +122,28 @@ class Agents:
         """Hand on what whoever has the line says, until nobody is left: `lost` is asked what becomes of the call, and
         returns whether somebody else has the line now."""
         while (speaker := self.current) is not None:
-            closed, why = "closed", ""
-            async for event in speaker:
-                if isinstance(event, model.SessionClosed):
-                    closed = event.reason
-                elif isinstance(event, model.AgentError) and event.fatal:
-                    why = event.message
-                told(speaker, event)
+            self._followed.clear()
+            reading = self._call.spawn(self._read(speaker, told))
+            followed = asyncio.ensure_future(self._followed.wait())
+            try:
+                await asyncio.wait({reading, followed}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                followed.cancel()
+            if self.current is speaker and not await lost(Lost(speaker, speaker.why_lost)):
+                return
+
+    async def _read(self, speaker: Speaker, told: Callable[[Speaker, AgentEvent], None]) -> None:
+        """To its last word, which comes when another one has had the line for a while."""
+        async for event in speaker:
             if self.current is speaker:
-                reason = why if closed in why else f"{closed}: {why}" if why else closed
-                if not await lost(Lost(speaker, reason)):
-                    return
+                told(speaker, event)
+            elif isinstance(event, model.Usage):
+                self._call.record.used(speaker.config, event)
+
+    async def dismiss(self, speaker: Speaker) -> None:
+        """One that was opened, and is not to have the line after all."""
+        await self._close(speaker)
+        self._opened.remove(speaker)
 
     async def retire(self) -> None:
         """Nobody speaks for us any more, and nobody has to be paid for it."""
@@ -120,9 +154,12 @@ class Agents:
     async def close(self) -> None:
         """All of them. What is charged for is in part only known now."""
         for speaker in self._opened:
-            for event in await speaker.close():
-                if isinstance(event, model.Usage):
-                    self._call.record.used(speaker.config, event)
+            await self._close(speaker)
+
+    async def _close(self, speaker: Speaker) -> None:
+        for event in await speaker.close():
+            if isinstance(event, model.Usage):
+                self._call.record.used(speaker.config, event)
 
     # --- whoever has the line -----------------------------------------------------------------------------------------
 
@@ -133,13 +170,19 @@ class Agents:
 
     @property
     def history(self) -> tuple[HistoryItem, ...]:
-        """The conversation so far."""
-        return () if self.current is None else self.current.history
+        """The conversation so far, for whoever goes on with it: without what only concerns the one that had it, which
+        is who handed over to whom, and calls whose result is still to come (`answer_tool` tells that one)."""
+        items = () if self.current is None else self.current.history
+        return tuple(
+            item
+            for item in items
+            if not isinstance(item, ToolUsed) or (item.output is not None and item.name != SWITCH_AGENT)
+        )
 
     @property
     def can_say(self) -> bool:
-        """Somebody would say what he is told to."""
-        return self.ready and self.current is not None and self.current.capabilities.can_say
+        """Somebody would say to the caller what he is told to."""
+        return self.ready and not self.deaf and self.current is not None and self.current.capabilities.can_say
 
     @property
     def farewell(self) -> str | None:
@@ -190,13 +233,22 @@ class Agents:
         if (speaker := self.current) is None:
             return
         tenant, fields = self._call.tenant.with_agent(speaker.config), self._call.fields
+        text = tenant.instructions(fields)
         if not speaker.capabilities.takes_instructions:
             speaker.inform(fact)
-        elif (text := tenant.instructions(fields)) != tenant.instructions(before):
-            speaker.update_instructions(text)
+        elif text != tenant.instructions(before):
+            speaker.update_instructions(text + speaker.briefing)
         else:
-            speaker.update_instructions(f"{text.rstrip()}\n\n{fact}".lstrip())
+            speaker.update_instructions(f"{speaker.instructions.rstrip()}\n\n{fact}".lstrip())
 
     def answer_tool(self, call_id: str, output: str) -> None:
-        if self.current is not None:
+        """Of a call that a predecessor made, whoever has the line now is told in words what came of it."""
+        if self.current is None:
+            return
+        if self.current.owns(call_id):
             self.current.answer_tool(call_id, output)
+            return
+        for predecessor in self._opened:
+            if (used := predecessor.asked_for(call_id)) is not None:
+                self.tell(late_result(replace(used, output=output)))
+                return

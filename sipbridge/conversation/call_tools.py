@@ -19,6 +19,7 @@ from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.entry import Collected
 from sipbridge.conversation.holding import Holding
+from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.conversation.waiting import Waiting
 from sipbridge.outcome import Ended
@@ -36,12 +37,14 @@ class CallTools:
         digits: Digits,
         holding: Holding,
         confirmation: Confirmation,
+        switching: Switching,
     ) -> None:
         self._call = call
         self._agents = agents
         self._toolbox = toolbox
         self._transfers = transfers
         self._holding = holding
+        self._switching = switching
         self.attached = Attached()
         self.waiting = Waiting(call, self._say_meanwhile)
         self._digits = digits
@@ -58,20 +61,24 @@ class CallTools:
         return bool(self._tasks)
 
     def asked(self, request: ToolCall) -> None:
-        self._tasks[request.call_id] = self._call.spawn(self._run(request))
+        speaker = self._agents.current
+        known = () if speaker is None else speaker.tools
+        self._tasks[request.call_id] = self._call.spawn(self._run(request, known))
 
     def taken_back(self, call_id: str) -> None:
         if task := self._tasks.pop(call_id, None):
             task.cancel()
 
-    async def _run(self, request: ToolCall) -> None:
+    async def _run(self, request: ToolCall, known: Sequence[str]) -> None:
+        """`known`: the toolbox is the tenant's, and of these the agent that asks was told."""
         record, began = self._call.record, self._call.clock()
         shown = self._toolbox.shown(request)
         try:
-            async with self.waiting.during(request) if self._toolbox.takes_time(request) else nullcontext():
-                answer = await self._toolbox.run(self, request)
+            async with nullcontext() if self._toolbox.steers(request) else self.waiting.during(request):
+                answer = await self._toolbox.run(self, request, known)
         except asyncio.CancelledError:
-            record.tool_ran(request, shown, began, "cancelled")
+            done = record.outcome is not None and record.outcome[0] in (Ended.TRANSFERRED, Ended.AGENT_HUNG_UP)
+            record.tool_ran(request, shown, began, "ok" if done and self._toolbox.steers(request) else "cancelled")
             raise
         self._tasks.pop(request.call_id, None)
         record.tool_ran(request, shown, began, answer.outcome, answer.error)
@@ -110,6 +117,9 @@ class CallTools:
         self._call.turn.close_floor()
         await self._announce(request, "The line is still open: say goodbye in one short sentence, nothing else.")
         await self._call.end_when_heard(Ended.AGENT_HUNG_UP, reason)
+
+    async def switch_agent(self, name: str, summary: str) -> str:
+        return await self._switching.switch(name, summary)
 
     async def transfer_objection(self, name: str, agreed: bool | None) -> str:
         return await self._confirmation.objection(name, agreed)

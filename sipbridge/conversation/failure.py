@@ -77,7 +77,7 @@ class Failure:
         """Give the line to the agent that the call begins with, or to who stands in for it; returns whether somebody
         has it, else the call has been ended. What has to be heard calls `pick_up` first. Raises what `Agents.open`
         does where nobody could be opened and the caller has heard nothing."""
-        name, config = "main", self._call.tenant.config.agent
+        name, config = next(iter(self._call.tenant.config.agents.items()))
         try:
             self._agents.use(await self._agents.open(name, config))
         except SipbridgeError as error:
@@ -90,7 +90,6 @@ class Failure:
         """Its session is gone. Whether the conversation goes on with another agent (see `Agents.converse`)."""
         call = self._call
         call.finish_items(call.turn.model_lost())
-        await self._transfers.settled()  # a caller who is on his way to somebody else needs nobody of ours
         if self._under_way is None:
             if call.turn.closing:
                 # Nothing went wrong for the caller: what the goodbye is waiting for ends the call.
@@ -105,8 +104,7 @@ class Failure:
     def _missed(self, phase: Phase) -> None:
         """A deadline has passed."""
         if self._transfers.under_way:
-            self._watch.again()  # the caller waits for somebody else
-            return
+            return  # it is told how that went, and then it is to say something
         why = f"nothing came of it in time ({phase.name.lower()})"
         if phase is Phase.OUT:
             if any(step.agent is not None for step in self._steps[self._at :]):
@@ -128,13 +126,14 @@ class Failure:
         speaker = self._agents.current
         if speaker is not None and self._under_way is None:
             self._note(f"{speaker.config.provider} failed: {why}")
-            self._trouble()
             self._under_way = self._call.spawn(
                 self._take_its_place(_Failed(speaker.name, speaker.config, why, speaker))
             )
 
     async def _take_its_place(self, failed: _Failed) -> None:
         try:
+            await self._transfers.over()  # of one that succeeds nobody returns
+            self._trouble()
             await self._go_through(failed, _is_up)
         finally:
             self._under_way = None
@@ -288,6 +287,8 @@ class Failure:
     # --- the agent's events -------------------------------------------------------------------------------------------
 
     def agent_event(self, event: AgentEvent) -> None:
+        if self._agents.current is None:
+            return  # it has retired
         self._watch.agent_event(event)
         if isinstance(event, AssistantAudio | Resumed):
             self._comes_back()

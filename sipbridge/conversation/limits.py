@@ -36,6 +36,7 @@ class Limits:
         """`max_seconds`: the longest that any call of this node may last. `busy`: something is being done for the
         caller, so that he has to wait."""
         self._call = call
+        self._agents = agents
         self._config = call.tenant.config.limits
         self._announcements = announcements
         self._max_seconds = max_seconds
@@ -48,7 +49,7 @@ class Limits:
             call,
             announcements,
             call.tenant.config.silence,
-            quiet=lambda: agents.ready and not busy() and not call.sounds.playing and not call.turn.closing,
+            quiet=lambda: not (agents.deaf or busy() or call.sounds.playing or call.turn.closing) and agents.ready,
         )
 
     # --- what happens -------------------------------------------------------------------------------------------------
@@ -99,8 +100,8 @@ class Limits:
         await self._announcements.goodbye(Ended.TOO_LONG, f"{left:g} s")
 
     async def _warn(self) -> None:
-        """Once in a call: soon it will be over."""
-        if not self._warned and not self._call.turn.closing:
+        """Once in a call: soon it will be over. Not while he is handed over and hears music."""
+        if not (self._warned or self._agents.deaf or self._call.turn.closing):
             self._warned = True
             await self._announcements.say(self._config.warning, "ending-soon")
 
@@ -121,7 +122,7 @@ class Limits:
     def _look_for_loop(self, loops: LoopDetector, event: AgentEvent) -> None:
         match event:
             case model.UserSpeechStarted():
-                loops.caller_began(self._call.clock(), interrupts=not self._call.turn.silent)
+                loops.caller_began(self._call.clock())
             case model.UserTranscript(text, True):
                 loops.caller_said(text)
             case model.AssistantText(text=text, final=True):

@@ -57,9 +57,9 @@ class LoopDetector:
         """All that the agent had to say has been heard."""
         self._heard_at = now
 
-    def caller_began(self, now: float, *, interrupts: bool) -> None:
-        """The far end begins to speak."""
-        quick = not interrupts and self._heard_at is not None and now - self._heard_at < _QUICK_S
+    def caller_began(self, now: float) -> None:
+        """The far end begins to speak; before the agent has been heard to its end it interrupts."""
+        quick = self._heard_at is not None and now - self._heard_at < _QUICK_S
         self._quick = self._quick + 1 if quick else 0
         self._heard_at = None
 

@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Self
 
-from sipbridge.agent import Agent, AgentEvent, Capabilities, HistoryItem, SessionClosed
+from sipbridge.agent import (
+    Agent,
+    AgentError,
+    AgentEvent,
+    AgentOptions,
+    Capabilities,
+    HistoryItem,
+    SessionClosed,
+    ToolUsed,
+)
 from sipbridge.agent_config import AgentConfig
-from sipbridge.audio import AudioFormat, Played
+from sipbridge.audio import Played
 from sipbridge.conversation.paced_speech import PacedSpeech
 from sipbridge.media.stream import MediaStream
 from sipbridge.providers.names import Names
@@ -30,22 +40,30 @@ class Speaker:
         agent: Agent,
         capabilities: Capabilities,
         turns: TurnTaking,
-        formats: tuple[AudioFormat, AudioFormat],
+        options: AgentOptions,
         number: int = 1,
         *,
+        briefing: str = "",
         asked: Callable[[str], None] = lambda call_id: None,
     ) -> None:
-        """`asked` is told whenever it is given something to answer: the name of the tool call whose result it is, or
-        "" for anything else."""
+        """`options` are what the agent was made with; `briefing` is what of its instructions holds for this call.
+        `asked` is told whenever it is given something to answer: the name of the tool call whose result it is, or ""
+        for anything else."""
         self.name = name
         self.config = config
         self.capabilities = capabilities
         self.turns = turns
-        self.uplink, self.downlink = formats
+        self.uplink, self.downlink = options.input_format, options.output_format
+        self.instructions = options.instructions
+        self.tools = tuple(tool.name for tool in options.tools)
+        self.briefing = briefing
         self.lost = False
+        self.why_lost = ""
         self._agent = agent
         self._asked = asked
         self._names = Names(number, "a")
+        self._in_history = f"a{number}-"
+        self._told_calls = frozenset(item.call_id for item in options.history if isinstance(item, ToolUsed))
         self._paced = PacedSpeech(self.downlink) if capabilities.full_duplex else None
 
     async def start(self) -> None:
@@ -57,8 +75,12 @@ class Speaker:
 
     async def __anext__(self) -> AgentEvent:
         event = await anext(self._agent)
-        if isinstance(event, SessionClosed):
+        if isinstance(event, AgentError) and event.fatal:
+            self.why_lost = event.message
+        elif isinstance(event, SessionClosed):
             self.lost = True
+            closed, why = event.reason, self.why_lost
+            self.why_lost = why if closed in why else f"{closed}: {why}" if why else closed
         return self._names.outward(event)
 
     async def close(self) -> tuple[AgentEvent, ...]:
@@ -80,7 +102,26 @@ class Speaker:
 
     @property
     def history(self) -> tuple[HistoryItem, ...]:
-        return self._agent.history
+        """The conversation so far, what it was told of it included. Its tool calls have names in it that no other
+        agent of the call gives."""
+        return tuple(self._in_call(item) for item in self._agent.history)
+
+    def _in_call(self, item: HistoryItem) -> HistoryItem:
+        if not isinstance(item, ToolUsed) or item.call_id in self._told_calls:
+            return item
+        return replace(item, call_id=self._in_history + item.call_id)
+
+    def owns(self, call_id: str) -> bool:
+        """Whether a tool call of that name is this agent's."""
+        return self._names.call(call_id) is not None
+
+    def asked_for(self, call_id: str) -> ToolUsed | None:
+        """The tool call of that name, where this agent has made it."""
+        own_name = self._names.call(call_id)
+        if own_name is None or own_name in self._told_calls:
+            return None
+        calls = (item for item in reversed(self._agent.history) if isinstance(item, ToolUsed))
+        return next((item for item in calls if item.call_id == own_name), None)
 
     @property
     def late_audio_bytes(self) -> int:
@@ -138,7 +179,7 @@ class Speaker:
             self._agent.update_instructions(text)
 
     def answer_tool(self, call_id: str, output: str) -> None:
-        """Where the call is another agent's, or this one is gone, nobody is to be told."""
+        """Where the call is another agent's, or this one is gone, it is told nothing."""
         own_name = self._names.call(call_id)
         if not self.lost and own_name is not None:
             self._agent.send_tool_result(own_name, output)

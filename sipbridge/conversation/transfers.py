@@ -34,17 +34,18 @@ class Transfers:
         self._agents = agents
         self._keypad = keypad
         self.bridge = Bridge(call, second_leg)
-        self._settled = asyncio.Event()
-        self._settled.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def under_way(self) -> bool:
-        """The caller waits to be handed over, or has been."""
-        return not self._settled.is_set()
+        """Somebody is being called, asked, or referred to."""
+        return not self._idle.is_set()
 
-    async def settled(self) -> None:
-        """Return when none is under way: the caller is ours."""
-        await self._settled.wait()
+    async def over(self) -> None:
+        """Return when none is under way, because it came to nothing: and for as long as the
+        two are connected it has not."""
+        await self._idle.wait()
 
     async def hand_over(self, name: str) -> str:
         """The same where no agent can announce it: by the name of a target of `tools.transfer_call`. Where it succeeds
@@ -74,7 +75,7 @@ class Transfers:
             return "this tenant transfers nobody"
         if self.under_way:
             return "another transfer is under way"
-        self._settled.clear()
+        self._idle.clear()
         failure = "taken back"
         try:
             await announced()
@@ -86,7 +87,7 @@ class Transfers:
                 failure = await self._blind(name, target, tool)
         finally:
             if failure:
-                self._settled.set()
+                self._idle.set()
                 self._call.log.info("transfer failed", target=name, failure=failure)
         return failure
 

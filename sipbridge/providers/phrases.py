@@ -28,10 +28,19 @@ def history_as_text(history: Sequence[HistoryItem]) -> str:
     """For vendors that take no history as such: a passage to put behind the instructions. "" where there is none."""
     if not history:
         return ""
+    return "\n\nThe conversation so far, on the same call. Go on with it; do not greet again.\n" + _in_lines(history)
+
+
+def said_meanwhile(history: Sequence[HistoryItem]) -> str:
+    """For an agent that was told the conversation before this was said."""
+    return "Meanwhile, on the same call:\n" + _in_lines(history)
+
+
+def _in_lines(history: Sequence[HistoryItem]) -> str:
     lines = []
     for item in history:
         if isinstance(item, Said):
             lines.append(f"{'Caller' if item.role == 'user' else 'You'}: {item.text}")
         else:
             lines.append(f"(You called {item.name} with {item.arguments}; the result: {item.output or 'none yet'})")
-    return "\n\nThe conversation so far, on the same call. Go on with it; do not greet again.\n" + "\n".join(lines)
+    return "\n".join(lines)

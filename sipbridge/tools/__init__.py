@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from sipbridge.agent import ToolCall, ToolDeclaration
+from sipbridge.agent_config import AgentConfig
 from sipbridge.conversation.entry import Collected
 from sipbridge.outcome import RunOutcome
 from sipbridge.tool_config import ToolsConfig
@@ -50,6 +51,10 @@ class CallControl(Protocol):
 
     async def end_call(self, request: ToolCall, reason: str) -> None:
         """Hang up when the goodbye has been heard to its last packet."""
+
+    async def switch_agent(self, name: str, summary: str) -> str:
+        """Give the line to another agent, with what this one says of the call. Returns why it did not succeed; where
+        it does, the model that asked for it is gone."""
 
     async def transfer(self, request: ToolCall, name: str, target: str, summary: str = "") -> str:
         """Announce, then hand the caller over to `target` (a URI), who is told the `summary` where that is asked first.
@@ -117,21 +122,23 @@ class Toolbox:
     def declarations(self) -> tuple[ToolDeclaration, ...]:
         return tuple(tool.declaration for tool in self._tools.values())
 
-    def takes_time(self, request: ToolCall) -> bool:
-        """The caller may have to wait for it, and nothing of its own is heard meanwhile."""
+    def steers(self, request: ToolCall) -> bool:
+        """It is done to the call itself (`Tool.steers_call`)."""
         tool = self._tools.get(request.name)
-        return tool is not None and not tool.steers_call
+        return tool is not None and tool.steers_call
 
     def shown(self, request: ToolCall) -> str:
         """Its arguments for the record, without what is secret."""
         tool = self._tools.get(request.name)
         return shown({} if tool is None else schema_of(tool.arguments), request.arguments)
 
-    async def run(self, control: CallControl, request: ToolCall) -> Answer:
-        """The answer to send to the model. Raises nothing but cancellation."""
-        tool = self._tools.get(request.name)
+    async def run(self, control: CallControl, request: ToolCall, known: Collection[str] | None = None) -> Answer:
+        """The answer to send to the model. `known`: those that it was told of; None: all. Raises nothing but
+        cancellation."""
+        known = self._tools if known is None else known
+        tool = self._tools.get(request.name) if request.name in known else None
         if tool is None:
-            names = ", ".join(self._tools) or "none"
+            names = ", ".join(known) or "none"
             return _failed("unknown", f"there is no tool {request.name[:64]!r}; there are: {names}")
         try:
             arguments = checked(tool.arguments, request.arguments)
@@ -157,14 +164,21 @@ class Toolbox:
 
 
 def toolbox_for(
-    config: ToolsConfig, *, timeout_seconds: float, tenant: str = "", services: ToolServices | None = None
+    config: ToolsConfig,
+    agents: Mapping[str, AgentConfig] | None = None,
+    *,
+    timeout_seconds: float,
+    tenant: str = "",
+    services: ToolServices | None = None,
 ) -> Toolbox:
-    """The tools that a tenant's file asks for, for one call. `services`: what they share with other calls."""
+    """The tools that a tenant's file asks for, for one call. `services`: what they share with other calls. Which of
+    them an agent may use, `switch_agent.declared_to` says."""
     from sipbridge.tools.collect_digits import collect_digits
     from sipbridge.tools.hang_up import hang_up
     from sipbridge.tools.hold import hold
     from sipbridge.tools.send_dtmf import send_dtmf
     from sipbridge.tools.services import ToolServices
+    from sipbridge.tools.switch_agent import switch_agent
     from sipbridge.tools.transfer_call import transfer_call
 
     shared = (services or ToolServices()).of(tenant, config)
@@ -180,6 +194,8 @@ def toolbox_for(
         tools.append(send_dtmf())
     if config.collect_digits is not None:
         tools.append(collect_digits(config.collect_digits.fields))
+    if agents is not None and len(agents) > 1:
+        tools.append(switch_agent(agents))
     tools += [_given_secrets(tool, config) for tool in shared.tools]
     return Toolbox(tools, timeout_seconds=timeout_seconds, quota=Quota(config.quotas.per_call, shared.minute))
 

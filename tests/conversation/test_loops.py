@@ -50,17 +50,15 @@ def test_what_has_no_words_says_nothing() -> None:
     assert converse(LoopDetector(3), *[("...", "")] * 20) == ""
 
 
-@pytest.mark.parametrize(
-    ("pause", "interrupts", "found"), [(0.4, False, True), (0.4, True, False), (2.5, False, False)]
-)
-def test_turns_at_a_machines_pace(pause: float, interrupts: bool, found: bool) -> None:
+@pytest.mark.parametrize(("pause", "found"), [(0.4, True), (1.9, True), (2.5, False)])
+def test_turns_at_a_machines_pace(pause: float, found: bool) -> None:
     detector, now = LoopDetector(4), 0.0
     for _ in range(20):
         assert detector.found == ""
         now += 3
         detector.agent_heard(now)
         now += pause
-        detector.caller_began(now, interrupts=interrupts)
+        detector.caller_began(now)
     assert detector.found == ("20 turns at a machine's pace" if found else "")
 
 
@@ -68,7 +66,16 @@ def test_one_thought_in_between_is_a_persons() -> None:
     detector = LoopDetector(4)
     for number in range(39):
         detector.agent_heard(number * 10)
-        detector.caller_began(number * 10 + (3 if number == 19 else 0.3), interrupts=False)
+        detector.caller_began(number * 10 + (3 if number == 19 else 0.3))
+    assert detector.found == ""
+
+
+def test_who_interrupts_is_a_person() -> None:
+    detector = LoopDetector(4)
+    for number in range(39):
+        if number != 19:
+            detector.agent_heard(number * 10)
+        detector.caller_began(number * 10 + 0.3)
     assert detector.found == ""
 
 

@@ -10,6 +10,7 @@ from tests.loopback.earpiece import is_loud
 from tests.loopback.house import House, house
 from tests.loopback.phone import Phone
 from tests.loopback.sound import tone
+from tests.loopback.test_transfers import bridged, calling
 
 TARGET = "sip:desk@example.com"
 TOOLS = f"tools: {{transfer_call: {{targets: {{desk: '{TARGET}'}}}}}}"
@@ -105,3 +106,31 @@ async def test_a_second_no_ends_the_offer() -> None:
         assert not referred(phone)
         assert session.violations == []
         await phone.hang_up()
+
+
+async def test_who_has_agreed_waits_while_somebody_is_called_and_asked() -> None:
+    """Consent, then an attended transfer over us, in one go."""
+    consults = ToolUse("transfer_call", '{"target": "desk", "summary": "Somebody about an order."}', spoken=True)
+    utterances = (AFTER, QUESTION, AFTER, Utterance("A caller about an order.", seconds=0.6, tone_hz=650))
+    script = Script(utterances, speed=0, tools={0: ASKS, 2: consults}, transcripts=("Help!", "Yes please."))
+    async with calling(script, tool="confirm: true, mode: attended, via: bridge") as (bench, phone, desk):
+        await phone.audio.hear_sound(8, hz=600)
+        assert desk.messages == []
+        phone.audio.say(tone(1000, 0.1))
+        invite = await desk.expect("INVITE", within=5)
+        await desk.answer(invite)
+        await desk.audio.hear_sound(25, hz=650)
+        desk.audio.press("1")
+        phone.audio.say(tone(1200, 1.5))
+        await desk.audio.hear_sound(10, hz=1200)
+        await phone.hang_up()
+        assert (await bench.report()).ended is Ended.TRANSFERRED
+        assert (await bench.session()).violations == []
+
+
+async def test_a_phrase_where_the_caller_s_side_knows_no_refer() -> None:
+    tenant = "phrases: {transfer: {desk: [I connect you]}}"
+    async with calling(Script((CONNECTS,), speed=0), tenant=tenant) as (bench, phone, desk):
+        await bridged(phone, desk)
+        await phone.hang_up()
+        assert (await bench.report()).ended is Ended.TRANSFERRED

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sipbridge.outcome import Ended
-from sipbridge.simulator.script import Script, Utterance
+from sipbridge.simulator.script import Script, ToolUse, Utterance
 from tests.loopback.earpiece import is_loud
 from tests.loopback.house import House, house, within
 from tests.loopback.phone import Message, Phone
 from tests.loopback.sound import tone
+from tests.loopback.test_transfers import BLIND, bridged, calling
 
 FAREWELL = "agent: {farewell: Goodbye.}"
 FIRST, SECOND, THIRD = 500, 700, 900
@@ -95,3 +96,28 @@ async def test_two_machines() -> None:
         assert "loop_detected" in bye["Reason"]
         report = await bench.report()
         assert (report.ended, report.detail) == (Ended.LOOP_DETECTED, "nothing new was said in 3 turns")
+
+
+async def test_who_was_handed_over_is_not_asked_whether_he_is_there_and_ends_in_time() -> None:
+    """Over us, so that this call goes on: without an agent, and without anybody who would wait for a word."""
+    limits = "silence: {seconds: 0.5}\nlimits: {call_seconds: 4, warning_seconds: 3}"
+    async with calling(BLIND, tenant=limits) as (bench, phone, desk):
+        await bridged(phone, desk)
+        bye = await phone.expect("BYE", within=8)
+        assert "too_long" in bye["Reason"]
+        await desk.expect("BYE")
+        assert (await bench.report()).ended is Ended.TOO_LONG
+
+
+async def test_who_is_on_hold_is_not_asked_whether_he_is_there() -> None:
+    script = Script((Utterance(seconds=0.1, tone_hz=FIRST),), speed=0, tools={0: ToolUse("hold", spoken=True)})
+    tenant = "tools: {hold: {seconds: 1.5}}\nsilence: {seconds: 0.4, prompts: [Hello.]}"
+    async with house(script, tenant=tenant) as bench:
+        phone = await bench.phone()
+        await phone.call()
+        phone.audio.say(tone(1000, 0.1))
+        await phone.audio.hear_sound(3, hz=FIRST)
+        session = await bench.session()
+        await session.wait_for("conversation.item.create")  # "1.5 seconds are over"
+        assert said(session.messages("response.create")) == []
+        await phone.hang_up()

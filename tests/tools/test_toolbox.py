@@ -33,6 +33,9 @@ class Call:
     async def end_call(self, request: ToolCall, reason: str) -> None:
         self.done.append(("end", reason))
 
+    async def switch_agent(self, name: str, summary: str) -> str:
+        return f"{name}: {summary}"
+
     async def transfer_objection(self, name: str, agreed: bool | None) -> str:
         self.done.append(("may", name, str(agreed)))
         return self._objection
