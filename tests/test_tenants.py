@@ -333,3 +333,20 @@ def test_the_greeting_goes_with_the_setup_of_calls_that_come_in() -> None:
     called = CallFields(to="100", identity=CallerIdentity(party, party, party, trusted=False))
     assert greeter.agent_options(called, PCM_16K, PCM_16K, ()).greeting == "Hello 100"
     assert greeter.agent_options(CallFields(to="100"), PCM_16K, PCM_16K, ()).greeting == ""
+
+
+@pytest.mark.parametrize(("how", "key"), [("mode: attended", "mode"), ("via: bridge", "via")])
+def test_a_transfer_that_we_have_to_make_needs_a_way_out(tmp_path: Path, how: str, key: str) -> None:
+    tool = f"tools:\n  transfer_call:\n    targets: {{desk: 'tel:+15550100'}}\n    {how}\n"
+    (tmp_path / "tenants").mkdir()
+    (tmp_path / "tenants" / "a.yaml").write_text(f"agent: {{provider: quiet}}\n{tool}")
+    inbound = "{name: pbx, sources: ['192.0.2.1/32']}"
+    with pytest.raises(ConfigError, match=rf"a.yaml:5: tools.transfer_call.{key}: the target is called by us"):
+        TenantDirectory.load(parse(f"trunks: [{inbound}]", Config, "s.yaml"), tmp_path)
+    both = inbound.replace("}", ", outbound: {proxy: 'sip:pbx.example.com'}}")
+    assert TenantDirectory.load(parse(f"trunks: [{both}]", Config, "s.yaml"), tmp_path).get("a") is not None
+
+
+def test_the_trunk_to_call_over_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a.yaml:2: outbound_trunk: no trunk is called 'pbx'"):
+        load(tmp_path, a="agent: {provider: quiet}\noutbound_trunk: pbx\n")
