@@ -268,7 +268,7 @@ class CallSession:
             case model.AssistantAudio(reply_id, item_id, pcm):
                 stream = self._call.stream
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
-                    self._sounds.stop()
+                    self._sounds.give_way()
                     speaker.play(stream, pcm, reply_id, item_id)
             case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)
