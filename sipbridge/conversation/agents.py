@@ -223,10 +223,6 @@ class Agents:
         if self.current is not None:
             self.current.create_response()
 
-    def update_instructions(self, text: str) -> None:
-        if self.current is not None:
-            self.current.update_instructions(text)
-
     def brief(self, fact: str, before: CallFields) -> None:
         """More is known of the call than `before`: the instructions say so where their template asks for it, else with
         this sentence. A model whose instructions can't be changed is told the sentence."""
