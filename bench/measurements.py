@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from bench import filters, parsing, rig
+from bench.handovers import handovers
 from bench.numbers import Spread, median_spread
 from bench.providers import providers
 from bench.quality import quality
@@ -40,7 +41,29 @@ def interruption(size: Size) -> list[Row]:
     few = _interruption(size, size.few, ahead_ms=3000)
     # As much as is heard, so that the models of so many do not send several times what they would.
     many = _interruption(size, size.crowd, ahead_ms=1200, spin=True, tls=True)
-    return [*few, *many]
+    return [*few, *many, *_false_alarms(size)]
+
+
+def _false_alarms(size: Size) -> list[Row]:
+    silenced, resumed, lateness, repeated = [], [], [], [0.0]
+    for seed in range(size.runs):
+        result = rig.run("false_alarm", user="judged", calls=size.few, seconds=max(size.seconds, 3.0), seed=seed)
+        silenced.append(Spread.of_ns(result["silenced"]))
+        resumed.append(Spread.of_ns(result["resumed"]))
+        lateness.append(Spread.of_ns(result["lateness"]))
+        repeated += result["repeated"]
+    silent, on = median_spread(silenced), median_spread(resumed)
+    most = f"{min(repeated):+.0f} to {max(repeated):+.0f} ms"
+    return [
+        Row(
+            f"speech-started -> silence, where it is judged first, {size.few} calls, {len(repeated) - 1} times",
+            "<= 20 ms",
+            f"{ms(silent)}; {late(lateness)}",
+            silent.p99 <= 20,
+        ),
+        Row("the verdict, a false alarm -> sound again", "<= 300 ms", ms(on), on.max <= 300),
+        Row("what is heard of the answer then, against what was said", "<= 20 ms", most, max(map(abs, repeated)) <= 20),
+    ]
 
 
 def _interruption(size: Size, calls: int, **how: Any) -> list[Row]:
@@ -329,4 +352,5 @@ MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
     "resampling": resampling,
     "quality": quality,
     "providers": providers,
+    "handovers": handovers,
 }

@@ -20,8 +20,8 @@ from sipbridge.outcome import CallReport
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant, TenantDirectory
 
-USERS = {"pcm": False, "g711": True}
-"""The user part to dial, and whether the phone's codec is passed through."""
+USERS = {"pcm": False, "g711": True, "judged": False}
+"""The user part to dial, and whether the phone's codec is passed through. What interrupts the third is judged first."""
 
 
 def _tenants(provider_url: str) -> TenantDirectory:
@@ -33,7 +33,9 @@ def _tenants(provider_url: str) -> TenantDirectory:
             "instructions": "{{ call.id }}",  # so that the far end knows which call a session is for
             "native_audio": native_audio,
         }
-        tenants.append(Tenant(user, TenantConfig.model_validate({"match": {"to": user}, "agent": agent})))
+        barge_in = {"recover_false_alarms": user == "judged"}
+        config = {"match": {"to": user}, "agent": agent, "barge_in": barge_in}
+        tenants.append(Tenant(user, TenantConfig.model_validate(config)))
     return TenantDirectory(tenants)
 
 

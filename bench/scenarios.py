@@ -18,6 +18,7 @@ from bench.provider import Session, Talker, audio_frame
 from bench.stage import FRAME, Results, Stage, speech, spread
 from bench.strangers import Strangers
 from bench.turns import echo, flush, latency
+from bench.verdicts import false_alarm
 
 _OCTETS = {"pcm": 48000, "g711": 8000}
 """Of a second of sound, as the model gets it."""
@@ -238,6 +239,7 @@ SCENARIOS: dict[str, Callable[[Stage], Results]] = {
     "latency": latency,
     "echo": echo,
     "flush": flush,
+    "false_alarm": false_alarm,
     "hearing": hearing,
     "churn": churn,
     "rush": rush,

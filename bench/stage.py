@@ -18,14 +18,14 @@ Tell = Callable[[str], None]
 """Says to whoever runs the bench that a point is reached, and waits for the word to go on."""
 
 FRAME = 20 * MS
-RATES = {"pcm": 24000, "g711": 8000}
+RATES = {"pcm": 24000, "g711": 8000, "judged": 24000}
 """Of what each tenant's model speaks."""
 
 
 def speech(user: str, hertz: float, milliseconds: int) -> bytes:
     """A tone in the format that this tenant's model speaks."""
     pcm = sounds.tone(hertz, milliseconds, RATES[user])
-    return pcm if user == "pcm" else sounds.mu_law(pcm)
+    return sounds.mu_law(pcm) if user == "g711" else pcm
 
 
 def spread(values: Iterable[int]) -> list[float]:

@@ -275,6 +275,8 @@ def _of_agent(agent: AgentConfig, can: Capabilities, config: TenantConfig) -> It
         yield "language", f" is not sent: {name} takes none; say in the instructions which language to speak"
     if agent.transcripts.interim and not can.transcribes_interim:
         yield "transcripts.interim", f" has no effect: {name} tells only whole sentences"
+    if len(config.agents) > 1 and not can.takes_tools:
+        yield "provider", f": {name} calls no tools here, so this agent hands over to nobody"
     if agent.greet and agent.greeting is None:
         yield "greet", " has no effect: there is no greeting to say"
     if not can.can_say:

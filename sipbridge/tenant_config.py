@@ -50,7 +50,7 @@ class BargeIn(Section):
     @field_validator("vad")
     @classmethod
     def _installed(cls, vad: str) -> str:
-        if vad == "silero" and (why := silero.missing()):
+        if vad == "silero" and (why := silero.trouble()):
             raise ValueError(f"silero {why}")
         return vad
 

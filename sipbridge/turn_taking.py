@@ -53,7 +53,7 @@ class TurnTaking:
     vad: str = "energy"
 
     def detector(self) -> Detector | None:
-        """A new ear for one leg, where one is needed. Raises `ImportError` where it cannot be had."""
+        """A new ear for one leg, where one is needed."""
         if not self.listens:
             return None
         if self.vad == "silero":
@@ -73,6 +73,7 @@ def turn_taking(agent: AgentConfig, barge_in: BargeIn, can: Capabilities, protec
     debounce_ms = barge_in.debounce_ms if free else 0
     ours = enabled and free and (
         by_hand
+        or not (can.speech_events or can.interrupts_by_itself)  # nobody else would notice
         or recover
         or debounce_ms > 0
         or barge_in.source == "local"
@@ -93,7 +94,8 @@ def turn_taking(agent: AgentConfig, barge_in: BargeIn, can: Capabilities, protec
             silence_ms=QUIET_MS if leads else server_silence_ms,
             backchannels=_backchannels(barge_in),
         ),
-        _told(agent, can, interrupt=barge_in.enabled and not ours, answer=not asks),
+        # By hand a turn of the caller's begins when we say so, and then it is to interrupt.
+        _told(agent, can, interrupt=barge_in.enabled and (by_hand or not ours), answer=not asks),
         listens=leads or ends_turns or (ours and debounce_ms > 0),
         leads=leads,
         heeds_model=not (leads and ours),

@@ -291,8 +291,10 @@ def test_every_agent_of_several_is_looked_at_under_its_own_name() -> None:
     config = parse(SEVERAL, TenantConfig, "t.yaml")
     assert list(warnings(config)) == [
         "agents.billing.temperature is not sent: both takes none",
+        "agents.billing.provider: both calls no tools here, so this agent hands over to nobody",
         "agents.billing.greet has no effect: there is no greeting to say",
         "agents.booking.language is not sent: both takes none; say in the instructions which language to speak",
+        "agents.booking.provider: both calls no tools here, so this agent hands over to nobody",
         "tools: both calls none here, so none of them is ever used; `phrases` may stand in for them",
     ]
 
@@ -317,6 +319,7 @@ def test_an_unknown_provider_of_one_of_several(tmp_path: Path) -> None:
 
 
 def test_a_secret_of_one_of_several_that_is_written_out() -> None:
-    config = parse("agents: {a: {provider: both}, b: {provider: both, api_key: sk-1}}", TenantConfig, "t.yaml")
+    text = "agents: {a: {provider: both, model: rich}, b: {provider: both, model: rich, api_key: sk-1}}"
+    config = parse(text, TenantConfig, "t.yaml")
     words = "agents.b.api_key is written out in the file; ${NAME} or file:PATH would keep it out"
     assert list(warnings(config)) == [words]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
@@ -26,7 +27,8 @@ RING_S = 5.0
 """From one ring to the next, in most of Europe (ITU-T E.180 supplement 2: 1 s in 5; North America has 2 s in 6)."""
 SENTENCE_S = 5.0
 """A waiting sound up to so long is taken for a sentence, which nobody cuts short; a longer one is music."""
-_LONG_S = 3600.0
+_HELLO_S = 1.0
+"""Whom we call says his name first; then he is to hear something."""
 
 
 class Answering:
@@ -38,6 +40,8 @@ class Answering:
         self._agents = agents
         self._failure = failure
         self._on_answered = on_answered
+        self._picking: asyncio.Task[None] | None = None
+        self._up = False
         self._waiting: asyncio.Task[None] | None = None
 
     async def answer(self) -> bool:
@@ -66,30 +70,42 @@ class Answering:
         finally:
             if self._waiting is not None:
                 self._waiting.cancel()
-        if not await self.pick_up() or not self._is_to_be_talked_to():
+        if not await self.pick_up():
             return False
+        self._tell_of_machine()
         self._speak_first()
         return True
 
     async def pick_up(self) -> bool:
-        """Answer now, or wait until we are answered. False: it came to nothing, and the call has been ended."""
+        """Answer now, or wait until we are answered; once, whoever asks for it. False: it came to nothing, and the call
+        has been ended."""
+        if self._picking is None:
+            self._picking = self._call.spawn(self._pick_up())
+        await asyncio.shield(self._picking)
+        return self._up
+
+    async def _pick_up(self) -> None:
         call, leg = self._call, self._call.legs.current
-        if call.answered:
-            return True
         try:
             await leg.answer()
         except CallNotAnsweredError as error:
             call.end(ended_unanswered(error), str(error), status=error.sip_status)
-            return False
+            return
         call.record.answered()
+        if leg.machine:
+            call.log.info("answered by a machine", kind=leg.machine)
+            call.answered_by_machine(leg.machine)
+            if call.tenant.config.machine == "hang_up":
+                call.end(Ended.ANSWERING_MACHINE, leg.machine)
+                return
         await leg.media_open.wait()
         call.sounds.stop()
         self._on_answered()
         if call.tenant.notice(leg.formats[1].rate) is not None:  # that the call is recorded comes before everything
             call.floor.say("notice", lambda rate: call.tenant.notice(rate) or b"")
-        if not self._agents.ready:
+        self._up = True
+        if not self._agents.ready and (leg.outbound or call.tenant.config.answer == "immediately"):
             self._waiting = call.spawn(self._be_heard())
-        return True
 
     # --- until there is an agent --------------------------------------------------------------------------------------
 
@@ -98,6 +114,8 @@ class Answering:
         listens to a ringing tone."""
         config, leg = self._call.tenant.config, self._call.legs.current
         loop = asyncio.get_running_loop()
+        if leg.outbound:  # somebody may be quicker than the model
+            self._picking = self._call.spawn(self._pick_up())
         rings = config.rings * RING_S if config.answer == "ring_then_answer" and not leg.outbound else 0.0
         until = loop.time() + rings
         await asyncio.sleep(max(0.0, rings - config.deadlines.connect_seconds))
@@ -108,18 +126,20 @@ class Answering:
         return True
 
     async def _be_heard(self) -> None:
-        """The caller has been answered and nobody can talk to him yet. What somebody else has to say goes first."""
+        """They are there and no agent is yet. Once only: whoever has something to say meanwhile has the line."""
         call, sound = self._call, self._call.tenant.config.waiting_sound
+        if call.legs.current.outbound:
+            await asyncio.sleep(_HELLO_S)
+            call.floor.say_prompt("one-moment")
+            return
         if sound is None:
             return
         if sound != TONE and len(sound_of(sound)(8000)) <= SENTENCE_S * 16000:
-            if call.tenant.config.answer == "immediately":
-                call.floor.say("welcome", sound_of(sound))
+            call.floor.say("welcome", sound_of(sound))
             sound = TONE
-        while True:
-            await call.floor.until_silent()
+        await call.floor.until_silent()
+        if not call.sounds.playing:
             call.sounds.loop(sound_of(sound))
-            await call.floor.until(lambda: not call.sounds.playing, _LONG_S)
 
     def _refuse(self, status: int, ended: Ended, detail: str, code: str) -> None:
         leg = self._call.legs.current
@@ -128,24 +148,17 @@ class Answering:
 
     # --- the first words ----------------------------------------------------------------------------------------------
 
-    def _is_to_be_talked_to(self) -> bool:
-        """Whoever has answered: a machine may be none."""
-        call, machine = self._call, self._call.legs.current.machine
-        if not machine:
-            return True
-        before = call.fields
-        call.answered_by_machine(machine)
-        call.log.info("answered by a machine", kind=machine)
-        if call.tenant.config.machine == "hang_up":
-            call.end(Ended.ANSWERING_MACHINE, machine)
-            return False
-        self._agents.brief(f"The telephone network says that a machine has answered this call ({machine}).", before)
-        return True
+    def _tell_of_machine(self) -> None:
+        """The agent was made ready before anybody knew what would answer."""
+        fields = self._call.fields
+        if fields.machine:
+            fact = f"The telephone network says that a machine has answered this call ({fields.machine})."
+            self._agents.brief(fact, replace(fields, machine=""))
 
     def _speak_first(self) -> None:
         call, speaker = self._call, self._agents.current
         words = None if speaker is None else call.tenant.with_agent(speaker.config).first_words(call.fields)
-        if words is None or speaker is None:
+        if words is None or speaker is None or not speaker.capabilities.can_say:
             call.sounds.stop()
         elif call.turn.silent or not speaker.capabilities.full_duplex:
             speaker.say(words)

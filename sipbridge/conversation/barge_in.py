@@ -91,7 +91,7 @@ class BargeIn:
     # --- what our own ear says, and keys ------------------------------------------------------------------------------
 
     def ear_heard_speech(self) -> None:
-        if (turns := self._turns) is None:
+        if (turns := self._turns) is None or self._agents.deaf:
             return
         if turns.ends_turns and self._turn_ends is not None:
             self._turn_ends.cancel()  # a breath, no end
@@ -100,7 +100,7 @@ class BargeIn:
             self._speech_started()
 
     def ear_heard_quiet(self) -> None:
-        if (turns := self._turns) is None:
+        if (turns := self._turns) is None or self._agents.deaf:
             return
         now = self._call.clock()
         self._act(self._turn.speech_ended(now) if turns.leads else self._turn.fell_quiet(now))

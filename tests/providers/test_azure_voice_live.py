@@ -184,6 +184,9 @@ def test_what_is_not_wanted_is_off_or_left_out() -> None:
     session = session_of(options(modalities=("text",), turn_detection=TurnDetection(interrupt_response=False)))
     assert session["modalities"] == ["text"]
     assert session["turn_detection"]["interrupt_response"] is False
+    for kind in ("server_vad", "semantic_vad"):
+        session = session_of(options(turn_detection=TurnDetection(kind, create_response=False)))
+        assert session["turn_detection"]["create_response"] is False
 
 
 def test_an_agent_of_azures_keeps_its_instructions() -> None:

@@ -106,6 +106,23 @@ def test_a_cough_is_no_question() -> None:
     assert not any(isinstance(event, UserTranscript) for event in driver.take_events())
 
 
+def test_where_we_judge_turns_an_answer_waits_for_the_words_and_for_nobody_else() -> None:
+    driver = Driver(turn_detection=TurnDetection(create_response=False)).open()
+    driver.turn("mm-hm")
+    assert driver.take_asked() == [], "it was not asked to"
+    driver.ear(turn_info("StartOfTurn", "stop", 1))
+    driver.command("create_response")
+    assert driver.take_asked() == [], "what he says is not written down yet"
+    driver.ear(turn_info("EndOfTurn", "stop please", 1, trigger="model"))
+    assert driver.question()[1:] == [user("mm-hm stop please")]
+    driver.model("Yes.")
+    driver.take_asked()
+    driver.ear(turn_info("StartOfTurn", "", 2))
+    driver.command("create_response")
+    driver.ear(turn_info("EndOfTurn", "", 2, trigger="model"))
+    assert driver.take_asked() == [], "a cough is no question"
+
+
 def test_an_eager_end_is_no_end() -> None:
     driver = Driver().open()
     driver.ear(turn_info("StartOfTurn", "two"), turn_info("EagerEndOfTurn", "two"), turn_info("TurnResumed", "two"))

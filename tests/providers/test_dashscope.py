@@ -226,6 +226,9 @@ def test_turns_by_hand_and_by_the_models_own_ear() -> None:
     assert session_of(options(turn_detection=smart), AUDIO)["turn_detection"] == {"type": "smart_turn"}
     kept = TurnDetection(interrupt_response=False)
     assert session_of(options(turn_detection=kept))["turn_detection"]["interrupt_response"] is False
+    assert "create_response" not in session_of(options(turn_detection=kept))["turn_detection"]
+    unanswered = TurnDetection(create_response=False)
+    assert session_of(options(turn_detection=unanswered))["turn_detection"]["create_response"] is False
     assert session_of(options(transcription=False))["input_audio_transcription"] is None
     assert session_of(options(modalities=("text",)))["modalities"] == ["text"]
 

@@ -130,6 +130,10 @@ def test_formats_are_chosen_apart(audio_format: Any, named: dict[str, Any]) -> N
             TurnDetection("semantic_vad", eagerness="low", silence_ms=700),
             {"type": "semantic_vad", "eagerness": "low", "create_response": True, "interrupt_response": True},
         ),
+        (
+            TurnDetection(interrupt_response=False, create_response=False),
+            {"type": "server_vad", "create_response": False, "interrupt_response": False},
+        ),
         (TurnDetection("none"), None),
         (TurnDetection("local_vad"), {"type": "server_vad", "create_response": True, "interrupt_response": True}),
     ],

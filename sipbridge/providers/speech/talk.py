@@ -84,6 +84,8 @@ class TalkDialect(BaseDialect):
         """The caller's turn is over by our word; what he said is not written down yet."""
         self._unwritten = False
         """He speaks, or has, and the words of it are still to come."""
+        self._wanted_then = False
+        """An answer is asked for when they have come, if there are any."""
         self._attempts = 0
         self._retry_at: float | None = None
         self._lifetime: Lifetime | None = None
@@ -189,8 +191,9 @@ class TalkDialect(BaseDialect):
         self._caller_said(text, item_id=item_id)
         if text:
             self._history.said_by_caller(text)
-        if (text and self._ear.finds_turns and self._options.turn_detection.create_response) or self._committed:
-            self._committed = False
+        by_itself = self._ear.finds_turns and self._options.turn_detection.create_response
+        if self._committed or (text and (by_itself or self._wanted_then)):
+            self._committed = self._wanted_then = False
             self.create_response(now)
 
     def _count_hearing(self) -> None:
@@ -205,7 +208,7 @@ class TalkDialect(BaseDialect):
         if self._state != "open":
             return
         if self._unwritten and not self._options.turn_detection.create_response:
-            self._committed = True  # the language model only sees what is written down
+            self._wanted_then = True  # the language model only sees what is written down
             return
         if self._reply_id:
             self._wanted = True
