@@ -145,6 +145,27 @@ def _round_trip(size: Size, calls: int, *, replies: bool) -> Row:
     )
 
 
+def tools(size: Size) -> list[Row]:
+    rows = []
+    runs = [
+        rig.run("tools", user="tools", calls=size.few, seconds=size.seconds, seed=seed) for seed in range(size.runs)
+    ]
+    for name, what in (("moment", "a coroutine"), ("moment_in_thread", "a function in a thread")):
+        told = median_spread([Spread.of_ns(run["results"][name]) for run in runs])
+        asked = median_spread([Spread.of_ns(run["trips"][name]) for run in runs])
+        answers = sum(len(run["results"][name]) for run in runs)
+        lateness = late([Spread.of_ns(run["lateness"]) for run in runs])
+        rows.append(
+            Row(
+                f"tool result -> model, {what}, {size.few} calls, {answers} times",
+                "p99 <= 5 ms",
+                f"{ms(told)}; from the model's call to the result {ms(asked)}; {lateness}",
+                told.p99 <= 5,
+            )
+        )
+    return rows
+
+
 class _Processor:
     """Looks at the gateway's processor time before and during a run."""
 
@@ -345,6 +366,7 @@ MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
     "pacing": pacing,
     "interruption": interruption,
     "latency": latency,
+    "tools": tools,
     "processor": processor,
     "endurance": endurance,
     "signalling": signalling,

@@ -11,6 +11,7 @@ import sys
 import time
 
 from bench import machine
+from bench.tools import FUNCTIONS
 from sipbridge import logs
 from sipbridge.cli import keep_start_up, run
 from sipbridge.config import Config
@@ -20,8 +21,9 @@ from sipbridge.outcome import CallReport
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant, TenantDirectory
 
-USERS = {"pcm": False, "g711": True, "judged": False}
-"""The user part to dial, and whether the phone's codec is passed through. What interrupts the third is judged first."""
+USERS = {"pcm": False, "g711": True, "judged": False, "tools": True}
+"""The user part to dial, and whether the phone's codec is passed through. What interrupts the third is judged first,
+the fourth has tools."""
 
 
 def _tenants(provider_url: str) -> TenantDirectory:
@@ -34,7 +36,9 @@ def _tenants(provider_url: str) -> TenantDirectory:
             "native_audio": native_audio,
         }
         barge_in = {"recover_false_alarms": user == "judged"}
-        config = {"match": {"to": user}, "agent": agent, "barge_in": barge_in}
+        config: dict[str, object] = {"match": {"to": user}, "agent": agent, "barge_in": barge_in}
+        if user == "tools":
+            config["tools"] = {"python": FUNCTIONS, "quotas": {"per_call": 1_000_000, "per_minute": 1_000_000}}
         tenants.append(Tenant(user, TenantConfig.model_validate(config)))
     return TenantDirectory(tenants)
 

@@ -17,6 +17,7 @@ from bench.phones import Call
 from bench.provider import Session, Talker, audio_frame
 from bench.stage import FRAME, Results, Stage, speech, spread
 from bench.strangers import Strangers
+from bench.tools import tools
 from bench.turns import echo, flush, latency
 from bench.verdicts import false_alarm
 
@@ -237,6 +238,7 @@ SCENARIOS: dict[str, Callable[[Stage], Results]] = {
     "steady": steady,
     "ramp": ramp,
     "latency": latency,
+    "tools": tools,
     "echo": echo,
     "flush": flush,
     "false_alarm": false_alarm,

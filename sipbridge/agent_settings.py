@@ -288,11 +288,7 @@ def _of_agent(agent: AgentConfig, can: Capabilities, config: TenantConfig) -> It
 def _of_tenant(agent: AgentConfig, can: Capabilities, config: TenantConfig) -> Iterator[str]:
     """Keys of the whole tenant that one of its agents does not heed."""
     name = agent.provider
-    if (
-        not can.takes_tools
-        and not config.phrases.given
-        and (config.tools.hang_up is not None or config.tools.transfer_call is not None)
-    ):
+    if not can.takes_tools and not config.phrases.given and config.tools.names() != frozenset():
         yield f"tools: {name} calls none here, so none of them is ever used; `phrases` may stand in for them"
     if not can.can_say and config.recording.enabled and config.recording.notice_text and agent is config.agent:
         yield f"recording.notice{_not_spoken(agent)}"

@@ -308,16 +308,17 @@ class CallSession:
     def media_event(self, event: MediaEvent) -> None:
         if not self.answered and not self._leg.hears_early and not isinstance(event, Drained):
             return  # ringing tones and announcements: nobody is there yet
-        if self._transfers.bridge.media_event(event):
+        if self._transfers.media_event(event):
             return
         match event:
             case Audio(pcm=pcm):
-                speaker = self._agents.current
-                if speaker is not None and self._agents.hear(self._privacy.heard(pcm, speaker.uplink)):
+                if self._agents.hear(pcm, private=self._privacy.lasts):
                     self._record.audio_delivered()
             case SpeechStarted():
                 self._limits.caller_acted()
-                self._barge_in.ear_heard_speech()
+                if not self._privacy.lasts:
+                    self._holding.end("the caller speaks")
+                    self._barge_in.ear_heard_speech()
             case SpeechEnded():
                 self._barge_in.ear_heard_quiet()
             case Drained(item_id=item_id):
@@ -342,8 +343,9 @@ class CallSession:
         if self._keypad.press(digit, way, self._clock()):
             self._limits.caller_acted()
             self._holding.end("the caller pressed a key")
-            self._confirmation.caller_acted()
-            self._barge_in.key_pressed()
+            if self._tenant.config.keys == "text":
+                self._confirmation.caller_acted()
+                self._barge_in.key_pressed()
 
     def _keys_pressed(self, keys: str) -> None:
         self._agents.tell(f"The caller pressed {' '.join(keys)}.")

@@ -21,6 +21,7 @@ from typing import Any
 from sipbridge import codecs, health
 from sipbridge.certificates import validity
 from sipbridge.check_providers import look_at_providers
+from sipbridge.check_tools import look_at_tools
 from sipbridge.check_trunks import look_at_trunks
 from sipbridge.config import Config, codec_lists
 from sipbridge.encryption import weaknesses
@@ -50,7 +51,7 @@ async def check(
     resolver: DnsResolver | None = None,
     answer_s: float = ANSWER_S,
 ) -> list[Finding]:
-    """Everything that can be looked at from here, in the order of the configuration; then the tenants' agents."""
+    """All that can be looked at from here, in the order of the configuration; then the tenants' agents and tools."""
     resolver = resolver or DnsResolver(config.sip.nameservers)
     looks: list[Coroutine[Any, Any, Finding]] = [_listener(url) for url in config.sip.listen]
     looks.append(_media(config))
@@ -62,10 +63,12 @@ async def check(
         found.append(await asyncio.to_thread(_recordings, config.recordings.directory))
     found += weaknesses(config)
     running = any(finding.text == _RUNNING for finding in found)
-    trunks, agents = await asyncio.gather(
-        look_at_trunks(config, resolver, answer_s, register=not running), look_at_providers(tenants)
+    trunks, agents, tools = await asyncio.gather(
+        look_at_trunks(config, resolver, answer_s, register=not running),
+        look_at_providers(tenants),
+        look_at_tools(tenants),
     )
-    return [*found, *trunks, *agents]
+    return [*found, *trunks, *agents, *tools]
 
 
 # --- listeners --------------------------------------------------------------------------------------------------------

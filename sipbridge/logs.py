@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import Literal
 
 import structlog
 
 Level = Literal["debug", "info", "warning", "error"]
+
+
+_hidden: Counter[str] = Counter()
+
+
+def hide(digits: str) -> Callable[[], None]:
+    """Blot a number out of every line, whoever writes it, until what is returned is called."""
+    _hidden[digits] += 1
+
+    def show() -> None:
+        _hidden[digits] -= 1
+        if _hidden[digits] <= 0:
+            del _hidden[digits]
+
+    return show
+
+
+def blotted(text: str, numbers: Collection[str]) -> str:
+    """Without these numbers, also where their digits stand in groups, as they are printed on a card."""
+    for digits in numbers:
+        text = re.sub(r"(?<!\d)" + r"[ .-]?".join(digits) + r"(?!\d)", "***", text)
+    return text
+
+
+def _without_hidden(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    for name, value in event.items() if _hidden else ():
+        if isinstance(value, str) and name != "timestamp":
+            event[name] = blotted(value, _hidden)
+    return event
 
 
 def _visible(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
@@ -41,6 +73,7 @@ def set_up(level: Level = "info", *, json: bool = False) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         *((structlog.processors.format_exc_info,) if json else (structlog.processors.StackInfoRenderer(), _visible)),
+        _without_hidden,
     ]
     structlog.configure(
         processors=[*common, renderer],

@@ -332,7 +332,7 @@ def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
 
 
 def _tool_problems(agent: AgentConfig, tools: ToolsConfig, at: Place) -> Iterator[tuple[Place, str]]:
-    known = tools.known()
+    known = tools.names()
     for number, name in enumerate(agent.tools or ()):
         if known is not None and name not in known:
             there = ", ".join(sorted(known)) or "none"

@@ -81,7 +81,7 @@ class ToolsConfig(Section):
     quotas: QuotasConfig = QuotasConfig()
     waiting: WaitingConfig | None = None
 
-    def known(self) -> frozenset[str] | None:
+    def names(self) -> frozenset[str] | None:
         """Of all tools that the tenant has, for `agents.NAME.tools`; None: MCP servers have to be asked for some."""
         if self.mcp:
             return None

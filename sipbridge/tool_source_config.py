@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sipbridge.configfile import Section, error_at
 from sipbridge.logins import Secret
-from sipbridge.prompts import PROMPT_RATE, load_wav
+from sipbridge.sound_config import ToneOrWav
 
 TOOL_NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"
 """What all vendors take."""
@@ -150,22 +149,9 @@ class WaitingConfig(Section):
     """What the caller hears while a tool takes its time."""
 
     after_seconds: float = Field(default=2, ge=0, le=60)
-    sound: str | None = None
-    """`tone`, or the path of a WAV file."""
+    sound: ToneOrWav | None = None
     say: str | None = Field(default=None, min_length=1)
     """Words for the agent to say."""
-
-    @field_validator("sound")
-    @classmethod
-    def _a_file_that_can_be_played(cls, sound: str | None, info: ValidationInfo) -> str | None:
-        if sound in (None, "tone"):
-            return sound
-        path = Path((info.context or {}).get("directory", ""), sound or "")
-        try:
-            load_wav(path, PROMPT_RATE)
-        except ValueError as error:
-            raise ValueError(f"tone or a WAV file is expected; {path}: {error}") from None
-        return str(path)
 
     @model_validator(mode="after")
     def _something(self) -> WaitingConfig:

@@ -51,3 +51,26 @@ def test_what_strangers_wrote_cannot_speak_to_a_terminal() -> None:
     assert line.isprintable()
     assert r"call_id=x\x9b31m\u202ey" in line
     assert "to=Zo\u00eb" in line
+
+
+SECRET = """
+import logging
+import structlog
+from sipbridge import logs
+logs.set_up("info", json=True)
+log = structlog.get_logger()
+show = logs.hide("4929013258764006")
+log.info("MCP server says", line="charging 4929 0132-5876 4006, order 14929013258764006")
+logging.getLogger("shop").warning("card %s", "4929013258764006")
+show()
+log.info("later", to="4929013258764006")
+"""
+
+
+def test_a_number_that_is_hidden_is_in_no_line() -> None:
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", SECRET], cwd=root, capture_output=True, text=True, timeout=30)
+    said, shop, later = (json.loads(line) for line in done.stderr.splitlines())
+    assert said["line"] == "charging ***, order 14929013258764006", "which is another number"
+    assert shop["event"] == "card ***"
+    assert later["to"] == "4929013258764006"

@@ -197,13 +197,14 @@ class Agents:
     def uplink_dropped_ms(self) -> float:
         return sum(speaker.uplink_dropped_ms for speaker in self._opened)
 
-    def hear(self, pcm: bytes) -> bool:
-        """What the caller says, in the uplink's format. Whether somebody has heard it."""
+    def hear(self, pcm: bytes, *, private: bool = False) -> bool:
+        """What the caller says, in the uplink's format. Whether it was meant for somebody who is there. `private`: it
+        is no agent's business what that is, and silence is heard instead."""
         speaker = self.current
         if speaker is None or speaker.lost:
             return False
         silence = speaker.uplink.silence
-        speaker.push_audio(silence * (len(pcm) // len(silence)) if self.deaf else pcm)
+        speaker.push_audio(silence * (len(pcm) // len(silence)) if self.deaf or private else pcm)
         return not self.deaf
 
     def cancel(self, played: Sequence[Played]) -> None:

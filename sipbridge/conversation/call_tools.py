@@ -74,10 +74,11 @@ class CallTools:
         record, began = self._call.record, self._call.clock()
         shown = self._toolbox.shown(request)
         try:
-            async with self.waiting.during(request) if self._toolbox.takes_time(request) else nullcontext():
+            async with nullcontext() if self._toolbox.steers(request) else self.waiting.during(request):
                 answer = await self._toolbox.run(self, request, known)
         except asyncio.CancelledError:
-            record.tool_ran(request, shown, began, "cancelled")
+            done = record.outcome is not None and record.outcome[0] in (Ended.TRANSFERRED, Ended.AGENT_HUNG_UP)
+            record.tool_ran(request, shown, began, "ok" if done and self._toolbox.steers(request) else "cancelled")
             raise
         self._tasks.pop(request.call_id, None)
         record.tool_ran(request, shown, began, answer.outcome, answer.error)

@@ -11,6 +11,7 @@ from sipbridge.conversation.entry import Collected, Entered, Entry
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.privacy import Privacy
 from sipbridge.digits_config import DigitsField
+from sipbridge.logs import hide
 
 _LONGEST_S = 180.0
 """Of one entry, however often the caller begins anew."""
@@ -28,6 +29,7 @@ class Digits:
         config = call.tenant.config.tools.collect_digits
         self._fields = {} if config is None else config.fields
         self._kept: dict[str, str] = {}
+        self._hidden: list[Callable[[], None]] = []
         self._entering = False
         self._quiet: asyncio.TimerHandle | None = None
         self._pressing = asyncio.Lock()
@@ -35,6 +37,8 @@ class Digits:
     def close(self) -> None:
         """The call is over: what was entered is forgotten."""
         self._kept.clear()
+        while self._hidden:
+            self._hidden.pop()()
         if self._quiet is not None:
             self._quiet.cancel()
 
@@ -60,6 +64,7 @@ class Digits:
             self._settle()
         if how is Entered.WHOLE and wanted.secure:
             self._kept[name] = entry.digits
+            self._hidden.append(hide(entry.digits))  # programs that a tool runs write lines, too
         return Collected(how, len(entry.digits), "" if wanted.secure else entry.digits)
 
     def lacking(self, names: Sequence[str]) -> list[str]:

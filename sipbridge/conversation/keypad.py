@@ -20,8 +20,7 @@ Taker: TypeAlias = Callable[[str], None]
 
 
 class Keypad:
-    """`send` is given the keys that belong together, once no more follow; None: nobody is told of keys (but who takes
-    them)."""
+    """`send` is given the keys that belong together, once no more follow; None: nobody is."""
 
     def __init__(self, send: Callable[[str], None] | None) -> None:
         self._send = send
@@ -29,10 +28,6 @@ class Keypad:
         self._keys = ""
         self._last: tuple[str, str, float] = ("", "", 0.0)
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def taken(self) -> bool:
-        return self._taker is not None
 
     def take(self, taker: Taker) -> None:
         """Every key from now on goes to him, first those that nobody has been told of yet."""
@@ -49,7 +44,7 @@ class Keypad:
 
     def press(self, digit: str, way: str, now: float) -> bool:
         """Whether it counts as a word of the caller's. False: it was told before, another way, or somebody has taken
-        it, or nobody is to be told of keys."""
+        it."""
         last, last_way, at = self._last
         if digit == last and way != last_way and now - at < _SAME_PRESS_S:
             return False
@@ -58,7 +53,7 @@ class Keypad:
             self._taker(digit)
             return False
         if self._send is None:
-            return False
+            return True
         self._keys = (self._keys + digit)[-_MOST:]
         self._wait_no_longer()
         self._timer = asyncio.get_running_loop().call_later(_TOGETHER_S, self._flush)

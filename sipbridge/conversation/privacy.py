@@ -1,15 +1,14 @@
 """Privacy: while it lasts, nobody but the caller's telephone and we hear what is said.
 
-The recording pauses (its time goes on), and the model is given silence of the same length instead of the caller's
-sound: so it neither hears nor transcribes a number that is read out while it is entered, or tones that a telephone puts
-into the sound beside its key events.
+The recording pauses (its time goes on), and the model is given silence of the same length instead of the caller's sound
+(`Agents.hear`): so it neither hears nor transcribes a number that is read out while it is entered, or tones that a
+telephone puts into the sound beside its key events.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from sipbridge.audio import AudioFormat
 from sipbridge.recordings import Recording
 
 
@@ -29,9 +28,3 @@ class Privacy:
         self.lasts = False
         if (recording := self._recording()) is not None:
             recording.resume()
-
-    def heard(self, sound: bytes, audio_format: AudioFormat) -> bytes:
-        """What the model is given of the caller's sound."""
-        if not self.lasts:
-            return sound
-        return audio_format.silence * (len(sound) // audio_format.bytes_per_sample)

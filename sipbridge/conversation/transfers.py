@@ -18,6 +18,7 @@ from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.bridge import Bridge, SecondLeg
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.keypad import Keypad
+from sipbridge.media.events import MediaEvent, SpeechEnded, SpeechStarted
 from sipbridge.outcome import Ended
 from sipbridge.referring import Referred
 from sipbridge.tool_config import TransferCallConfig
@@ -83,6 +84,12 @@ class Transfers:
             self._idle.set()
         self._call.log.info("transfer failed", target=name, failure=failure)
         return failure
+
+    def media_event(self, event: MediaEvent) -> bool:
+        """Whether it is of the second leg, or of a caller to whom nobody of ours listens at the moment."""
+        if self.bridge.media_event(event):
+            return True
+        return self._agents.deaf and isinstance(event, SpeechStarted | SpeechEnded)
 
     def _key_pressed(self, key: str) -> None:
         """By the caller. While he waits there is nobody to take it."""

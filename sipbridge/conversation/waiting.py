@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
-from pathlib import Path
 
 from sipbridge.agent import AgentEvent, ToolCall, UserSpeechStarted
 from sipbridge.conversation.context import CallContext
-from sipbridge.conversation.sounds import Sound, waiting_tone
-from sipbridge.prompts import load_wav
+from sipbridge.conversation.sounds import Sound, sound_of, waiting_tone
+from sipbridge.sound_config import TONE
 
 _LONGEST_REPLY_S = 60.0
 
@@ -31,7 +29,7 @@ class Waiting:
         self._running = 0
         self._sound: Sound | None = None
         if config is not None and config.sound is not None:
-            self._sound = waiting_tone if config.sound == "tone" else partial(load_wav, Path(config.sound))
+            self._sound = waiting_tone if config.sound == TONE else sound_of(config.sound)
 
     @asynccontextmanager
     async def during(self, request: ToolCall) -> AsyncIterator[None]:

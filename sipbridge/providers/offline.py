@@ -40,6 +40,7 @@ SYNTHESISER = "espeak-ng"
 
 _LONGEST_TEXT = 2000
 _PRESSED = re.compile(r"\bpressed\s+((?:[0-9*#A-D][\s,]*)+)(?![a-z0-9])")
+_WORD_FOR_WORD = re.compile(r"\bword for word: (.+)", re.DOTALL)
 _ESPEAK_VOICE = re.compile(r"[a-z]{2,3}(-[a-z0-9]+)*(\+[a-z0-9]+)?", re.IGNORECASE)
 
 
@@ -233,7 +234,9 @@ class OfflineDialect:
         if name is None or self._state != "open":
             return
         failure = "transfer-failed" if name == "transfer_call" else "tool-failed"
-        self._voice.add(Plan([self._prompt(failure if _failed(output) else "tool-done")]))
+        wanted = _WORD_FOR_WORD.search(output)
+        part = self._prompt(failure if _failed(output) else "tool-done") if wanted is None else self._part(wanted[1])
+        self._voice.add(Plan([part]))
         self._speak(now)
 
     def _answer(self, told: Utterance | str, plan: Plan) -> None:

@@ -122,10 +122,10 @@ class Toolbox:
     def declarations(self) -> tuple[ToolDeclaration, ...]:
         return tuple(tool.declaration for tool in self._tools.values())
 
-    def takes_time(self, request: ToolCall) -> bool:
-        """The caller may have to wait for it, and nothing of its own is heard meanwhile."""
+    def steers(self, request: ToolCall) -> bool:
+        """It is done to the call itself (`Tool.steers_call`)."""
         tool = self._tools.get(request.name)
-        return tool is not None and not tool.steers_call
+        return tool is not None and tool.steers_call
 
     def shown(self, request: ToolCall) -> str:
         """Its arguments for the record, without what is secret."""

@@ -69,6 +69,7 @@ class HttpTool:
         default = 2 if config.method in _IDEMPOTENT else 0
         self._attempts = 1 + (default if config.retries is None else config.retries)
         self._in_url = arguments_in(config.url)
+        self._verify = tls_context() if config.url.startswith("https:") else False  # 30 ms that no call has to wait for
 
     @property
     def tool(self) -> Tool:
@@ -81,7 +82,7 @@ class HttpTool:
     def _client(self) -> httpx.AsyncClient:
         """Of this tool alone: connections are made to addresses, and another host may have the same."""
         client = httpx.AsyncClient(
-            verify=tls_context() if self._config.url.startswith("https:") else False,
+            verify=self._verify,
             trust_env=False,
             timeout=httpx.Timeout(None, connect=_CONNECT_S),  # the tool's own time-out is around it
             limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=_KEPT_OPEN_S),

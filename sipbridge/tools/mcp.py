@@ -45,10 +45,14 @@ class McpServer:
         self._config = config
         self._task: asyncio.Task[None] | None = None
         self._client: Client | None = None
-        self._offered: tuple[types.Tool, ...] = ()
+        self._usable_tools: tuple[types.Tool, ...] = ()
+        self.offered: list[str] = []
+        """All that it has, by its own names."""
         self._tried = asyncio.Event()
         self.up = asyncio.Event()
         """Set while it can be used."""
+        self.trouble = ""
+        """Why it can't, at the last try."""
         self._stirred = asyncio.Event()
         """The connection is gone, or its tools have changed."""
         self._lost = False
@@ -85,7 +89,7 @@ class McpServer:
             pause = _FIRST_PAUSE_S if loop.time() - began > _STEADY_S else min(pause * 2, _LONGEST_PAUSE_S)
             tell = log.debug if why == before else log.warning
             tell("MCP server not available", server=self._config.name, reason=why, again_in=pause)
-            before = why
+            before = self.trouble = why
             await asyncio.sleep(pause)
 
     async def _serve(self) -> None:
@@ -103,10 +107,10 @@ class McpServer:
         async with asyncio.timeout(_CONNECT_S) as opening, connection as client:
             await self._list(client)
             opening.reschedule(None)
-            self._client = client
+            self._client, self.trouble = client, ""
             self.up.set()
             self._tried.set()
-            log.info("MCP server ready", server=self._config.name, tools=len(self._offered))
+            log.info("MCP server ready", server=self._config.name, tools=len(self._usable_tools))
             while not self._lost:
                 await self._stirred.wait()
                 self._stirred.clear()
@@ -145,10 +149,10 @@ class McpServer:
             if not cursor or len(offered) >= _MOST_TOOLS:
                 break
         wanted = self._config.tools
-        names = [tool.name for tool in offered]
+        self.offered = names = [tool.name for tool in offered]
         if lacking := [name for name in wanted or () if name not in names]:
             log.warning("MCP server lacks tools", server=self._config.name, lacking=lacking, there_are=names[:50])
-        self._offered = tuple(
+        self._usable_tools = tuple(
             tool for tool in offered[:_MOST_TOOLS] if (wanted is None or tool.name in wanted) and self._usable(tool)
         )
 
@@ -162,7 +166,7 @@ class McpServer:
     def tools(self, taken: Collection[str]) -> list[Tool]:
         """Those it had when it was last asked, under names that vendors take and nobody else has."""
         made: list[Tool] = []
-        for offered in self._offered:
+        for offered in self._usable_tools:
             name = re.sub(r"[^A-Za-z0-9_-]", "_", offered.name)[:64]
             if name in taken:
                 name = f"{self._config.name}_{name}"[:64]

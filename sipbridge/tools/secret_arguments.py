@@ -8,8 +8,7 @@ the run, no log line of ours.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +16,11 @@ import structlog
 
 from sipbridge.agent import ToolCall
 from sipbridge.digits_config import CollectDigitsConfig
+from sipbridge.logs import blotted
 from sipbridge.tools import CallControl, Tool, ToolError
 from sipbridge.tools.arguments import ArgumentError, Schema, checked, schema_of
 
 log = structlog.get_logger(__name__)
-
-_BLOT = "***"
 
 
 def secret_arguments(config: CollectDigitsConfig | None, tool: str) -> tuple[str, ...]:
@@ -47,12 +45,12 @@ def with_secrets(tool: Tool, names: Sequence[str]) -> Tool:
             whole = checked(inner, json.dumps({**own, **secrets}))
             result = await tool.run(control, request, whole)
         except (ArgumentError, ToolError) as error:
-            raise ToolError(_blotted(str(error), secrets.values())) from None
+            raise ToolError(blotted(str(error), secrets.values())) from None
         except Exception as error:
             # Its message, and those of what caused it, may quote what it was given.
             log.error("tool failed", tool=tool.name, error=type(error).__name__)
             raise ToolError(f"{tool.name} failed") from None
-        return None if result is None else _blotted(result, secrets.values())
+        return None if result is None else blotted(result, secrets.values())
 
     return replace(tool, arguments=_without_properties(shown, names), run=run)
 
@@ -65,10 +63,3 @@ def _without_properties(schema: Schema, names: Sequence[str]) -> dict[str, Any]:
 
 def _with_properties(schema: Schema, names: Sequence[str]) -> dict[str, Any]:
     return {**schema, "properties": {**dict.fromkeys(names, {"type": "string"}), **schema.get("properties", {})}}
-
-
-def _blotted(text: str, secrets: Collection[str]) -> str:
-    """Also where digits stand in groups, as they are printed on a card."""
-    for digits in secrets:
-        text = re.sub(r"(?<!\d)" + r"[ .-]?".join(digits) + r"(?!\d)", _BLOT, text)
-    return text

@@ -41,6 +41,7 @@ class Node:
         reports: queue.SimpleQueue[CallReport] | None = None,
         script: Script | None = None,
         agent: Mapping[str, Any] | None = None,
+        tools: Mapping[str, Any] | None = None,
     ) -> None:
         self.target = f"{address}:{port or free_on_both(address)}"
         usual = {
@@ -52,6 +53,7 @@ class Node:
         if script is not None:
             self._tenant["agent"] = {"provider": "openai", "api_key": "none"}
         self._tenant["agent"] |= agent or {}
+        self._tenant["tools"] = dict(tools or self._tenant["tools"])
         self._script = script
         self._stack = AsyncExitStack()
         self._reports: queue.SimpleQueue[CallReport] = reports or queue.SimpleQueue()

@@ -10,7 +10,7 @@ import threading
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sipbridge.sip.events import Answered, ReinviteReceived, SipEvent
+from sipbridge.sip.events import Answered, ReferProgress, ReinviteReceived, SipEvent
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
@@ -93,6 +93,8 @@ class Telephone:
     def _on_event(self, event: SipEvent) -> None:
         if isinstance(event, ReinviteReceived):
             event.call.accept_reinvite(self._sdp(), self._transport.now())
+        if isinstance(event, ReferProgress) and not event.final:
+            return  # how it ends is what is waited for
         self._events.put(event)
 
     def _sdp(self) -> bytes:

@@ -44,6 +44,10 @@ async def failed(tool: Tool, outcome: RunOutcome = "error", /, **arguments: Any)
     return answer.error
 
 
+def tenant_with(tools: str) -> TenantConfig:
+    return parse(f"agent: {{provider: offline}}\ntools:\n{tools}", TenantConfig, "t.yaml")
+
+
 def tools(text: str) -> ToolsConfig:
     """`tools:` of a tenant's file."""
-    return parse(f"agent: {{provider: offline}}\ntools:\n{text}", TenantConfig, "t.yaml").tools
+    return tenant_with(text).tools

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,3 +65,9 @@ def takes_strange(what: threading.Thread) -> None: ...
 
 
 NUMBER = 5
+
+
+async def take(seconds: float) -> str:
+    """Takes so long."""
+    await asyncio.sleep(seconds)
+    return f"took {seconds:g} s"

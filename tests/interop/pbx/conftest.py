@@ -17,7 +17,7 @@ import yaml
 
 from tests.interop.asterisk import Asterisk
 from tests.interop.baresip import Baresip
-from tests.interop.gateway import GatewayProcess, free_on_both, running_gateway
+from tests.interop.gateway import GatewayProcess, free_on_both, offline, running_gateway
 from tests.interop.nodes import Node
 from tests.interop.recipes import recipe
 from tests.interop.sound import Samples, silence, tone, write_wav
@@ -27,7 +27,7 @@ ASTERISK = "127.0.0.5"
 CALLER, DESK, OPERATOR = "127.0.0.3", "127.0.0.8", "127.0.0.10"
 SECURE, EXTENSION, OFFICE = "127.0.0.9", "127.0.0.12", "127.0.0.13"
 """Gateways with trunks of their own: over TLS, as an extension of Asterisk's, and Asterisk as an account of ours."""
-SPEECH_HERTZ, DESK_HERTZ, WIDE_HERTZ = 600.0, 1100.0, 5000.0
+SPEECH_HERTZ, DESK_HERTZ, WIDE_HERTZ, CALLER_HERTZ = 600.0, 1100.0, 5000.0, 700.0
 PASSWORD = "correct horse battery staple"
 NewPhone = Callable[..., Baresip]
 
@@ -47,6 +47,11 @@ exten => read,1,Answer()
  same => n,Read(THIRD,SOUNDS/beep,1,,1,5)
  same => n,UserEvent(Pressed,Keys: ${FIRST}${SECOND}${THIRD})
  same => n,Hangup()
+exten => types,1,Answer()
+ same => n,Playback(SOUNDS/beep)
+ same => n,Wait(1)
+ same => n,SendDTMF(99*4711#,150,150)
+ same => n,Wait(10)
 exten => busy,1,Busy()
 exten => congested,1,Congestion()
 exten => declined,1,Hangup(21)
@@ -88,6 +93,8 @@ exten => stay,1,Playback(SOUNDS/desk)
  same => n,Playback(SOUNDS/desk)
 exten => 701,1,MixMonitor(RECORDINGS/mixed.wav,r(RECORDINGS/said.wav)t(RECORDINGS/heard.wav))
  same => n,Dial(PJSIP/700@holding,30,b(tenant^s^1))
+exten => 703,1,Dial(PJSIP/703@sipbridge,30)
+exten => 704,1,Dial(PJSIP/704@sipbridge,30)
 exten => partner,1,Dial(Local/listen@from-sipbridge)
 exten => consulted,1,Dial(Local/desk@from-sipbridge)
 exten => external_replaces,1,Dial(PJSIP/agent@dialler)
@@ -187,12 +194,16 @@ def trunk_process(tmp_path_factory: pytest.TempPathFactory, places: Places) -> I
     theirs = {"10.0.0.5:5060": places.asterisk, "10.0.0.5/": f"{ASTERISK}/"}
     config = recipe("asterisk", "sipbridge.yaml: the trunk", {**ours, **theirs})
     tenant = recipe("asterisk", "tenants/acme.yaml: whom the caller talks to", {"10.0.0.5:5060": places.asterisk})
+    desk = f"sip:1001@{places.asterisk}"
+    tenants = {"acme": yaml.safe_load(tenant), "asks": offline("703", desk), "bridges": offline("704", desk)}
+    tenants["asks"]["tools"]["transfer_call"] |= {"mode": "attended"}
+    tenants["bridges"]["tools"]["transfer_call"] |= {"via": "bridge"}
     with running_gateway(
         tmp_path_factory.mktemp("gateway"),
-        desk=f"sip:1001@{places.asterisk}",
+        desk=desk,
         port=int(places.gateway.rpartition(":")[2]),
         config=yaml.safe_load(config),
-        tenants={"acme": yaml.safe_load(tenant)},
+        tenants=tenants,
     ) as gateway:
         yield gateway
 

@@ -64,7 +64,7 @@ def test_who_was_called_hangs_up(asterisk: Asterisk, dialler: Node) -> None:
 
 
 def test_keys_are_pressed(asterisk: Asterisk, places: Places) -> None:
-    """By the soft phone, after each beep: the agent has no tool that presses keys."""
+    """By the soft phone, after each beep; by an agent: `test_digits.py`."""
     uri = f"sip:read@{places.asterisk}"
     argv = [sys.executable, "-m", "sipbridge", "call", uri, "--dtmf", "1D0"]
     with Program(argv, cwd=ROOT):

@@ -10,11 +10,11 @@ import pytest
 from sipbridge.outcome import Ended
 from sipbridge.sip.events import CallEnded, ReferProgress
 from tests.interop.asterisk import Asterisk
-from tests.interop.baresip import wait_for_sound
+from tests.interop.baresip import Baresip, wait_for_sound
 from tests.interop.gateway import GatewayProcess
 from tests.interop.nodes import Node
-from tests.interop.pbx.conftest import DESK_HERTZ, OPERATOR, SPEECH_HERTZ, NewPhone, Places
-from tests.interop.sound import frame_levels_db, loud_seconds, tone, tone_seconds
+from tests.interop.pbx.conftest import CALLER_HERTZ, DESK_HERTZ, OPERATOR, SPEECH_HERTZ, NewPhone, Places
+from tests.interop.sound import frame_levels_db, loud_seconds, silence, tone, tone_seconds
 from tests.interop.telephone import Telephone
 
 pytestmark = pytest.mark.interop
@@ -27,21 +27,75 @@ def operator() -> Iterator[Telephone]:
         yield telephone
 
 
-def test_a_transfer_connects_the_caller_with_an_extension(
-    asterisk: Asterisk, trunk: GatewayProcess, phone: NewPhone, places: Places
-) -> None:
+def desk_and_caller(phone: NewPhone, uri: str) -> tuple[Baresip, Baresip]:
+    """The caller has talked to the agent and asked for a transfer. It is silent until it is connected: what it said
+    before would be the agent's to answer."""
     desk = phone("desk", tone(DESK_HERTZ, 30))
-    caller = phone("caller")
-    caller.dial(f"sip:700@{places.asterisk}")
+    caller = phone("caller", np.concatenate((silence(15), tone(CALLER_HERTZ, 30))))
+    caller.dial(uri)
     caller.wait_event("CALL_ESTABLISHED")
     wait_for_sound(caller, lambda heard: loud_seconds(heard) > 0.5)
     caller.press("*")
+    return desk, caller
+
+
+def they_hear_each_other(desk: Baresip, caller: Baresip) -> None:
+    """By the recordings of both."""
+    wait_for_sound(caller, lambda heard: tone_seconds(heard, DESK_HERTZ) > 0.5)
+    wait_for_sound(desk, lambda heard: tone_seconds(heard, CALLER_HERTZ) > 0.5)
+
+
+def test_a_transfer_connects_the_caller_with_an_extension(
+    asterisk: Asterisk, trunk: GatewayProcess, phone: NewPhone, places: Places
+) -> None:
+    desk, caller = desk_and_caller(phone, f"sip:700@{places.asterisk}")
     transfer = asterisk.ami.wait_event("BlindTransfer", timeout=20)
     assert (transfer["Result"], transfer["Extension"]) == ("Success", "1001")
     desk.wait_event("CALL_ESTABLISHED", timeout=20)
-    wait_for_sound(caller, lambda heard: tone_seconds(heard, DESK_HERTZ) > 0.5)
+    they_hear_each_other(desk, caller)
     (report,) = trunk.new_reports(1)
     assert report["ended"] == "transferred"
+
+
+def test_a_transfer_over_us_connects_the_caller_with_an_extension(
+    asterisk: Asterisk, trunk: GatewayProcess, phone: NewPhone, places: Places
+) -> None:
+    desk, caller = desk_and_caller(phone, f"sip:704@{places.asterisk}")
+    desk.wait_event("CALL_ESTABLISHED", timeout=20)
+    they_hear_each_other(desk, caller)
+    desk.hang_up()
+    caller.wait_event("CALL_CLOSED")
+    (report,) = trunk.new_reports(1)
+    assert report["ended"] == "transferred"
+
+
+def test_an_extension_is_asked_before_it_gets_the_caller(
+    asterisk: Asterisk, trunk: GatewayProcess, phone: NewPhone, places: Places
+) -> None:
+    """REFER with Replaces by the gateway: Asterisk connects its two calls, and we are out of it."""
+    desk, caller = desk_and_caller(phone, f"sip:703@{places.asterisk}")
+    desk.wait_event("CALL_ESTABLISHED", timeout=20)
+    wait_for_sound(desk, lambda heard: loud_seconds(heard) > 1)
+    assert tone_seconds(caller.heard(), DESK_HERTZ) == 0
+    desk.press("1")
+    assert asterisk.ami.wait_event("AttendedTransfer")["Result"] == "Success"
+    (report,) = trunk.new_reports(1)
+    assert report["ended"] == "transferred"
+    they_hear_each_other(desk, caller)
+
+
+def test_an_extension_that_declines_leaves_the_caller_with_the_agent(
+    asterisk: Asterisk, trunk: GatewayProcess, phone: NewPhone, places: Places
+) -> None:
+    desk, caller = desk_and_caller(phone, f"sip:703@{places.asterisk}")
+    desk.wait_event("CALL_ESTABLISHED", timeout=20)
+    wait_for_sound(desk, lambda heard: loud_seconds(heard) > 1)
+    desk.press("2")
+    desk.wait_event("CALL_CLOSED")
+    caller.press("#")
+    caller.wait_event("CALL_CLOSED", timeout=15)
+    (report,) = trunk.new_reports(1)
+    assert report["ended"] == "agent_hung_up"
 
 
 def test_hold_and_resume(asterisk: Asterisk, trunk: GatewayProcess, phone: NewPhone, places: Places) -> None:
