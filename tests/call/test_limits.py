@@ -123,6 +123,17 @@ async def test_an_agent_is_let_finish_its_sentence_but_not_for_ever() -> None:
 
 
 @virtual.timed
+async def test_somebody_who_never_finishes_his_goodbye_is_ended_all_the_same() -> None:
+    call = await Call(f"{FAREWELL}\nlimits: {{call_seconds: 50}}").up()
+    await virtual.pass_time(49)
+    call.session._turn.close_floor()
+    await virtual.pass_time(60)
+    assert call.leg.steps[-1][0] == "200"
+    await virtual.pass_time(1.1)
+    assert (await call.over()).ended is Ended.TOO_LONG
+
+
+@virtual.timed
 async def test_nothing_interrupts_the_goodbye() -> None:
     call = await Call(f"{FAREWELL}\nlimits: {{call_seconds: 50}}").up()
     await virtual.pass_time(50.1)
@@ -196,7 +207,7 @@ def test_a_sign_of_life_begins_it_anew(by: str) -> None:
 async def test_nobody_is_asked_while_something_goes_on() -> None:
     call = await Call(f"{FAREWELL}\n{SILENCE}\ntools: {{transfer_call: {{targets: {{desk: 'tel:+15550100'}}}}}}").up()
     call.agent.emit(UserSpeechStarted())
-    await virtual.pass_time(30)
+    await virtual.pass_time(29)
     assert said(call) == [], "the caller speaks"
     call.agent.emit(UserSpeechEnded())
     await settle()
@@ -214,6 +225,18 @@ async def test_nobody_is_asked_while_something_goes_on() -> None:
     assert call.leg.transfer is not None
     call.leg.transfer.set_result("refused")
     await virtual.pass_time(20)
+    assert said(call) == ["Hello?"]
+    call.session.end(Ended.SHUTDOWN)
+    await call.over()
+
+
+@virtual.timed
+async def test_a_model_that_forgets_that_the_caller_has_finished() -> None:
+    call = await Call(f"{FAREWELL}\n{SILENCE}").up()
+    call.agent.emit(UserSpeechStarted())
+    await virtual.pass_time(119)
+    assert said(call) == []
+    await virtual.pass_time(1.1)
     assert said(call) == ["Hello?"]
     call.session.end(Ended.SHUTDOWN)
     await call.over()
