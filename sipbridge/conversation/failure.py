@@ -295,6 +295,11 @@ class Failure:
             if isinstance(event, AssistantAudio) or not self._watch.deadlines.owes:
                 self._well()
 
+    @property
+    def agent_owes(self) -> bool:
+        """The caller waits for a word of the agent's, and its deadlines see to it that he hears one."""
+        return self._agents.current is not None and self._watch.deadlines.owes
+
     def discarded(self) -> None:
         """What was waiting to be heard never will be."""
         self._watch.discarded()

@@ -70,10 +70,10 @@ class Silence:
         prompts: tuple[str | None, ...] = (None,) * _TIMES if self._config.prompts is None else self._config.prompts
         self.stirred()
         while True:
-            left = self._stirred_at + (max(seconds, _SPEAKS_S) if self._speaking else seconds) - self._call.clock()
-            if left > 0:
-                await asyncio.sleep(left)
-            elif not self._call.turn.silent or not self._quiet():
+            passed = self._call.clock() - self._stirred_at
+            if passed < seconds:
+                await asyncio.sleep(seconds - passed)
+            elif (self._speaking and passed < _SPEAKS_S) or not self._call.turn.silent or not self._quiet():
                 await asyncio.sleep(seconds)  # the end of that is noted, and counts
             elif self._asked < len(prompts):
                 self._asked += 1

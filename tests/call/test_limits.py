@@ -186,7 +186,7 @@ async def test_without_words_of_ones_own_it_is_asked_twice() -> None:
 def test_a_sign_of_life_begins_it_anew(by: str) -> None:
     async def scenario() -> None:
         call = await Call(f"{FAREWELL}\n{SILENCE}").up()
-        for number in range(4):
+        for number in range(0, 8, 2):
             await virtual.pass_time(8.1)
             await speaks(call, number)
             if by == "speech":
@@ -195,7 +195,8 @@ def test_a_sign_of_life_begins_it_anew(by: str) -> None:
                 call.agent.emit(UserTranscript("Yes.", True))
             else:
                 call.session.media_event(KeyPressed(1, "5"))
-            await settle()
+            await virtual.pass_time(1.1)
+            await speaks(call, number + 1)
         assert said(call) == ["Hello?"] * 4
         call.session.end(Ended.SHUTDOWN)
         await call.over()
@@ -224,7 +225,10 @@ async def test_nobody_is_asked_while_something_goes_on() -> None:
     assert said(call) == [], "a tool works"
     assert call.leg.transfer is not None
     call.leg.transfer.set_result("refused")
-    await virtual.pass_time(20)
+    await virtual.pass_time(8.5)
+    assert said(call) == [], "the agent has still to say what came of it"
+    await speaks(call, 3)
+    await virtual.pass_time(8.1)
     assert said(call) == ["Hello?"]
     call.session.end(Ended.SHUTDOWN)
     await call.over()
@@ -250,6 +254,7 @@ async def test_a_line_may_be_left_open_in_silence() -> None:
     await virtual.pass_time(300)
     assert said(call) == ["Hello?"]
     call.agent.emit(UserSpeechStarted(), UserSpeechEnded())
+    await speaks(call, 2)
     await virtual.pass_time(17)
     assert said(call) == ["Hello?"] * 2
     call.session.end(Ended.SHUTDOWN)
