@@ -154,7 +154,7 @@ class CallSession:
             Announcements(self._call, self._agents),
             max_seconds=max_seconds,
             prices=prices or Prices(),
-            busy=lambda: self._tools.busy,
+            busy=lambda: self._tools.busy or self._failure.agent_owes,
         )
         phrases = Phrases(self._call, self._agents, transfers, self._confirmation, busy=lambda: self._tools.busy)
         self._observers: tuple[Observer, ...] = (
