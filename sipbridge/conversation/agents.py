@@ -8,6 +8,7 @@ is still noted.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -22,6 +23,7 @@ from sipbridge.errors import AgentStartError
 from sipbridge.providers.phrases import late_result
 from sipbridge.tools.switch_agent import SWITCH_AGENT
 
+_MOST_UNTOLD = 8
 _GRACE_S = 0.2
 """An agent heeds the deadline itself, and then it knows whose fault it was. This is for one that does not."""
 
@@ -49,6 +51,7 @@ class Agents:
         self._numbers = count(1)
         self.current: Speaker | None = None
         """Who has the line. It may be lost, and nobody may have followed yet."""
+        self._untold: deque[str] = deque(maxlen=_MOST_UNTOLD)
         self._followed = asyncio.Event()
         self.asked: Callable[[str], None] = lambda call_id: None
         """Told whenever an agent is given something to answer (see `Speaker`)."""
@@ -104,6 +107,8 @@ class Agents:
         self._call.turn.rule = speaker.turns.rule
         self._call.legs.use_formats(speaker.uplink, speaker.downlink)
         self.listen()
+        while self._untold:
+            speaker.inform(self._untold.popleft())
         if predecessor is not None:
             self._call.finish_items(self._call.turn.model_lost())
             self._call.spawn(predecessor.leave())
@@ -215,9 +220,12 @@ class Agents:
             self.current.say(text)
 
     def tell(self, text: str) -> None:
-        """Something that happened, in words, to which the agent should react."""
+        """Something that happened, in words, to which the agent should react. Where none is there yet, the first to
+        come knows it."""
         if self.current is not None:
             self.current.tell(text)
+        else:
+            self._untold.append(text)
 
     def create_response(self) -> None:
         if self.current is not None:
