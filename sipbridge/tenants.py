@@ -347,10 +347,12 @@ def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
 
 
 def _tool_problems(agent: AgentConfig, tools: ToolsConfig, at: Place) -> Iterator[tuple[Place, str]]:
-    known = tools.names()
+    if (names := tools.names()) is None:
+        return
+    known = sorted(names | {"switch_agent"})  # which they have where there are several, named or not
     for number, name in enumerate(agent.tools or ()):
-        if known is not None and name not in known:
-            there = ", ".join(sorted(known)) or "none"
+        if name not in known:
+            there = ", ".join(known)
             yield (*at, "tools", number), f"the tenant has no tool {name!r}; there are: {there}"
 
 
