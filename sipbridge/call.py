@@ -154,7 +154,7 @@ class CallSession:
             Announcements(self._call, self._agents),
             max_seconds=max_seconds,
             prices=prices or Prices(),
-            busy=lambda: self._tools.busy,
+            busy=lambda: self._tools.busy or self._failure.agent_owes,
         )
         phrases = Phrases(self._call, self._agents, transfers, self._confirmation, busy=lambda: self._tools.busy)
         self._observers: tuple[Observer, ...] = (
@@ -268,7 +268,7 @@ class CallSession:
             case model.AssistantAudio(reply_id, item_id, pcm):
                 stream = self._call.stream
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
-                    self._sounds.stop()
+                    self._sounds.give_way()
                     speaker.play(stream, pcm, reply_id, item_id)
             case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)

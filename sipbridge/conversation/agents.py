@@ -244,10 +244,6 @@ class Agents:
         if self.current is not None:
             self.current.create_response()
 
-    def update_instructions(self, text: str) -> None:
-        if self.current is not None:
-            self.current.update_instructions(text)
-
     def brief(self, fact: str) -> None:
         """More is known of the call (`CallContext.fields`) than when the agent was opened: `fact`, which is in its
         instructions now. A model whose instructions can't be changed is told the sentence."""

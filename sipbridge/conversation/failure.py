@@ -321,6 +321,11 @@ class Failure:
             self._unheard = WaitingAudio(speaker.uplink)
         self._unheard.keep(pcm, _MOST_UNHEARD_MS)
 
+    @property
+    def agent_owes(self) -> bool:
+        """The caller waits for a word of the agent's, and its deadlines see to it that he hears one."""
+        return self._agents.current is not None and self._watch.deadlines.owes
+
     def discarded(self) -> None:
         """What was waiting to be heard never will be."""
         self._watch.discarded()
