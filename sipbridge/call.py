@@ -299,6 +299,9 @@ class CallSession:
                 pass
             case _:
                 assert_never(event)
+        self._observe(event)
+
+    def _observe(self, event: AgentEvent) -> None:
         for observer in self._observers:
             observer.agent_event(event)
         self._floor.moved()
@@ -314,14 +317,11 @@ class CallSession:
             case Audio(pcm=pcm):
                 if self._agents.hear(pcm, private=self._privacy.lasts):
                     self._record.audio_delivered()
-            case SpeechStarted():
-                self._limits.caller_acted()
-                if not self._privacy.lasts:
-                    self._holding.end("the caller speaks")
-                    self._tools.waiting.stop()
-                    self._barge_in.ear_heard_speech()
-            case SpeechEnded():
-                self._barge_in.ear_heard_quiet()
+            case SpeechStarted() | SpeechEnded():
+                if self._privacy.lasts:
+                    self._limits.caller_acted()
+                elif (heard := self._barge_in.ear_heard(event)) is not None:
+                    self._observe(heard)
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)

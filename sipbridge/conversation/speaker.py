@@ -147,6 +147,7 @@ class Speaker:
     def commit_input_audio(self) -> None:
         if not self.lost:
             self._agent.commit_input_audio()
+            self._asked("")
 
     def cancel(self, played: Sequence[Played]) -> None:
         if not self.lost:

@@ -57,7 +57,7 @@ class McpServer:
         """The connection is gone, or its tools have changed."""
         self._lost = False
         self._mode = "legacy"
-        """How to begin: by `initialize`, all that older servers know, of which some answer nothing else; those that know
+        """How to begin: by `initialize`, all that older servers know, of which some answer nothing else; those who know
         only MCP 2026-07-28 say so at once, and are asked the other way."""
         self._secrets = Secrets()
 
