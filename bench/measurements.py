@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from bench import filters, parsing, rig
+from bench.bridges import bridges
 from bench.handovers import handovers
 from bench.numbers import Spread, median_spread
 from bench.providers import providers
@@ -375,4 +376,5 @@ MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
     "quality": quality,
     "providers": providers,
     "handovers": handovers,
+    "bridges": bridges,
 }

@@ -130,7 +130,7 @@ class CallSession:
         self._switching = Switching(self._call, self._agents)
         self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
         transfers = self._transfers = Transfers(self._call, self._agents, self._keypad, second_leg)
-        self._failure = Failure(self._call, self._agents, transfers)
+        self._failure = Failure(self._call, self._agents, transfers, self._switching)
         self._answering = Answering(self._call, self._agents, self._failure, self._answered)
         self.recording: Recording | None = None
         self._privacy = Privacy(lambda: self.recording)
@@ -154,7 +154,7 @@ class CallSession:
             Announcements(self._call, self._agents),
             max_seconds=max_seconds,
             prices=prices or Prices(),
-            busy=lambda: self._tools.busy,
+            busy=lambda: self._tools.busy or self._failure.agent_owes,
         )
         phrases = Phrases(self._call, self._agents, transfers, self._confirmation, busy=lambda: self._tools.busy)
         self._observers: tuple[Observer, ...] = (
@@ -268,7 +268,7 @@ class CallSession:
             case model.AssistantAudio(reply_id, item_id, pcm):
                 stream = self._call.stream
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
-                    self._sounds.stop()
+                    self._sounds.give_way()
                     speaker.play(stream, pcm, reply_id, item_id)
             case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)
@@ -317,6 +317,8 @@ class CallSession:
             case Audio(pcm=pcm):
                 if self._agents.hear(pcm, private=self._privacy.lasts):
                     self._record.audio_delivered()
+                if not self._privacy.lasts and not self._agents.deaf:
+                    self._failure.caller_said(pcm)
             case SpeechStarted() | SpeechEnded():
                 if self._privacy.lasts:
                     self._limits.caller_acted()

@@ -284,12 +284,14 @@ def _prepare_encryption() -> DtlsIdentity:
 def _load_what_a_call_needs(tenants: Iterable[Tenant]) -> None:
     """What is read at first use: neither the first caller nor the audio of the others should wait for it."""
     import_module("sipbridge.providers.session")
-    for name in ("unavailable", "goodbye", "one-moment"):
+    for name in ("unavailable", "goodbye", "one-moment", "consult"):
         for rate in (8000, 16000, 24000):
             load_prompt(name, rate)
     for tenant in tenants:
         for rate in (8000, 16000, 24000):
             tenant.notice(rate)
+            if tenant.config.tools.transfer_call is not None or tenant.config.tools.hold is not None:
+                tenant.hold_music(rate)
             if (waiting := tenant.config.waiting_sound) is not None:
                 sound_of(waiting)(rate)
     for source, target in ((8000, 16000), (8000, 24000), (16000, 24000), (24000, 8000), (24000, 16000)):

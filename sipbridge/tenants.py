@@ -337,6 +337,7 @@ def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
     trunks = [trunk.name for trunk in config.trunks]
     if match.trunk is not None and match.trunk not in trunks:
         yield ("match", "trunk"), f"no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"
+    yield from _way_problems(tenant.config, {trunk.name: trunk.outbound is not None for trunk in config.trunks})
     if tenant.config.recording.enabled and config.recordings.directory is None:
         yield ("recording", "enabled"), "there is no recordings.directory in sipbridge.yaml to record to"
     if tenant.config.limits.spend_per_call is not None:
@@ -344,6 +345,18 @@ def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
             if not _has_prices(agent, config.prices):
                 words = f"sipbridge.yaml has no prices for {agent.provider}, so nothing would hold it"
                 yield ("limits", "spend_per_call"), words
+
+
+def _way_problems(config: TenantConfig, trunks: Mapping[str, bool]) -> Iterator[tuple[Place, str]]:
+    """`trunks`: name -> calls can be placed over it."""
+    name, transfers = config.outbound_trunk, config.tools.transfer_call
+    if name is not None and name not in trunks:
+        yield ("outbound_trunk",), f"no trunk is called {name!r}; known are {', '.join(trunks) or 'none'}"
+    elif transfers is not None and transfers.needs_a_way_out:
+        key = "mode" if transfers.mode == "attended" else "via"
+        if not (trunks[name] if name is not None else any(trunks.values())):
+            words = "the target is called by us, and no trunk of this tenant's has 'outbound'"
+            yield ("tools", "transfer_call", key), words
 
 
 def _tool_problems(agent: AgentConfig, tools: ToolsConfig, at: Place) -> Iterator[tuple[Place, str]]:

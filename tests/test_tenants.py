@@ -361,3 +361,20 @@ def test_instructions_say_that_a_machine_has_answered(template: str, said: str) 
     tenant = Tenant("t", TenantConfig.model_validate({"agent": {"provider": "offline", "instructions": template}}))
     assert tenant.instructions(CallFields(to="1", machine="voicemail")) == said
     assert "machine" not in tenant.instructions(CallFields(to="1"))
+
+
+@pytest.mark.parametrize(("how", "key"), [("mode: attended", "mode"), ("via: bridge", "via")])
+def test_a_transfer_that_we_have_to_make_needs_a_way_out(tmp_path: Path, how: str, key: str) -> None:
+    tool = f"tools:\n  transfer_call:\n    targets: {{desk: 'tel:+15550100'}}\n    {how}\n"
+    (tmp_path / "tenants").mkdir()
+    (tmp_path / "tenants" / "a.yaml").write_text(f"agent: {{provider: quiet}}\n{tool}")
+    inbound = "{name: pbx, sources: ['192.0.2.1/32']}"
+    with pytest.raises(ConfigError, match=rf"a.yaml:5: tools.transfer_call.{key}: the target is called by us"):
+        TenantDirectory.load(parse(f"trunks: [{inbound}]", Config, "s.yaml"), tmp_path)
+    both = inbound.replace("}", ", outbound: {proxy: 'sip:pbx.example.com'}}")
+    assert TenantDirectory.load(parse(f"trunks: [{both}]", Config, "s.yaml"), tmp_path).get("a") is not None
+
+
+def test_the_trunk_to_call_over_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a.yaml:2: outbound_trunk: no trunk is called 'pbx'"):
+        load(tmp_path, a="agent: {provider: quiet}\noutbound_trunk: pbx\n")

@@ -116,7 +116,7 @@ class Floor:
         _, downlink = self._legs.addressed.formats
         data = Converter(AudioFormat("pcm16", downlink.rate), downlink).process(sound(downlink.rate))
         if self._turn.may_play(name, name, len(data), self._clock(), ours=True):
-            self._sounds.stop()
+            self._sounds.give_way()
             self._turn.reply_ended(name)
             stream.play(data, name, name)
             stream.finish(name)

@@ -60,6 +60,11 @@ class Sounds:
         if (stream := self._legs.current.stream) is not None:
             stream.discard()
 
+    def give_way(self) -> None:
+        """Somebody has a word, which is for the caller unless somebody else is being consulted."""
+        if not self._legs.consulting:
+            self.stop()
+
     def drained(self, item_id: str) -> None:
         """An item has been heard to its end."""
         if item_id in self._waiting:

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import NoReturn
 
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.bridge import Bridge, SecondLeg
@@ -44,15 +43,20 @@ class Transfers:
         return not self._idle.is_set()
 
     async def over(self) -> None:
-        """Return when none is under way, because it came to nothing: else the call is over."""
+        """Return when none is under way, because it came to nothing: and for as long as the
+        two are connected it has not."""
         await self._idle.wait()
 
     async def hand_over(self, name: str) -> str:
-        """The same where no agent can announce it: by the name of a target of `tools.transfer_call`."""
+        """The same where no agent can announce it: by the name of a target of `tools.transfer_call`. Where it succeeds
+        there is nothing left to do for anybody, and this does not return."""
         tool = self._call.tenant.config.tools.transfer_call
         if tool is None or name not in tool.targets:
             return f"there is no target {name!r}"
-        return await self.transfer(name, tool.targets[name], self._call.floor.until_silent)
+        failure = await self.transfer(name, tool.targets[name], self._call.floor.until_silent)
+        if not failure:
+            await asyncio.Event().wait()  # until the call's end cancels this
+        return failure
 
     async def transfer(
         self,
@@ -64,14 +68,15 @@ class Transfers:
         summary: str = "",
     ) -> str:
         """Hand the caller over when `announced` is done. Of an attended transfer: what the target is told (`summary`),
-        and what makes the agent say it (`say`). Returns why it did not succeed; where it does, the agent is gone and
-        this does not return."""
+        and what makes the agent say it (`say`). Returns why it did not succeed: an empty text, where it did and nobody
+        of ours is needed any more."""
         tool = self._call.tenant.config.tools.transfer_call
         if tool is None:
             return "this tenant transfers nobody"
         if self.under_way:
             return "another transfer is under way"
         self._idle.clear()
+        failure = "taken back"
         try:
             await announced()
             if tool.mode == "attended":
@@ -81,8 +86,9 @@ class Transfers:
             else:
                 failure = await self._blind(name, target, tool)
         finally:
-            self._idle.set()
-        self._call.log.info("transfer failed", target=name, failure=failure)
+            if failure:
+                self._idle.set()
+                self._call.log.info("transfer failed", target=name, failure=failure)
         return failure
 
     def media_event(self, event: MediaEvent) -> bool:
@@ -103,11 +109,12 @@ class Transfers:
         if tool.via != "bridge":
             referred = await self._refer(target, tool)
             if not referred.failure:
-                await self._transferred(name)
-            if tool.via == "refer" or referred.by_target:
+                self._call.end(Ended.TRANSFERRED, name)
+            if not referred.failure or tool.via == "refer" or referred.by_target:
                 return referred.failure
             refused = f"{referred.failure}; "
-        return refused + await self._call_and(partial(self._connect, name), target, tool)
+        failure = await self._call_and(partial(self._connect, name), target, tool)
+        return failure and refused + failure
 
     async def _refer(self, target: str, tool: TransferCallConfig) -> Referred:
         leg = self._call.legs.current
@@ -126,18 +133,14 @@ class Transfers:
             if not self._call.legs.bridged:
                 self.bridge.give_up()
 
-    async def _connect(self, name: str) -> NoReturn:
-        self._join(name)
-        await asyncio.Event().wait()  # until the end of either leg is that of the call
-        raise AssertionError
-
-    def _join(self, name: str) -> None:
+    async def _connect(self, name: str) -> str:
         """The caller hears whom he was transferred to, and the agent is not needed any more."""
         self._call.turn.cut_all()
         self._call.sounds.stop()
         self.bridge.connect(name)
         self._call.log.info("bridged", target=name)
         self._call.spawn(self._agents.retire())
+        return ""
 
     # --- attended ---------------------------------------------------------------------------------
 
@@ -146,19 +149,24 @@ class Transfers:
         failure = await self._asked(tool, say, words)
         if failure:
             return failure
+        if tool.via == "refer":
+            return await self._replace(name, tool)
+        await self._connect(name)
+        if tool.via == "auto":  # nobody has to wait for how that goes
+            self._call.spawn(self._leave_them(name, tool))
+        return ""
+
+    async def _replace(self, name: str, tool: TransferCallConfig) -> str:
+        """The caller's side takes our place in the call that the target has with us."""
         legs = self._call.legs
-        if tool.via == "auto":
-            self._join(name)  # nobody has to wait for how the REFER goes
-        if tool.via == "bridge":
-            await self._connect(name)
         referred = await legs.current.refer("", seconds=tool.ring_seconds, replaces=legs.second)
         if not referred.failure:
-            await self._transferred(name)
-        if tool.via == "refer":
-            return referred.failure
-        self._call.log.info("the two stay connected over us", target=name, reason=referred.failure)
-        await asyncio.Event().wait()
-        raise AssertionError
+            self._call.end(Ended.TRANSFERRED, name)
+        return referred.failure
+
+    async def _leave_them(self, name: str, tool: TransferCallConfig) -> None:
+        if failure := await self._replace(name, tool):
+            self._call.log.info("the two stay connected over us", target=name, reason=failure)
 
     async def _asked(self, tool: TransferCallConfig, say: Callable[[str], None], words: str) -> str:
         """Whether the target takes the caller: an empty text, or why not."""
@@ -200,11 +208,6 @@ class Transfers:
 
     # --- what both have in common -----------------------------------------------------------------
 
-    async def _transferred(self, name: str) -> NoReturn:
-        self._call.end(Ended.TRANSFERRED, name)
-        await asyncio.Event().wait()  # until the call's end cancels this: nobody is left to be answered
-        raise AssertionError
-
     @contextmanager
     def _caller_waits(self, unnoticed_seconds: float = 0.0) -> Iterator[None]:
         """With music, unless it is for a moment only; and what he says meanwhile is not for the agent."""
@@ -221,6 +224,7 @@ class Transfers:
         finally:
             if timer is not None:
                 timer.cancel()
-            self._agents.deaf = False
-            self._keypad.give_back(self._key_pressed)
+            if not self._call.legs.bridged:
+                self._agents.deaf = False
+                self._keypad.give_back(self._key_pressed)
             sounds.stop()

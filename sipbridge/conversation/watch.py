@@ -41,6 +41,8 @@ class Watch:
         return self._deadlines
 
     def agent_event(self, event: AgentEvent) -> None:
+        if self._agents.current is None:
+            return  # nobody speaks for us any more: the caller talks to somebody else
         self.deadlines.observe(event, self._call.clock())
         self._arm()
 

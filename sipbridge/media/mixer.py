@@ -49,6 +49,8 @@ class Mixer:
     def __init__(self) -> None:
         self.routes: dict[Handle, Route] = {}
         """By source."""
+        self._format: AudioFormat | None = None
+        self._codec: codecs.Codec | None = None
 
     def mix(self, own: bytes | None, samples: int, audio_format: AudioFormat, now: float) -> bytes | None:
         """The next packet's sound, where `own` is the agent's; both in the leg's ring format. None: silence."""
@@ -59,7 +61,9 @@ class Mixer:
                 sounds.append((sound, route.gain))
         if not sounds:
             return own
-        codec = codecs.lookup(audio_format.encoding)  # None for PCM
+        if audio_format != self._format:
+            self._format, self._codec = audio_format, codecs.lookup(audio_format.encoding)  # None for PCM
+        codec = self._codec
         if own is not None:
             sounds.append((own if codec is None else codec.new_decoder(audio_format.rate).decode(own), 1.0))
         pcm = sounds[0][0] if len(sounds) == 1 and sounds[0][1] == 1.0 else _add(sounds)

@@ -44,12 +44,13 @@ _CUT_SECONDS = 0.02
 class _Extreme:
     """The highest (or lowest) of what was noted in the last seconds."""
 
-    __slots__ = ("_better", "_buckets", "_current", "_rotate_at")
+    __slots__ = ("_before", "_better", "_buckets", "_current", "_rotate_at")
 
     def __init__(self, better: Callable[[float, float], float]) -> None:
         self._better = better
         self._buckets: deque[float] = deque(maxlen=_BUCKETS)
         self._current: float | None = None
+        self._before: float | None = None  # of all buckets: asked for with every packet, changed twice a second
         self._rotate_at = 0.0
 
     def note(self, now: float, value: float) -> None:
@@ -58,6 +59,7 @@ class _Extreme:
                 self._buckets.append(self._current)
                 if now >= self._rotate_at + _WINDOW_SECONDS:
                     self._buckets.clear()  # nothing came for so long: what was before says nothing
+                self._before = self._of_buckets()
             self._current = value
             self._rotate_at = now + _WINDOW_SECONDS / _BUCKETS
         else:
@@ -69,14 +71,18 @@ class _Extreme:
             self._current += by
             for index in range(len(self._buckets)):
                 self._buckets[index] += by
+            self._before = self._of_buckets()
+
+    def _of_buckets(self) -> float | None:
+        value = None
+        for bucket in self._buckets:
+            value = bucket if value is None else self._better(value, bucket)
+        return value
 
     @property
     def value(self) -> float:
         assert self._current is not None
-        value = self._current
-        for bucket in self._buckets:
-            value = self._better(value, bucket)
-        return value
+        return self._current if self._before is None else self._better(self._current, self._before)
 
 
 class Playout:

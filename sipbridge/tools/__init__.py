@@ -58,7 +58,7 @@ class CallControl(Protocol):
 
     async def transfer(self, request: ToolCall, name: str, target: str, summary: str = "") -> str:
         """Announce, then hand the caller over to `target` (a URI), who is told the `summary` where that is asked first.
-        Returns why it did not succeed; where it does, the agent is gone and this does not return."""
+        Returns why it did not succeed; an empty text where it did, and the agent is not needed any more."""
 
     async def hold(self, request: ToolCall, seconds: float) -> str:
         """Music for the caller, once what is being said was heard. Returns why it is over."""

@@ -55,13 +55,15 @@ def transfer_call(targets: Mapping[str, str], *, attended: bool = False, confirm
         "TransferCall", __base__=tuple(asked_for) or TransferCall, target=Annotated[str, AfterValidator(named), target]
     )
 
-    async def run(control: CallControl, request: ToolCall, chosen: TransferCall) -> str:
+    async def run(control: CallControl, request: ToolCall, chosen: TransferCall) -> str | None:
         if isinstance(chosen, ConfirmedTransferCall):
             objection = await control.transfer_objection(chosen.target, chosen.agreed)
             if objection:
                 return json.dumps({"not_yet": objection})
         summary = chosen.summary if isinstance(chosen, ConsultAndTransfer) else ""
         failure = await control.transfer(request, chosen.target, targets[chosen.target], summary)
+        if not failure:
+            return None  # nobody is left to be told
         return json.dumps({"error": f"the transfer to {chosen.target} did not succeed: {failure}"})
 
     return Tool(

@@ -14,6 +14,7 @@ from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat, Played
 from sipbridge.call import CallSession
 from sipbridge.codecs import PCMU, Codec
 from sipbridge.configfile import parse
+from sipbridge.conversation.bridge import SecondLeg, nobody_to_call
 from sipbridge.leg import SipLeg
 from sipbridge.media.events import MediaStats
 from sipbridge.media.vad import Detector
@@ -225,6 +226,7 @@ class Call:
         leg: FakeLeg | None = None,
         start: BaseException | float | None = None,
         prices: Prices | None = None,
+        second_leg: SecondLeg = nobody_to_call,
     ) -> None:
         self.leg = leg or FakeLeg()
         self.agents: list[ScriptedAgent] = []
@@ -239,6 +241,7 @@ class Call:
             max_seconds=600,
             clock=asyncio.get_running_loop().time,
             prices=prices,
+            second_leg=second_leg,
         )
         self._task: asyncio.Task[CallReport] | None = None
 

@@ -257,6 +257,7 @@ async def test_a_person_who_is_asked_first_and_takes_the_call() -> None:
         await phone.audio.hear(20)
         heard = [packet for packet in phone.audio.audio(start)]
         assert all(level_db(packet.samples) < -15 for packet in heard), "music, and not the person"
+        assert level_db(phone.audio.sound(start)) > -40
         session = await bench.session()
         assert "Somebody about an order. Press 1" in str(session.received)
         desk.audio.press("1")

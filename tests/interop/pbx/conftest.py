@@ -95,6 +95,7 @@ exten => 701,1,MixMonitor(RECORDINGS/mixed.wav,r(RECORDINGS/said.wav)t(RECORDING
  same => n,Dial(PJSIP/700@holding,30,b(tenant^s^1))
 exten => 703,1,Dial(PJSIP/703@sipbridge,30)
 exten => 704,1,Dial(PJSIP/704@sipbridge,30)
+exten => 705,1,Dial(PJSIP/705@sipbridge,30)
 exten => partner,1,Dial(Local/listen@from-sipbridge)
 exten => consulted,1,Dial(Local/desk@from-sipbridge)
 exten => external_replaces,1,Dial(PJSIP/agent@dialler)
@@ -198,6 +199,7 @@ def trunk_process(tmp_path_factory: pytest.TempPathFactory, places: Places) -> I
     tenants = {"acme": yaml.safe_load(tenant), "asks": offline("703", desk), "bridges": offline("704", desk)}
     tenants["asks"]["tools"]["transfer_call"] |= {"mode": "attended"}
     tenants["bridges"]["tools"]["transfer_call"] |= {"via": "bridge"}
+    tenants["recorder"] = offline("705", f"sip:listen@{places.asterisk}")
     with running_gateway(
         tmp_path_factory.mktemp("gateway"),
         desk=desk,
