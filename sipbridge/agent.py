@@ -178,6 +178,8 @@ class AgentOptions:
     that are told their first words with the setup. Such a dialect passes that `say` over; the others take no notice."""
     history: tuple[HistoryItem, ...] = ()
     """The conversation so far, oldest first, where this session goes on with one that was lost or had to end."""
+    goes_on: bool = False
+    """It goes on with a conversation, whether anything is known of that or not, and greets nobody."""
     resume_handle: str = ""
     """The vendor's own word for that conversation (`Dialect.resume_handle`); with it `history` is not sent."""
 

@@ -36,6 +36,19 @@ class Backchannels:
         words = _words(text)
         return len(words) <= _MOST_WORDS and self._made_of(words)
 
+    def may_become(self, text: str) -> bool:
+        """Whether what was said up to here, perhaps in the middle of a word, may still turn out to be no more."""
+        words = _words(text)
+        return len(words) <= _MOST_WORDS and self._begins(words)
+
+    def _begins(self, words: tuple[str, ...]) -> bool:
+        beginning = " ".join(words)
+        return any(
+            " ".join(phrase).startswith(beginning)
+            or (words[: len(phrase)] == phrase and self._begins(words[len(phrase) :]))
+            for phrase in self._phrases
+        )
+
     def _made_of(self, words: tuple[str, ...]) -> bool:
         return not words or any(
             words[:length] in self._phrases and self._made_of(words[length:])

@@ -130,7 +130,7 @@ class CallSession:
         self._switching = Switching(self._call, self._agents)
         self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
         transfers = self._transfers = Transfers(self._call, self._agents, self._keypad, second_leg)
-        self._failure = Failure(self._call, self._agents, transfers)
+        self._failure = Failure(self._call, self._agents, transfers, self._switching)
         self._answering = Answering(self._call, self._agents, self._failure, self._answered)
         self.recording: Recording | None = None
         self._privacy = Privacy(lambda: self.recording)
@@ -154,7 +154,7 @@ class CallSession:
             Announcements(self._call, self._agents),
             max_seconds=max_seconds,
             prices=prices or Prices(),
-            busy=lambda: self._tools.busy,
+            busy=lambda: self._tools.busy or self._failure.agent_owes,
         )
         phrases = Phrases(self._call, self._agents, transfers, self._confirmation, busy=lambda: self._tools.busy)
         self._observers: tuple[Observer, ...] = (
@@ -299,6 +299,9 @@ class CallSession:
                 pass
             case _:
                 assert_never(event)
+        self._observe(event)
+
+    def _observe(self, event: AgentEvent) -> None:
         for observer in self._observers:
             observer.agent_event(event)
         self._floor.moved()
@@ -314,13 +317,13 @@ class CallSession:
             case Audio(pcm=pcm):
                 if self._agents.hear(pcm, private=self._privacy.lasts):
                     self._record.audio_delivered()
-            case SpeechStarted():
-                self._limits.caller_acted()
-                if not self._privacy.lasts:
-                    self._holding.end("the caller speaks")
-                    self._barge_in.ear_heard_speech()
-            case SpeechEnded():
-                self._barge_in.ear_heard_quiet()
+                if not self._privacy.lasts and not self._agents.deaf:
+                    self._failure.caller_said(pcm)
+            case SpeechStarted() | SpeechEnded():
+                if self._privacy.lasts:
+                    self._limits.caller_acted()
+                elif (heard := self._barge_in.ear_heard(event)) is not None:
+                    self._observe(heard)
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)

@@ -42,9 +42,14 @@ class SilenceConfig(Section):
 
     seconds: float | None = Field(default=None, gt=0)
     """Then the next prompt is spoken; after the last one, the goodbye. None: silence is nobody's business."""
-    prompts: Annotated[tuple[Sentence, ...] | None, Field(max_length=10)] = None
-    """None: a sentence that ships with sipbridge, twice."""
+    prompts: Annotated[Patterns, Field(max_length=10)] | None = None
+    """One after another. None: a sentence that ships with sipbridge, twice."""
     hang_up: bool = True
+
+    @field_validator("prompts")
+    @classmethod
+    def _prompts_have_words(cls, prompts: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if prompts is None else _with_words(prompts)
 
 
 class PhrasesConfig(Section):
@@ -74,5 +79,5 @@ class PhrasesConfig(Section):
 def _with_words(phrases: tuple[str, ...]) -> tuple[str, ...]:
     for phrase in phrases:
         if not plain_words(phrase):
-            raise ValueError(f"{phrase!r} has no word in it that could be found")
+            raise ValueError(f"{phrase!r} has no word in it")
     return phrases

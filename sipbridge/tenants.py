@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,11 @@ class CallFields:
         """All that a template may name."""
         return {"call": self.templated(), "header": _AnyCase(self.headers)}
 
+    @property
+    def answered_by(self) -> str:
+        """`machine` as a sentence, for an agent."""
+        return f"The telephone network says that a machine has answered this call ({self.machine})."
+
     def templated(self) -> dict[str, str]:
         """What templates see as `call`: text, empty where it is not known, and nothing that the caller has hidden."""
         call = {
@@ -145,7 +150,12 @@ class Tenant:
         return Tenant(self.id, self.config.model_copy(update={"single": agent, "several": {}}))
 
     def instructions(self, fields: CallFields) -> str:
-        return _render(self.config.agent.instructions, fields)
+        """Where they say nothing of a machine that has answered, a sentence of ours does."""
+        template = self.config.agent.instructions
+        text = _render(template, fields)
+        if fields.machine and text == _render(template, replace(fields, machine="")):
+            return f"{text.rstrip()}\n\n{fields.answered_by}".lstrip()
+        return text
 
     def greeting(self, fields: CallFields) -> str | None:
         greeting = self.config.agent.greeting
@@ -305,6 +315,11 @@ def warnings(config: Config | TenantConfig) -> Iterator[str]:
         if secret.in_plain_sight:
             yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
     if isinstance(config, TenantConfig):
+        if config.early_media and (config.answer == "immediately" or config.waiting_sound is None):
+            why = "answer is 'immediately'" if config.answer == "immediately" else "there is no waiting_sound"
+            yield f"early_media has no effect: {why}"
+        if "rings" in config.model_fields_set and config.answer != "ring_then_answer":
+            yield "rings has no effect: answer is not 'ring_then_answer'"
         yield from cautions(config)
         for at in config.tools.secrets_in_plain_sight():
             yield f"{dotted(('tools', *at))} is written out in the file; ${{NAME}} or file:PATH would keep it out"
@@ -345,10 +360,12 @@ def _way_problems(config: TenantConfig, trunks: Mapping[str, bool]) -> Iterator[
 
 
 def _tool_problems(agent: AgentConfig, tools: ToolsConfig, at: Place) -> Iterator[tuple[Place, str]]:
-    known = tools.names()
+    if (names := tools.names()) is None:
+        return
+    known = sorted(names | {"switch_agent"})  # which they have where there are several, named or not
     for number, name in enumerate(agent.tools or ()):
-        if known is not None and name not in known:
-            there = ", ".join(sorted(known)) or "none"
+        if name not in known:
+            there = ", ".join(known)
             yield (*at, "tools", number), f"the tenant has no tool {name!r}; there are: {there}"
 
 

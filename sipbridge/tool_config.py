@@ -49,6 +49,10 @@ class TransferCallConfig(Section):
         return targets
 
 
+class SwitchAgentConfig(Section):
+    """Nothing to say: where there are several agents they have it in any case."""
+
+
 class HoldConfig(Section):
     seconds: float = Field(default=120, gt=0, le=3600)
     """The longest that a caller is left with the music."""
@@ -74,6 +78,7 @@ class ToolsConfig(Section):
     send_dtmf: SendDtmfConfig | None = None
     collect_digits: CollectDigitsConfig | None = None
     hold: HoldConfig | None = None
+    switch_agent: SwitchAgentConfig | None = None
     http: tuple[HttpToolConfig, ...] = ()
     python: tuple[Annotated[str, AfterValidator(_function)], ...] = ()
     mcp: tuple[McpServerConfig, ...] = ()

@@ -142,6 +142,8 @@ class Turn:
         self._floor = Floor.OPEN
         self._spoke_since = 0.0
         self._short = False
+        self._heard = ""
+        """Pieces of what he says, before they are final."""
         self.due: float | None = None
         """When `handle_timer` is to be called, if nothing else happens first."""
         self.false_alarm = False
@@ -205,6 +207,7 @@ class Turn:
         self.false_alarm = False
         if not self.judging:  # else he goes on
             self._spoke_since = now
+            self._heard = ""
         return self._step(Input.SPEECH, now)
 
     def fell_quiet(self, now: float) -> Verdict:
@@ -218,10 +221,15 @@ class Turn:
         return self._step(Input.END, now)
 
     def words(self, text: str, final: bool, now: float) -> Verdict:
-        """What he said, or `final` being False, says."""
-        if not self.rule.backchannels.match(text):
-            return self._step(Input.WORDS, now)
-        return self._step(Input.NOTHING, now) if final else Verdict.IGNORE
+        """What he said, or, `final` being False, says: all of it so far, or what is new. Vendors differ, so it has to
+        be more than a backchannel in either reading."""
+        known = self.rule.backchannels
+        if final:
+            return self._step(Input.NOTHING if known.match(text) else Input.WORDS, now)
+        self._heard += text
+        if not text.strip() or known.may_become(text) or known.may_become(self._heard):
+            return Verdict.IGNORE
+        return self._step(Input.WORDS, now)
 
     def interrupt(self, now: float) -> Verdict:
         """The caller interrupts beyond doubt, by a key. On DISCARD every reply so far is cut: its late audio may not
@@ -271,6 +279,11 @@ class Turn:
         return self._floor in (Floor.SUSPECTED, Floor.PAUSED, Floor.JUDGED)
 
     @property
+    def paused(self) -> bool:
+        """Not a sound is to be heard until the verdict."""
+        return self._floor in (Floor.PAUSED, Floor.JUDGED)
+
+    @property
     def closing(self) -> bool:
         """A goodbye is being said, or is about to be."""
         return self._closing
@@ -302,7 +315,7 @@ class Turn:
             return Verdict.IGNORE
         if not self._may_interrupt or self.silent:
             # A goodbye began meanwhile, or the last packet left as the pause began.
-            held = self._floor in (Floor.PAUSED, Floor.JUDGED)
+            held = self.paused
             self.false_alarm = self.false_alarm and given is not Input.WORDS
             self._enter(Floor.OPEN, now)
             return Verdict.RESUME if held else Verdict.IGNORE

@@ -38,9 +38,11 @@ class TurnTaking:
     detection: TurnDetection
     """What the model is told."""
     listens: bool = False
-    """Our own ear is needed,"""
+    """Our own ear is needed."""
+    alone: bool = False
+    """Nobody else tells when the caller speaks."""
     leads: bool = False
-    """and what it hears may interrupt; else it only tells that what the model has heard was short."""
+    """What it hears may interrupt; else it only tells that what the model has heard was short."""
     heeds_model: bool = True
     """So may what the model hears."""
     ends_turns: bool = False
@@ -48,8 +50,10 @@ class TurnTaking:
     asks: bool = False
     """The model answers no turn before it is asked to."""
     silence_ms: int = _SERVER_SILENCE_MS
+    words: bool = True
+    """What the model takes for the caller's words are."""
     interim: bool = False
-    """Words are wanted while they are spoken."""
+    """They are wanted while they are spoken."""
     vad: str = "energy"
 
     def detector(self) -> Detector | None:
@@ -97,11 +101,13 @@ def turn_taking(agent: AgentConfig, barge_in: BargeIn, can: Capabilities, protec
         # By hand a turn of the caller's begins when we say so, and then it is to interrupt.
         _told(agent, can, interrupt=barge_in.enabled and (by_hand or not ours), answer=not asks),
         listens=leads or ends_turns or (ours and debounce_ms > 0),
+        alone=(leads or ends_turns) and not model_tells,
         leads=leads,
         heeds_model=not (leads and ours),
         ends_turns=ends_turns,
         asks=asks,
         silence_ms=server_silence_ms,
+        words=can.transcribes,
         interim=agent.transcripts.interim or (recover and can.transcribes_interim),
         vad=barge_in.vad,
     )

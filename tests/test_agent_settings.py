@@ -305,7 +305,7 @@ def test_every_agent_of_several_is_looked_at_under_its_own_name() -> None:
         ("voice: Tinna", "agents.billing.voice: both has no voice 'Tinna'; did you mean 'Tina'?"),
         ("instructions: '{{ caller }}'", "agents.billing.instructions: unknown names caller"),
         ("greeting: '{{'", "agents.billing.greeting: not a valid template"),
-        ("tools: [hangup]", "agents.billing.tools[0]: the tenant has no tool 'hangup'; there are: hang_up"),
+        ("tools: [hangup]", "agents.billing.tools[0]: the tenant has no tool 'hangup'; there are: hang_up, switch"),
     ],
 )
 def test_a_mistake_in_one_of_several_agents_is_an_error_with_its_place(tmp_path: Path, line: str, message: str) -> None:

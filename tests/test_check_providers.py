@@ -42,6 +42,24 @@ def test_a_session_is_configured_as_for_a_call_and_closed() -> None:
     assert record.close_code == 1000
 
 
+def test_each_of_several_agents_is_looked_at() -> None:
+    async def scenario() -> tuple[list[Finding], ModelServer]:
+        async with ModelServer() as server:
+            there = f"{{provider: openai, url: '{server.url}', tools: [hang_up]}}"
+            gone = "{provider: openai, url: 'ws://127.0.0.1:1/v1'}"
+            text = f"agents: {{triage: {there}, billing: {gone}}}\ntools: {{hang_up: {{}}, hold: {{}}}}"
+            tenants = [Tenant("one", parse(text, TenantConfig, "t.yaml"))]
+            return await look_at_providers(tenants), server
+
+    found, server = asyncio.run(scenario())
+    assert [(finding.verdict, finding.subject) for finding in found] == [
+        ("ok", "tenant one, agents.triage: openai"),
+        ("failed", "tenant one, agents.billing: openai"),
+    ]
+    tools = server.sessions[0].messages()[0]["session"]["tools"]
+    assert [tool["name"] for tool in tools] == ["hang_up", "switch_agent"]
+
+
 def test_encrypted_to_who_speaks_in_the_clear() -> None:
     async def scenario() -> Finding:
         async with ModelServer() as server:

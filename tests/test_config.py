@@ -194,6 +194,10 @@ def test_mistakes_in_one_of_several_agents_are_named(text: str, message: str) ->
             "agent: {provider: offline}\nlimits:\n  call_seconds: 30\n  warning_seconds: 30\n",
             "f.yaml:4: limits.warning_seconds: there is no such moment in a call of 30 s",
         ),
+        (
+            "agent: {provider: offline}\nsilence:\n  prompts: ['?']\n",
+            "f.yaml:3: silence.prompts: '?' has no word in it",
+        ),
         ("agent: {provider: offline}\nsilence:\n  prompt: Hm\n", "f.yaml:3: silence.prompt: unknown key; did you mean"),
         (
             "agent: {provider: offline}\nphrases:\n  hang_up: [bye, '...']\n",

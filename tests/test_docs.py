@@ -125,7 +125,7 @@ _YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RECIPES = [
     (page.name, block)
     for page in DOCUMENTS
-    if page.parent.name in ("pbx", "providers")
+    if page.parent.name in ("pbx", "providers") or page.name == "agents.md"
     for block in _YAML.findall(page.read_text())
     if "certificate:" not in block  # read when it is loaded; tests/interop has such files
 ]
@@ -134,7 +134,7 @@ RECIPES = [
 @pytest.mark.parametrize(("page", "block"), RECIPES)
 def test_the_recipes_are_configurations(page: str, block: str) -> None:
     """Also those of the pages that say that they were not run."""
-    parse(block, TenantConfig if "\nagent:" in block else Config, page)
+    parse(block, TenantConfig if re.search(r"^agents?:", block, re.MULTILINE) else Config, page)
 
 
 def test_what_was_not_run_says_so_at_the_top() -> None:

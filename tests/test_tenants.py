@@ -335,6 +335,34 @@ def test_the_greeting_goes_with_the_setup_of_calls_that_come_in() -> None:
     assert greeter.agent_options(CallFields(to="100"), PCM_16K, PCM_16K, ()).greeting == ""
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("early_media: true\nanswer: immediately", ["early_media has no effect: answer is 'immediately'"]),
+        ("early_media: true\nwaiting_sound: null", ["early_media has no effect: there is no waiting_sound"]),
+        ("rings: 3", ["rings has no effect: answer is not 'ring_then_answer'"]),
+        ("rings: 3\nanswer: ring_then_answer\nearly_media: true", []),
+    ],
+)
+def test_what_has_no_effect_in_answering_is_said(keys: str, said: list[str]) -> None:
+    config = parse(f"agent: {{provider: offline}}\n{keys}\n", TenantConfig, "t.yaml")
+    assert list(warnings(config)) == said
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("Be brief.", "Be brief.\n\nThe telephone network says that a machine has answered this call (voicemail)."),
+        ("You talk to a {{ call.machine or 'person' }}.", "You talk to a voicemail."),
+        ("", "The telephone network says that a machine has answered this call (voicemail)."),
+    ],
+)
+def test_instructions_say_that_a_machine_has_answered(template: str, said: str) -> None:
+    tenant = Tenant("t", TenantConfig.model_validate({"agent": {"provider": "offline", "instructions": template}}))
+    assert tenant.instructions(CallFields(to="1", machine="voicemail")) == said
+    assert "machine" not in tenant.instructions(CallFields(to="1"))
+
+
 @pytest.mark.parametrize(("how", "key"), [("mode: attended", "mode"), ("via: bridge", "via")])
 def test_a_transfer_that_we_have_to_make_needs_a_way_out(tmp_path: Path, how: str, key: str) -> None:
     tool = f"tools:\n  transfer_call:\n    targets: {{desk: 'tel:+15550100'}}\n    {how}\n"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 
 from sipbridge import agent as model
@@ -20,11 +21,12 @@ from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.errors import AgentStartError
 from sipbridge.providers.phrases import late_result
-from sipbridge.tenants import CallFields
 from sipbridge.tools.switch_agent import SWITCH_AGENT
 
 _GRACE_S = 0.2
 """An agent heeds the deadline itself, and then it knows whose fault it was. This is for one that does not."""
+_MOST_UNTOLD = 50
+"""That whoever follows an agent is told of what came meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,11 @@ class Agents:
         self._tools = tools
         self._opened: list[Speaker] = []
         self._numbers = count(1)
+        self._leaving: set[asyncio.Future[None]] = set()
         self.current: Speaker | None = None
         """Who has the line. It may be lost, and nobody may have followed yet."""
         self._followed = asyncio.Event()
+        self._untold: list[Callable[[], None]] = []
         self.asked: Callable[[str], None] = lambda call_id: None
         """Told whenever an agent is given something to answer (see `Speaker`)."""
         self.deaf = False
@@ -61,16 +65,17 @@ class Agents:
     async def open(
         self, name: str, config: AgentConfig, history: Sequence[HistoryItem] = (), briefing: str = ""
     ) -> Speaker:
-        """Make an agent ready to hear and to speak, beside the one that has the line. With a `history` it goes on with
-        a conversation and greets nobody; the `briefing` comes behind its instructions, and holds for whoever stands in
-        for it, too. Raises `AgentStartError`, `ConfigError`, `UnknownProviderError`."""
+        """Make an agent ready to hear and to speak, beside the one that has the line. Where there is one, it goes on
+        with that one's conversation (`history`) and greets nobody; the `briefing` comes behind its instructions, and
+        holds for whoever stands in for it, too. Raises `AgentStartError`, `ConfigError`, `UnknownProviderError`."""
         call, tenant = self._call, self._call.tenant.with_agent(config)
         if self.current is not None and self.current.name == name:
             briefing = briefing or self.current.briefing
         seconds = tenant.config.deadlines.connect_seconds
         formats = tenant.formats(call.legs.current.likely_codec)
         options = tenant.agent_options(call.fields, *formats, self._tools(name, config), history=history)
-        options = replace(options, instructions=options.instructions + briefing)
+        goes_on = self.current is not None
+        options = replace(options, instructions=options.instructions + briefing, goes_on=goes_on)
         agent = self._new_agent(tenant.credential(), options, connect_timeout=seconds)
         speaker = Speaker(
             name,
@@ -88,10 +93,10 @@ class Agents:
             async with asyncio.timeout(seconds + _GRACE_S):
                 await speaker.start()
         except TimeoutError:
-            call.spawn(self.dismiss(speaker))
+            self.dismiss(speaker)
             raise AgentStartError(f"the agent was not ready within {seconds:g} s", code="timeout") from None
         except Exception:
-            call.spawn(self.dismiss(speaker))
+            self.dismiss(speaker)
             raise
         return speaker
 
@@ -109,6 +114,9 @@ class Agents:
             self._call.finish_items(self._call.turn.model_lost())
             self._call.spawn(predecessor.leave())
         self._followed.set()
+        untold, self._untold = self._untold, []
+        for command in untold:
+            command()
 
     def listen(self) -> None:
         """Give the leg an ear of our own, where whoever has the line needs one. Once there is sound, and when that
@@ -140,10 +148,12 @@ class Agents:
             elif isinstance(event, model.Usage):
                 self._call.record.used(speaker.config, event)
 
-    async def dismiss(self, speaker: Speaker) -> None:
-        """One that was opened, and is not to have the line after all."""
-        await self._close(speaker)
+    def dismiss(self, speaker: Speaker) -> None:
+        """Close one that is not to have the line after all."""
         self._opened.remove(speaker)
+        leaving = asyncio.ensure_future(self._close(speaker))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
     async def retire(self) -> None:
         """Nobody speaks for us any more, and nobody has to be paid for it."""
@@ -155,6 +165,8 @@ class Agents:
         """All of them. What is charged for is in part only known now."""
         for speaker in self._opened:
             await self._close(speaker)
+        if self._leaving:
+            await asyncio.wait(self._leaving)
 
     async def _close(self, speaker: Speaker) -> None:
         for event in await speaker.close():
@@ -216,35 +228,39 @@ class Agents:
             self.current.say(text)
 
     def tell(self, text: str) -> None:
-        """Something that happened, in words, to which the agent should react."""
-        if self.current is not None:
+        """Something that happened, in words, to which the agent should react. Where it is gone, who follows is told."""
+        if self.current is not None and not self._waits(partial(self.tell, text)):
             self.current.tell(text)
+
+    def _waits(self, command: Callable[[], None]) -> bool:
+        """Nobody can be told at the moment: whoever follows is."""
+        if self.ready:
+            return False
+        if len(self._untold) < _MOST_UNTOLD:
+            self._untold.append(command)
+        return True
 
     def create_response(self) -> None:
         if self.current is not None:
             self.current.create_response()
 
-    def update_instructions(self, text: str) -> None:
-        if self.current is not None:
-            self.current.update_instructions(text)
-
-    def brief(self, fact: str, before: CallFields) -> None:
-        """More is known of the call than `before`: the instructions say so where their template asks for it, else with
-        this sentence. A model whose instructions can't be changed is told the sentence."""
+    def brief(self, fact: str) -> None:
+        """More is known of the call (`CallContext.fields`) than when the agent was opened: `fact`, which is in its
+        instructions now. A model whose instructions can't be changed is told the sentence."""
         if (speaker := self.current) is None:
             return
-        tenant, fields = self._call.tenant.with_agent(speaker.config), self._call.fields
-        text = tenant.instructions(fields)
-        if not speaker.capabilities.takes_instructions:
-            speaker.inform(fact)
-        elif text != tenant.instructions(before):
-            speaker.update_instructions(text + speaker.briefing)
+        text = self._call.tenant.with_agent(speaker.config).instructions(self._call.fields) + speaker.briefing
+        if text == speaker.instructions:
+            return  # it was opened after that was known
+        speaker.instructions = text
+        if speaker.capabilities.takes_instructions:
+            speaker.update_instructions(text)
         else:
-            speaker.update_instructions(f"{speaker.instructions.rstrip()}\n\n{fact}".lstrip())
+            speaker.inform(fact)
 
     def answer_tool(self, call_id: str, output: str) -> None:
         """Of a call that a predecessor made, whoever has the line now is told in words what came of it."""
-        if self.current is None:
+        if self.current is None or self._waits(partial(self.answer_tool, call_id, output)):
             return
         if self.current.owns(call_id):
             self.current.answer_tool(call_id, output)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
@@ -152,8 +151,7 @@ class Answering:
         """The agent was made ready before anybody knew what would answer."""
         fields = self._call.fields
         if fields.machine:
-            fact = f"The telephone network says that a machine has answered this call ({fields.machine})."
-            self._agents.brief(fact, replace(fields, machine=""))
+            self._agents.brief(fields.answered_by)
 
     def _speak_first(self) -> None:
         call, speaker = self._call, self._agents.current

@@ -15,6 +15,7 @@ from sipbridge import agent as model
 from sipbridge.agent import AgentEvent
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
+from sipbridge.media.events import SpeechEnded, SpeechStarted
 from sipbridge.turn import Verdict
 from sipbridge.turn_taking import QUIET_MS, TurnTaking
 
@@ -72,10 +73,12 @@ class BargeIn:
                     self._act(self._turn.speech_ended(now))
                 if turns.asks:
                     self._turn_is_over()
-            case model.UserTranscript(text, final, item_id):
+            case model.UserTranscript(text, final, item_id) if turns.words:
                 if not self._is_of_before(item_id):
                     self._said = self._said or bool(text.strip())
                     self._act(self._turn.words(text, final, now))
+            case model.AssistantAudio() if self._turn.paused and self._call.stream is not None:
+                self._call.stream.pause()  # the end of a sound that looped has ended the pause as well
             case model.AssistantInterrupted(reply_id):
                 self._act(self._turn.cut(reply_id, now))
             case _:
@@ -90,18 +93,28 @@ class BargeIn:
 
     # --- what our own ear says, and keys ------------------------------------------------------------------------------
 
-    def ear_heard_speech(self) -> None:
-        if (turns := self._turns) is None or self._agents.deaf:
-            return
+    def ear_heard(self, event: SpeechStarted | SpeechEnded) -> AgentEvent | None:
+        """Returns what the other parts are to be told, where the model will not say it."""
+        turns = self._turns
+        if turns is None or self._agents.deaf:
+            return None
+        began = isinstance(event, SpeechStarted)
+        if began:
+            self._ear_heard_speech(turns)
+        else:
+            self._ear_heard_quiet(turns)
+        if not turns.alone:
+            return None
+        return model.UserSpeechStarted() if began else model.UserSpeechEnded()
+
+    def _ear_heard_speech(self, turns: TurnTaking) -> None:
         if turns.ends_turns and self._turn_ends is not None:
             self._turn_ends.cancel()  # a breath, no end
             self._turn_ends = None
         if turns.leads or turns.ends_turns:
             self._speech_started()
 
-    def ear_heard_quiet(self) -> None:
-        if (turns := self._turns) is None or self._agents.deaf:
-            return
+    def _ear_heard_quiet(self, turns: TurnTaking) -> None:
         now = self._call.clock()
         self._act(self._turn.speech_ended(now) if turns.leads else self._turn.fell_quiet(now))
         if turns.ends_turns:

@@ -150,7 +150,8 @@ class CallTools:
         return await self._digits.send(keys)
 
     async def collect_digits(self, request: ToolCall, field: str, asking: str) -> Collected | None:
-        return await self._digits.collect(field, partial(self._announce, request, asking))
+        asked = self._call.turn.spoke(request.reply_id)
+        return await self._digits.collect(field, partial(self._announce, request, asking), asked=asked)
 
     def lacking_digits(self, fields: Sequence[str]) -> list[str]:
         return self._digits.lacking(fields)

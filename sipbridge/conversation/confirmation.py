@@ -13,6 +13,7 @@ from sipbridge import agent as model
 from sipbridge.agent import AgentEvent
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.speaker import Speaker
 from sipbridge.wording import declines
 
 _HOLDS_S = 120.0
@@ -115,11 +116,14 @@ class Confirmation:
         self._agents = agents
         self._offers: dict[str, Offer] = {}
         self._notes: dict[str, str] = {}
-        """What holds of each, in the instructions."""
+        """What holds of each, in the instructions of whoever has the line."""
+        self._reminded: Speaker | None = None
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
     def agent_event(self, event: AgentEvent) -> None:
+        if self._notes and self._agents.current is not self._reminded:
+            self._remind()  # another agent has the line: it holds for that one as well
         match event:
             case model.AssistantAudio():
                 for offer in self._offers.values():
@@ -165,10 +169,12 @@ class Confirmation:
     def _note(self, name: str, words: str) -> None:
         """It holds from now on, instead of what held of this target before."""
         self._notes[name] = words
-        speaker = self._agents.current
-        if speaker is not None and speaker.capabilities.takes_instructions:
-            base = self._call.tenant.with_agent(speaker.config).instructions(self._call.fields)
-            speaker.update_instructions("\n\n".join(part for part in (base, *self._notes.values()) if part))
+        self._remind()
+
+    def _remind(self) -> None:
+        self._reminded = self._agents.current
+        if self._reminded is not None:
+            self._reminded.remind("\n\n".join(note for note in self._notes.values() if note))
 
 
 def _ask(name: str) -> str:

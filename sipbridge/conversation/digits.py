@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import TypeAlias
 
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.entry import Collected, Entered, Entry
@@ -15,10 +17,15 @@ from sipbridge.logs import hide
 
 _LONGEST_S = 180.0
 """Of one entry, however often the caller begins anew."""
+_ASK_AFTER_S = 4.0
+"""An agent may have asked in an earlier reply: so long the caller is left alone before it is told to ask (again)."""
 _QUIET_S = 1.5
 """After an entry: a # that was not needed, a digit too many or the rest of its tone is nobody's business either."""
 _PAUSES = {",": 2.0, "W": 0.5}
 """Of dial strings, in seconds."""
+
+
+Prompt: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class Digits:
@@ -44,10 +51,10 @@ class Digits:
 
     # --- what the caller enters -------------------------------------------------------------------------------------
 
-    async def collect(self, name: str, prompted: Callable[[], Awaitable[None]]) -> Collected | None:
-        """Take what the caller enters from now on, as the field of this name. `prompted` returns when he has heard what
-        is wanted; he need not wait for that. Of a secure field the digits are kept, for `take`. None: he is entering
-        something else."""
+    async def collect(self, name: str, prompt: Prompt, *, asked: bool) -> Collected | None:
+        """Take what the caller enters from now on, as the field of this name. `prompt` returns when he has heard what
+        is wanted, for which he need not wait; where he was not `asked` just now, he is first left a moment to begin by
+        himself. Of a secure field the digits are kept, for `take`. None: he is entering something else."""
         wanted = self._fields[name]
         if self._entering:
             return None
@@ -58,7 +65,7 @@ class Digits:
         entry = Entry(wanted)
         self._entering = True
         try:
-            how = await self._entered(entry, wanted, prompted)
+            how = await self._entered(entry, wanted, prompt, asked)
         finally:
             self._entering = False
             self._settle()
@@ -75,27 +82,35 @@ class Digits:
         """What was entered in secret; once."""
         return {name: self._kept.pop(name) for name in names if name in self._kept}
 
-    async def _entered(self, entry: Entry, wanted: DigitsField, prompted: Callable[[], Awaitable[None]]) -> Entered:
+    async def _entered(self, entry: Entry, wanted: DigitsField, prompt: Prompt, asked: bool) -> Entered:
         loop = asyncio.get_running_loop()
         over: asyncio.Future[Entered] = loop.create_future()
+        begun = asyncio.Event()
         limit = asyncio.timeout(_LONGEST_S)
         latest = loop.time() + _LONGEST_S
 
         def wait() -> None:
-            limit.reschedule(min(latest, loop.time() + wanted.timeout_seconds))
+            if not limit.expired():
+                limit.reschedule(min(latest, loop.time() + wanted.timeout_seconds))
 
         def pressed(key: str) -> None:
             if over.done() or limit.expired():
                 return
+            begun.set()
             wait()
             if (how := entry.press(key)) is not None:
                 over.set_result(how)
 
-        async def prompt() -> None:
-            await prompted()
+        async def ask() -> None:
+            if not asked:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_ASK_AFTER_S):
+                        await begun.wait()
+                        return
+            await prompt()
             wait()
 
-        prompting = self._call.spawn(prompt())
+        asking = self._call.spawn(ask())
         try:
             async with limit:
                 self._keypad.take(pressed)
@@ -103,7 +118,7 @@ class Digits:
         except TimeoutError:
             return entry.wait_no_longer()
         finally:
-            prompting.cancel()
+            asking.cancel()
 
     # --- and afterwards ---------------------------------------------------------------------------------------------
 

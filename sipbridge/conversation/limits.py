@@ -18,6 +18,8 @@ from sipbridge.prices import Prices
 _WARNING_S = 30.0
 _WARNED_CALLS_S = 60.0
 """Where nothing is said about it, calls that may last so long end with that warning."""
+_LAST_WORDS_S = 60.0
+"""Where somebody is about to end the call already when its time is up; then it is over in any case."""
 _WARNING_SHARE = 0.8
 """Of what a call may cost."""
 
@@ -98,6 +100,8 @@ class Limits:
             self._call.spawn(self._warn())
         await asyncio.sleep(max(0.0, ends_at - self._call.clock()))
         await self._announcements.goodbye(Ended.TOO_LONG, f"{left:g} s")
+        await asyncio.sleep(_LAST_WORDS_S)
+        self._call.end(Ended.TOO_LONG, f"{left:g} s")
 
     async def _warn(self) -> None:
         """Once in a call: soon it will be over. Not while he is handed over and hears music."""

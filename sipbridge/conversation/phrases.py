@@ -57,14 +57,20 @@ class Phrases:
         if self._call.turn.closing or self._cut_short:
             return
         words = plain_words(text[:_LONGEST])
-        if goodbye := next((phrase for phrase, found in self._hang_up if says(words, found)), None):
+        goodbye = next((phrase for phrase, found in self._hang_up if says(words, found)), None)
+        if goodbye is not None and self._may("hang_up"):
             self._call.turn.close_floor()
             self._call.spawn(self._call.end_when_heard(Ended.AGENT_HUNG_UP, f"said {goodbye!r}"))
             return
         name = next((name for name, found in self._transfer if says(words, found)), None)
-        if name is not None and not self._transferring:
+        if name is not None and self._may("transfer_call") and not self._transferring:
             self._transferring = True
             self._call.spawn(self._put_through(name))
+
+    def _may(self, tool: str) -> bool:
+        """What an agent may not do by a tool (`agents.NAME.tools`) it may not do by words."""
+        tools = None if self._agents.current is None else self._agents.current.config.tools
+        return tools is None or tool in tools
 
     @property
     def _cut_short(self) -> bool:

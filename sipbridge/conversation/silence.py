@@ -17,6 +17,10 @@ _TIMES = 2
 """How often it is asked where the tenant's file has no prompts of its own."""
 
 
+_SPEAKS_S = 120.0
+"""Who has begun to speak speaks for no longer, unless more is heard of him: a model may lose its end."""
+
+
 class Silence:
     def __init__(
         self, call: CallContext, announcements: Announcements, config: SilenceConfig, quiet: Callable[[], bool]
@@ -66,10 +70,10 @@ class Silence:
         prompts: tuple[str | None, ...] = (None,) * _TIMES if self._config.prompts is None else self._config.prompts
         self.stirred()
         while True:
-            left = self._stirred_at + seconds - self._call.clock()
-            if left > 0:
-                await asyncio.sleep(left)
-            elif self._speaking or not self._call.turn.silent or not self._quiet():
+            passed = self._call.clock() - self._stirred_at
+            if passed < seconds:
+                await asyncio.sleep(seconds - passed)
+            elif (self._speaking and passed < _SPEAKS_S) or not self._call.turn.silent or not self._quiet():
                 await asyncio.sleep(seconds)  # the end of that is noted, and counts
             elif self._asked < len(prompts):
                 self._asked += 1

@@ -55,6 +55,8 @@ class Speaker:
         self.turns = turns
         self.uplink, self.downlink = options.input_format, options.output_format
         self.instructions = options.instructions
+        """Its own."""
+        self._reminder = ""
         self.tools = tuple(tool.name for tool in options.tools)
         self.briefing = briefing
         self.lost = False
@@ -147,6 +149,7 @@ class Speaker:
     def commit_input_audio(self) -> None:
         if not self.lost:
             self._agent.commit_input_audio()
+            self._asked("")
 
     def cancel(self, played: Sequence[Played]) -> None:
         if not self.lost:
@@ -175,7 +178,20 @@ class Speaker:
             self._asked("")
 
     def update_instructions(self, text: str) -> None:
+        """Its own; what it was reminded of still holds."""
+        self.instructions = text
+        self._instruct()
+
+    def remind(self, words: str) -> None:
+        """What holds beside its instructions from now on, instead of what did. A model whose instructions can't be
+        changed in mid-call has to do without."""
+        self._reminder = words
+        if self.capabilities.takes_instructions:
+            self._instruct()
+
+    def _instruct(self) -> None:
         if not self.lost:
+            text = "\n\n".join(part for part in (self.instructions.rstrip(), self._reminder) if part)
             self._agent.update_instructions(text)
 
     def answer_tool(self, call_id: str, output: str) -> None:

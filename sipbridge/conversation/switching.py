@@ -17,6 +17,7 @@ from sipbridge.agent import (
     Said,
     UserSpeechEnded,
     UserSpeechStarted,
+    UserTranscript,
 )
 from sipbridge.conversation.agents import Agents, Lost
 from sipbridge.conversation.context import CallContext
@@ -28,6 +29,8 @@ _PATIENCE_S = 1.0
 """Of silence, before the caller is told that it takes a moment."""
 _BEGINS_TO_ANSWER_S = 1.0
 """Who was spoken to meanwhile is left so long to begin with an answer; else the successor has it."""
+_WORDS_COME_S = 0.7
+"""What the caller said is often written down later than it is understood: so long it may still be told."""
 _MOST_IN_A_ROW = 3
 """Without a word of the caller's in between: agents that send him in circles cost him his time."""
 
@@ -41,6 +44,9 @@ class Switching:
         self._in_a_row = 0
         self._caller_speaks = False
         self._unanswered = False
+        self._unwritten = False
+        """He has said something, and his words have not come."""
+        self._finished_at = 0.0
 
     def agent_event(self, event: AgentEvent) -> None:
         match event:
@@ -49,6 +55,10 @@ class Switching:
                 self._in_a_row = 0
             case UserSpeechEnded():
                 self._caller_speaks = False
+                self._unwritten = True
+                self._finished_at = self._call.clock()
+            case UserTranscript(final=True):
+                self._unwritten = False
             case AssistantTurnStarted():
                 self._caller_speaks = self._unanswered = False
             case _:
@@ -58,11 +68,17 @@ class Switching:
         """Whoever has the line is gone: where a successor is on its way already, there is nothing else to be done."""
         if self._over is not None:
             self._call.finish_items(self._call.turn.model_lost())
+            self._caller_speaks = self._unanswered = self._unwritten = False  # nobody tells any more
             self._call.floor.moved()
             await self._over.wait()
             if self._agents.current is not lost.speaker:
                 return True
         return await otherwise(lost)
+
+    async def over(self) -> None:
+        """Return when none is under way."""
+        if self._over is not None:
+            await self._over.wait()
 
     async def switch(self, name: str, summary: str) -> str:
         """Give the line to the agent of that name. Returns why it did not succeed, "" if it did."""
@@ -95,6 +111,9 @@ class Switching:
             successor = await agents.open(name, config, history, _briefing(predecessor.name, summary))
             moment.cancel()
             await self._until_free()
+            if predecessor.capabilities.transcribes and self._unwritten:
+                left = self._finished_at + _WORDS_COME_S - call.clock()
+                await call.floor.until(lambda: not self._unwritten, max(0.0, left))
             if call.turn.closing:
                 return "the call is ending"
             if agents.current is not predecessor:  # which has failed, and somebody stands in for it
@@ -109,8 +128,9 @@ class Switching:
         finally:
             moment.cancel()
             if successor is not None:
-                call.spawn(agents.dismiss(successor))
+                agents.dismiss(successor)
         self._in_a_row += 1
+        self._unwritten = False
         call.log.info("agent switched", agent=name, predecessor=predecessor.name)
         self._begin(taken, news)
         return ""
@@ -119,6 +139,8 @@ class Switching:
         tenant = self._call.tenant.with_agent(speaker.config)
         greeting = tenant.greeting(self._call.fields) if speaker.config.greet else None
         if greeting:
+            if news:
+                speaker.inform(said_meanwhile(news))
             self._agents.say(greeting)
         elif news:
             self._agents.tell(said_meanwhile(news))

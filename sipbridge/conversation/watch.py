@@ -88,8 +88,9 @@ class Watch:
 
 
 def _turns(speaker: Speaker) -> Turns:
-    """A model that listens while it speaks answers when it likes; so does one that nothing tells when to."""
-    can = speaker.capabilities
-    if can.full_duplex or speaker.config.turn_detection.type in ("none", "local_vad"):
+    """A model that listens while it speaks answers when it likes; so does one that nothing tells when to, and one that
+    waits to be asked."""
+    can, turns = speaker.capabilities, speaker.turns
+    if can.full_duplex or turns.asks or turns.detection.type == "none":
         return "none"
     return "speech" if can.speech_events else "words"

@@ -43,6 +43,8 @@ class Activity:
         self.transcribes = options.transcription and capabilities.transcribes
         """What the caller says comes in words as well."""
         self._speech_events = capabilities.speech_events
+        self._answers = options.turn_detection.create_response
+        """It answers a turn by itself; else it is asked to, if it is to."""
         self._plays_until = self._calm_at = 0.0
         self._unanswered_since: float | None = None
         self._untranscribed_since: float | None = None
@@ -72,7 +74,7 @@ class Activity:
                 self._settled(now)
             case UserSpeechEnded():
                 self.speaking = False
-                self._unanswered_since = now
+                self._unanswered_since = now if self._answers else self._unanswered_since
                 self._untranscribed_since = now if self.transcribes else None
             case UserTranscript(_, True):
                 self._untranscribed_since = None

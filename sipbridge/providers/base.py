@@ -235,7 +235,8 @@ class BaseDialect:
     @property
     def _first_words(self) -> str:
         """What a vendor that is told with its setup is to say first: nothing where a conversation goes on."""
-        return "" if self._options.history or self._options.resume_handle else self._options.greeting
+        options = self._options
+        return "" if options.goes_on or options.history or options.resume_handle else options.greeting
 
     def _is_greeting(self, text: str) -> bool:
         """Whether this `say` is what went with the setup as `_first_words`: true once."""

@@ -147,7 +147,7 @@ class ElevenLabsDialect(SilenceDialect):
         instructions = options.instructions + history_as_text(options.history)
         if instructions:
             agent["prompt"] = {"prompt": instructions}
-        if options.history:
+        if options.goes_on or options.history:
             agent["first_message"] = ""  # it has greeted already
         elif self._first_words:
             agent["first_message"] = self._first_words

@@ -52,6 +52,7 @@ class OfflineDialect:
         takes_language=True,
         can_leave_interrupting=True,
         can_leave_answering=True,
+        transcribes=False,  # it tells how long somebody spoke, but not what
         can_truncate=True,
     )
 

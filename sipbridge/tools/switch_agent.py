@@ -19,7 +19,9 @@ _LONGEST_SUMMARY = 2000
 
 
 class SwitchAgent(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """A model is to give a summary; one that has none is not sent back for it."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"required": ["agent", "summary"]})
 
     agent: str
     summary: Annotated[str, AfterValidator(lambda text: text[:_LONGEST_SUMMARY])] = Field(

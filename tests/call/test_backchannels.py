@@ -46,6 +46,26 @@ def test_these_say_something(text: str) -> None:
     assert not Backchannels().match(text)
 
 
+@pytest.mark.parametrize(
+    ("so_far", "may"),
+    [
+        ("", True),
+        ("M", True),
+        ("al", True),
+        ("all", True),
+        ("all ri", True),
+        ("all ro", False),
+        ("uh huh, ok", True),
+        ("uh huh, ok, w", False),
+        ("St", True),
+        ("Stop", False),
+        ("D'acc", True),
+    ],
+)
+def test_what_may_still_become_one(so_far: str, may: bool) -> None:
+    assert Backchannels().may_become(so_far) is may
+
+
 def test_a_tenant_s_own_list_is_taken_instead() -> None:
     own = Backchannels(("Jo mei", "!!"))
     assert own.match("jo, mei!")

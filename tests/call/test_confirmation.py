@@ -147,3 +147,32 @@ async def test_a_key_is_an_answer() -> None:
     assert call.leg.steps[-1] == REFERRED
     call.session.end(Ended.SHUTDOWN)
     await call.over()
+
+
+@virtual.timed
+async def test_what_was_declined_holds_for_the_next_agent_too() -> None:
+    agents = """
+agents:
+  triage: {provider: scripted, instructions: You ask.}
+  billing: {provider: scripted, instructions: You bill.}
+"""
+    call = await Call(agents + TENANT.partition("\n")[2].partition("\n")[2]).up()
+    for number in (1, 3):
+        await asks_for(call, number)
+        await speaks(call, number + 1)
+        await says(call, "No!")
+    arguments = json.dumps({"agent": "billing", "summary": "No transfer."})
+    call.agent.emit(AssistantTurnStarted("r9"), AssistantAudio("r9", "i9", bytes(480)))
+    call.agent.emit(ToolCall("t9", "switch_agent", arguments, "r9"), AssistantTurnEnd("r9"))
+    await settle()
+    call.session.media_event(Drained(1, "i9"))
+    await settle()
+    triage, billing = call.agents
+    assert triage.closed
+    billing.emit(AssistantTurnStarted("r1"))
+    await settle()
+    told = [command[1] for command in billing.commands if command[0] == "instructions"][-1]
+    assert told.startswith("You bill.")
+    assert told.endswith("it is not possible in this call any more.")
+    call.session.end(Ended.SHUTDOWN)
+    await call.over()

@@ -10,7 +10,7 @@ import pytest
 
 from sipbridge.agent import AssistantAudio, AssistantTurnEnd, AssistantTurnStarted, ToolCall, ToolCallCancelled
 from sipbridge.media.events import Audio, Drained, KeyPressed
-from sipbridge.outcome import CallReport
+from sipbridge.outcome import CallReport, Ended
 from sipbridge.recordings import Recording
 from sipbridge.sip.events import CallEnded, EndCause, InfoReceived
 from sipbridge.sip.info import DTMF_RELAY, KeyPress
@@ -171,7 +171,9 @@ async def test_an_agent_that_has_not_asked_is_told_to() -> None:
         ToolCall("t1", "collect_digits", '{"field": "pin"}', "r1"),
         AssistantTurnEnd("r1"),
     )
-    await settle()
+    await virtual.pass_time(3.9)
+    assert results(call) == {}, "it may have asked before: the caller is left a moment"
+    await virtual.pass_time(0.2)
     (asked,) = [command for command in call.agent.commands if command[0] == "result"]
     assert "enter this" in asked[2]
     assert "the PIN (4 to 6 digits)" in asked[2]
@@ -181,6 +183,24 @@ async def test_an_agent_that_has_not_asked_is_told_to() -> None:
     press(call, "4711#")
     await settle()
     assert [json.loads(text) for text in texts(call)] == [{"field": "pin", "digits": "4711"}]
+    await hang_up(call)
+
+
+@virtual.timed
+async def test_who_was_asked_in_an_earlier_reply_is_not_asked_again() -> None:
+    call = await Call(FIELDS).up()
+    call.agent.emit(
+        AssistantTurnStarted("r1"),
+        ToolCall("t1", "collect_digits", '{"field": "pin"}', "r1"),
+        AssistantTurnEnd("r1"),
+    )
+    await virtual.pass_time(3)
+    press(call, "47")
+    await virtual.pass_time(4.9)
+    assert results(call) == {}
+    press(call, "11#")
+    await settle()
+    assert results(call) == {"t1": {"field": "pin", "digits": "4711"}}
     await hang_up(call)
 
 
@@ -400,3 +420,35 @@ def test_what_is_no_key_is_never_pressed(digits: str) -> None:
         await hang_up(call)
 
     virtual.run(scenario())
+
+
+# --- and how a call may end meanwhile ---------------------------------------------------------------------------------
+
+
+@virtual.timed
+async def test_who_hangs_up_while_he_enters_a_number() -> None:
+    call = await collecting("card")
+    heard(call)
+    press(call, CARD[:5])
+    report = await hang_up(call)
+    assert report.ended is Ended.CALLER_HUNG_UP
+    assert [(run.name, run.outcome) for run in report.tool_runs] == [("collect_digits", "cancelled")]
+    press(call, CARD[5:])
+    await virtual.pass_time(30)
+    assert call.agent.closed
+    assert texts(call) == []
+
+
+@virtual.timed
+async def test_a_model_that_is_lost_while_a_number_is_entered() -> None:
+    call = await collecting("card")
+    heard(call)
+    press(call, CARD[:5])
+    call.agent.die()
+    await settle()
+    press(call, CARD[5:])
+    await virtual.pass_time(1)
+    call.session.media_event(Drained(1, call.stream.finished[-1]))
+    report = await call.over()
+    assert report.ended is Ended.PROVIDER_FAILED
+    assert CARD not in repr(call.agent.commands)

@@ -270,6 +270,17 @@ async def test_turns_that_our_ear_ends_may_interrupt_and_may_be_false_alarms() -
 
 
 @timed
+async def test_a_first_word_that_ends_a_waiting_sound_does_not_end_the_pause() -> None:
+    call = await Call(RECOVER).up()
+    await emit(call, AssistantTurnStarted("r1"), UserSpeechStarted())
+    assert call.stream.moves == ["pause"]
+    call.session._sounds.loop(lambda rate: bytes(rate))
+    await emit(call, AssistantAudio("r1", "i1", bytes(4800)))
+    assert call.stream.moves[-2:] == ["discard", "pause"]
+    await hang_up(call)
+
+
+@timed
 async def test_nothing_is_left_of_a_call_that_ends_in_a_pause() -> None:
     call = await speaking(RECOVER)
     await emit(call, UserSpeechStarted())

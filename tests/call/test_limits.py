@@ -123,6 +123,17 @@ async def test_an_agent_is_let_finish_its_sentence_but_not_for_ever() -> None:
 
 
 @virtual.timed
+async def test_somebody_who_never_finishes_his_goodbye_is_ended_all_the_same() -> None:
+    call = await Call(f"{FAREWELL}\nlimits: {{call_seconds: 50}}").up()
+    await virtual.pass_time(49)
+    call.session._turn.close_floor()
+    await virtual.pass_time(60)
+    assert call.leg.steps[-1][0] == "200"
+    await virtual.pass_time(1.1)
+    assert (await call.over()).ended is Ended.TOO_LONG
+
+
+@virtual.timed
 async def test_nothing_interrupts_the_goodbye() -> None:
     call = await Call(f"{FAREWELL}\nlimits: {{call_seconds: 50}}").up()
     await virtual.pass_time(50.1)
@@ -175,7 +186,7 @@ async def test_without_words_of_ones_own_it_is_asked_twice() -> None:
 def test_a_sign_of_life_begins_it_anew(by: str) -> None:
     async def scenario() -> None:
         call = await Call(f"{FAREWELL}\n{SILENCE}").up()
-        for number in range(4):
+        for number in range(0, 8, 2):
             await virtual.pass_time(8.1)
             await speaks(call, number)
             if by == "speech":
@@ -184,7 +195,8 @@ def test_a_sign_of_life_begins_it_anew(by: str) -> None:
                 call.agent.emit(UserTranscript("Yes.", True))
             else:
                 call.session.media_event(KeyPressed(1, "5"))
-            await settle()
+            await virtual.pass_time(1.1)
+            await speaks(call, number + 1)
         assert said(call) == ["Hello?"] * 4
         call.session.end(Ended.SHUTDOWN)
         await call.over()
@@ -196,7 +208,7 @@ def test_a_sign_of_life_begins_it_anew(by: str) -> None:
 async def test_nobody_is_asked_while_something_goes_on() -> None:
     call = await Call(f"{FAREWELL}\n{SILENCE}\ntools: {{transfer_call: {{targets: {{desk: 'tel:+15550100'}}}}}}").up()
     call.agent.emit(UserSpeechStarted())
-    await virtual.pass_time(30)
+    await virtual.pass_time(29)
     assert said(call) == [], "the caller speaks"
     call.agent.emit(UserSpeechEnded())
     await settle()
@@ -213,7 +225,22 @@ async def test_nobody_is_asked_while_something_goes_on() -> None:
     assert said(call) == [], "a tool works"
     assert call.leg.transfer is not None
     call.leg.transfer.set_result("refused")
-    await virtual.pass_time(20)
+    await virtual.pass_time(8.5)
+    assert said(call) == [], "the agent has still to say what came of it"
+    await speaks(call, 3)
+    await virtual.pass_time(8.1)
+    assert said(call) == ["Hello?"]
+    call.session.end(Ended.SHUTDOWN)
+    await call.over()
+
+
+@virtual.timed
+async def test_a_model_that_forgets_that_the_caller_has_finished() -> None:
+    call = await Call(f"{FAREWELL}\n{SILENCE}").up()
+    call.agent.emit(UserSpeechStarted())
+    await virtual.pass_time(119)
+    assert said(call) == []
+    await virtual.pass_time(1.1)
     assert said(call) == ["Hello?"]
     call.session.end(Ended.SHUTDOWN)
     await call.over()
@@ -227,6 +254,7 @@ async def test_a_line_may_be_left_open_in_silence() -> None:
     await virtual.pass_time(300)
     assert said(call) == ["Hello?"]
     call.agent.emit(UserSpeechStarted(), UserSpeechEnded())
+    await speaks(call, 2)
     await virtual.pass_time(17)
     assert said(call) == ["Hello?"] * 2
     call.session.end(Ended.SHUTDOWN)

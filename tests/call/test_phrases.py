@@ -142,3 +142,18 @@ async def test_a_transfer_in_words_that_the_caller_has_to_agree_to() -> None:
     assert call.leg.steps[-1] == REFERRED
     call.session.end(Ended.SHUTDOWN)
     await call.over()
+
+
+@pytest.mark.parametrize(("tools", "ended"), [("[]", False), ("[hang_up]", True), ("null", True)])
+def test_what_an_agent_may_not_do_by_tools_it_may_not_do_by_words(tools: str, ended: bool) -> None:
+    async def scenario() -> None:
+        call = await Call(PLAIN.replace("{provider: scripted}", f"{{provider: scripted, tools: {tools}}}")).up()
+        await speaks(call, 1, "Have a nice day. Or: I'll put you through!")
+        await hears(call, 1)
+        await virtual.pass_time(1)
+        assert (call.leg.steps[-1][0] == "close") is ended
+        assert call.leg.transfer is None
+        call.session.end(Ended.SHUTDOWN)
+        await call.over()
+
+    virtual.run(scenario())

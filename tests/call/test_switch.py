@@ -17,6 +17,7 @@ from sipbridge.agent import (
     Usage,
     UserSpeechEnded,
     UserSpeechStarted,
+    UserTranscript,
 )
 from sipbridge.audio import Played
 from sipbridge.errors import AgentStartError
@@ -72,6 +73,7 @@ def test_each_agent_is_told_of_the_others_and_may_use_its_own_tools() -> None:
         triage, billing = ({tool.name: tool for tool in agent.options.tools} for agent in call.agents)
         assert list(triage) == ["hang_up", "transfer_call", "switch_agent"]
         assert list(billing) == ["hang_up", "switch_agent"]
+        assert triage["switch_agent"].parameters["required"] == ["agent", "summary"]
         agent = triage["switch_agent"].parameters["properties"]["agent"]
         assert agent["enum"] == ["billing"]
         assert "billing: Invoices and payments." in agent["description"]
@@ -117,7 +119,29 @@ async def test_what_the_other_is_told() -> None:
     assert options.instructions.startswith("You know bills of +15550123.\n")
     assert "by the agent 'triage'" in options.instructions
     assert "<summary>\nA bill.\n</summary>" in options.instructions
-    assert options.greeting == ""
+    assert options.goes_on
+    assert not call.agent.options.goes_on
+    await over(call)
+
+
+@virtual_time
+async def test_its_replies_items_and_tools_are_told_apart_from_the_first_ones() -> None:
+    """Both vendors count from one."""
+    call = await handing_over()
+    call.session.media_event(Drained(1, "i2"))
+    await settle()
+    billing = call.agents[1]
+    billing.emit(AssistantTurnStarted("r2"), speech("r2", "i2"))
+    await settle()
+    assert call.stream.played[-1][:2] == ("a2-r2", "a2-i2")
+    call.stream.heard = (Played("a2-r2", "a2-i2", 40),)
+    billing.emit(UserSpeechStarted(), AssistantTurnEnd("r2", "cancelled"))
+    await settle()
+    assert ("cancel", (Played("r2", "i2", 40),)) in billing.commands
+    billing.commands.clear()
+    billing.emit(AssistantTurnStarted("r3"), ToolCall("c2", "nothing", "{}", "r3"), AssistantTurnEnd("r3"))
+    await settle()
+    assert [command[:2] for command in billing.commands] == [("result", "c2")]
     await over(call)
 
 
@@ -139,6 +163,30 @@ async def test_what_is_said_while_the_other_connects_is_told_to_it() -> None:
     await settle()
     told = "Meanwhile, on the same call:\nCaller: Number seven.\nYou: One moment."
     assert call.agents[1].commands == [("text", told), ("respond",)]
+    await over(call)
+
+
+@virtual_time
+async def test_words_that_are_written_down_late_are_told_with_the_rest() -> None:
+    call = await Call(SEVERAL).up()
+    call.agent.emit(UserSpeechStarted(), UserSpeechEnded(), AssistantTurnStarted("r2"), asks(), AssistantTurnEnd("r2"))
+    await virtual.pass_time(0.3)
+    assert not call.agent.closed
+    call.agent.history = (Said("user", "My bill is wrong."),)
+    call.agent.emit(UserTranscript("My bill is wrong.", True))
+    await settle()
+    assert call.agent.closed
+    told = "Meanwhile, on the same call:\nCaller: My bill is wrong."
+    assert call.agents[1].commands == [("text", told), ("respond",)]
+    await over(call)
+
+
+@virtual_time
+async def test_words_that_never_come_are_not_waited_for() -> None:
+    call = await Call(SEVERAL).up()
+    call.agent.emit(UserSpeechStarted(), UserSpeechEnded(), AssistantTurnStarted("r2"), asks(), AssistantTurnEnd("r2"))
+    await virtual.pass_time(0.8)
+    assert call.agents[1].commands == [("respond",)]
     await over(call)
 
 
@@ -211,7 +259,7 @@ async def test_a_caller_who_speaks_meanwhile_is_heard_out_and_answered_by_whom_h
     assert not triage.closed, "its answer is being heard"
     call.session.media_event(Drained(1, "i3"))
     await settle()
-    assert triage.closed
+    assert triage.closed, "and his words, which nobody has written down by now, are not waited for any more"
     assert call.agents[1].commands == [("respond",)]
     await over(call)
 
@@ -331,7 +379,7 @@ async def test_there_and_back_again_but_not_for_ever() -> None:
     assert "handed over too often" in last.commands[-1][2]
     last.emit(UserSpeechStarted(), UserSpeechEnded())
     last.emit(AssistantTurnStarted("r9"), asks("triage", "c9", "r9"), AssistantTurnEnd("r9"))
-    await settle()
+    await virtual.pass_time(1)
     assert last.closed, "the caller has spoken"
     call.session.end(Ended.SHUTDOWN)
     assert (await call.over()).agents == ("triage", "billing", "triage", "billing", "triage")
@@ -363,4 +411,48 @@ async def test_a_call_that_ends_on_the_way_closes_both() -> None:
 async def test_one_agent_alone_hands_over_to_nobody() -> None:
     call = await Call("agent: {provider: scripted}\ntools: {hang_up: {}}").up()
     assert [tool.name for tool in call.agent.options.tools] == ["hang_up"]
+    await over(call)
+
+
+FALLBACK = SEVERAL + "fallback: [{agent: {provider: scripted, model: second}}]\n"
+
+
+@virtual_time
+async def test_who_stands_in_for_a_successor_knows_what_that_one_was_told_and_may_do_no_more() -> None:
+    call = await handing_over(FALLBACK)
+    call.session.media_event(Drained(1, "i2"))
+    await settle()
+    billing = call.agents[1]
+    billing.history = (*billing.options.history, Said("user", "Number seven."))
+    billing.die()
+    await virtual.pass_time(1)
+    stand_in = call.agents[2]
+    assert stand_in.options.instructions == billing.options.instructions
+    assert stand_in.options.history == billing.history
+    assert [tool.name for tool in stand_in.options.tools] == ["hang_up", "switch_agent"]
+    assert stand_in.options.tools[1].parameters["properties"]["agent"]["enum"] == ["triage"]
+    call.session.end(Ended.SHUTDOWN)
+    assert (await call.over()).agents == ("triage", "billing", "billing")
+
+
+@virtual_time
+async def test_where_somebody_stands_in_for_the_one_who_asked_the_other_is_let_go() -> None:
+    call = await handing_over(FALLBACK, starts=0.5)
+    call._start = None
+    call.agent.die()
+    await virtual.pass_time(1)
+    call.session.media_event(Drained(1, "i2"))
+    await virtual.pass_time(1)
+    assert call.agents[1].commands == [("respond",)], "who was asked for comes before who stands in"
+    assert len(call.agents) == 2
+    await over(call)
+
+
+@virtual_time
+async def test_nobody_is_switched_to_while_a_goodbye_is_said() -> None:
+    call = await Call(SEVERAL).up()
+    call.agent.emit(AssistantTurnStarted("r2"), speech("r2", "i2"), ToolCall("c1", "hang_up", "{}", "r2"), asks())
+    await settle()
+    assert call.agent.commands[-1] == ("result", "c2", '{"error": "the call is ending"}')
+    assert len(call.agents) == 1
     await over(call)

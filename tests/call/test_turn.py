@@ -200,6 +200,21 @@ def test_words_decide(text: str, final: bool, verdict: Verdict) -> None:
     assert turn.silent is (verdict is Verdict.DISCARD)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "verdict"),
+    [
+        (("Ok", "ay", ", I", " see."), Verdict.IGNORE),
+        (("Ok", "Okay", "Okay, I see"), Verdict.IGNORE),
+        (("Yes", ", but", " that"), Verdict.DISCARD),
+        (("Yes", "Yes, but"), Verdict.DISCARD),
+        (("Un", "derstood"), Verdict.DISCARD),
+    ],
+)
+def test_words_that_are_still_coming_are_new_ones_or_all_so_far(pieces: tuple[str, ...], verdict: Verdict) -> None:
+    turn = paused()
+    assert {turn.words(piece, False, 1.2) for piece in pieces} | {Verdict.IGNORE} == {Verdict.IGNORE, verdict}
+
+
 def test_speech_longer_than_any_backchannel_is_a_turn() -> None:
     turn = paused()
     assert turn.due == 2.0

@@ -50,3 +50,37 @@ def test_a_closed_keypad_sends_nothing() -> None:
         return sent
 
     assert virtual.run(scenario()) == []
+
+
+def test_who_takes_the_keys_has_them_at_once_and_first_those_that_nobody_knows_of() -> None:
+    async def scenario() -> None:
+        sent: list[str] = []
+        taken: list[str] = []
+        keypad = Keypad(sent.append)
+        assert keypad.press("1", "rtp", 0)
+        keypad.take(taken.append)
+        assert taken == ["1"]
+        assert not keypad.press("2", "rtp", 0.1)
+        assert not keypad.press("2", "info", 0.2)
+        assert taken == ["1", "2"]
+        keypad.give_back(sent.append)
+        keypad.press("3", "rtp", 1)
+        assert taken == ["1", "2", "3"], "it was not his to give back"
+        keypad.give_back(taken.append)
+        assert keypad.press("4", "rtp", 2)
+        await virtual.pass_time(5)
+        assert sent == ["4"]
+
+    virtual.run(scenario())
+
+
+def test_where_nobody_is_to_be_told_a_key_counts_all_the_same() -> None:
+    async def scenario() -> None:
+        keypad = Keypad(None)
+        assert keypad.press("1", "rtp", 0)
+        taken: list[str] = []
+        keypad.take(taken.append)
+        assert taken == []
+        await virtual.pass_time(5)
+
+    virtual.run(scenario())

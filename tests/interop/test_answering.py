@@ -61,8 +61,12 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProce
             yield gateway
 
 
-def test_early_media_is_heard_and_then_the_refusal(answering: GatewayProcess, phone: NewPhone) -> None:
-    caller = phone(silence(1))
+# baresip 1.0.0 answers no DTLS before the call is answered.
+@pytest.mark.parametrize("encryption", [None, pytest.param("srtp-mand", marks=pytest.mark.slow)])
+def test_early_media_is_heard_and_then_the_refusal(
+    answering: GatewayProcess, phone: NewPhone, encryption: str | None
+) -> None:
+    caller = phone(silence(1), encryption=encryption)
     caller.dial(answering.uri("slow-early"))
     caller.wait_event("CALL_PROGRESS")
     caller.wait_event("CALL_CLOSED", timeout=15)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sipbridge.outcome import Ended
+from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Fault, Script, Utterance
 from tests.loopback.house import House, house
 from tests.loopback.phone import Message, Phone, describe
@@ -248,6 +249,29 @@ async def test_given_up_while_it_rings(tenant: str, how: str) -> None:
         assert 200 not in phone.statuses()
 
 
+@pytest.mark.parametrize("tenant", ["answer: immediately", "early_media: true", "answer: when_ready"])
+async def test_given_up_at_any_moment(tenant: str) -> None:
+    """Whoever wins, both sides agree on it, the report says it, and nothing is left of the call."""
+    async with house(says(), tenant=f"{GREETS}{tenant}") as bench:
+        for turns in range(0, 60, 4):
+            phone = await bench.phone()
+            phone.invite()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            phone.cancel()
+            await phone.expect(200, "CANCEL")
+            await phone.until(lambda phone=phone: phone.statuses()[-1] >= 200)  # type: ignore[misc]
+            cancelled = phone.statuses()[-1] == 487
+            if cancelled:
+                phone.ack_failure(await phone.expect(487, "INVITE"))
+            else:
+                phone.ack(await phone.expect(200, "INVITE"))
+                await phone.hang_up()
+            report = await bench.report(turns // 4 + 1)
+            assert report.ended is (Ended.CALLER_CANCELLED if cancelled else Ended.CALLER_HUNG_UP)
+            assert (report.setup_ms is None) is cancelled
+
+
 async def test_given_up_as_somebody_elsewhere_answered() -> None:
     async with house(says("silence"), tenant="answer: ring_then_answer") as bench:
         phone = await bench.phone()
@@ -298,3 +322,71 @@ async def test_a_gateway_that_stops_sends_callers_elsewhere() -> None:
         assert int(refused["Retry-After"]) > 0
         report = await bench.report()
         assert report.ended is Ended.SHUTDOWN
+
+
+# --- with what else there is ------------------------------------------------------------------------------------------
+
+
+async def test_who_stands_in_is_heard_after_the_welcome(tmp_path: Path) -> None:
+    """The first model cannot be had; the caller has been answered and hears nothing of that."""
+    sound = a_wav(tmp_path / "welcome.wav", 0.6)
+    async with ModelServer(says("slow:900")) as second:
+        tenant = (
+            f"{GREETS}answer: immediately\nwaiting_sound: {sound}\n"
+            f"fallback: [{{agent: {{provider: openai, url: '{second.url}'}}}}]\n"
+        )
+        async with house(tenant=tenant, url=lambda _: "ws://127.0.0.1:9/none") as bench:
+            phone, answered = await dialled(bench)
+            await phone.audio.hear_sound(25, hz=WELCOME)
+            await phone.audio.hear_sound(5, hz=RINGING)
+            spoken = await phone.audio.hear_sound(10, hz=AGENT)
+            assert spoken[0].at - answered.at < 2
+            await phone.hang_up()
+            report = await bench.report()
+            assert report.ended is Ended.CALLER_HUNG_UP
+
+
+async def test_a_prompt_of_the_fallback_answers_a_call_that_is_to_ring(tmp_path: Path) -> None:
+    sound = a_wav(tmp_path / "sorry.wav", 0.6)
+    tenant = f"{GREETS}early_media: true\nfallback: [{{prompt: {sound}}}]\n"
+    async with house(tenant=tenant, url=lambda _: "ws://127.0.0.1:9/none") as bench:
+        phone = await bench.phone()
+        phone.invite()
+        await phone.expect(183)
+        answered = await phone.expect(200)
+        phone.ack(answered)
+        phone.audio.connect(answered.rtp)
+        await phone.audio.hear_sound(25, hz=WELCOME)
+        await phone.expect("BYE", within=8)
+        assert (await bench.report()).ended is Ended.AGENT_NOT_READY
+        loud = [packet for packet in phone.audio.audio() if packet.at > answered.at + 1.0]
+        assert loud, "and a goodbye"
+
+
+async def test_nobody_is_asked_whether_he_is_there_while_he_hears_a_tone() -> None:
+    tenant = f"{GREETS}answer: immediately\nsilence: {{seconds: 0.3, hang_up: false}}\n"
+    async with house(says("slow:900"), tenant=tenant) as bench:
+        phone, _ = await dialled(bench)
+        await phone.audio.hear_sound(40, hz=RINGING)
+        await phone.audio.hear_sound(10, hz=AGENT)
+        requests = [message for message in bench.model.sessions[0].messages() if message["type"] == "response.create"]
+        assert len(requests) == 1, "the greeting"
+        await phone.hang_up()
+        await bench.report()
+
+
+async def test_what_is_heard_before_the_agent_is_recorded(tmp_path: Path) -> None:
+    sound = a_wav(tmp_path / "welcome.wav", 0.6)
+    tenant = f"{GREETS}answer: immediately\nwaiting_sound: {sound}\nrecording: {{enabled: true}}\n"
+    async with house(
+        says("slow:500"), tenant=tenant, config=f"recordings: {{directory: {tmp_path / 'calls'}}}"
+    ) as bench:
+        phone, _ = await dialled(bench)
+        await phone.audio.hear_sound(10, hz=AGENT)
+        await phone.hang_up()
+        await bench.report()
+    (path,) = (tmp_path / "calls").rglob("*.wav")
+    with wave.open(str(path)) as file:
+        pair = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2) / 32768
+    assert peak_hz(pair[1600:3200, 1]) == pytest.approx(WELCOME, abs=10)
+    assert peak_hz(pair[-1600:, 1]) == pytest.approx(AGENT, abs=15)

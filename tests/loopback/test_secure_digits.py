@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ async def results_of_entering(bench: House) -> list[str]:
     await phone.audio.hear_sound(8, hz=500)
     for digit in PIN:
         phone.audio.press(digit)
-    await phone.audio.hear_sound(10, hz=800)
+    await phone.audio.hear_sound(10, hz=800, within=6)
     session = await bench.session()
     assert session.violations == []
     assert PIN not in json.dumps([*session.messages(), *session.sent])
@@ -200,3 +201,24 @@ async def test_a_tool_of_an_mcp_server_is_given_the_digits() -> None:
     async with house(ask_and_use("orders_state"), tenant=secret_for("orders_state", server)) as bench:
         results = await results_of_entering(bench)
     assert results[1] == "order *** has been sent"
+
+
+@pytest.mark.parametrize("provider", ["gemini", pytest.param("openai_live", marks=pytest.mark.slow)])
+async def test_models_of_other_kinds(provider: str) -> None:
+    """One that says nothing before its request is answered, and one that hears and speaks at once."""
+    tenant = secret_for("unlock", "pass_through: [{name: unlock, description: Unlock.}]") + "\nagent: {api_key: none}"
+    script = replace(ask_and_use("unlock"), speed=float(provider == "openai_live"))
+    async with house(script, tenant=tenant, provider=provider) as bench:
+        phone = await bench.phone()
+        await phone.call()
+        phone.audio.say(tone(1000, 0.2))
+        await phone.audio.hear_sound(8, hz=500)
+        session = await bench.session()
+        for digit in PIN:
+            phone.audio.press(digit)
+        await session.wait_until(lambda: "nobody is there to do unlock" in json.dumps(session.messages()))
+        assert PIN not in json.dumps([*session.messages(), *session.sent])
+        assert session.violations == []
+        await phone.hang_up()
+        report = await bench.report()
+    assert [run["name"] for run in report.to_json()["tool_runs"]] == ["collect_digits", "unlock"]

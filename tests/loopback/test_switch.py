@@ -156,6 +156,18 @@ async def test_without_a_word_of_the_first_agents() -> None:
         await line.hang_up()
 
 
+@pytest.mark.parametrize("wire", ["elevenlabs", "deepgram", "ultravox"])
+async def test_who_greets_by_himself_is_not_let_to_do_it_again(wire: str) -> None:
+    """Vendors that are told their first words with the setup, where nothing is known of the conversation."""
+    successor = next(bench for bench in BENCHES if bench.slug == wire)
+    silent = Script(first().utterances, ("",), first(spoken=False).tools)
+    async with desk((OPENAI, successor), (silent, SECOND), agent={"greeting": "Welcome to billing."}) as line:
+        await line.ask()
+        await line.phone.audio.hear_sound(20, hz=FIRST_WORDS, within=8)
+        assert "Welcome to billing." not in told(await line.session("billing"))
+        await line.hang_up()
+
+
 @pytest.mark.slow
 async def test_a_model_that_takes_long_to_connect_is_bridged_by_a_word() -> None:
     slow = Script(SECOND.utterances, fault=Fault.parse("slow:2500"))

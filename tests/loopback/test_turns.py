@@ -16,7 +16,7 @@ from sipbridge.simulator.script import Script, ToolUse, Utterance
 from tests.loopback.earpiece import Packet, is_loud
 from tests.loopback.house import House, house
 from tests.loopback.phone import Phone
-from tests.loopback.sound import join, tone
+from tests.loopback.sound import join, level_db, tone
 from tests.loopback.test_barge_in import GREETING, NEW, OLD, TWO_REPLIES, Moment, assert_stopped, what_was_heard
 
 TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
@@ -166,6 +166,23 @@ async def test_our_own_ear_ends_turns(provider: str) -> None:
         assert session.violations == []
 
 
+@pytest.mark.slow
+async def test_the_embedded_model_is_told_its_turns_too() -> None:
+    tenant = "agent: {greeting: Hello., turn_detection: {type: local_vad}}\nbarge_in: {recover_false_alarms: true}"
+    async with house(tenant=tenant, provider="offline") as bench:
+        phone = await bench.phone()
+        await phone.call()
+        await phone.audio.hear_sound(5)
+        phone.audio.say(tone(1000, COUGH))
+        await phone.audio.said()
+        await phone.audio.hear(40)
+        phone.audio.say(tone(1000, SENTENCE))
+        await phone.audio.hear_sound(8, hz=1000, within=8)  # it repeats what it has heard
+        await phone.hang_up()
+        report = await bench.report()
+        assert (report.barge_ins, report.false_alarms) == (1, 1)
+
+
 def first_sound(phone: Phone, at: float) -> Packet:
     return next(packet for packet in phone.audio.audio() if packet.at > at and is_loud(packet))
 
@@ -221,3 +238,29 @@ def voice() -> np.ndarray[Any, Any]:
 
     pcm = np.frombuffer(load_prompt("greeting", 8000), "<i2")
     return join([pcm[: 3 * 8000] / 32768])
+
+
+async def test_the_fade_may_be_left_out() -> None:
+    async with house(Script(TWO_REPLIES, speed=0), tenant=f"{GREETING}\nbarge_in: {{fade_ms: 0}}") as bench:
+        phone, session = await begun(bench)
+        phone.audio.press("5")
+        await session.wait_for("conversation.item.truncate")
+        await phone.audio.hear(5)
+        last = what_was_heard(phone, time.monotonic()).old[-1].samples
+        assert level_db(last[80:]) > -30, "it ends with a whole packet"
+        await phone.hang_up()
+
+
+@pytest.mark.slow
+async def test_where_our_ear_is_the_only_one_the_other_parts_hear_by_it() -> None:
+    """A caller who speaks all the time is not asked whether he is there."""
+    tenant = "agent: {turn_detection: {type: local_vad, silence_ms: 2000}}\nsilence: {seconds: 1, prompts: [Hello]}"
+    async with house(Script((Utterance(seconds=0.2, tone_hz=NEW),), vad_rms=1e9), tenant=tenant) as bench:
+        phone = await bench.phone()
+        await phone.call()
+        session = await bench.session()
+        phone.audio.say(tone(1000, 2.2))
+        await phone.audio.said()
+        assert not session.messages("response.create")
+        await phone.audio.hear_sound(5, hz=NEW)
+        await phone.hang_up()
