@@ -130,7 +130,7 @@ class CallSession:
         self._switching = Switching(self._call, self._agents)
         self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
         transfers = self._transfers = Transfers(self._call, self._agents, self._keypad, second_leg)
-        self._failure = Failure(self._call, self._agents, transfers)
+        self._failure = Failure(self._call, self._agents, transfers, self._switching)
         self._answering = Answering(self._call, self._agents, self._failure, self._answered)
         self.recording: Recording | None = None
         self._privacy = Privacy(lambda: self.recording)
@@ -317,6 +317,8 @@ class CallSession:
             case Audio(pcm=pcm):
                 if self._agents.hear(pcm, private=self._privacy.lasts):
                     self._record.audio_delivered()
+                if not self._privacy.lasts and not self._agents.deaf:
+                    self._failure.caller_said(pcm)
             case SpeechStarted() | SpeechEnded():
                 if self._privacy.lasts:
                     self._limits.caller_acted()

@@ -28,6 +28,7 @@ def test_servers_that_are_there() -> None:
     assert shop.text.startswith("ready, with add, orders_state, ")
 
 
+@pytest.mark.slow
 def test_a_server_that_lacks_a_tool() -> None:
     (shop,) = found(f"  mcp: [{json.dumps({**SHOP, 'tools': ['add', 'subtract']})}]\n")
     assert (shop.verdict, shop.text) == ("warning", "ready, but has no subtract")

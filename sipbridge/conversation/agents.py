@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 
 from sipbridge import agent as model
@@ -24,6 +25,8 @@ from sipbridge.tools.switch_agent import SWITCH_AGENT
 
 _GRACE_S = 0.2
 """An agent heeds the deadline itself, and then it knows whose fault it was. This is for one that does not."""
+_MOST_UNTOLD = 50
+"""That whoever follows an agent is told of what came meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Agents:
         self.current: Speaker | None = None
         """Who has the line. It may be lost, and nobody may have followed yet."""
         self._followed = asyncio.Event()
+        self._untold: list[Callable[[], None]] = []
         self.asked: Callable[[str], None] = lambda call_id: None
         """Told whenever an agent is given something to answer (see `Speaker`)."""
         self.deaf = False
@@ -110,6 +114,9 @@ class Agents:
             self._call.finish_items(self._call.turn.model_lost())
             self._call.spawn(predecessor.leave())
         self._followed.set()
+        untold, self._untold = self._untold, []
+        for command in untold:
+            command()
 
     def listen(self) -> None:
         """Give the leg an ear of our own, where whoever has the line needs one. Once there is sound, and when that
@@ -221,9 +228,17 @@ class Agents:
             self.current.say(text)
 
     def tell(self, text: str) -> None:
-        """Something that happened, in words, to which the agent should react."""
-        if self.current is not None:
+        """Something that happened, in words, to which the agent should react. Where it is gone, who follows is told."""
+        if self.current is not None and not self._waits(partial(self.tell, text)):
             self.current.tell(text)
+
+    def _waits(self, command: Callable[[], None]) -> bool:
+        """Nobody can be told at the moment: whoever follows is."""
+        if self.ready:
+            return False
+        if len(self._untold) < _MOST_UNTOLD:
+            self._untold.append(command)
+        return True
 
     def create_response(self) -> None:
         if self.current is not None:
@@ -245,7 +260,7 @@ class Agents:
 
     def answer_tool(self, call_id: str, output: str) -> None:
         """Of a call that a predecessor made, whoever has the line now is told in words what came of it."""
-        if self.current is None:
+        if self.current is None or self._waits(partial(self.answer_tool, call_id, output)):
             return
         if self.current.owns(call_id):
             self.current.answer_tool(call_id, output)

@@ -20,17 +20,22 @@ from sipbridge.conversation.agents import Agents, Lost
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.deadlines import Deadlines, Phase
 from sipbridge.conversation.speaker import Speaker
+from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.conversation.watch import Watch
 from sipbridge.errors import SipbridgeError
 from sipbridge.fallback_config import FallbackStep, standing_in
+from sipbridge.media.convert import Converter
 from sipbridge.outcome import Ended
 from sipbridge.prompts import load_prompt, load_wav
+from sipbridge.providers.waiting_audio import WaitingAudio
 
 _SILENCE_S = 1.0
 """After a failure, until the caller hears a word: somebody who stands in may be quicker, and then none is needed."""
 _HEAR_HIM_OUT_S = 1.0
 """Seconds that who stands in is left to hear the caller itself, where he was speaking when the agent failed."""
+_MOST_UNHEARD_MS = 3000.0
+"""Of what the caller says while nobody hears him: the latest, for who stands in."""
 _PATIENCE = {Phase.BROKEN: 2}
 """How often an agent may miss its deadline where nobody could take its place; else once."""
 
@@ -51,10 +56,11 @@ class _Failed:
 class Failure:
     """An `Observer`: it is told of every event of the agent in use."""
 
-    def __init__(self, call: CallContext, agents: Agents, transfers: Transfers) -> None:
+    def __init__(self, call: CallContext, agents: Agents, transfers: Transfers, switching: Switching) -> None:
         self._call = call
         self._agents = agents
         self._transfers = transfers
+        self._switching = switching
         self._steps = call.tenant.config.fallback
         self._at = 0
         """The step that comes next. What comes before it has been used up by those who stood in."""
@@ -70,6 +76,7 @@ class Failure:
         """He has had one."""
         self._sayings = 0
         self._hear_him_out: asyncio.TimerHandle | None = None
+        self._unheard: WaitingAudio | None = None
 
     # --- failures -----------------------------------------------------------------------------------------------------
 
@@ -134,7 +141,9 @@ class Failure:
         try:
             await self._transfers.over()  # of one that succeeds nobody returns
             self._trouble()
-            await self._go_through(failed, _is_up)
+            await self._switching.over()  # who is switched to is as good as who would stand in
+            if self._agents.current is failed.speaker:
+                await self._go_through(failed, _is_up)
         finally:
             self._under_way = None
 
@@ -178,32 +187,39 @@ class Failure:
             self._note(f"{config.provider} failed: {error}")
             return False
         if self._agents.current is not failed.speaker:  # who was switched to meanwhile
-            self._call.spawn(speaker.leave())
+            self._agents.dismiss(speaker)
             return True
         self._note(f"{config.provider} stands in")
         if failed.speaker is None:
             self._agents.use(speaker)  # there was no conversation yet
             return True
         before = self._watch.deadlines
-        self._call.finish_items(self._call.turn.model_lost())
         self._agents.use(speaker)
+        self._let_hear(failed.speaker, speaker)
         self._go_on(speaker, before)
         return True
+
+    def _let_hear(self, predecessor: Speaker, speaker: Speaker) -> None:
+        """What the caller has said since nobody hears him."""
+        converter = Converter(predecessor.uplink, speaker.uplink)
+        for pcm in () if self._unheard is None else self._unheard.take(_MOST_UNHEARD_MS):
+            speaker.push_audio(converter.process(pcm))
+        self._unheard = None
 
     def _go_on(self, speaker: Speaker, before: Deadlines) -> None:
         """Have it say what the agent before it owed to the caller; `before` is that one's."""
         call = self._call
-        if not before.owes:
+        if before.owes:
+            words = None if before.spoke else call.tenant.with_agent(speaker.config).first_words(call.fields)
+            if words is not None:
+                speaker.say(words)
+            else:
+                speaker.create_response()
+        elif before.phase is not Phase.WORKING:  # where a tool is at work its result brings an answer
             if before.phase is Phase.CALLER:
                 loop = asyncio.get_running_loop()
                 self._hear_him_out = loop.call_later(_HEAR_HIM_OUT_S, self._nothing_heard, speaker)
             self._well()
-            return
-        words = None if before.spoke else call.tenant.with_agent(speaker.config).first_words(call.fields)
-        if words is not None:
-            speaker.say(words)
-        else:
-            speaker.create_response()
 
     def _nothing_heard(self, speaker: Speaker) -> None:
         """The caller was speaking, and has not been heard to since: he waits for an answer."""
@@ -292,6 +308,7 @@ class Failure:
         self._watch.agent_event(event)
         if isinstance(event, AssistantAudio | Resumed):
             self._comes_back()
+            self._unheard = None
             if isinstance(event, AssistantAudio) or not self._watch.deadlines.owes:
                 self._well()
 
@@ -299,6 +316,15 @@ class Failure:
     def agent_owes(self) -> bool:
         """The caller waits for a word of the agent's, and its deadlines see to it that he hears one."""
         return self._agents.current is not None and self._watch.deadlines.owes
+
+    def caller_said(self, pcm: bytes) -> None:
+        """Perhaps nobody hears it, and then it is for who stands in."""
+        speaker = self._agents.current
+        if speaker is None or self._final or not (self._under_way or self._watch.deadlines.phase is Phase.OUT):
+            return
+        if self._unheard is None:
+            self._unheard = WaitingAudio(speaker.uplink)
+        self._unheard.keep(pcm, _MOST_UNHEARD_MS)
 
     def discarded(self) -> None:
         """What was waiting to be heard never will be."""

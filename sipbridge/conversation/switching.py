@@ -75,6 +75,11 @@ class Switching:
                 return True
         return await otherwise(lost)
 
+    async def over(self) -> None:
+        """Return when none is under way."""
+        if self._over is not None:
+            await self._over.wait()
+
     async def switch(self, name: str, summary: str) -> str:
         """Give the line to the agent of that name. Returns why it did not succeed, "" if it did."""
         predecessor = self._agents.current

@@ -43,7 +43,7 @@ class Waiting:
         finally:
             self._running -= 1
             watching.cancel()
-            if self._running == 0 and self._playing:
+            if self._running == 0 and self._playing and self._call.record.outcome is None:
                 self._call.spawn(self._end())
 
     async def _watch(self, request: ToolCall, after_seconds: float) -> None:
@@ -55,8 +55,9 @@ class Waiting:
             self._say(request, self._config.say)
             await self._call.floor.until(lambda: turn.spoken > spoken, seconds)
             await self._call.floor.until(lambda: turn.heard, _LONGEST_REPLY_S)
-        if turn.closing:
-            return
+        legs = self._call.legs
+        if turn.closing or legs.bridged or legs.consulting:
+            return  # nobody waits for the agent any more
         if self._sound is not None and not self._call.sounds.playing:
             self._call.sounds.loop(self._sound)
 
@@ -65,16 +66,17 @@ class Waiting:
         replies, seconds = self._call.turn.spoken, self._call.tenant.config.deadlines.reply_seconds
         await self._call.floor.until(lambda: self._call.turn.spoken > replies, seconds)
         if self._running == 0:
-            self._stop()
+            self.stop()
 
     def agent_event(self, event: AgentEvent) -> None:
         if isinstance(event, UserSpeechStarted):
-            self._stop()
+            self.stop()
 
     @property
     def _playing(self) -> bool:
         return self._sound is not None and self._call.sounds.is_playing(self._sound)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """The caller speaks: he is not to be talked over."""
         if self._playing:
             self._call.sounds.stop()

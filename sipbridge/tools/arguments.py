@@ -22,6 +22,7 @@ Parameters: TypeAlias = type[BaseModel] | Schema
 
 MAX_ARGUMENT_CHARACTERS = 32_000
 _MAX_SHOWN = 2_000
+_LARGEST_SCHEMA = 64_000
 _HIDDEN = "***"
 
 
@@ -30,13 +31,41 @@ class ArgumentError(ValueError):
 
 
 def schema_of(parameters: Parameters) -> dict[str, Any]:
-    """As the model sees it."""
+    """As the model sees it. Definitions are put where they are meant: not every vendor follows a `$ref`."""
     if not isinstance(parameters, type):
-        return dict(parameters)
+        return _inlined(dict(parameters))
     schema = parameters.model_json_schema()
     schema.pop("title", None)
     schema.pop("description", None)
-    return schema
+    return _inlined(schema)
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    definitions = schema.get("$defs")
+    if not isinstance(definitions, dict):
+        return schema
+
+    def put(value: object, within: tuple[str, ...]) -> Any:
+        if isinstance(value, list):
+            return [put(inner, within) for inner in value]
+        if not isinstance(value, dict):
+            return value
+        name = str(value.get("$ref", "")).removeprefix("#/$defs/")
+        if name in definitions:
+            if name in within:
+                raise RecursionError
+            return put({**definitions[name], **_without(value, "$ref")}, (*within, name))
+        return {key: put(inner, within) for key, inner in value.items()}
+
+    try:
+        inlined: dict[str, Any] = put(_without(schema, "$defs"), ())
+    except RecursionError:  # one that contains itself has no other form
+        return schema
+    return inlined if len(str(inlined)) <= _LARGEST_SCHEMA else schema
+
+
+def _without(schema: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in schema.items() if name != key}
 
 
 def fault_of(schema: Schema) -> str | None:

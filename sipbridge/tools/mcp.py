@@ -56,6 +56,9 @@ class McpServer:
         self._stirred = asyncio.Event()
         """The connection is gone, or its tools have changed."""
         self._lost = False
+        self._mode = "legacy"
+        """How to begin: by `initialize`, all that older servers know, of which some answer nothing else; those that know
+        only MCP 2026-07-28 say so at once, and are asked the other way."""
         self._secrets = Secrets()
 
     # --- its life -----------------------------------------------------------------------------------------------------
@@ -103,11 +106,12 @@ class McpServer:
                 self._stirred.set()
 
         info = types.Implementation(name="sipbridge", version=__version__)
-        connection = mcp.Client(self._transport(), client_info=info, message_handler=message, cache=None)
+        mode, self._mode = self._mode, "auto" if self._mode == "legacy" else "legacy"
+        connection = mcp.Client(self._transport(), client_info=info, message_handler=message, cache=None, mode=mode)
         async with asyncio.timeout(_CONNECT_S) as opening, connection as client:
             await self._list(client)
             opening.reschedule(None)
-            self._client, self.trouble = client, ""
+            self._client, self.trouble, self._mode = client, "", mode
             self.up.set()
             self._tried.set()
             log.info("MCP server ready", server=self._config.name, tools=len(self._usable_tools))
@@ -181,7 +185,7 @@ class McpServer:
             return await self._call(offered.name, arguments)
 
         description = (offered.description or offered.title or name)[:_LONGEST_DESCRIPTION]
-        schema = {"type": "object", **offered.input_schema}
+        schema = _without_patterns({"type": "object", **offered.input_schema})
         return Tool(name, description, schema, run, timeout_seconds=self._config.timeout_seconds)
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> str:
@@ -207,6 +211,19 @@ class McpServer:
         if result.is_error:
             raise ToolError(self._secrets.redact(text)[:2_000] or f"{name} failed")
         return text or "done"
+
+
+def _without_patterns(schema: Any) -> Any:
+    """A stranger's regular expression may take for ever; its server holds the arguments against it by itself."""
+    if isinstance(schema, list):
+        return [_without_patterns(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _without_patterns(inner)
+        for key, inner in schema.items()
+        if key != "patternProperties" and not (key == "pattern" and isinstance(inner, str))
+    }
 
 
 def _load() -> tuple[Any, Any]:
@@ -238,6 +255,8 @@ def _words(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    if isinstance(error, ConfigError | FileNotFoundError | PermissionError):
+    if isinstance(error, FileNotFoundError | PermissionError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ConfigError):
         return str(error)
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -61,14 +61,16 @@ class ToolServices:
         self._threads = Threads()
         self._tenants: dict[str, TenantTools] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._started = False
 
     def of(self, tenant: str, config: ToolsConfig) -> TenantTools:
         """A tenant's tools but those that are done to the call itself. Another `config` takes the old one's place."""
         known = self._tenants.get(tenant)
         if known is not None and known.config == config:
             return known
-        made = self._make(config, known)
-        self._tenants[tenant] = made
+        made = self._tenants[tenant] = self._make(config, known)
+        for server in made.servers if self._started else ():
+            server.start()
         if known is not None:
             task = asyncio.create_task(known.close())
             self._closing.add(task)
@@ -98,9 +100,8 @@ class ToolServices:
 
     async def start(self, configs: Mapping[str, ToolsConfig]) -> None:
         """Import, and connect; not longer than a few seconds. What is not there by then is tried again later."""
+        self._started = True
         servers = [server for tenant, config in configs.items() for server in self.of(tenant, config).servers]
-        for server in servers:
-            server.start()
         tries = [asyncio.create_task(server.tried()) for server in servers]
         if tries:
             _, late = await asyncio.wait(tries, timeout=_FIRST_TRY_S)

@@ -21,10 +21,12 @@ from sipbridge.agent import (
     Resumed,
     Said,
     ToolCall,
+    ToolUsed,
     UserSpeechEnded,
     UserSpeechStarted,
 )
 from sipbridge.errors import AgentStartError
+from sipbridge.media.events import Audio
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.sip.events import CallEnded, EndCause
 from tests import virtual
@@ -200,14 +202,15 @@ def test_nobody_stands_in(state: str, failure: str) -> None:
 
 
 @pytest.mark.parametrize("chain", ["agent", "prompt, agent"])
-@pytest.mark.parametrize(("state", "failure"), [pair for pair in MATRIX if pair[0] != "in_a_tool"])
+@pytest.mark.parametrize(("state", "failure"), MATRIX)
 def test_another_one_goes_on(state: str, failure: str, chain: str) -> None:
     """It is told what was said, and says what was owed."""
 
     async def scenario() -> None:
         call = LivelyCall(tenant(chain), well=[False], starts=[None, 0.5], late=state == "before_ack")
         moment = await fails(call, state, failure)
-        call.agent.history = (Said("user", "Where is my order?"),)
+        said, used = Said("user", "Where is my order?"), ToolUsed("t", "lookup", "{}")
+        call.agent.history = (said, used) if state == "in_a_tool" else (said,)
         await virtual.pass_time(moment - now() + 4)
         assert len(call.agents) == 2
         successor = call.agents[1]
@@ -215,9 +218,14 @@ def test_another_one_goes_on(state: str, failure: str, chain: str) -> None:
         assert call.agent.closed, "one at a time is paid for"
         assert successor.options.voice == "other"
         assert successor.options.instructions == "Be brief.", "the tenant's words"
-        assert successor.options.history == (Said("user", "Where is my order?"),)
+        assert successor.options.history == (said,)
         words = [command for command in successor.commands if command[0] in ("say", "respond")]
-        assert words == ([("say", "Hello")] if state in ("greeting", "before_ack") else [("respond",)])
+        told = [command[1] for command in successor.commands if command[0] == "text"]
+        assert ("found" in "".join(told)) is (state == "in_a_tool" and failure != "dead")
+        if (state, failure) == ("in_a_tool", "replies_fail"):
+            assert words == [("respond",), ("respond",)], "for the reply that failed, and with the tool's result"
+        else:
+            assert words == ([("say", "Hello")] if state in ("greeting", "before_ack") else [("respond",)])
         assert heard_by(call)[-1].startswith("a2-"), "it was heard"
         assert_heard(call, moment)
         call.session.sip_event(BYE)
@@ -381,6 +389,74 @@ async def test_an_agent_that_fails_in_a_transfer_is_not_needed_for_it(failure: s
 
 
 @virtual.timed
+async def test_a_transfer_that_fails_without_its_agent_gives_the_call_to_who_stands_in() -> None:
+    call = await LivelyCall(tenant("agent"), well=[False]).up()
+    await in_a_transfer(call)
+    call.agent.history = (ToolUsed("t", "transfer_call", "{}"),)
+    call.agent.die()
+    await virtual.pass_time(8)
+    assert len(call.agents) == 1
+    assert call.leg.transfer is not None
+    call.leg.transfer.set_result("486 Busy Here")
+    moment = now()
+    await virtual.pass_time(3)
+    assert [command[0] for command in call.agents[1].commands][:2] == ["text", "respond"], "it is told why"
+    assert "486 Busy Here" in call.agents[1].commands[0][1]
+    assert_heard(call, moment)
+    call.session.sip_event(BYE)
+    assert (await over(call)).ended is Ended.CALLER_HUNG_UP
+
+
+TWO = """agents:
+  triage: {provider: scripted, greeting: Hello, voice: one}
+  billing: {provider: scripted, description: Bills., voice: two}
+fallback: [{agent: {provider: scripted, voice: other}}]
+"""
+
+
+async def in_a_switch(call: LivelyCall) -> None:
+    """The last words are being heard, and the other one is being opened."""
+    await call.up()
+    arguments = '{"agent": "billing", "summary": "A bill."}'
+    call.agent.emit(AssistantTurnStarted("x"), AssistantAudio("x", "x-i", bytes(24000)))
+    call.agent.emit(ToolCall("t", "switch_agent", arguments, "x"), AssistantTurnEnd("x"))
+    await virtual.pass_time(0.2)
+    assert [agent.options.voice for agent in call.agents] == ["one", "two"]
+    call.agent.history = (ToolUsed("t", "switch_agent", arguments),)
+
+
+@pytest.mark.parametrize("failure", ["dropped", "out_of_quota", "dead", "does_not_come_back"])
+@virtual.timed
+async def test_who_fails_while_another_one_is_about_to_have_the_line_is_followed_by_that_one(failure: str) -> None:
+    call = LivelyCall(TWO + DEADLINES, starts=[None, 1.0], well=[False])
+    await in_a_switch(call)
+    assert isinstance(call.agent, LivelyAgent)
+    moment = await FAILURES[failure](call.agent)
+    await virtual.pass_time(8)
+    voices = [agent.options.voice for agent in call.agents if not agent.closed]
+    assert voices == ["two"]
+    assert heard_by(call)[-1].startswith("a2-")
+    assert_heard(call, moment)
+    call.session.sip_event(BYE)
+    assert (await over(call)).ended is Ended.CALLER_HUNG_UP
+
+
+@pytest.mark.parametrize("failure", ["dropped", "out_of_quota"])
+@virtual.timed
+async def test_who_fails_while_the_other_one_cannot_be_opened_is_stood_in_for(failure: str) -> None:
+    call = LivelyCall(TWO + DEADLINES, starts=[None, 60.0], well=[False])
+    await in_a_switch(call)
+    assert isinstance(call.agent, LivelyAgent)
+    moment = await FAILURES[failure](call.agent)
+    await virtual.pass_time(8)
+    assert [agent.options.voice for agent in call.agents if not agent.closed] == ["other"]
+    assert heard_by(call)[-1].startswith("a3-")
+    assert_heard(call, moment)
+    call.session.sip_event(BYE)
+    assert (await over(call)).ended is Ended.CALLER_HUNG_UP
+
+
+@virtual.timed
 async def test_nobody_is_told_anything_where_nobody_has_missed_anything() -> None:
     call = LivelyCall(tenant("agent"))
     await call.up()
@@ -404,6 +480,23 @@ async def test_who_was_cut_off_in_asking_is_answered() -> None:
     call.agent.die()
     await virtual.pass_time(4)
     assert [command for command in call.agents[1].commands if command[0] != "audio"] == [("respond",)]
+    call.session.sip_event(BYE)
+    await over(call)
+
+
+@virtual.timed
+async def test_what_he_says_meanwhile_is_heard_by_who_stands_in() -> None:
+    call = LivelyCall(tenant("agent"), starts=[None, 2.0])
+    await call.up()
+    await virtual.pass_time(3)
+    call.session.media_event(Audio(1, bytes(640)))
+    call.agent.emit(AssistantTurnStarted("x"), AssistantTurnEnd("x", "failed"), Reconnecting(1))
+    for _ in range(200):
+        await virtual.pass_time(0.02)
+        call.session.media_event(Audio(1, bytes(640)))
+    heard = [command[1] for command in call.agents[1].commands if command[0] == "audio"]
+    assert sum(heard) / 32 == pytest.approx(4000, abs=20), "from the moment of the loss"
+    assert heard[0] == 640 * 150, "three seconds of it at once"
     call.session.sip_event(BYE)
     await over(call)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from sipbridge.agent import (
@@ -150,6 +151,18 @@ async def test_the_sound_does_not_outlast_an_agent_that_says_nothing() -> None:
     await pass_time(5)
     assert call.stream.discards == 1
     await over(call)
+
+
+@timed
+async def test_a_call_that_ends_meanwhile_ends_at_once() -> None:
+    call = await Call(tenant(WAITING)).up()
+    call.agent.emit(asks(6))
+    await pass_time(3)
+    assert sounds(call)
+    began = asyncio.get_running_loop().time()
+    await over(call)
+    assert asyncio.get_running_loop().time() == began
+    assert call.agent.closed
 
 
 @timed

@@ -14,10 +14,10 @@ import pytest
 
 from sipbridge.call import CallSession
 from sipbridge.outcome import Ended, ToolRun
-from sipbridge.simulator.http import HttpAnswer, HttpRequest, HttpServer
+from sipbridge.simulator.http import Broken, HttpAnswer, HttpRequest, HttpServer
 from sipbridge.simulator.script import Script, ToolUse, Utterance
 from tests.loopback.earpiece import is_loud
-from tests.loopback.house import House, house
+from tests.loopback.house import House, house, within
 from tests.loopback.phone import Phone
 from tests.loopback.sound import tone
 from tests.tools import mcp_server
@@ -243,3 +243,29 @@ async def test_a_tool_that_nobody_has_is_answered() -> None:
         phone = await ask(bench)
         assert "there is no tool 'rm'" in await output(bench)
         assert (await over(bench, phone))[0].outcome == "unknown"
+
+
+@pytest.mark.slow
+async def test_a_caller_who_hangs_up_waits_for_no_tool() -> None:
+    asked, enough = asyncio.Event(), asyncio.Event()
+
+    async def silence(request: HttpRequest) -> HttpAnswer:
+        asked.set()
+        await enough.wait()
+        raise Broken
+
+    program = json.dumps({"name": "shop", "command": sys.executable, "args": [str(Path(mcp_server.__file__))]})
+    async with HttpServer(silence) as server:
+        http = SLOW.replace("URL", server.url)
+        tools = {0: ToolUse("hang"), 1: ToolUse("order_status", '{"number": "7"}')}
+        script = Script((ANSWER,), speed=0, tools=tools)
+        tenant = f"tools: {{{http}, mcp: [{program}]}}\ndeadlines: {{tool_seconds: 0.5}}"
+        async with house(script, tenant=tenant) as bench:
+            phone = await ask(bench)
+            assert "did not finish" in await output(bench)
+            await asked.wait()
+            await phone.hang_up()
+            report = await bench.report(within=1.0)
+            assert [run.outcome for run in report.tool_runs] == ["timeout", "cancelled"]
+            await within(1.0, (await bench.session()).closed)
+            enough.set()

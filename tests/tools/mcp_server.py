@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import anyio
 from mcp.server.mcpserver import MCPServer
+from pydantic import Field
 
 server = MCPServer("shop")
 
@@ -44,6 +46,12 @@ def complain(lines: int) -> str:
     for _ in range(lines):
         sys.stderr.write("all is well " * 100 + "\n")
     return "complained"
+
+
+@server.tool()
+def parcel(code: Annotated[str, Field(pattern="^(A+)+$")]) -> str:
+    """Where a parcel is."""
+    return "here"
 
 
 @server.tool()

@@ -21,7 +21,7 @@ from sipbridge.tools.mcp_program import MAX_MESSAGE, Lines
 from tests.tools.asked import asked, failed
 
 SERVER = str(Path(__file__).with_name("mcp_server.py"))
-NAMES = ["add", "orders_state", "environment", "flood", "complain", "hang", "fall_over"]
+NAMES = ["add", "orders_state", "environment", "flood", "complain", "parcel", "hang", "fall_over"]
 
 Way = Callable[..., AbstractAsyncContextManager[McpServer]]
 
@@ -76,6 +76,7 @@ async def test_a_server_s_tools_are_the_model_s(way: Way) -> None:
         assert await asked(there["add"], a=1, b=2) == "3"
         assert await asked(there["orders_state"], number="7") == "order 7 has been sent"
         assert "Error executing tool orders/state" in await failed(there["orders_state"], number="13")
+        assert "pattern" in await failed(there["parcel"], code="A" * 50 + "!")  # said by the server, whose it is
         assert "'x' is not of type 'integer'" in await failed(there["add"], "invalid", a="x", b=1)
 
 
@@ -84,7 +85,7 @@ async def test_a_server_s_tools_are_the_model_s(way: Way) -> None:
 async def test_what_a_tool_does_wrong_costs_nothing_but_its_answer(way: Way) -> None:
     async with way() as server:
         there = tools(server)
-        assert "longer than 1048576 bytes" in await failed(there["flood"], megabytes=10)
+        assert "1048576 byte" in await failed(there["flood"], megabytes=10)
         assert await asked(there["complain"], lines=2000) == "complained"
         assert "did not finish" in await failed(replace(there["hang"], timeout_seconds=0.1), "timeout")
         assert await asked(there["add"], a=1, b=2) == "3"
@@ -100,6 +101,12 @@ async def test_a_program_that_falls_over_is_started_again() -> None:
         assert await asked(there["add"], a=1, b=2) == "3"
 
 
+async def test_a_server_of_an_older_day() -> None:
+    async with opened(command=sys.executable, args=[str(Path(SERVER).with_name("mcp_old_server.py"))]) as server:
+        assert await asked(tools(server)["hello"]) == "hello"
+
+
+@SLOW
 async def test_only_the_tools_that_are_wanted_and_names_that_are_free() -> None:
     async with program(tools=["add", "orders/state", "lacking"]) as server:
         assert list(tools(server)) == ["add", "orders_state"]
@@ -107,6 +114,7 @@ async def test_only_the_tools_that_are_wanted_and_names_that_are_free() -> None:
         assert list(tools(server, "add", "shop_add")) == ["orders_state"]
 
 
+@SLOW
 async def test_a_program_is_given_what_the_file_says_and_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROVIDER_KEY", "k-123456")
     monkeypatch.setenv("SHOP_KEY", "s-123456")
