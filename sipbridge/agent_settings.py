@@ -18,12 +18,12 @@ from typing import Any
 
 from sipbridge import turn_taking
 from sipbridge.agent import AgentOptions, Capabilities
-from sipbridge.agent_config import AgentConfig
 from sipbridge.configfile import Place, Section, dotted
 from sipbridge.errors import ConfigError, UnknownProviderError
 from sipbridge.logins import Secret
 from sipbridge.providers import BUILT_IN, capabilities_of, new_dialect
 from sipbridge.tenant_config import TenantConfig
+from sipbridge.tenant_file.agent import AgentConfig
 
 _OPTIONS = frozenset(
     {

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 import structlog
 
 from sipbridge.agent import ToolCall, Usage
-from sipbridge.agent_config import AgentConfig
 from sipbridge.audio_health import AudioHealth, LegAudio
 from sipbridge.codecs import Codec
 from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport, Ended, RunOutcome, Spent, ToolRun
 from sipbridge.prices import Prices, cost
+from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.tenants import CallFields
 from sipbridge.turn import Turn
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from sipbridge.errors import ConfigError
 from sipbridge.finding import Finding
+from sipbridge.tenant_file.tool_sources import HttpToolConfig, McpServerConfig
 from sipbridge.tenants import Tenant
-from sipbridge.tool_source_config import HttpToolConfig, McpServerConfig
 from sipbridge.tools.addresses import is_public, resolve
 
 _LOOKUP_S = 5.0

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from sipbridge.agent_config import AgentConfig
 from sipbridge.config import PLANNED
 from sipbridge.configfile import Patterns, Place, Section, error_at, load
-from sipbridge.fallback_config import FallbackStep
-from sipbridge.limits_config import CallLimits, PhrasesConfig, SilenceConfig
 from sipbridge.media import silero
-from sipbridge.sound_config import TONE, ToneOrWav, WavFile, playable
-from sipbridge.tool_config import ToolsConfig
+from sipbridge.tenant_file.agent import AgentConfig
+from sipbridge.tenant_file.fallback import FallbackStep
+from sipbridge.tenant_file.limits import CallLimits, PhrasesConfig, SilenceConfig
+from sipbridge.tenant_file.sounds import TONE, ToneOrWav, WavFile, playable
+from sipbridge.tenant_file.tools import ToolsConfig
 
 
 class Match(Section):

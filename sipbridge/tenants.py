@@ -19,7 +19,6 @@ from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sipbridge.agent import AgentOptions, Capabilities, HistoryItem, ToolDeclaration
-from sipbridge.agent_config import AgentConfig
 from sipbridge.agent_settings import (
     capabilities,
     cautions,
@@ -40,7 +39,8 @@ from sipbridge.sip.headers import readable
 from sipbridge.sip.identity import CallerIdentity, Party
 from sipbridge.sip.message import Request
 from sipbridge.tenant_config import Match, TenantConfig, load_tenant
-from sipbridge.tool_config import ToolsConfig
+from sipbridge.tenant_file.agent import AgentConfig
+from sipbridge.tenant_file.tools import ToolsConfig
 from sipbridge.tools.services import faults
 from sipbridge.turn_taking import TurnTaking, turn_taking
 

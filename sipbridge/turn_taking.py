@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sipbridge.agent import Capabilities, TurnDetection
-from sipbridge.agent_config import AgentConfig
 from sipbridge.backchannels import DEFAULT, Backchannels
 from sipbridge.media.silero import SileroVad
 from sipbridge.media.vad import Detector, Vad, VadSettings
 from sipbridge.tenant_config import BargeIn
+from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.turn import Rule
 
 _RATE = 8000

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sipbridge.agent_config import AgentConfig
 from sipbridge.config import Config, load_config, not_in_use, secrets_of
 from sipbridge.configfile import Section, dotted, parse
 from sipbridge.errors import ConfigError
 from sipbridge.logins import Secret
 from sipbridge.tenant_config import TenantConfig, load_tenant
+from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.tenants import warnings
 from tests.sip.certificates import Authority, with_clients
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sipbridge.agent_config import AgentConfig
 from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
-from sipbridge.fallback_config import FallbackStep, standing_in
 from sipbridge.prompts import DIRECTORY
 from sipbridge.tenant_config import TenantConfig
+from sipbridge.tenant_file.agent import AgentConfig
+from sipbridge.tenant_file.fallback import FallbackStep, standing_in
 from sipbridge.tenants import TenantDirectory, warnings
 
 AGENT = "agent: {provider: offline, greeting: Hello}\n"

@@ -6,7 +6,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from sipbridge.agent import Usage
-from sipbridge.agent_config import AgentConfig
 from sipbridge.audio_health import AudioHealth
 from sipbridge.call_record import CallRecord
 from sipbridge.config import Config
@@ -14,6 +13,7 @@ from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prices import NAMES, Prices, cost
+from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.tenants import CallFields
 from sipbridge.turn import Turn
 

@@ -15,12 +15,12 @@ from itertools import count
 
 from sipbridge import agent as model
 from sipbridge.agent import AgentEvent, HistoryItem, NewAgent, ToolDeclaration, ToolUsed
-from sipbridge.agent_config import AgentConfig
 from sipbridge.audio import Played
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.errors import AgentStartError
 from sipbridge.providers.phrases import late_result
+from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.tools.switch_agent import SWITCH_AGENT
 
 _GRACE_S = 0.2

@@ -20,7 +20,7 @@ from sipbridge.conversation.sounds import sound_of
 from sipbridge.errors import AgentStartError, CallNotAnsweredError, SipbridgeError
 from sipbridge.outcome import Ended, reason_header
 from sipbridge.outcome import unanswered as ended_unanswered
-from sipbridge.sound_config import TONE
+from sipbridge.tenant_file.sounds import TONE
 
 RING_S = 5.0
 """From one ring to the next, in most of Europe (ITU-T E.180 supplement 2: 1 s in 5; North America has 2 s in 6)."""

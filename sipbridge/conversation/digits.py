@@ -12,8 +12,8 @@ from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.entry import Collected, Entered, Entry
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.privacy import Privacy
-from sipbridge.digits_config import DigitsField
 from sipbridge.logs import hide
+from sipbridge.tenant_file.digits import DigitsField
 
 _LONGEST_S = 180.0
 """Of one entry, however often the caller begins anew."""

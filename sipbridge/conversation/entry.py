@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from sipbridge.digits_config import DigitsField
+from sipbridge.tenant_file.digits import DigitsField
 
 _DIGITS: Final = frozenset("0123456789")
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sipbridge.agent import AgentEvent, AssistantAudio, Resumed
-from sipbridge.agent_config import AgentConfig
 from sipbridge.conversation.agents import Agents, Lost
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.deadlines import Deadlines, Phase
@@ -24,11 +23,12 @@ from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.conversation.watch import Watch
 from sipbridge.errors import SipbridgeError
-from sipbridge.fallback_config import FallbackStep, standing_in
 from sipbridge.media.convert import Converter
 from sipbridge.outcome import Ended
 from sipbridge.prompts import load_prompt, load_wav
 from sipbridge.providers.waiting_audio import WaitingAudio
+from sipbridge.tenant_file.agent import AgentConfig
+from sipbridge.tenant_file.fallback import FallbackStep, standing_in
 
 _SILENCE_S = 1.0
 """After a failure, until the caller hears a word: somebody who stands in may be quicker, and then none is needed."""

@@ -9,8 +9,8 @@ from sipbridge import agent as model
 from sipbridge.agent import AgentEvent
 from sipbridge.conversation.announcements import Announcements
 from sipbridge.conversation.context import CallContext
-from sipbridge.limits_config import SilenceConfig
 from sipbridge.outcome import Ended
+from sipbridge.tenant_file.limits import SilenceConfig
 
 _PROMPT = "still-there"
 _TIMES = 2

@@ -17,7 +17,7 @@ from sipbridge.audio import AudioFormat
 from sipbridge.conversation.handover import Legs
 from sipbridge.media.convert import Converter
 from sipbridge.prompts import load_wav
-from sipbridge.sound_config import TONE
+from sipbridge.tenant_file.sounds import TONE
 
 Sound: TypeAlias = Callable[[int], bytes]
 """PCM16 mono at a rate (Hz)."""

@@ -18,11 +18,11 @@ from sipbridge.agent import (
     SessionClosed,
     ToolUsed,
 )
-from sipbridge.agent_config import AgentConfig
 from sipbridge.audio import Played
 from sipbridge.conversation.paced_speech import PacedSpeech
 from sipbridge.media.stream import MediaStream
 from sipbridge.providers.names import Names
+from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.turn_taking import TurnTaking
 
 _LAST_WORDS_S = 1.0

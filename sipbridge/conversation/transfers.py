@@ -20,7 +20,7 @@ from sipbridge.conversation.keypad import Keypad
 from sipbridge.media.events import MediaEvent, SpeechEnded, SpeechStarted
 from sipbridge.outcome import Ended
 from sipbridge.referring import Referred
-from sipbridge.tool_config import TransferCallConfig
+from sipbridge.tenant_file.tools import TransferCallConfig
 
 _UNNOTICED_S = 1.0
 """A REFER that is over by then needs no music."""

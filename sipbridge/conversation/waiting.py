@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from sipbridge.agent import AgentEvent, ToolCall, UserSpeechStarted
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.sounds import Sound, sound_of, waiting_tone
-from sipbridge.sound_config import TONE
+from sipbridge.tenant_file.sounds import TONE
 
 _LONGEST_REPLY_S = 60.0
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from sipbridge.agent import ToolCall, ToolDeclaration
-from sipbridge.agent_config import AgentConfig
 from sipbridge.conversation.entry import Collected
 from sipbridge.outcome import RunOutcome
-from sipbridge.tool_config import ToolsConfig
+from sipbridge.tenant_file.agent import AgentConfig
+from sipbridge.tenant_file.tools import ToolsConfig
 from sipbridge.tools.arguments import ArgumentError, Parameters, checked, schema_of, shown
 from sipbridge.tools.quota import Quota
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from sipbridge.agent import ToolCall
 from sipbridge.conversation.entry import Collected, Entered
-from sipbridge.digits_config import DigitsField
+from sipbridge.tenant_file.digits import DigitsField
 from sipbridge.tools import CallControl, Tool
 
 

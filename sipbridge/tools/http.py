@@ -25,7 +25,7 @@ from sipbridge.agent import ToolCall
 from sipbridge.errors import ConfigError
 from sipbridge.providers.failures import Secrets
 from sipbridge.providers.websocket import tls_context
-from sipbridge.tool_source_config import HttpToolConfig
+from sipbridge.tenant_file.tool_sources import HttpToolConfig
 from sipbridge.tools import MAX_RESULT_BYTES, CallControl, Tool, ToolError
 from sipbridge.tools.addresses import Address, is_public, resolve
 from sipbridge.tools.templates import TemplateFault, arguments_in, fill_json, fill_url

@@ -19,7 +19,7 @@ from sipbridge import __version__
 from sipbridge.agent import ToolCall
 from sipbridge.errors import ConfigError
 from sipbridge.providers.failures import Secrets
-from sipbridge.tool_source_config import McpServerConfig
+from sipbridge.tenant_file.tool_sources import McpServerConfig
 from sipbridge.tools import CallControl, Tool, ToolError
 from sipbridge.tools.arguments import fault_of
 

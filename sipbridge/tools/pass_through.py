@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sipbridge.agent import ToolCall
-from sipbridge.tool_source_config import PassThroughConfig
+from sipbridge.tenant_file.tool_sources import PassThroughConfig
 from sipbridge.tools import CallControl, Tool
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import structlog
 
 from sipbridge.agent import ToolCall
-from sipbridge.digits_config import CollectDigitsConfig
 from sipbridge.logs import blotted
+from sipbridge.tenant_file.digits import CollectDigitsConfig
 from sipbridge.tools import CallControl, Tool, ToolError
 from sipbridge.tools.arguments import ArgumentError, Schema, checked, schema_of
 

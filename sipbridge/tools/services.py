@@ -12,7 +12,7 @@ import structlog
 
 from sipbridge.configfile import Place
 from sipbridge.errors import ConfigError
-from sipbridge.tool_config import OWN_TOOLS, ToolsConfig
+from sipbridge.tenant_file.tools import OWN_TOOLS, ToolsConfig
 from sipbridge.tools import Tool
 from sipbridge.tools.pass_through import pass_through
 from sipbridge.tools.python import Threads, python_tool

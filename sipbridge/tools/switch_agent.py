@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from sipbridge.agent import ToolCall, ToolDeclaration
-from sipbridge.agent_config import AgentConfig
+from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.tools import CallControl, Tool, Toolbox, ToolError
 
 SWITCH_AGENT: Final = "switch_agent"

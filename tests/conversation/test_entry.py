@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from sipbridge.conversation.entry import Entered, Entry
-from sipbridge.digits_config import DigitsField
+from sipbridge.tenant_file.digits import DigitsField
 
 CARD = DigitsField(digits=16, secure=True, tool="pay")
 PIN = DigitsField(min=4, max=6)

@@ -10,8 +10,8 @@ from sipbridge.agent import ToolCall
 from sipbridge.configfile import parse
 from sipbridge.outcome import RunOutcome
 from sipbridge.tenant_config import TenantConfig
+from sipbridge.tenant_file.tools import ToolsConfig
 from sipbridge.tenants import CallFields
-from sipbridge.tool_config import ToolsConfig
 from sipbridge.tools import Answer, CallControl, Tool, Toolbox
 
 FIELDS = CallFields(to="agent", caller="+15550123", call_id="c 1/2", headers={"X-Member": "é 7"})

@@ -409,7 +409,7 @@ def test_who_is_talked_into_hanging_up_ends_its_own_call_only() -> None:
 def test_what_is_no_address_is_no_target_of_a_tenants_file_either(target: str) -> None:
     from pydantic import ValidationError
 
-    from sipbridge.tool_config import TransferCallConfig
+    from sipbridge.tenant_file.tools import TransferCallConfig
 
     with pytest.raises(ValidationError):
         TransferCallConfig(targets={"desk": target})

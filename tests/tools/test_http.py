@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sipbridge.simulator.http import Broken, HttpAnswer, HttpRequest, HttpServer
-from sipbridge.tool_source_config import HttpToolConfig
+from sipbridge.tenant_file.tool_sources import HttpToolConfig
 from sipbridge.tools import MAX_RESULT_BYTES
 from sipbridge.tools.addresses import Address, is_public
 from sipbridge.tools.http import HttpTool

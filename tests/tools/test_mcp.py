@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sipbridge.tool_source_config import McpServerConfig
+from sipbridge.tenant_file.tool_sources import McpServerConfig
 from sipbridge.tools import Tool
 from sipbridge.tools.mcp import McpServer
 from sipbridge.tools.mcp_program import MAX_MESSAGE, Lines

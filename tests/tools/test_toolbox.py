@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from sipbridge.agent import ToolCall
 from sipbridge.conversation.entry import Collected
+from sipbridge.tenant_file.tools import HangUpConfig, ToolsConfig, TransferCallConfig
 from sipbridge.tenants import CallFields
-from sipbridge.tool_config import HangUpConfig, ToolsConfig, TransferCallConfig
 from sipbridge.tools import MAX_RESULT_BYTES, CallControl, Tool, Toolbox, ToolError, toolbox_for
 
 

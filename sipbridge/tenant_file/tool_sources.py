@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sipbridge.configfile import Section, error_at
 from sipbridge.logins import Secret
-from sipbridge.sound_config import ToneOrWav
+from sipbridge.tenant_file.sounds import ToneOrWav
 
 TOOL_NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"
 """What all vendors take."""

@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sipbridge import prompts
-from sipbridge.agent_config import AgentConfig
 from sipbridge.configfile import Section
+from sipbridge.tenant_file.agent import AgentConfig
 
 StepKind: TypeAlias = Literal["prompt", "agent", "transfer", "goodbye"]
 

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sipbridge.configfile import Place, Section, error_at
-from sipbridge.digits_config import CollectDigitsConfig, SendDtmfConfig
-from sipbridge.tool_source_config import (
+from sipbridge.tenant_file.digits import CollectDigitsConfig, SendDtmfConfig
+from sipbridge.tenant_file.tool_sources import (
     HttpToolConfig,
     McpServerConfig,
     PassThroughConfig,
