@@ -228,9 +228,16 @@ class Agents:
             self.current.say(text)
 
     def tell(self, text: str) -> None:
-        """Something that happened, in words, to which the agent should react. Where it is gone, who follows is told."""
-        if self.current is not None and not self._waits(partial(self.tell, text)):
+        """Something that happened, in words, to which the agent should react. Where it is gone, who follows is told;
+        where there is none yet, the first to come knows it, and greets."""
+        if self.current is None:
+            self._waits(partial(self._inform, text))
+        elif not self._waits(partial(self.tell, text)):
             self.current.tell(text)
+
+    def _inform(self, text: str) -> None:
+        if self.current is not None:
+            self.current.inform(text)
 
     def _waits(self, command: Callable[[], None]) -> bool:
         """Nobody can be told at the moment: whoever follows is."""

@@ -35,8 +35,9 @@ from sipbridge.agent import (
 )
 from sipbridge.audio import AudioFormat
 
-BROKEN_S = 0.3
-"""A reply often fails because its session is gone, and then that is told next."""
+BROKEN_S = 0.6
+"""A reply often fails because its session is gone; then that is told next, at the latest when a second try to open one
+begins (`providers/recovery.py`)."""
 OUTAGE_S = 1.0
 """How long an agent is left to get another session, where somebody could stand in for it: two tries."""
 

@@ -54,10 +54,10 @@ class McpServer:
         self.trouble = ""
         """Why it can't, at the last try."""
         self._stirred = asyncio.Event()
-        """The connection is gone, or its tools have changed."""
+        """The connection is gone, or may be, or its tools have changed."""
         self._lost = False
         self._mode = "legacy"
-        """How to begin: by `initialize`, all that older servers know, of which some answer nothing else; those that know
+        """How to begin: by `initialize`, all that older servers know, of which some answer nothing else; those who know
         only MCP 2026-07-28 say so at once, and are asked the other way."""
         self._secrets = Secrets()
 
@@ -119,7 +119,8 @@ class McpServer:
                 await self._stirred.wait()
                 self._stirred.clear()
                 if not self._lost:
-                    await self._list(client)
+                    async with asyncio.timeout(_CONNECT_S):
+                        await self._list(client)
 
     def _transport(self) -> Transport:
         config = self._config
@@ -190,7 +191,6 @@ class McpServer:
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> str:
         from mcp import MCPError
-        from mcp_types import CONNECTION_CLOSED
 
         client = self._client
         if client is None:
@@ -198,8 +198,7 @@ class McpServer:
         try:
             result = await client.call_tool(name, arguments)
         except MCPError as error:
-            if error.error.code == CONNECTION_CLOSED:
-                self._gone()
+            self._stirred.set()  # the tool's error, an answer that is too long, a session that is gone: see which
             raise ToolError(self._secrets.redact(f"{self._config.name}: {_words(error)}")) from None
         except Exception as error:
             # A transport that broke, an answer that is none: whatever it was, the next connection has a chance.

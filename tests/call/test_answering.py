@@ -12,7 +12,7 @@ import pytest
 
 from sipbridge.agent import AssistantAudio, AssistantTurnStarted
 from sipbridge.errors import AgentStartError, ConfigError
-from sipbridge.media.events import Audio, Drained
+from sipbridge.media.events import Audio, Drained, KeyPressed
 from sipbridge.outcome import Ended
 from sipbridge.sip.events import CallEnded, EndCause
 from tests import virtual
@@ -210,6 +210,18 @@ async def test_who_hangs_up_while_the_tone_is_heard_has_hung_up() -> None:
     call.session.sip_event(ended(EndCause.REMOTE_BYE))
     assert (await call.over()).ended is Ended.CALLER_HUNG_UP
     assert call.agent.closed
+
+
+@virtual.timed
+async def test_a_key_that_is_pressed_before_the_agent_is_there_is_known_to_it() -> None:
+    call = Call(f"{GREETS}answer: immediately", start=3.0)
+    call.begin()
+    await settle()
+    call.session.media_event(KeyPressed(0, "1"))
+    await virtual.pass_time(3.1)
+    assert call.agent.commands == [("text", "The caller pressed 1."), ("say", "Hello")]
+    call.session.end(Ended.SHUTDOWN)
+    await call.over()
 
 
 # --- early media ------------------------------------------------------------------------------------------------------

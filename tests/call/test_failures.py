@@ -307,6 +307,26 @@ async def test_what_is_to_be_heard_first_answers_the_call() -> None:
     assert (await over(call)).ended is Ended.CALLER_HUNG_UP
 
 
+@pytest.mark.parametrize("chain", ["none", "agent", "prompt, agent", "person"])
+@virtual.timed
+async def test_who_is_answered_at_once_is_never_left_without_a_word(chain: str) -> None:
+    call = LivelyCall(tenant(chain) + "answer: immediately\n", starts=[AgentStartError("no", code="refused"), 1.0])
+    await call.up()
+    await virtual.pass_time(4)
+    if chain == "none":
+        report = await over(call)
+        assert (report.ended, heard_by(call)) == (Ended.AGENT_NOT_READY, ["prompt-unavailable"])
+        return
+    if chain == "person":
+        assert call.leg.steps[-1] == ("refer", "sip:100@pbx.example.com")
+        assert heard_by(call) == ["prompt-transferring"]
+    else:
+        assert heard_by(call)[-1] == "a2-r1-i"
+        assert call.agents[1].commands[0] == ("say", "Hello")
+    call.session.sip_event(BYE)
+    await over(call)
+
+
 @virtual.timed
 async def test_a_person_takes_the_call_that_no_agent_could() -> None:
     call = LivelyCall(tenant("person"), starts=[REFUSED])

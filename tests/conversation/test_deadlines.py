@@ -58,7 +58,7 @@ def after(*events: AgentEvent, at: float = 0.0, **options: Any) -> Deadlines:
         ([BEGINS, TOOL, ENDS], Phase.WORKING, None),
         ([BEGINS, TOOL, ENDS, ToolCallCancelled("c")], Phase.FREE, None),
         ([BEGINS, TOOL, ENDS, UserSpeechStarted(), UserSpeechEnded()], Phase.WORKING, None),
-        ([BEGINS, AssistantTurnEnd("r", "failed")], Phase.BROKEN, 0.3),
+        ([BEGINS, AssistantTurnEnd("r", "failed")], Phase.BROKEN, 0.6),
         ([BEGINS, AssistantTurnEnd("other", "failed")], Phase.REPLYING, 5),
         ([BEGINS, speech(3), AssistantTurnEnd("r", "failed"), Reconnecting(1)], Phase.OUT, 1),
         ([BEGINS, speech(3), AssistantTurnEnd("r", "failed"), Reconnecting(1), Resumed(True)], Phase.ASKED, 13),

@@ -51,7 +51,7 @@ def test_baresip_hears_all_of_it_and_then_bye(
     gateway: GatewayProcess, tmp_path: Path, user: str, ended: str, said: tuple[str, ...]
 ) -> None:
     wav = write_wav(tmp_path / "says.wav", silence(60))
-    with Baresip(tmp_path / "phone", address="127.0.0.18", says=wav) as phone:
+    with Baresip(tmp_path / "phone", address="127.0.0.20", says=wav) as phone:
         phone.dial(gateway.uri(user))
         phone.wait_event("CALL_ESTABLISHED")
         phone.wait_event("CALL_CLOSED", timeout=20)

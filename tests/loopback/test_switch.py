@@ -248,3 +248,18 @@ async def test_there_and_back_with_one_conversation() -> None:
             assert words in told(again)
         report = await line.hang_up()
         assert report.agents == ("triage", "billing", "triage")
+
+
+@pytest.mark.slow
+async def test_a_caller_who_speaks_while_the_other_connects_loses_no_word() -> None:
+    slow = Script(SECOND.utterances, fault=Fault.parse("slow:2000"))
+    async with desk((OPENAI, GEMINI), (first(), slow), "deadlines: {connect_seconds: 4}") as line:
+        await line.ask()
+        await line.phone.audio.until(lambda: len(line.heard(LAST_WORDS)) >= 29, within=5)
+        await line.phone.audio.hear(15)
+        await line.ask()
+        await line.phone.audio.until(lambda: len(line.heard(LAST_WORDS)) > 35, within=5)  # the first one answers him
+        await line.phone.audio.hear_sound(10, hz=FIRST_WORDS, within=8)
+        assert len(line.heard(LAST_WORDS)) == pytest.approx(45, abs=2), "and is heard to the end"
+        assert "Caller: Hello?" in told(await line.session("billing"))
+        await line.hang_up()
