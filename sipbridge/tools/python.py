@@ -73,7 +73,7 @@ class Threads:
 
 
 def _harmless(error: BaseException) -> Exception:
-    """The same; for what would end more than the function (`sys.exit`), or is not for a future, one that tells of it."""
+    """The same; for what would end more than the function (`sys.exit`), or is for no future, one that says so."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     return RuntimeError(repr(error))
