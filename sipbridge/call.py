@@ -151,7 +151,7 @@ class CallSession:
         self._limits = Limits(
             self._call,
             self._agents,
-            Announcements(self._call, self._agents),
+            Announcements(self._call, self._agents, transfers),
             max_seconds=max_seconds,
             prices=prices or Prices(),
             busy=lambda: self._tools.busy or self._failure.agent_owes,
