@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sipbridge.agent import AgentEvent, AssistantAudio, Resumed
-from sipbridge.conversation.agents import Agents, Lost
+from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.deadlines import Deadlines, Phase
 from sipbridge.conversation.speaker import Speaker
@@ -93,9 +93,11 @@ class Failure:
                 raise
         return self._agents.ready
 
-    async def lost(self, lost: Lost) -> bool:
+    async def lost(self, speaker: Speaker) -> bool:
         """Its session is gone. Whether the conversation goes on with another agent (see `Agents.converse`)."""
         call = self._call
+        if await self._switching.lost(speaker):
+            return True
         call.finish_items(call.turn.model_lost())
         if self._under_way is None:
             if call.turn.closing:
@@ -103,7 +105,7 @@ class Failure:
                 if call.turn.silent:
                     call.floor.say_prompt("goodbye")
                 return False
-            self._begin(lost.why)
+            self._begin(speaker.why_lost)
         if self._under_way is not None:
             await self._under_way
         return self._agents.ready

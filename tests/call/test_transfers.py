@@ -107,7 +107,7 @@ class Handed(Call):
 
     def hears_the_caller(self) -> bool:
         self.session.media_event(Audio(CALLER, b"\x01\x02" * 320))
-        return self.session._agents.deaf is False
+        return self.session._parts.agents.deaf is False
 
 
 @virtual.timed
