@@ -202,9 +202,7 @@ class CallSession:
             case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)
             case model.AssistantTurnEnd(reply_id, status):
-                if status == "failed":
-                    self._floor.breaks_off()
-                self._call.finish_items(self._turn.reply_ended(reply_id))
+                self._call.finish_items(self._turn.reply_ended(reply_id, failed=status == "failed"))
             case model.ToolCall():
                 self._parts.tools.asked(event)
             case model.ToolCallCancelled(call_id):
@@ -213,11 +211,8 @@ class CallSession:
                 self._log.warning("agent error", message=message, code=code, fatal=fatal)
             case model.Reconnecting(attempt):
                 self._log.warning("agent reconnecting", attempt=attempt)
-                if self._floor.falls_out():
-                    self._spawn(self._floor.one_moment(self._parts.failure.word))
             case model.Resumed(context_kept):
                 self._log.info("agent resumed", context_kept=context_kept)
-                self._record.reconnects += self._floor.goes_on()
             case model.Usage():
                 self._record.used(speaker.config, event)
             case model.SessionOpen() | model.SessionClosed():

@@ -169,7 +169,7 @@ class CallTools:
             self._agents.answer_tool(request.call_id, prompt)
             await floor.until_reply(replies, seconds)
             await floor.until_silent()
-            if floor.broke_off and turn.spoken == spoken:
+            if turn.broke_off and turn.spoken == spoken:
                 # The session was lost before a word of it was said; another one is asked for it.
                 await floor.until_reply(turn.replies, seconds)
         await floor.until_silent()
