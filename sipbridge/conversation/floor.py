@@ -15,7 +15,8 @@ from sipbridge.media.convert import Converter
 from sipbridge.prompts import load_prompt
 from sipbridge.turn import Turn
 
-_LONGEST_FAREWELL_S = 30.0
+_LONGEST_S = 30.0
+"""Of what is waited for until it was heard."""
 
 
 class Floor:
@@ -55,15 +56,21 @@ class Floor:
         return True
 
     async def until_silent(self) -> None:
-        await self.until(lambda: self._turn.silent, _LONGEST_FAREWELL_S)
+        await self.until(lambda: self._turn.silent, _LONGEST_S)
 
-    async def until_reply(self, replies: int, seconds: float) -> None:
-        """Until the agent has begun more replies than those."""
-        await self.until(lambda: self._turn.replies > replies, seconds)
+    async def until_said(self, ask: Callable[[], None], seconds: float) -> bool:
+        """`ask` has an agent say something, which begins within so many seconds; return when that has been heard, and
+        whether there was a word of it."""
+        turn = self._turn
+        replies, spoken = turn.replies, turn.spoken
+        ask()
+        await self.until(lambda: turn.replies > replies, seconds)
+        await self.until_silent()
+        return turn.spoken > spoken
 
     async def until_heard(self) -> None:
         """Until all that has come was heard; more may be on its way."""
-        await self.until(lambda: self._turn.heard, _LONGEST_FAREWELL_S)
+        await self.until(lambda: self._turn.heard, _LONGEST_S)
 
     def say_prompt(self, name: str) -> None:
         """A sentence that ships with sipbridge, for when no agent can speak."""
