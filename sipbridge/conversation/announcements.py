@@ -3,6 +3,8 @@ ships with sipbridge. The last of them is the goodbye when a limit is reached.""
 
 from __future__ import annotations
 
+from functools import partial
+
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.transfers import Transfers
@@ -21,17 +23,14 @@ class Announcements:
 
     async def say(self, words: str | None, prompt: str) -> None:
         """`words`, or those of the prompt, when whoever speaks has finished; returns when they have been heard. The
-        prompt itself is played where no agent says them in time. While the caller is being handed over it waits: he hears
-        music, and whoever is asked is not to hear it in his place."""
+        prompt itself is played where no agent says them in time. While the caller is being handed over it waits: he
+        hears music, and whoever is asked is not to hear it in his place."""
         call, turn, floor = self._call, self._call.turn, self._call.floor
         await floor.happens(lambda: turn.silent, _LET_FINISH_S)
         await self._transfers.settled.wait()
         if self._agents.can_say:
-            replies, spoken = turn.replies, turn.spoken
-            self._agents.say(words or PROMPTS[prompt])
-            await floor.until_reply(replies, call.tenant.config.deadlines.reply_seconds)
-            await floor.until_silent()
-            if turn.spoken > spoken:
+            say = partial(self._agents.say, words or PROMPTS[prompt])
+            if await floor.until_said(say, call.tenant.config.deadlines.reply_seconds):
                 return
         floor.say_prompt(prompt)
         await floor.until_silent()
