@@ -21,8 +21,8 @@ class Announcements:
 
     async def say(self, words: str | None, prompt: str) -> None:
         """`words`, or those of the prompt, when whoever speaks has finished; returns when they have been heard. The
-        prompt itself is played where no agent says them in time. While the caller is being handed over it waits: he hears
-        music, and whoever is asked is not to hear it in his place."""
+        prompt itself is played where no agent says them in time. While the caller is being handed over it waits: he
+        hears music, and whoever is asked is not to hear it in his place."""
         call, turn, floor = self._call, self._call.turn, self._call.floor
         await floor.happens(lambda: turn.silent, _LET_FINISH_S)
         await self._transfers.settled.wait()
