@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import typer.main
 
+from sipbridge import prompts
+from sipbridge.agent_settings import problems
 from sipbridge.cli import app
 from sipbridge.config import Config, load_config
 from sipbridge.configfile import parse
@@ -18,6 +20,7 @@ from sipbridge.providers import registered_providers
 from sipbridge.sip.faults import Fault, StreamFault
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import CallFields, TenantDirectory, warnings
+from tests.sip.certificates import Authority
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -122,19 +125,44 @@ def test_every_counter_is_documented_and_every_documented_one_is_there() -> None
 
 
 _YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
-RECIPES = [
-    (page.name, block)
-    for page in DOCUMENTS
-    if page.parent.name in ("pbx", "providers") or page.name == "agents.md"
-    for block in _YAML.findall(page.read_text())
-    if "certificate:" not in block  # read when it is loaded; tests/interop has such files
-]
+RECIPES = [(page, block) for page in DOCUMENTS for block in _YAML.findall(page.read_text())]
+_OF_A_TENANT = {field.alias or name for name, field in TenantConfig.model_fields.items()} - {"limits"}
+_WHAT_MAY_BE_LEFT_OUT = {
+    "agent:": "agent: {provider: offline}\n",
+    "transfer_call:": 'tools: {transfer_call: {targets: {desk: "sip:100@pbx.example.com"}}}\n',
+}
+"""A page shows what it is about: a file also has these."""
 
 
-@pytest.mark.parametrize(("page", "block"), RECIPES)
-def test_the_recipes_are_configurations(page: str, block: str) -> None:
+@pytest.mark.parametrize(("page", "block"), RECIPES, ids=lambda value: getattr(value, "name", ""))
+def test_every_example_in_the_documents_is_a_configuration(
+    page: Path, block: str, tmp_path: Path, files_that_examples_name: None
+) -> None:
     """Also those of the pages that say that they were not run."""
-    parse(block, TenantConfig if re.search(r"^agents?:", block, re.MULTILINE) else Config, page)
+    keys = set(re.findall(r"^(\w+):", block, re.MULTILINE))
+    assert keys, "an example begins at its left edge"
+    if not keys & _OF_A_TENANT:
+        parse(block, Config, page.name, directory=tmp_path)
+        return
+    if not keys & {"agent", "agents"}:
+        block += _WHAT_MAY_BE_LEFT_OUT["agent:"]
+    if "transfer" in block and "tools" not in keys:
+        block += _WHAT_MAY_BE_LEFT_OUT["transfer_call:"]
+    config = parse(block, TenantConfig, page.name, directory=tmp_path)
+    wrong = [fault for at, agent in config.places_of_agents() for fault in problems(agent, at)]
+    assert [fault for fault in wrong if fault[0][-1] != "service_account"] == []  # a file of Google's
+
+
+@pytest.fixture
+def files_that_examples_name(tmp_path: Path) -> None:
+    """Sounds and certificates; tests/interop has real ones."""
+    for sound in ("welcome.wav", "music.wav", "prompts/sorry.wav"):
+        (tmp_path / sound).parent.mkdir(exist_ok=True)
+        (tmp_path / sound).write_bytes((prompts.DIRECTORY / "one-moment.wav").read_bytes())
+    (tmp_path / "keys").mkdir()
+    authority = Authority(tmp_path / "keys")
+    for stem in ("sipbridge", "node"):
+        authority.issue("sipbridge.example.com", stem=stem)
 
 
 def test_what_was_not_run_says_so_at_the_top() -> None:
