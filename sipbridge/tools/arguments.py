@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-<<<<<<< HEAD
 from difflib import get_close_matches
-=======
 from itertools import islice
 from math import isfinite
->>>>>>> main
 from typing import Any, NoReturn, TypeAlias
 
 from jsonschema import Draft202012Validator
