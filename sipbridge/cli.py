@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-config_app = typer.Typer(help="Show what the configuration may contain.", no_args_is_help=True)
+config_app = typer.Typer(help="Show the configuration, and what it may contain.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="sipbridge.yaml")]
@@ -329,6 +329,24 @@ def ladder(
         raise SipbridgeError(f"{directory} has no ladder of {call_id}")
     heads, drawing, full = text.split("\n\n", 2)
     print(heads, drawing, *([full] if messages else []), sep="\n\n")
+
+
+@config_app.command("show")
+def config_show(
+    config: ConfigPath = DEFAULT_CONFIG,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant's file, by its id.")] = None,
+) -> None:
+    """Print what is in force, defaults included, as YAML; of secrets where they come from."""
+    from sipbridge.configfile import shown
+
+    gateway, tenants = _load(config)
+    if tenant is None:
+        print(shown(gateway), end="")
+        return
+    found = tenants.get(tenant)
+    if found is None:
+        raise ConfigError(f"no tenant is called {tenant!r}; there are {', '.join(one.id for one in tenants.tenants)}")
+    print(shown(found.config), end="")
 
 
 @config_app.command("schema")
