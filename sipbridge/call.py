@@ -127,9 +127,9 @@ class CallSession:
         self._agents = Agents(
             self._call, new_agent, lambda name, agent: declared_to(name, agent, config.agents, toolbox)
         )
-        self._switching = Switching(self._call, self._agents)
         self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
         transfers = self._transfers = Transfers(self._call, self._agents, self._keypad, second_leg)
+        self._switching = Switching(self._call, self._agents, transfers)
         self._failure = Failure(self._call, self._agents, transfers, self._switching)
         self._answering = Answering(self._call, self._agents, self._failure, self._answered)
         self.recording: Recording | None = None
