@@ -3,6 +3,8 @@ ships with sipbridge. The last of them is the goodbye when a limit is reached.""
 
 from __future__ import annotations
 
+from functools import partial
+
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.transfers import Transfers
@@ -27,11 +29,8 @@ class Announcements:
         await floor.happens(lambda: turn.silent, _LET_FINISH_S)
         await self._transfers.settled.wait()
         if self._agents.can_say:
-            replies, spoken = turn.replies, turn.spoken
-            self._agents.say(words or PROMPTS[prompt])
-            await floor.until_reply(replies, call.tenant.config.deadlines.reply_seconds)
-            await floor.until_silent()
-            if turn.spoken > spoken:
+            say = partial(self._agents.say, words or PROMPTS[prompt])
+            if await floor.until_said(say, call.tenant.config.deadlines.reply_seconds):
                 return
         floor.say_prompt(prompt)
         await floor.until_silent()

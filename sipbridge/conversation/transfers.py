@@ -214,14 +214,10 @@ class Transfers:
 
     async def _ask(self, say: Callable[[str], None], words: str) -> None:
         """In the agent's voice, or, where it has none at the moment, in ours."""
-        turn, floor = self._call.turn, self._call.floor
-        replies, spoken = turn.replies, turn.spoken
+        floor, seconds = self._call.floor, self._call.tenant.config.deadlines.reply_seconds
         speaker = self._agents.current
-        if self._agents.ready and speaker is not None and speaker.capabilities.can_say:
-            say(words)
-            await floor.until_reply(replies, self._call.tenant.config.deadlines.reply_seconds)
-            await floor.until_silent()
-        if turn.spoken == spoken:
+        able = self._agents.ready and speaker is not None and speaker.capabilities.can_say
+        if not (able and await floor.until_said(partial(say, words), seconds)):
             floor.say_prompt("consult")
             await floor.until_silent()
 

@@ -109,7 +109,7 @@ class Handed(Call):
 
     def hears_the_caller(self) -> bool:
         self.session.media_event(Audio(CALLER, b"\x01\x02" * 320))
-        return self.session._agents.deaf is False
+        return self.session._parts.agents.deaf is False
 
 
 @virtual.timed
@@ -205,7 +205,7 @@ async def test_who_takes_the_call_and_is_gone_in_the_same_moment() -> None:
 @virtual.timed
 async def test_an_agent_that_cannot_be_told_what_to_say_is_not_waited_for() -> None:
     call = await Handed("mode: attended").asked()
-    speaker = call.session._agents.current
+    speaker = call.session._parts.agents.current
     assert speaker is not None
     speaker.capabilities = replace(speaker.capabilities, can_say=False)
     await call.picked_up()
