@@ -62,7 +62,7 @@ class Parts:
         switching = Switching(call, agents)
         self.transfers = Transfers(call, agents, self.keypad, second_leg)
         self.failure = Failure(call, agents, self.transfers, switching)
-        self.barge_in = BargeIn(call, agents, self.failure.discarded)
+        self.barge_in = BargeIn(call, agents, self.failure.discarded, self.failure.no_turn)
         self.tools = CallTools(
             call, agents, toolbox, self.transfers, self.digits, self.holding, self.confirmation, switching
         )
