@@ -5,8 +5,8 @@
     interrupt   UserSpeechStarted      -> BargeIn -> Turn -> MediaStream.pause | resume | discard -> Agents.cancel
 
 SIP and media events arrive straight from the gateway, synchronously; the agent's are iterated by `Agents.converse`.
-What a conversation is made of is in `conversation/`, and is put together in `__init__`. Whatever ends the
-call goes through `end`, once; `run` then closes the dialog, the sound and the model, in every case.
+What a conversation is made of is in `conversation/`, put together in its `parts.py`. Whatever ends the call goes
+through `end`, once; `run` then closes the dialog, the sound and the model, in every case.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, assert_never
 
 import structlog
@@ -23,28 +22,14 @@ from sipbridge import agent as model
 from sipbridge.agent import AgentEvent, NewAgent
 from sipbridge.audio_health import AudioHealth
 from sipbridge.call_record import CallRecord
-from sipbridge.conversation.agents import Agents
-from sipbridge.conversation.announcements import Announcements
-from sipbridge.conversation.answering import Answering
 from sipbridge.conversation.attached import Client
-from sipbridge.conversation.barge_in import BargeIn
 from sipbridge.conversation.bridge import SecondLeg, nobody_to_call
-from sipbridge.conversation.call_tools import CallTools
-from sipbridge.conversation.confirmation import Confirmation
-from sipbridge.conversation.context import CallContext, Observer
-from sipbridge.conversation.digits import Digits
-from sipbridge.conversation.failure import Failure
+from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
-from sipbridge.conversation.holding import Holding
-from sipbridge.conversation.keypad import Keypad
-from sipbridge.conversation.limits import Limits
-from sipbridge.conversation.phrases import Phrases
-from sipbridge.conversation.privacy import Privacy
+from sipbridge.conversation.parts import Parts
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
-from sipbridge.conversation.switching import Switching
-from sipbridge.conversation.transfers import Transfers
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
 from sipbridge.media.events import (
@@ -61,13 +46,11 @@ from sipbridge.media.events import (
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import ENDINGS, CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prices import Prices
-from sipbridge.recordings import Recording, StartRecording
+from sipbridge.recordings import StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.sip.invite import Invite
 from sipbridge.tenants import CallFields, Tenant
-from sipbridge.tools import toolbox_for
 from sipbridge.tools.services import ToolServices
-from sipbridge.tools.switch_agent import declared_to
 from sipbridge.turn import Rule, Turn
 
 log = structlog.get_logger(__name__)
@@ -94,7 +77,6 @@ class CallSession:
         """`transfer_leg` makes the leg that calls whom the far end asks for, `second_leg` the one to whom the tenant
         names; both raise `CallNotPlacedError`. `record` begins a recording of the call. `tool_services` is what its
         tools share with those of other calls."""
-        config = tenant.config
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
         self._fields = fields
@@ -117,57 +99,15 @@ class CallSession:
             clock=clock,
             log=self._log,
         )
-        toolbox = toolbox_for(
-            config.tools,
-            config.agents,
-            timeout_seconds=config.deadlines.tool_seconds,
-            tenant=tenant.id,
-            services=tool_services,
-        )
-        self._agents = Agents(
-            self._call, new_agent, lambda name, agent: declared_to(name, agent, config.agents, toolbox)
-        )
-        self._switching = Switching(self._call, self._agents)
-        self._keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
-        transfers = self._transfers = Transfers(self._call, self._agents, self._keypad, second_leg)
-        self._failure = Failure(self._call, self._agents, transfers, self._switching)
-        self._answering = Answering(self._call, self._agents, self._failure, self._answered)
-        self.recording: Recording | None = None
-        self._privacy = Privacy(lambda: self.recording)
-        self._digits = Digits(self._call, self._keypad, self._privacy)
-        self._barge_in = BargeIn(self._call, self._agents, self._failure.discarded)
-        self._holding = Holding(self._call)
-        self._confirmation = Confirmation(self._call, self._agents)
-        self._tools = CallTools(
+        self._parts = Parts(
             self._call,
-            self._agents,
-            toolbox,
-            transfers,
-            self._digits,
-            self._holding,
-            self._confirmation,
-            self._switching,
-        )
-        self._limits = Limits(
-            self._call,
-            self._agents,
-            Announcements(self._call, self._agents),
+            new_agent=new_agent,
+            second_leg=second_leg,
             max_seconds=max_seconds,
+            record=record,
             prices=prices or Prices(),
-            busy=lambda: self._tools.busy or self._failure.agent_owes,
+            tool_services=tool_services,
         )
-        phrases = Phrases(self._call, self._agents, transfers, self._confirmation, busy=lambda: self._tools.busy)
-        self._observers: tuple[Observer, ...] = (
-            self._barge_in,
-            self._failure,
-            self._limits,
-            self._tools.waiting,
-            self._holding,
-            self._confirmation,
-            phrases,
-            self._switching,
-        )
-        self._new_recording = record
         self._prices = prices
 
         self._group: asyncio.TaskGroup | None = None
@@ -183,7 +123,7 @@ class CallSession:
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._spawn(self._live())
-                self._spawn(self._limits.watch())
+                self._spawn(self._parts.limits.watch())
                 await self._over.wait()
                 for task in tuple(self._tasks):
                     task.cancel()
@@ -198,8 +138,8 @@ class CallSession:
             self.audio_health(),
             self._turn,
             provider=self._tenant.config.agent.provider,
-            late_audio_bytes=self._agents.late_audio_bytes,
-            uplink_dropped_ms=self._agents.uplink_dropped_ms,
+            late_audio_bytes=self._parts.agents.late_audio_bytes,
+            uplink_dropped_ms=self._parts.agents.uplink_dropped_ms,
             prices=self._prices,
         )
         self._log.info("call ended", **report.to_log())
@@ -217,14 +157,14 @@ class CallSession:
 
     def attach(self, client: Client) -> None:
         """Tools that are passed through are this client's to answer from now on (`answer_tool`)."""
-        self._tools.attached.attach(client)
+        self._parts.tools.attached.attach(client)
 
     def detach(self, client: Client) -> None:
-        self._tools.attached.detach(client)
+        self._parts.tools.attached.detach(client)
 
     def answer_tool(self, call_id: str, output: str) -> bool:
         """What the attached client has to say to a tool's call. False: nobody waits for it (any more)."""
-        return self._tools.attached.answer(call_id, output)
+        return self._parts.tools.attached.answer(call_id, output)
 
     def audio_health(self) -> AudioHealth:
         """How it sounds, as far as it has come."""
@@ -240,26 +180,15 @@ class CallSession:
             self._over.set()
 
     async def _live(self) -> None:
-        if await self._answering.answer():
-            await self._agents.converse(self._agent_event, partial(self._switching.lost, otherwise=self._failure.lost))
-
-    def _answered(self) -> None:
-        """There is sound both ways, whoever may be heard first."""
-        self._limits.answered()
-        self._agents.listen()
-        if self._new_recording and (stream := self._call.stream) and (codec := self._leg.codec):
-            self.recording = self._new_recording(codec)
-            stream.tap(self.recording)
+        if await self._parts.answering.answer():
+            await self._parts.agents.converse(self._agent_event, self._parts.failure.lost)
 
     async def _shut(self) -> None:
         assert self._record.outcome is not None
         ended = self._record.outcome[0]
-        self._keypad.close()
-        self._barge_in.close()
-        self._failure.close()
-        self._digits.close()
+        self._parts.close()
         self._legs.close(reason_header(ended), ENDINGS[ended].status)
-        await self._agents.close()
+        await self._parts.agents.close()
 
     # --- the agent's events: downlink -------------------------------------------------------------
 
@@ -273,22 +202,17 @@ class CallSession:
             case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)
             case model.AssistantTurnEnd(reply_id, status):
-                if status == "failed":
-                    self._floor.breaks_off()
-                self._call.finish_items(self._turn.reply_ended(reply_id))
+                self._call.finish_items(self._turn.reply_ended(reply_id, failed=status == "failed"))
             case model.ToolCall():
-                self._tools.asked(event)
+                self._parts.tools.asked(event)
             case model.ToolCallCancelled(call_id):
-                self._tools.taken_back(call_id)
+                self._parts.tools.taken_back(call_id)
             case model.AgentError(message, code, fatal):
                 self._log.warning("agent error", message=message, code=code, fatal=fatal)
             case model.Reconnecting(attempt):
                 self._log.warning("agent reconnecting", attempt=attempt)
-                if self._floor.falls_out():
-                    self._spawn(self._floor.one_moment(self._failure.word))
             case model.Resumed(context_kept):
                 self._log.info("agent resumed", context_kept=context_kept)
-                self._record.reconnects += self._floor.goes_on()
             case model.Usage():
                 self._record.used(speaker.config, event)
             case model.SessionOpen() | model.SessionClosed():
@@ -302,7 +226,7 @@ class CallSession:
         self._observe(event)
 
     def _observe(self, event: AgentEvent) -> None:
-        for observer in self._observers:
+        for observer in self._parts.observers:
             observer.agent_event(event)
         self._floor.moved()
 
@@ -311,24 +235,25 @@ class CallSession:
     def media_event(self, event: MediaEvent) -> None:
         if not self.answered and not self._leg.hears_early and not isinstance(event, Drained):
             return  # ringing tones and announcements: nobody is there yet
-        if self._transfers.media_event(event):
+        parts = self._parts
+        if parts.transfers.media_event(event):
             return
         match event:
             case Audio(pcm=pcm):
-                if self._agents.hear(pcm, private=self._privacy.lasts):
+                if parts.agents.hear(pcm, private=parts.privacy.lasts):
                     self._record.audio_delivered()
-                if not self._privacy.lasts and not self._agents.deaf:
-                    self._failure.caller_said(pcm)
+                if not parts.privacy.lasts and not parts.agents.deaf:
+                    parts.failure.caller_said(pcm)
             case SpeechStarted() | SpeechEnded():
-                if self._privacy.lasts:
-                    self._limits.caller_acted()
-                elif (heard := self._barge_in.ear_heard(event)) is not None:
+                if parts.privacy.lasts:
+                    parts.limits.caller_acted()
+                elif (heard := parts.barge_in.ear_heard(event)) is not None:
                     self._observe(heard)
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
-                self._barge_in.heard_out()
-                self._limits.agent_heard()
+                parts.barge_in.heard_out()
+                parts.limits.agent_heard()
                 self._floor.moved()
             case KeyPressed(digit=digit):
                 self._key_pressed(digit, "rtp")
@@ -343,15 +268,13 @@ class CallSession:
                 assert_never(event)
 
     def _key_pressed(self, digit: str, way: str) -> None:
-        if self._keypad.press(digit, way, self._clock()):
-            self._limits.caller_acted()
-            self._holding.end("the caller pressed a key")
+        parts = self._parts
+        if parts.keypad.press(digit, way, self._clock()):
+            parts.limits.caller_acted()
+            parts.holding.end("the caller pressed a key")
             if self._tenant.config.keys == "text":
-                self._confirmation.caller_acted()
-                self._barge_in.key_pressed()
-
-    def _keys_pressed(self, keys: str) -> None:
-        self._agents.tell(f"The caller pressed {' '.join(keys)}.")
+                parts.confirmation.caller_acted()
+                parts.barge_in.key_pressed()
 
     # --- what signalling brings -------------------------------------------------------------------
 
@@ -360,7 +283,7 @@ class CallSession:
         return self._legs.current
 
     def sip_event(self, event: SipEvent) -> None:
-        if self._transfers.bridge.sip_event(event) or not self._legs.sip_event(event):
+        if self._parts.transfers.bridge.sip_event(event) or not self._legs.sip_event(event):
             return
         leg = self._leg
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:

@@ -152,6 +152,8 @@ class Turn:
         """How many replies the model has begun."""
         self.spoken = 0
         """How many of them had any speech."""
+        self._broke_off = -1
+        """How many of them there were when the latest one ended in the middle."""
         self.dropped_bytes = 0
         """Audio of cut replies that came too late to be heard."""
 
@@ -178,8 +180,11 @@ class Turn:
             reply.items.append(item_id)
         return True
 
-    def reply_ended(self, reply_id: str) -> tuple[str, ...]:
-        """Generation is over. Returns the items whose last audio is therefore known to be queued."""
+    def reply_ended(self, reply_id: str, *, failed: bool = False) -> tuple[str, ...]:
+        """Generation is over; `failed`: what it was saying will not be said to its end. Returns the items whose last
+        audio is therefore known to be queued."""
+        if failed:
+            self._broke_off = self.replies
         reply = self._replies.get(reply_id)
         if reply is None:
             return ()
@@ -256,12 +261,15 @@ class Turn:
         if reply is None or reply.cut or not self._may_interrupt or self._greeting_protected(now):
             return Verdict.IGNORE
         self._enter(Floor.OPEN, now)
-        self._cut_all()
+        self.cut_all()
         return Verdict.DISCARD
 
     def cut_all(self) -> None:
-        """Whoever was spoken to is not there any more: nothing of what was to be said will be heard."""
-        self._cut_all()
+        """Nothing of what was to be said will be heard."""
+        for reply_id, reply in list(self._replies.items()):
+            reply.cut = True
+            reply.items.clear()
+            self._forget(reply_id)
 
     def close_floor(self) -> None:
         """A goodbye is being said: nothing interrupts it any more."""
@@ -299,6 +307,11 @@ class Turn:
         return all(reply.cut or not reply.items for reply in self._replies.values())
 
     @property
+    def broke_off(self) -> bool:
+        """The latest reply ended in the middle."""
+        return self._broke_off == self.replies
+
+    @property
     def generating(self) -> bool:
         """A reply that is not cut is still being generated."""
         return any(reply.generating and not reply.cut for reply in self._replies.values())
@@ -328,7 +341,7 @@ class Turn:
             self.false_alarm = over and not protected
         self.false_alarm |= verdict is Verdict.RESUME
         if verdict is Verdict.DISCARD:
-            self._cut_all()
+            self.cut_all()
         self._enter(floor, now)
         # What need not be waited for is so at once: a debounce of nothing, words that nobody writes down.
         further = self.handle_timer(now) if floor is not Floor.OPEN else Verdict.IGNORE
@@ -360,12 +373,6 @@ class Turn:
 
     def _greeting_protected(self, now: float) -> bool:
         return now < self._protected_until
-
-    def _cut_all(self) -> None:
-        for reply_id, reply in list(self._replies.items()):
-            reply.cut = True
-            reply.items.clear()
-            self._forget(reply_id)
 
     def _forget(self, reply_id: str) -> None:
         """A reply that was heard to its end is of no more interest. A cut one is kept until the model ends it, so that

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import count
 
@@ -27,14 +27,6 @@ _GRACE_S = 0.2
 """An agent heeds the deadline itself, and then it knows whose fault it was. This is for one that does not."""
 _MOST_UNTOLD = 50
 """That whoever follows an agent is told of what came meanwhile."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """An agent's model is gone in mid-call, and the agent could not get another session by itself."""
-
-    speaker: Speaker
-    why: str
 
 
 class Agents:
@@ -86,7 +78,7 @@ class Agents:
             options,
             next(self._numbers),
             briefing=briefing,
-            asked=self._was_asked,
+            asked=lambda call_id: self.asked(call_id),
         )
         self._opened.append(speaker)
         try:
@@ -99,9 +91,6 @@ class Agents:
             self.dismiss(speaker)
             raise
         return speaker
-
-    def _was_asked(self, call_id: str) -> None:
-        self.asked(call_id)
 
     def use(self, speaker: Speaker) -> None:
         """It has the line from now on; its predecessor is closed. What that one has said is still heard."""
@@ -125,10 +114,10 @@ class Agents:
             stream.listen(self.current.turns.detector())
 
     async def converse(
-        self, told: Callable[[Speaker, AgentEvent], None], lost: Callable[[Lost], Awaitable[bool]]
+        self, told: Callable[[Speaker, AgentEvent], None], lost: Callable[[Speaker], Awaitable[bool]]
     ) -> None:
-        """Hand on what whoever has the line says, until nobody is left: `lost` is asked what becomes of the call, and
-        returns whether somebody else has the line now."""
+        """Hand on what whoever has the line says, until nobody is left: `lost` is asked what becomes of the call
+        whose speaker's model is gone for good, and returns whether somebody else has the line now."""
         while (speaker := self.current) is not None:
             self._followed.clear()
             reading = self._call.spawn(self._read(speaker, told))
@@ -137,7 +126,7 @@ class Agents:
                 await asyncio.wait({reading, followed}, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 followed.cancel()
-            if self.current is speaker and not await lost(Lost(speaker, speaker.why_lost)):
+            if self.current is speaker and not await lost(speaker):
                 return
 
     async def _read(self, speaker: Speaker, told: Callable[[Speaker, AgentEvent], None]) -> None:

@@ -164,12 +164,9 @@ class CallTools:
         turn, floor = self._call.turn, self._call.floor
         seconds = self._call.tenant.config.deadlines.reply_seconds
         if not turn.spoke(request.reply_id) and self._agents.ready:
-            replies, spoken = turn.replies, turn.spoken
             self._answered.add(request.call_id)
-            self._agents.answer_tool(request.call_id, prompt)
-            await floor.until_reply(replies, seconds)
-            await floor.until_silent()
-            if floor.broke_off and turn.spoken == spoken:
+            said = await floor.until_said(partial(self._agents.answer_tool, request.call_id, prompt), seconds)
+            if turn.broke_off and not said:
                 # The session was lost before a word of it was said; another one is asked for it.
-                await floor.until_reply(turn.replies, seconds)
+                await floor.until_said(lambda: None, seconds)
         await floor.until_silent()

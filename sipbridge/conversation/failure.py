@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
-from sipbridge.agent import AgentEvent, AssistantAudio, Resumed
-from sipbridge.conversation.agents import Agents, Lost
+from sipbridge.agent import AgentEvent, AssistantAudio, Reconnecting, Resumed
+from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.deadlines import Deadlines, Phase
+from sipbridge.conversation.meanwhile import Meanwhile
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
@@ -25,13 +25,10 @@ from sipbridge.conversation.watch import Watch
 from sipbridge.errors import SipbridgeError
 from sipbridge.media.convert import Converter
 from sipbridge.outcome import Ended
-from sipbridge.prompts import load_prompt, load_wav
 from sipbridge.providers.waiting_audio import WaitingAudio
 from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.tenant_file.fallback import FallbackStep, standing_in
 
-_SILENCE_S = 1.0
-"""After a failure, until the caller hears a word: somebody who stands in may be quicker, and then none is needed."""
 _HEAR_HIM_OUT_S = 1.0
 """Seconds that who stands in is left to hear the caller itself, where he was speaking when the agent failed."""
 _MOST_UNHEARD_MS = 3000.0
@@ -70,11 +67,7 @@ class Failure:
 
         self._watch = Watch(call, agents, self._missed)
         self._misses = 0
-        self._silence: asyncio.Task[None] | None = None
-        """Set while the caller waits for a word because of a failure."""
-        self._said = False
-        """He has had one."""
-        self._sayings = 0
+        self._meanwhile = Meanwhile(call, self._next_prompt, lambda: self._watch.out)
         self._hear_him_out: asyncio.TimerHandle | None = None
         self._unheard: WaitingAudio | None = None
 
@@ -93,9 +86,11 @@ class Failure:
                 raise
         return self._agents.ready
 
-    async def lost(self, lost: Lost) -> bool:
+    async def lost(self, speaker: Speaker) -> bool:
         """Its session is gone. Whether the conversation goes on with another agent (see `Agents.converse`)."""
         call = self._call
+        if await self._switching.lost(speaker):
+            return True
         call.finish_items(call.turn.model_lost())
         if self._under_way is None:
             if call.turn.closing:
@@ -103,7 +98,7 @@ class Failure:
                 if call.turn.silent:
                     call.floor.say_prompt("goodbye")
                 return False
-            self._begin(lost.why)
+            self._begin(speaker.why_lost)
         if self._under_way is not None:
             await self._under_way
         return self._agents.ready
@@ -122,8 +117,8 @@ class Failure:
         if self._at < len(self._steps) or self._misses > _PATIENCE.get(phase, 1):
             self._begin(why)
             return
-        self._trouble()
-        self._say_word()
+        self._meanwhile.begins()
+        self._meanwhile.word()
         if phase is not Phase.REPLYING:
             self._agents.create_response()
         if phase is not Phase.BROKEN:
@@ -140,7 +135,7 @@ class Failure:
     async def _take_its_place(self, failed: _Failed) -> None:
         try:
             await self._transfers.over()  # of one that succeeds nobody returns
-            self._trouble()
+            self._meanwhile.begins()
             await self._switching.over()  # who is switched to is as good as who would stand in
             if self._agents.current is failed.speaker:
                 await self._go_through(failed, _is_up)
@@ -163,8 +158,8 @@ class Failure:
             if not self._call.answered and not await pick_up():
                 return True
             if step.prompt is not None:
-                if not (self._said and at == self._at):  # it was the word that he had when the trouble began
-                    self._say(step.prompt)
+                if not (self._meanwhile.said and at == self._at):  # it was the word that he had when the trouble began
+                    self._meanwhile.say(step.prompt)
             elif step.transfer is not None:
                 await self._hand_over(
                     failed, step.transfer, announced=at > 0 and self._steps[at - 1].prompt is not None
@@ -231,7 +226,7 @@ class Failure:
         self._part_with(failed)
         if not announced:
             self._call.floor.say_prompt("transferring")
-        self._said = True
+        self._meanwhile.said = True
         failure = await self._transfers.hand_over(target)
         self._note(f"transfer to {target} failed: {failure}")
         self._call.floor.say_prompt("transfer-failed")
@@ -240,9 +235,9 @@ class Failure:
         call = self._call
         self._part_with(failed)
         call.turn.close_floor()
-        self._said = True
+        self._meanwhile.said = True
         if step is not None and step.goodbye is not None:
-            self._say(step.goodbye)
+            self._meanwhile.say(step.goodbye)
         else:
             call.floor.say_prompt("unavailable")
         await call.floor.until_silent()
@@ -255,67 +250,39 @@ class Failure:
         if failed.speaker is not None and not failed.speaker.lost:
             self._call.spawn(failed.speaker.leave())
 
+    def _next_prompt(self) -> str | None:
+        return self._steps[self._at].prompt if self._at < len(self._steps) else None
+
     def _note(self, text: str) -> None:
         self._call.log.warning("fallback", what=text)
         self._call.record.fell_back(text)
-
-    # --- what the caller hears meanwhile ------------------------------------------------------------------------------
-
-    def _trouble(self) -> None:
-        """It begins."""
-        if self._silence is None and self._call.answered:
-            self._said = False
-            self._silence = self._call.spawn(self._break_silence())
-
-    def _well(self) -> None:
-        """It is over."""
-        self._misses = 0
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
-
-    async def _break_silence(self) -> None:
-        await asyncio.sleep(_SILENCE_S)
-        await self._call.floor.until_heard()
-        if not self._said:
-            self._say_word()
-
-    def word(self, name: str) -> None:
-        """The caller is told that it takes a moment: in the words of the prompt that would come next, if it is one.
-        `name` is that of the reply."""
-        self._trouble()
-        self._said = True
-        step = self._steps[self._at] if self._at < len(self._steps) else None
-        prompt = None if step is None else step.prompt
-        self._call.floor.say(
-            name, lambda rate: load_prompt("one-moment", rate) if prompt is None else _wav(prompt, rate)
-        )
-
-    def _say_word(self) -> None:
-        self._sayings += 1
-        self.word(f"fallback-{self._sayings}")
-
-    def _say(self, path: str) -> None:
-        self._sayings += 1
-        self._said = True
-        self._call.floor.say(f"fallback-{self._sayings}", lambda rate: _wav(path, rate))
 
     # --- the agent's events -------------------------------------------------------------------------------------------
 
     def agent_event(self, event: AgentEvent) -> None:
         if self._agents.current is None:
             return  # it has retired
+        was_out = self._watch.out
         self._watch.agent_event(event)
+        if isinstance(event, Reconnecting) and not was_out:
+            self._meanwhile.session_lost()
+        elif isinstance(event, Resumed):
+            self._call.record.reconnects += was_out
         if isinstance(event, AssistantAudio | Resumed):
             self._comes_back()
             self._unheard = None
             if isinstance(event, AssistantAudio) or not self._watch.deadlines.owes:
                 self._well()
 
+    def _well(self) -> None:
+        """Somebody speaks, or nobody has to."""
+        self._misses = 0
+        self._meanwhile.over()
+
     def caller_said(self, pcm: bytes) -> None:
         """Perhaps nobody hears it, and then it is for who stands in."""
         speaker = self._agents.current
-        if speaker is None or self._final or not (self._under_way or self._watch.deadlines.phase is Phase.OUT):
+        if speaker is None or self._final or not (self._under_way or self._watch.out):
             return
         if self._unheard is None:
             self._unheard = WaitingAudio(speaker.uplink)
@@ -324,7 +291,7 @@ class Failure:
     @property
     def agent_owes(self) -> bool:
         """The caller waits for a word of the agent's, and its deadlines see to it that he hears one."""
-        return self._agents.current is not None and self._watch.deadlines.owes
+        return self._watch.owes
 
     def discarded(self) -> None:
         """What was waiting to be heard never will be."""
@@ -345,7 +312,3 @@ class Failure:
 
 async def _is_up() -> bool:
     return True
-
-
-def _wav(path: str, rate: int) -> bytes:
-    return load_wav(Path(path), rate)

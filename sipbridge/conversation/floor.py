@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -14,7 +15,8 @@ from sipbridge.media.convert import Converter
 from sipbridge.prompts import load_prompt
 from sipbridge.turn import Turn
 
-_LONGEST_FAREWELL_S = 30.0
+_LONGEST_S = 30.0
+"""Of what is waited for until it was heard."""
 
 
 class Floor:
@@ -32,11 +34,6 @@ class Floor:
         self._clock = clock
         self._log = log
         self._moved = asyncio.Event()
-        self._outages = 0
-        self._outage = False
-        self._broke_off = -1
-        """How many replies there were when the latest one ended in the middle."""
-        self._spoken_before = 0
 
     def moved(self) -> None:
         """Something has happened that somebody may be waiting for."""
@@ -59,53 +56,25 @@ class Floor:
         return True
 
     async def until_silent(self) -> None:
-        await self.until(lambda: self._turn.silent, _LONGEST_FAREWELL_S)
+        await self.until(lambda: self._turn.silent, _LONGEST_S)
 
-    async def until_reply(self, replies: int, seconds: float) -> None:
-        """Until the agent has begun more replies than those."""
-        await self.until(lambda: self._turn.replies > replies, seconds)
-
-    def breaks_off(self) -> None:
-        """What the agent was saying will not be said to its end."""
-        self._broke_off = self._turn.replies
-
-    @property
-    def broke_off(self) -> bool:
-        """The latest reply ended in the middle."""
-        return self._broke_off == self._turn.replies
-
-    def falls_out(self) -> bool:
-        """The agent can't go on for the moment. False: that is known already."""
-        known, self._outage = self._outage, True
-        self._spoken_before = self._spoken_before if known else self._turn.spoken
-        return not known
+    async def until_said(self, ask: Callable[[], None], seconds: float) -> bool:
+        """`ask` has an agent say something, which begins within so many seconds; return when that has been heard, and
+        whether there was a word of it."""
+        turn = self._turn
+        replies, spoken = turn.replies, turn.spoken
+        ask()
+        await self.until(lambda: turn.replies > replies, seconds)
+        await self.until_silent()
+        return turn.spoken > spoken
 
     async def until_heard(self) -> None:
         """Until all that has come was heard; more may be on its way."""
-        await self.until(lambda: self._turn.heard, _LONGEST_FAREWELL_S)
-
-    async def one_moment(self, say: Callable[[str], None]) -> None:
-        """Say so (`say` is given the name of the reply), when all that it had said has been heard, unless it speaks
-        again by then; or can again, where it had not been broken off: then nobody has missed anything."""
-        self._outages += 1
-        broke_off = self.broke_off
-        name = f"prompt-one-moment-{self._outages}"
-        await self.until_heard()
-        missed = (self._outage or broke_off) and self._turn.spoken == self._spoken_before
-        if missed and not self._turn.closing:
-            say(name)
-
-    def goes_on(self) -> bool:
-        """The agent can speak again. False: as far as anybody knows it always could."""
-        was_out, self._outage = self._outage, False
-        return was_out
+        await self.until(lambda: self._turn.heard, _LONGEST_S)
 
     def say_prompt(self, name: str) -> None:
         """A sentence that ships with sipbridge, for when no agent can speak."""
-        self._say(name, f"prompt-{name}")
-
-    def _say(self, prompt: str, name: str) -> None:
-        self.say(name, lambda rate: load_prompt(prompt, rate))
+        self.say(f"prompt-{name}", partial(load_prompt, name))
 
     def say(self, name: str, sound: Callable[[int], bytes]) -> None:
         """A sentence that no agent speaks, as if one did. `name` is that of the reply and its item, `sound` gives PCM

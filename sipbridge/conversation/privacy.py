@@ -7,24 +7,21 @@ telephone puts into the sound beside its key events.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sipbridge.recordings import Recording
 
 
 class Privacy:
-    """`recording` gives the call's, if there is one by then."""
-
-    def __init__(self, recording: Callable[[], Recording | None]) -> None:
-        self._recording = recording
+    def __init__(self) -> None:
         self.lasts = False
+        self.recording: Recording | None = None
+        """The call's, once there is one."""
 
     def begin(self) -> None:
         self.lasts = True
-        if (recording := self._recording()) is not None:
-            recording.pause()
+        if self.recording is not None:
+            self.recording.pause()
 
     def end(self) -> None:
         self.lasts = False
-        if (recording := self._recording()) is not None:
-            recording.resume()
+        if self.recording is not None:
+            self.recording.resume()

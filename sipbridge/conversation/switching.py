@@ -8,7 +8,7 @@ off like any tool, and where the other cannot be opened the one goes on and is t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from sipbridge.agent import (
     AgentEvent,
@@ -19,7 +19,7 @@ from sipbridge.agent import (
     UserSpeechStarted,
     UserTranscript,
 )
-from sipbridge.conversation.agents import Agents, Lost
+from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.errors import AgentStartError, SipbridgeError
@@ -64,16 +64,15 @@ class Switching:
             case _:
                 pass
 
-    async def lost(self, lost: Lost, otherwise: Callable[[Lost], Awaitable[bool]]) -> bool:
-        """Whoever has the line is gone: where a successor is on its way already, there is nothing else to be done."""
-        if self._over is not None:
-            self._call.finish_items(self._call.turn.model_lost())
-            self._caller_speaks = self._unanswered = self._unwritten = False  # nobody tells any more
-            self._call.floor.moved()
-            await self._over.wait()
-            if self._agents.current is not lost.speaker:
-                return True
-        return await otherwise(lost)
+    async def lost(self, speaker: Speaker) -> bool:
+        """Whoever has the line is gone: whether a successor, who was on his way already, has it now."""
+        if self._over is None:
+            return False
+        self._call.finish_items(self._call.turn.model_lost())
+        self._caller_speaks = self._unanswered = self._unwritten = False  # nobody tells any more
+        self._call.floor.moved()
+        await self._over.wait()
+        return self._agents.current is not speaker
 
     async def over(self) -> None:
         """Return when none is under way."""

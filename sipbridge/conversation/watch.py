@@ -40,6 +40,16 @@ class Watch:
             )
         return self._deadlines
 
+    @property
+    def out(self) -> bool:
+        """Whoever has the line tries to get another session."""
+        return self._agents.current is not None and self.deadlines.phase is Phase.OUT
+
+    @property
+    def owes(self) -> bool:
+        """The caller waits for a word of whoever has the line."""
+        return self._agents.current is not None and self.deadlines.owes
+
     def agent_event(self, event: AgentEvent) -> None:
         if self._agents.current is None:
             return  # nobody speaks for us any more: the caller talks to somebody else

@@ -299,8 +299,8 @@ async def test_the_caller_hears_a_word_while_another_session_is_opened_once_what
     call.session.media_event(Drained(handle=0, item_id="i1"))
     call.agent.emit(Reconnecting(2))
     await settle()
-    assert [reply for reply, _, _ in call.stream.played] == ["r1", "prompt-one-moment-1"], "once"
-    call.session.media_event(Drained(handle=0, item_id="prompt-one-moment-1"))
+    assert [reply for reply, _, _ in call.stream.played] == ["r1", "fallback-1"], "once"
+    call.session.media_event(Drained(handle=0, item_id="fallback-1"))
     call.agent.emit(Resumed(context_kept=True), AssistantTurnStarted("s2-r1"), speech("s2-r1", "s2-i1"))
     await settle()
     assert call.stream.played[-1][0] == "s2-r1"
@@ -314,7 +314,7 @@ async def test_the_caller_hears_a_word_while_another_session_is_opened_once_what
     assert len(call.stream.played) == 4, "the model had gone on before there was silence"
     call.agent.emit(Reconnecting(1))
     await settle()
-    assert call.stream.played[-1][0] == "prompt-one-moment-3"
+    assert call.stream.played[-1][0] == "fallback-2"
     call.session.end(Ended.CALLER_HUNG_UP)
     assert (await call.over()).reconnects == 2
 
@@ -335,7 +335,7 @@ async def test_no_word_where_nobody_has_missed_anything() -> None:
     await settle()
     call.session.media_event(Drained(handle=0, item_id="s2-i1"))
     await settle()
-    assert call.stream.played[-1][0] == "prompt-one-moment-2", "in the middle of a sentence is another matter"
+    assert call.stream.played[-1][0] == "fallback-1", "in the middle of a sentence is another matter"
     call.session.end(Ended.CALLER_HUNG_UP)
     assert (await call.over()).reconnects == 2
 

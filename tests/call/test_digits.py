@@ -275,7 +275,7 @@ class Tape:
 async def test_meanwhile_nobody_hears_the_caller() -> None:
     call = await Call(FIELDS).up()
     tape = Tape()
-    call.session.recording = cast(Recording, tape)
+    call.session._parts.privacy.recording = cast(Recording, tape)
     given: list[bytes] = []
     setattr(call.agent, "push_audio", given.append)  # noqa: B010
     assert hear(call) == given.pop()
@@ -357,9 +357,9 @@ async def test_what_was_entered_is_forgotten_with_the_call() -> None:
     call = await collecting("card")
     press(call, CARD)
     await settle()
-    assert CARD in repr(vars(call.session._digits)), "until it is taken it is kept"
+    assert CARD in repr(vars(call.session._parts.digits)), "until it is taken it is kept"
     await hang_up(call)
-    assert CARD not in repr(vars(call.session._digits))
+    assert CARD not in repr(vars(call.session._parts.digits))
 
 
 # --- keys that nobody waits for, and keys of the agent's --------------------------------------------------------------

@@ -522,6 +522,24 @@ async def test_what_he_says_meanwhile_is_heard_by_who_stands_in() -> None:
 
 
 @virtual.timed
+async def test_whoever_stands_in_may_lose_its_session_as_well() -> None:
+    """And come back: then there is a word for the caller, too."""
+    call = LivelyCall(tenant("agent"), starts=[None, 0.1], well=[False])
+    await call.up()
+    await in_a_word(call)
+    await settle()
+    call.agent.emit(AssistantTurnEnd("x", "failed"), Reconnecting(1))
+    await virtual.pass_time(5)
+    second, words = call.agents[1], len(heard_by(call))
+    second.emit(AssistantTurnStarted("y"), AssistantAudio("y", "y-i", bytes(4800)), AssistantTurnEnd("y", "failed"))
+    second.emit(Reconnecting(1), Resumed(context_kept=True))
+    await virtual.pass_time(1)
+    assert [name.startswith("fallback-") for name in heard_by(call)[words:]] == [False, True]
+    call.session.sip_event(BYE)
+    assert (await over(call)).reconnects == 1
+
+
+@virtual.timed
 async def test_an_agent_that_comes_back_in_time_keeps_the_line() -> None:
     call = LivelyCall(tenant("prompt, agent"), starts=[None, 2.0], well=[False])
     await call.up()
@@ -534,7 +552,7 @@ async def test_an_agent_that_comes_back_in_time_keeps_the_line() -> None:
     call.agent.emit(AssistantTurnEnd("y"))
     await virtual.pass_time(5)
     assert not call.agent.closed
-    assert heard_by(call) == ["x-i", "prompt-one-moment-1", "y-i"]
+    assert heard_by(call) == ["x-i", "fallback-1", "y-i"]
     call.session.sip_event(BYE)
     report = await over(call)
     assert report.fallback == ("scripted failed: its session was lost", "it has come back")

@@ -34,7 +34,7 @@ def _our_sentences_are_tones(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(name: object, rate: int) -> bytes:
         return np.round(tone(900, 0.3, rate=rate) * 32767).astype("<i2").tobytes()
 
-    for place in ("floor.load_prompt", "failure.load_prompt", "failure.load_wav"):
+    for place in ("floor.load_prompt", "meanwhile.load_prompt", "sounds.load_wav"):
         monkeypatch.setattr(f"sipbridge.conversation.{place}", load)
 
 

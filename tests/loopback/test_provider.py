@@ -113,7 +113,7 @@ async def test_a_call_outlives_its_session(monkeypatch: pytest.MonkeyPatch) -> N
         assert name == "one-moment"
         return np.round(tone(900, 0.3, rate=rate) * 32767).astype("<i2").tobytes()
 
-    monkeypatch.setattr("sipbridge.conversation.failure.load_prompt", load)
+    monkeypatch.setattr("sipbridge.conversation.meanwhile.load_prompt", load)
     script = Script((Utterance(seconds=5, tone_hz=440),), fault=Fault("drop"))
     config = 'prices: {openai: {"*": {output_audio_tokens: 64}}}'
     async with house(script, tenant=GREETING, config=config) as bench:
