@@ -387,7 +387,9 @@ def simulate(
     seconds: Annotated[float, typer.Option(help="How long the tone lasts.")] = 2.0,
     tone: Annotated[float, typer.Option(help="Its frequency in Hz.")] = 440.0,
     transcript: Annotated[list[str] | None, typer.Option(help="What it claims to hear, turn by turn.")] = None,
-    tool: Annotated[list[str] | None, typer.Option(help="REPLY:NAME {JSON}: call a tool in that reply.")] = None,
+    tool: Annotated[
+        list[str] | None, typer.Option(help="REPLY:NAME {JSON}: call a tool in that reply; its first reply is 0.")
+    ] = None,
     speed: Annotated[float, typer.Option(help="How much faster than realtime it generates; 0: at once.")] = 8.0,
     fault: Annotated[str | None, typer.Option(help="NAME or NAME:ARGUMENT, such as close:1011 or status:401.")] = None,
 ) -> None:
