@@ -247,12 +247,15 @@ def check(
     """Say of each listener, certificate, name, trunk and tenant's agent whether it works, and what to do if not."""
     from sipbridge.agent_settings import lacking, secrets_of_agents
     from sipbridge.config import secrets_of
+    from sipbridge.configfile import dotted
 
     settings, tenants = _load(config)
     missing = []
     secrets = [*secrets_of(settings)]
     for tenant in tenants.tenants:
         secrets += [(f"tenant {tenant.id}: {place}", secret) for place, secret in secrets_of_agents(tenant.config)]
+        of_tools = ((dotted(("tools", *at)), secret) for at, secret in tenant.config.tools.secrets())
+        secrets += [(f"tenant {tenant.id}: {place}", secret) for place, secret in of_tools]
     for place, secret in secrets:
         try:
             secret.reveal()

@@ -134,6 +134,14 @@ def test_the_schema_is_json_schema(arguments: list[str]) -> None:
     assert ("agent" if arguments else "sip") in schema["properties"]
 
 
+def test_a_secret_of_a_tool_that_is_not_there_is_said(tmp_path: Path) -> None:
+    tool = "{name: x, description: d, url: 'https://api.example.com/', headers: {Authorization: '${UNSET_FOR_SURE}'}}"
+    path = gateway(tmp_path, f"agent: {{provider: offline}}\ntools: {{http: [{tool}]}}\n")
+    done = sipbridge("check", "--offline", "-c", str(path))
+    assert done.returncode == 2
+    assert "tenant a: tools.http[0].headers.Authorization: the environment variable UNSET_FOR_SURE is" in done.stderr
+
+
 def test_what_is_in_force_is_shown_without_a_secret(tmp_path: Path) -> None:
     node = """
 trunks: [{name: pbx, auth: {username: pbx, password: sesame}}]

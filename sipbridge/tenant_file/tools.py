@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sipbridge.configfile import Place, Section, error_at
 from sipbridge.errors import SipParseError
+from sipbridge.logins import Secret
 from sipbridge.sip.headers import Uri
 from sipbridge.tenant_file.digits import CollectDigitsConfig, SendDtmfConfig
 from sipbridge.tenant_file.tool_sources import (
@@ -118,12 +119,15 @@ class ToolsConfig(Section):
 
     def secrets_in_plain_sight(self) -> Iterator[Place]:
         """Headers and variables that by their names are secret, and stand in the file as they are."""
+        return (at for at, secret in self.secrets() if secret.in_plain_sight and _SECRET_NAME.search(str(at[-1])))
+
+    def secrets(self) -> Iterator[tuple[Place, Secret]]:
+        """Values of headers and variables."""
         for kind, sections in (("http", self.http), ("mcp", self.mcp)):
             for number, section in enumerate(sections):
                 for key in ("headers", "env"):
                     for name, secret in getattr(section, key, {}).items():
-                        if secret.in_plain_sight and _SECRET_NAME.search(name):
-                            yield kind, number, key, name
+                        yield (kind, number, key, name), secret
 
     @model_validator(mode="after")
     def _each_name_once(self) -> ToolsConfig:

@@ -256,6 +256,8 @@ def _words(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, FileNotFoundError | PermissionError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such program (what follows its name belongs into args)"
     if isinstance(error, ConfigError):
         return str(error)
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
