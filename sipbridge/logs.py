@@ -15,6 +15,8 @@ Level = Literal["debug", "info", "warning", "error"]
 
 
 _hidden: Counter[str] = Counter()
+_LONG = 8
+"""Digits."""
 
 
 def hide(digits: str) -> Callable[[], None]:
@@ -32,15 +34,28 @@ def hide(digits: str) -> Callable[[], None]:
 def blotted(text: str, numbers: Collection[str]) -> str:
     """Without these numbers, also where their digits stand in groups, as they are printed on a card."""
     for digits in numbers:
-        text = re.sub(r"(?<!\d)" + r"[ .-]?".join(digits) + r"(?!\d)", "***", text)
+        number = r"[\W_]{0,2}".join(digits)
+        # A short one may be a part of any other number by chance.
+        text = re.sub(number if len(digits) >= _LONG else rf"(?<!\d){number}(?!\d)", "***", text)
     return text
 
 
 def _without_hidden(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    for name, value in event.items() if _hidden else ():
-        if isinstance(value, str) and name != "timestamp":
-            event[name] = blotted(value, _hidden)
-    return event
+    if not _hidden:
+        return event
+    return {name: value if name == "timestamp" else _blotted_within(value) for name, value in event.items()}
+
+
+def _blotted_within(value: object) -> object:
+    if isinstance(value, dict):
+        return {_blotted_within(key): _blotted_within(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_blotted_within(inner) for inner in value]
+    if value is None or isinstance(value, bool | float):
+        return value
+    text = value if isinstance(value, str) else str(value)
+    found = blotted(text, _hidden)
+    return value if found == text else found
 
 
 def _visible(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
@@ -72,7 +87,8 @@ def set_up(level: Level = "info", *, json: bool = False) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        *((structlog.processors.format_exc_info,) if json else (structlog.processors.StackInfoRenderer(), _visible)),
+        structlog.processors.format_exc_info,  # before what has to be kept out of it is blotted
+        *(() if json else (structlog.processors.StackInfoRenderer(), _visible)),
         _without_hidden,
     ]
     structlog.configure(

@@ -36,6 +36,7 @@ class Referring:
         self._outcome: asyncio.Future[Referred] | None = None
         self._patience: asyncio.Timeout | None = None
         self._told_by = 0.0
+        self._calls = False
         self.accepted = False
         """The far end has taken it on, and what becomes of it is not known yet."""
 
@@ -49,7 +50,7 @@ class Referring:
         if dialog is not None and (dialog.allows_refer is False or replaces and not dialog.supports_replaces):
             return Referred("the caller's side takes no such transfers")
         loop = asyncio.get_running_loop()
-        self._outcome = loop.create_future()
+        self._outcome, self._calls = loop.create_future(), False
         self._told_by = loop.time() + seconds
         try:
             if replaces is None:
@@ -70,10 +71,10 @@ class Referring:
         match event:
             case ReferAccepted(subscribed=subscribed):
                 self.accepted = True
-                if subscribed:
-                    self._wait_for_a_word()
-                else:
+                if not subscribed:
                     self._over(Referred())  # RFC 4488: it says no more, and takes it from here
+                elif not self._calls:  # a NOTIFY may have been quicker than the 202 (RFC 3515 §2.4.4)
+                    self._wait_for_a_word()
             case ReferProgress():
                 self._goes_on(event)
             case ReferFailed(status=status):
@@ -91,6 +92,7 @@ class Referring:
         elif progress.final:
             self._wait_for_a_word()  # how it goes will not be told: a BYE would say it
         elif self._patience is not None:
+            self._calls = True
             self._patience.reschedule(self._told_by)
 
     def _over(self, outcome: Referred) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SPEAK = """
 import logging
 import structlog
@@ -60,7 +62,8 @@ from sipbridge import logs
 logs.set_up("info", json=True)
 log = structlog.get_logger()
 show = logs.hide("4929013258764006")
-log.info("MCP server says", line="charging 4929 0132-5876 4006, order 14929013258764006")
+logs.hide("4713")
+log.info("MCP server says", line="charging 4929 0132-5876 4006, order 14929013258764006, 4/7/1/3, item 24713")
 logging.getLogger("shop").warning("card %s", "4929013258764006")
 show()
 log.info("later", to="4929013258764006")
@@ -71,6 +74,35 @@ def test_a_number_that_is_hidden_is_in_no_line() -> None:
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", SECRET], cwd=root, capture_output=True, text=True, timeout=30)
     said, shop, later = (json.loads(line) for line in done.stderr.splitlines())
-    assert said["line"] == "charging ***, order 14929013258764006", "which is another number"
+    assert said["line"] == "charging ***, order 1***, ***, item 24713", "the last is another number"
     assert shop["event"] == "card ***"
     assert later["to"] == "4929013258764006"
+
+
+CONFIDED = """
+import logging, sys
+import structlog
+from sipbridge import logs
+logs.set_up("info", json="json" in sys.argv)
+log = structlog.get_logger()
+logs.hide("4929013258764006")
+log.info("asked", given={"card": ["4929013258764006", 4929013258764006]}, pair=(1, "4929-0132-5876-4006"))
+try:
+    try:
+        raise ValueError("4929013258764006")
+    except ValueError as error:
+        raise LookupError("no card 4929013258764006") from error
+except LookupError:
+    log.exception("it failed")
+    logging.getLogger("shop").exception("so did this")
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_nor_is_it_in_what_is_within_a_value_or_an_exception(form: str) -> None:
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-W", "error", "-c", CONFIDED, form]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=30)
+    assert "LookupError: no card ***" in done.stderr
+    assert done.stderr.count("Traceback") == 4
+    assert "4006" not in done.stderr.replace("card ***", "")

@@ -7,6 +7,7 @@ from functools import partial
 
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.transfers import Transfers
 from sipbridge.outcome import Ended
 from sipbridge.prompts import PROMPTS
 
@@ -15,15 +16,18 @@ _LET_FINISH_S = 10.0
 
 
 class Announcements:
-    def __init__(self, call: CallContext, agents: Agents) -> None:
+    def __init__(self, call: CallContext, agents: Agents, transfers: Transfers) -> None:
         self._call = call
         self._agents = agents
+        self._transfers = transfers
 
     async def say(self, words: str | None, prompt: str) -> None:
         """`words`, or those of the prompt, when whoever speaks has finished; returns when they have been heard. The
-        prompt itself is played where no agent says them in time."""
+        prompt itself is played where no agent says them in time. While the caller is being handed over it waits: he
+        hears music, and whoever is asked is not to hear it in his place."""
         call, turn, floor = self._call, self._call.turn, self._call.floor
         await floor.happens(lambda: turn.silent, _LET_FINISH_S)
+        await self._transfers.settled.wait()
         if self._agents.can_say:
             say = partial(self._agents.say, words or PROMPTS[prompt])
             if await floor.until_said(say, call.tenant.config.deadlines.reply_seconds):
@@ -38,6 +42,7 @@ class Announcements:
         if turn.closing:
             return
         turn.close_floor()
+        await self._transfers.stop()
         if self._call.answered:
             farewell = self._agents.farewell
             if farewell is not None:

@@ -42,7 +42,9 @@ class Bridge:
         self.on_key: Callable[[str], None] = lambda key: None
         """Told of the keys that the second one presses before the two are connected."""
         self.on_end: Callable[[str], None] = lambda why: None
-        """Told that the second one is gone, and why."""
+        """Told that the second one is gone (`gone`)."""
+        self.gone = ""
+        """Why the second one is not there any more. Empty: he is, or nobody has been called."""
         self._name = ""
 
     async def call(self, target: str, ring_seconds: float) -> str:
@@ -50,6 +52,7 @@ class Bridge:
         legs = self._call.legs
         if legs.second is not None:
             return "somebody is being called already"
+        self.gone = ""
         try:
             leg = legs.second = self._second_leg(target, ring_seconds)
             leg.negotiate()
@@ -63,7 +66,7 @@ class Bridge:
             self.give_up()
             raise
         self._call.log.info("the target has answered", target=target, codec=leg.codec and leg.codec.name)
-        return ""
+        return self.gone  # it may be, in the very moment
 
     def give_up(self) -> None:
         """Hang up on the second one, whoever and whether he is."""
@@ -150,6 +153,7 @@ class Bridge:
     def _over(self, leg: SipLeg, why: str, ended: Ended = Ended.TRANSFERRED) -> None:
         if isinstance(leg, OutboundLeg) and leg.not_answered is not None:
             return  # `call` is told
-        self.on_end(why)
+        self.gone = f"the call was not taken: {why}"
+        self.on_end(self.gone)
         if self._call.legs.bridged:
             self._call.end(ended, f"{self._name}: {why}")

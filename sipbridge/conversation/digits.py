@@ -21,6 +21,11 @@ _ASK_AFTER_S = 4.0
 """An agent may have asked in an earlier reply: so long the caller is left alone before it is told to ask (again)."""
 _QUIET_S = 1.5
 """After an entry: a # that was not needed, a digit too many or the rest of its tone is nobody's business either."""
+_LATE_S = 30.0
+"""After a secret entry that came to nothing: so long what the caller still enters is kept from everybody. He may have
+been looking for his card."""
+_HIDDEN_AFTER_S = 30.0
+"""When the call is over a tool may still be at work, and complain."""
 _PAUSES = {",": 2.0, "W": 0.5}
 """Of dial strings, in seconds."""
 
@@ -44,8 +49,9 @@ class Digits:
     def close(self) -> None:
         """The call is over: what was entered is forgotten."""
         self._kept.clear()
+        loop = asyncio.get_running_loop()
         while self._hidden:
-            self._hidden.pop()()
+            loop.call_later(_HIDDEN_AFTER_S, self._hidden.pop())
         if self._quiet is not None:
             self._quiet.cancel()
 
@@ -64,11 +70,12 @@ class Digits:
             self._privacy.end()
         entry = Entry(wanted)
         self._entering = True
+        how = None
         try:
             how = await self._entered(entry, wanted, prompt, asked)
         finally:
             self._entering = False
-            self._settle()
+            self._settle(withheld=wanted.secure and how is not Entered.WHOLE)
         if how is Entered.WHOLE and wanted.secure:
             self._kept[name] = entry.digits
             self._hidden.append(hide(entry.digits))  # programs that a tool runs write lines, too
@@ -122,19 +129,33 @@ class Digits:
 
     # --- and afterwards ---------------------------------------------------------------------------------------------
 
-    def _settle(self) -> None:
-        """Keys go nowhere until none has come for a while; then all is as before."""
-        self._keypad.take(self._pass_over)
-        self._pass_over("")
+    def _settle(self, *, withheld: bool) -> None:
+        """Keys go nowhere until none has come for a while; then all is as before. `withheld`: they are secret, and may
+        come late."""
+        self._keypad.take(self._pass_over_secret if withheld else self._pass_over)
+        (self._pass_over_secret if withheld else self._pass_over)("")
 
     def _pass_over(self, key: str) -> None:
+        self._wait(_QUIET_S, self._as_before)
+
+    def _pass_over_secret(self, key: str) -> None:
+        self._privacy.begin()
+        self._wait(_QUIET_S, self._all_but_keys)
+
+    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
         if self._quiet is not None:
             self._quiet.cancel()
-        self._quiet = asyncio.get_running_loop().call_later(_QUIET_S, self._as_before)
+        self._quiet = asyncio.get_running_loop().call_later(seconds, then)
+
+    def _all_but_keys(self) -> None:
+        if not self._entering:
+            self._privacy.end()
+            self._wait(_LATE_S, self._as_before)
 
     def _as_before(self) -> None:
         if not self._entering:
             self._keypad.give_back(self._pass_over)
+            self._keypad.give_back(self._pass_over_secret)
             self._privacy.end()
 
     # --- what the agent presses -------------------------------------------------------------------------------------

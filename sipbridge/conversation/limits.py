@@ -104,8 +104,8 @@ class Limits:
         self._call.end(Ended.TOO_LONG, f"{left:g} s")
 
     async def _warn(self) -> None:
-        """Once in a call: soon it will be over. Not while he is handed over and hears music."""
-        if not (self._warned or self._agents.deaf or self._call.turn.closing):
+        """Once in a call: soon it will be over."""
+        if not (self._warned or self._call.turn.closing):
             self._warned = True
             await self._announcements.say(self._config.warning, "ending-soon")
 

@@ -69,7 +69,7 @@ class Parts:
         self.limits = Limits(
             call,
             agents,
-            Announcements(call, agents),
+            Announcements(call, agents, self.transfers),
             max_seconds=max_seconds,
             prices=prices,
             busy=lambda: self.tools.busy or self.failure.agent_owes,

@@ -36,6 +36,11 @@ class Transfers:
         self.bridge = Bridge(call, second_leg)
         self._idle = asyncio.Event()
         self._idle.set()
+        self._patience: asyncio.Timeout | None = None
+        """Set while one may be stopped."""
+        self.settled = asyncio.Event()
+        """Cleared while the caller has nobody: from the announcement until he is connected, or back."""
+        self.settled.set()
 
     @property
     def under_way(self) -> bool:
@@ -75,21 +80,34 @@ class Transfers:
             return "this tenant transfers nobody"
         if self.under_way:
             return "another transfer is under way"
+        words = f"{summary} {tool.question}".strip()
+        consult = partial(self._consult, name, tool, say or self._agents.say, words)
         self._idle.clear()
+        self.settled.clear()
         failure = "taken back"
         try:
-            await announced()
-            if tool.mode == "attended":
-                words = f"{summary} {tool.question}".strip()
-                consult = partial(self._consult, name, tool, say or self._agents.say, words)
-                failure = await self._call_and(consult, target, tool)
-            else:
-                failure = await self._blind(name, target, tool)
+            async with asyncio.timeout(None) as self._patience:
+                await announced()
+                if tool.mode == "attended":
+                    failure = await self._call_and(consult, target, tool)
+                else:
+                    failure = await self._blind(name, target, tool)
+        except TimeoutError:
+            failure = "the call is ending"
         finally:
+            self._patience = None
+            self.settled.set()
             if failure:
                 self._idle.set()
                 self._call.log.info("transfer failed", target=name, failure=failure)
         return failure
+
+    async def stop(self) -> None:
+        """The call is about to end: whoever is being called or asked is hung up, and it is the caller who is spoken to.
+        Nothing, where the two are connected."""
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time())
+            await self.settled.wait()
 
     def media_event(self, event: MediaEvent) -> bool:
         """Whether it is of the second leg, or of a caller to whom nobody of ours listens at the moment."""
@@ -135,6 +153,8 @@ class Transfers:
 
     async def _connect(self, name: str) -> str:
         """The caller hears whom he was transferred to, and the agent is not needed any more."""
+        if self.bridge.gone:
+            return self.bridge.gone
         self._call.turn.cut_all()
         self._call.sounds.stop()
         self.bridge.connect(name)
@@ -178,7 +198,7 @@ class Transfers:
                 decision.set_result(failure)
 
         self.bridge.on_key = lambda key: decide(_DECISIONS[key]) if key in _DECISIONS else None
-        self.bridge.on_end = lambda why: decide(f"the call was not taken: {why}")
+        self.bridge.on_end = decide
         call.legs.consulting = True
         asking = call.spawn(self._ask(say, words))
         try:
@@ -197,7 +217,9 @@ class Transfers:
     async def _ask(self, say: Callable[[str], None], words: str) -> None:
         """In the agent's voice, or, where it has none at the moment, in ours."""
         floor, seconds = self._call.floor, self._call.tenant.config.deadlines.reply_seconds
-        if not (self._agents.ready and await floor.until_said(partial(say, words), seconds)):
+        speaker = self._agents.current
+        can_say = self._agents.ready and speaker is not None and speaker.capabilities.can_say
+        if not (can_say and await floor.until_said(partial(say, words), seconds)):
             floor.say_prompt("consult")
             await floor.until_silent()
 

@@ -17,7 +17,6 @@ from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
-from urllib.parse import urlsplit
 
 from sipbridge.agent import Agent, AgentEvent, AgentOptions, Capabilities, ToolDeclaration
 from sipbridge.audio import Played
@@ -360,6 +359,7 @@ def new_agent_from_credential(
 ) -> Agent:
     """An agent, not yet started. `credential["provider"]` is the slug; the other keys (`api_key`, `url`, `model`, ...)
     are the provider's. `breaker` is shared by all agents that are to learn of each other's failures."""
+    from sipbridge.providers.breaker import server_of
     from sipbridge.providers.failures import secrets_in
     from sipbridge.providers.link import Guard
     from sipbridge.providers.session import Session
@@ -372,5 +372,5 @@ def new_agent_from_credential(
         connect_timeout=connect_timeout,
         clock=clock,
         successor=partial(new_dialect, credential),
-        guard=Guard(breaker, urlsplit(str(credential.get("url") or "")).hostname or "", secrets_in(credential)),
+        guard=Guard(breaker, server_of(str(credential.get("url") or "")), secrets_in(credential)),
     )

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -29,7 +30,12 @@ _MOST_SERVERS = 1000
 _OF_THE_WAY = frozenset({"dns", "refused", "unreachable", "tls", "timeout", "closed"})
 
 Key: TypeAlias = tuple[str, str]
-"""A provider's slug and a host."""
+"""A provider's slug and a server (`server_of`)."""
+
+
+def server_of(url: str) -> str:
+    """The host, and the port where it is not the scheme's own: two servers of one machine fail each by itself."""
+    return urlsplit(url).netloc.rpartition("@")[2].lower()
 
 
 @dataclass(slots=True)

@@ -9,14 +9,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
 
 import structlog
 
 from sipbridge.agent import AgentError, AgentEvent, SessionClosed, SessionOpen
 from sipbridge.errors import AgentStartError
 from sipbridge.providers import Dialect, Endpoint, Outgoing, ProgramEndpoint
-from sipbridge.providers.breaker import Attempt, Breaker
+from sipbridge.providers.breaker import Attempt, Breaker, server_of
 from sipbridge.providers.channels import Channel, open_channel, secrets_of
 from sipbridge.providers.failures import Secrets
 
@@ -34,7 +33,7 @@ class Guard:
     breaker: Breaker | None = None
     """Asked before anything is opened."""
     home: str = ""
-    """The host that a session is prepared with, where the operator names one."""
+    """The server that a session is prepared with, where the operator names one (`breaker.server_of`)."""
     secrets: Secrets = field(default_factory=Secrets)
     """What no message may repeat, beside what the endpoints hold."""
 
@@ -292,4 +291,4 @@ class Link:
 
 
 def _host_of(endpoint: Endpoint) -> str:
-    return "" if isinstance(endpoint, ProgramEndpoint) else urlsplit(endpoint.url).hostname or ""
+    return "" if isinstance(endpoint, ProgramEndpoint) else server_of(endpoint.url)

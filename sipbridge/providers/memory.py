@@ -6,6 +6,7 @@ words, the agent's as far as they were heard, the tools that were used, and the 
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,9 @@ class _Spoken:
         return text[: end + 1].rpartition(" ")[0].rstrip()
 
 
+_STRANGE = re.compile(r"[^A-Za-z0-9_-]")
+"""A model may ask for a tool by any name; no vendor takes it back as it is."""
+
 _Item: TypeAlias = Said | ToolUsed | _Heard | _Spoken
 
 
@@ -97,7 +101,7 @@ class Memory:
             case UserTranscript(text, True):
                 self._transcribed(text)
             case ToolCall(call_id, name, arguments):
-                self._add(ToolUsed(call_id, name, arguments[:_LONGEST]))
+                self._add(ToolUsed(call_id, _STRANGE.sub("_", name)[:64] or "unknown", arguments[:_LONGEST]))
             case ToolCallCancelled(call_id):
                 self.answered(call_id, CANCELLED_OUTPUT)
             case _:

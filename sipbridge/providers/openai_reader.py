@@ -107,6 +107,8 @@ class ReplyReader:
             reply.written[item_id] = "".join(pieces)
             self._events.append(AssistantText(reply.id, reply.written[item_id], final=True))
         reply.texts.clear()
+        for call_id, arguments in reply.nameless.items():
+            self._call(reply, call_id, "", arguments)
         for call_id in sorted(reply.announced):
             self._events.append(ToolCallCancelled(call_id))
         self._replies.done(reply, now, went_well=status in ("completed", "incomplete"))
@@ -169,9 +171,12 @@ class ReplyReader:
 
     def on_arguments_done(self, event: Json, now: float) -> None:
         """Comes for a call that was cut short as well: here only arguments that are whole make a call."""
-        arguments = text_of(event, "arguments")
-        if is_object(arguments):
-            self._call(self._reply_of(event, now), text_of(event, "call_id"), text_of(event, "name"), arguments)
+        arguments, reply, call_id = text_of(event, "arguments"), self._reply_of(event, now), text_of(event, "call_id")
+        name = text_of(event, "name") or reply.names.get(call_id, "")
+        if name and is_object(arguments):
+            self._call(reply, call_id, name, arguments)
+        elif is_object(arguments) and len(reply.nameless) < CALLS_KEPT:
+            reply.nameless[call_id] = arguments
 
     def on_item_done(self, event: Json, now: float) -> None:
         self._on_call_item(event["item"], self._reply_of(event, now), whole=True)
@@ -185,7 +190,8 @@ class ReplyReader:
             self._call(reply, text_of(item, "call_id"), text_of(item, "name"), arguments)
 
     def _call(self, reply: Reply, call_id: str, name: str, arguments: str) -> None:
+        """One that names no tool is handed out, too: it has to be answered, or the model waits."""
         name = name or reply.names.get(call_id, "")
-        if call_id and name and not reply.done and self._replies.called(reply, call_id):
+        if call_id and not reply.done and self._replies.called(reply, call_id):
             reply.announced.discard(call_id)
             self._events.append(ToolCall(call_id, name, arguments, reply.id))

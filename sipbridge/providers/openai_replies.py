@@ -81,6 +81,8 @@ class Reply:
     """Call id -> tool, as announced."""
     announced: set[str] = field(default_factory=set)
     """Calls whose arguments have begun to come."""
+    nameless: dict[str, str] = field(default_factory=dict)
+    """Complete calls whose name may still come with their item -> their arguments."""
     calls: set[str] = field(default_factory=set)
     """Complete calls, handed out."""
     owed: set[str] = field(default_factory=set)

@@ -148,16 +148,22 @@ class Toolbox:
             refusal = self._quota.refusal(asyncio.get_running_loop().time())
             if refusal is not None:
                 return _failed("refused", refusal)
+        return await self._run(tool, control, request, arguments)
+
+    async def _run(self, tool: Tool, control: CallControl, request: ToolCall, arguments: Any) -> Answer:
         seconds = tool.timeout_seconds or self._timeout_seconds
+        limit = asyncio.timeout(None if tool.steers_call else seconds)
         try:
-            async with asyncio.timeout(None if tool.steers_call else seconds):
+            async with limit:
                 result = await tool.run(control, request, arguments)
-        except TimeoutError:
-            return _failed("timeout", f"{tool.name} did not finish within {seconds:g} seconds")
         except ToolError as error:
             return _failed("error", str(error))
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
             # A tool is other people's code: its failure is the model's to handle, not the call's to die of.
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                raise
+            if limit.expired():
+                return _failed("timeout", f"{tool.name} did not finish within {seconds:g} seconds")
             log.exception("tool failed", tool=tool.name)
             return _failed("error", f"{tool.name} failed")
         return Answer(None if result is None else shortened(result))
@@ -206,6 +212,12 @@ def _given_secrets(tool: Tool, config: ToolsConfig) -> Tool:
 
     names = secret_arguments(config.collect_digits, tool.name)
     return with_secrets(tool, names) if names else tool
+
+
+def _is_being_cancelled() -> bool:
+    """It is we who are to stop; else the tool has been cancelled by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _failed(outcome: RunOutcome, message: str) -> Answer:

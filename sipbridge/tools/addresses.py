@@ -9,6 +9,9 @@ from typing import TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
+_UNICAST = IPv6Network("2000::/3")
+"""All that IANA has given out for use on the internet; what is in no registry yet is nobody's."""
+_DOCUMENTATION = IPv6Network("3fff::/20")  # RFC 9637, which Python's tables have from 3.13 on
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052 §2.1
 
 
@@ -22,6 +25,8 @@ def is_public(address: Address) -> bool:
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
+        if address not in _UNICAST or address in _DOCUMENTATION:
+            return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import islice
+from math import isfinite
 from typing import Any, NoReturn, TypeAlias
 
 from jsonschema import Draft202012Validator
@@ -22,6 +24,8 @@ Parameters: TypeAlias = type[BaseModel] | Schema
 
 MAX_ARGUMENT_CHARACTERS = 32_000
 _MAX_SHOWN = 2_000
+_MOST_PROBLEMS = 10
+"""Of which the best is told; to look for thousands would hold up everybody's sound."""
 _LARGEST_SCHEMA = 64_000
 _HIDDEN = "***"
 
@@ -90,9 +94,11 @@ def checked(parameters: Parameters, text: str) -> Any:
             raise ArgumentError("; ".join(_explained(error))) from None
     data = _object(text or "{}")
     try:
-        problem = best_match(_validator(parameters).iter_errors(data))
+        problem = best_match(islice(_validator(parameters).iter_errors(data), _MOST_PROBLEMS))
     except (Unresolvable, RecursionError):
         raise ArgumentError("this tool's parameters cannot be checked: its schema leads nowhere") from None
+    except ArithmeticError:  # `multipleOf` of an integer beyond all floats
+        raise ArgumentError("a number is too large") from None
     if problem is not None:
         raise ArgumentError(_told(problem))
     return data
@@ -103,14 +109,15 @@ def shown(schema: Schema, text: str) -> str:
     no longer than it has to be."""
     try:
         text = json.dumps(_without_secrets(_object(text or "{}"), schema), ensure_ascii=False)
-    except ArgumentError:
+    except (ArgumentError, RecursionError):
         text = _HIDDEN if _has_secrets(schema) else text
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
 
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        data = json.loads(text, parse_constant=_refuse)
+        data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no character
     except (ValueError, RecursionError) as error:
         raise ArgumentError(f"the arguments are no JSON: {error}") from None
     if not isinstance(data, dict):
@@ -120,6 +127,12 @@ def _object(text: str) -> dict[str, Any]:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number")  # NaN and Infinity are Python's, not JSON's
+
+
+def _finite(number: str) -> float:
+    if not isfinite(value := float(number)):
+        raise ValueError(f"{number[:32]} is too large")
+    return value
 
 
 def _validator(schema: Schema) -> Draft202012Validator:

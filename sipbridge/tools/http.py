@@ -165,7 +165,7 @@ class HttpTool:
     async def _addresses(self, host: str, port: int) -> tuple[Address, ...]:
         try:
             addresses = await self._resolve(host, port)
-        except OSError:
+        except (OSError, UnicodeError):  # a label that is too long is not even asked for
             raise _Again("the server's name cannot be looked up") from None
         if not self._config.allow_private and not all(is_public(address) for address in addresses):
             log.warning("tool not asked: its address is private", tool=self._config.name, host=host)

@@ -1,7 +1,8 @@
 """Python tools: a function becomes a tool; its type hints the parameters, its docstring the description.
 
-A coroutine function runs in the loop; any other in a thread of its own, so many at a time: one that hangs costs a
-thread, not the call, and does not keep the gateway from ending.
+A coroutine function runs in the loop, in a task of its own, which is not waited for once it was cancelled; any other in
+a thread of its own, so many of one function at a time: one that hangs costs a thread, not the call and not the other
+functions, and does not keep the gateway from ending.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -26,6 +28,8 @@ from sipbridge.tools import CallControl, Tool
 
 _CALL = "call"
 _AT_ONCE = 32
+_left: set[asyncio.Task[Any]] = set()
+"""Those that were cancelled and have not ended yet: asyncio keeps no task alive."""
 
 
 class Threads:
@@ -55,15 +59,52 @@ class Threads:
             failure: Exception | None = None
             try:
                 result = context.run(work)
-            except StopIteration as error:  # no future takes one
-                failure = RuntimeError(repr(error))
-            except Exception as error:
-                failure = error
-            if not loop.is_closed():
+            except BaseException as error:
+                failure = _harmless(error)
+            with suppress(RuntimeError):  # the loop is closed: the gateway has ended
                 loop.call_soon_threadsafe(finish, result, failure)
 
-        threading.Thread(target=body, name="tool", daemon=True).start()
+        try:
+            threading.Thread(target=body, name="tool", daemon=True).start()
+        except RuntimeError:  # no more threads are to be had
+            self._free.release()
+            raise
         return await done
+
+
+def _harmless(error: BaseException) -> Exception:
+    """The same; for what would end more than the function (`sys.exit`), or is for no future, one that says so."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError(repr(error))
+
+
+async def run_apart(work: Awaitable[Any]) -> Any:
+    """What a coroutine of others returns or raises. Cancelled, it is told so and left behind: it may not listen."""
+
+    async def body() -> Any:
+        try:
+            return await work
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            raise _harmless(error) from error
+
+    task = asyncio.create_task(body())
+    try:
+        await asyncio.wait((task,))
+    finally:
+        if not task.done():
+            task.cancel()
+            _left.add(task)
+            task.add_done_callback(_let_go)
+    return task.result()
+
+
+def _let_go(task: asyncio.Task[Any]) -> None:
+    _left.discard(task)
+    if not task.cancelled():
+        task.exception()  # nobody else asks for it
 
 
 def load(name: str) -> Callable[..., Any]:
@@ -73,7 +114,7 @@ def load(name: str) -> Callable[..., Any]:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -81,8 +122,9 @@ def load(name: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def python_tool(name: str, threads: Threads) -> Tool:
-    """Raises `ConfigError` where there is no such function, or it takes something that no model can give."""
+def python_tool(name: str, threads: Threads | None = None) -> Tool:
+    """`threads`: its own, where none are given. Raises `ConfigError` where there is no such function, or it takes
+    something that no model can give."""
     function = load(name)
     summary, about = _described(inspect.getdoc(function) or "")
     try:
@@ -90,13 +132,17 @@ def python_tool(name: str, threads: Threads) -> Tool:
     except Exception as error:  # whatever its annotations lead to
         raise ConfigError(f"{name} cannot be a tool: {error}") from error
 
+    threads = threads or Threads()
+
     async def run(control: CallControl, request: ToolCall, given: BaseModel) -> str:
         named = {field.alias: getattr(given, key) for key, field in type(given).model_fields.items() if field.alias}
         if takes_call:
             named[_CALL] = control.fields.templated()
         if inspect.iscoroutinefunction(function):
-            return _told(await function(**named))
-        return str(await threads.run(lambda: _told(function(**named))))
+            return _told(await run_apart(function(**named)))
+        result = await threads.run(lambda: _told_unless_awaitable(function(**named)))
+        # A coroutine function that somebody has wrapped does not look like one.
+        return result if isinstance(result, str) else _told(await run_apart(result))
 
     return Tool(name.partition(":")[2], summary or name, arguments, run)
 
@@ -125,6 +171,10 @@ def _described(text: str) -> tuple[str, dict[str, str]]:
     about = re.findall(r"^\s+\*{0,2}(\w+)(?: \([^)]*\))?:\s*(.+(?:\n\s{8,}.+)*)", sections, flags=re.MULTILINE)
     summary = re.split(r"\n(?:Returns|Raises|Yields):", summary, maxsplit=1)[0]
     return " ".join(summary.split()), {name: " ".join(words.split()) for name, words in about}
+
+
+def _told_unless_awaitable(result: object) -> object:
+    return result if inspect.isawaitable(result) else _told(result)
 
 
 def _told(result: object) -> str:

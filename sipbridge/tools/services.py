@@ -15,7 +15,7 @@ from sipbridge.errors import ConfigError
 from sipbridge.tenant_file.tools import OWN_TOOLS, ToolsConfig
 from sipbridge.tools import Tool
 from sipbridge.tools.pass_through import pass_through
-from sipbridge.tools.python import Threads, python_tool
+from sipbridge.tools.python import python_tool
 from sipbridge.tools.quota import MinuteQuota
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ class ToolServices:
     which no caller should wait for; and what one tenant's server knows is no other's."""
 
     def __init__(self) -> None:
-        self._threads = Threads()
         self._tenants: dict[str, TenantTools] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._started = False
@@ -91,7 +90,7 @@ class ToolServices:
         others = [pass_through(each) for each in config.pass_through]
         for name in config.python:
             try:
-                others.append(python_tool(name, self._threads))
+                others.append(python_tool(name))
             except ConfigError as error:  # when it was loaded it was there
                 log.error("tool left out", tool=name, error=str(error))
         most = config.quotas.per_minute
@@ -117,7 +116,7 @@ def faults(config: ToolsConfig) -> Iterator[tuple[Place, str]]:
     """What only this installation can tell: is the function there, is the extra installed?"""
     for number, name in enumerate(config.python):
         try:
-            python_tool(name, Threads())
+            python_tool(name)
         except ConfigError as error:
             yield ("python", number), str(error)
     if config.mcp and find_spec("mcp") is None:

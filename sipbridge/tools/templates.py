@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from jinja2 import StrictUndefined, Template, TemplateError, Undefined, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -45,12 +46,22 @@ def faults(text: str, known: Collection[str]) -> Iterator[str]:
 
 def fill_url(text: str, values: Mapping[str, Any]) -> str:
     """Raises `TemplateFault` where a value is missing, or would lead to another place than the template says."""
-    url = _filled(_URL, text, values)
-    path, template = urlsplit(url).path.split("/"), urlsplit(text).path.split("/")
-    # "." and ".." are never percent-encoded, and mean the same if they are (RFC 3986 §5.2.4, WHATWG URL).
-    if any(part in (".", "..") for part in path) and not any(part in (".", "..") for part in template):
+    try:
+        url = _filled(_URL, text, values)
+    except UnicodeEncodeError:
+        raise TemplateFault("a value is no text") from None
+    path, template = urlsplit(url).path, urlsplit(text).path
+    # "." and ".." are never percent-encoded, and mean the same if they are (RFC 3986 §5.2.4, WHATWG URL); many servers
+    # take %2F and %5C for the slashes that they stand for.
+    if _climbs(path) and not _climbs(template):
         raise TemplateFault("'.' and '..' are no values for a path")
+    if any(part.startswith("{{") for part in template.split("/")) and "//" in f"{path}/" and "default" not in template:
+        raise TemplateFault("an empty text is no value for a path")  # /orders/ is not one order but all of them
     return url
+
+
+def _climbs(path: str) -> bool:
+    return any(part in (".", "..") for part in re.split(r"[/\\]", unquote(path)))
 
 
 def fill_json(value: object, values: Mapping[str, Any]) -> Any:

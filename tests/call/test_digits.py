@@ -452,3 +452,56 @@ async def test_a_model_that_is_lost_while_a_number_is_entered() -> None:
     report = await call.over()
     assert report.ended is Ended.PROVIDER_FAILED
     assert CARD not in repr(call.agent.commands)
+
+
+@virtual.timed
+async def test_what_is_entered_too_late_in_secret_is_told_to_nobody() -> None:
+    """Whoever looks for his card in his pocket, and begins when he is not waited for any more."""
+    call = await collecting("card")
+    heard(call)
+    press(call, "4929")
+    await virtual.pass_time(15)
+    assert "pressed no more keys" in answered(call, "t1")
+    call.agent.emit(AssistantTurnStarted("again"), AssistantTurnEnd("again"))
+    for key in CARD[4:10]:
+        press(call, key)
+        await virtual.pass_time(2.5)
+    await virtual.pass_time(5)
+    assert texts(call) == []
+    assert call.stream.discards == 0
+    spoken(call, "collect_digits", {"field": "card"}, reply="r2", call_id="t2")
+    heard(call, "r2")
+    await settle()
+    press(call, CARD)
+    await settle()
+    assert results(call)["t2"]["entered"] == 16
+    await virtual.pass_time(2)
+    press(call, "9")
+    await virtual.pass_time(2)
+    assert texts(call) == ["The caller pressed 9."]
+    await hang_up(call)
+
+
+@virtual.timed
+async def test_nor_is_the_rest_of_a_number_whose_entry_was_taken_back() -> None:
+    call = await collecting("card")
+    heard(call)
+    press(call, "4929")
+    given: list[bytes] = []
+    setattr(call.agent, "push_audio", given.append)  # noqa: B010
+    call.agent.emit(ToolCallCancelled("t1"))
+    await settle()
+    for key in CARD[4:]:
+        press(call, key)
+        await virtual.pass_time(3)
+        sound = hear(call)
+        assert given[-1] == sound, "what he says is heard"
+    press(call, "1")
+    hear(call)
+    assert set(given[-1]) == {0}, "but not together with a key"
+    assert texts(call) == []
+    await virtual.pass_time(40)
+    press(call, "1")
+    await virtual.pass_time(2)
+    assert texts(call) == ["The caller pressed 1."]
+    await hang_up(call)

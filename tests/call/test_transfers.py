@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +13,8 @@ from sipbridge.errors import CallNotAnsweredError
 from sipbridge.media.events import Audio, Drained, EncryptionFailed, KeyPressed, MediaTimeout
 from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import Ended
+from sipbridge.sip.events import CallEnded, EndCause
+from sipbridge.sip.invite import Invite
 from tests import virtual
 from tests.call.fakes import Call, FakeLeg, FakeStream, settle
 from tests.call.test_call import speech
@@ -183,6 +185,31 @@ async def test_a_model_that_says_nothing_to_the_person_is_not_waited_for_for_eve
     call.session.media_event(KeyPressed(DESK, "2"))
     await settle()
     assert "declined" in str(call.agent.commands[-2:])
+    call.session.end(Ended.SHUTDOWN)
+    await call.over()
+
+
+@virtual.timed
+async def test_who_takes_the_call_and_is_gone_in_the_same_moment() -> None:
+    call = await Handed("mode: attended").asked()
+    await call.picked_up()
+    call.session.media_event(KeyPressed(DESK, "1"))
+    call.session.sip_event(CallEnded(cast(Invite, call.desk.call), EndCause.REMOTE_BYE, None, "hung up"))
+    await settle()
+    assert "the call was not taken" in str(call.agent.commands[-2:])
+    assert call.caller.routes == []
+    call.session.end(Ended.SHUTDOWN)
+    await call.over()
+
+
+@virtual.timed
+async def test_an_agent_that_cannot_be_told_what_to_say_is_not_waited_for() -> None:
+    call = await Handed("mode: attended").asked()
+    speaker = call.session._parts.agents.current
+    assert speaker is not None
+    speaker.capabilities = replace(speaker.capabilities, can_say=False)
+    await call.picked_up()
+    assert [item for _, item, _ in call.at_desk.played] == ["prompt-consult"]
     call.session.end(Ended.SHUTDOWN)
     await call.over()
 

@@ -12,6 +12,7 @@ import pytest
 from sipbridge.outcome import Ended
 from sipbridge.simulator.script import Script, ToolUse, Utterance
 from tests.loopback.callee import Callee
+from tests.loopback.earpiece import is_loud
 from tests.loopback.house import House, house, within
 from tests.loopback.phone import Headers, Message, Phone, describe
 from tests.loopback.sound import level_db, tone
@@ -114,6 +115,19 @@ async def test_a_refer_that_nobody_tells_of_any_more_ends_in_a_bridge(monkeypatc
         await phone.hang_up()
 
 
+async def test_a_notify_may_be_quicker_than_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sipbridge.referring._A_WORD_S", 0.3)
+    async with calling(BLIND, headers=()) as (bench, phone, desk):
+        refer = await phone.expect("REFER")
+        phone.notify("SIP/2.0 180 Ringing\r\n")
+        await phone.expect(200, "NOTIFY")
+        phone.respond(refer, 202, "Accepted")
+        await phone.audio.hear(30)
+        assert desk.messages == [], "it rings there already"
+        phone.notify("SIP/2.0 200 OK\r\n", state="terminated;reason=noresource")
+        assert (await bench.report()).ended is Ended.TRANSFERRED
+
+
 async def test_what_the_target_said_to_a_refer_it_would_say_to_us() -> None:
     async with calling(BLIND, headers=()) as (bench, phone, desk):
         phone.respond(await phone.expect("REFER"), 202, "Accepted")
@@ -176,6 +190,13 @@ async def test_without_a_way_out_the_agent_is_told() -> None:
         await phone.call()
         phone.audio.say(tone(1000, 0.1))
         await given_back(bench, phone, "no way to place a call")
+
+
+async def test_a_target_that_answers_and_is_gone() -> None:
+    async with calling(BLIND) as (bench, phone, desk):
+        desk.reply(await desk.expect("INVITE"), 200, "OK", body=describe(desk.audio.address))
+        desk.bye()
+        await given_back(bench, phone, "the call was not taken")
 
 
 # --- two who are connected --------------------------------------------------------------------
@@ -289,6 +310,22 @@ async def test_a_person_who_hangs_up_when_asked() -> None:
         await consulted(desk)
         await desk.hang_up()
         await given_back(bench, phone, "the call was not taken")
+
+
+async def test_a_call_whose_time_is_up_while_somebody_is_asked() -> None:
+    """The warning and the goodbye are for the caller."""
+    farewell = "agent: {farewell: Goodbye.}\nlimits: {call_seconds: 2.5, warning_seconds: 1}"
+    async with calling(ATTENDED, tool="mode: attended", tenant=farewell) as (bench, phone, desk):
+        await consulted(desk)
+        start = len(desk.audio.packets)
+        await phone.audio.hear_sound(30, hz=800, within=5)
+        await desk.expect("BYE")
+        assert not any(is_loud(packet) for packet in desk.audio.audio(start + 10))
+        session = await bench.session()
+        assert "Goodbye." in str(session.messages("response.create"))
+        assert session.violations == []
+        await phone.expect("BYE", within=5)
+        assert (await bench.report()).ended is Ended.TOO_LONG
 
 
 async def test_a_caller_who_hangs_up_meanwhile() -> None:

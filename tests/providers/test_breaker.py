@@ -11,7 +11,7 @@ from sipbridge.agent import Agent, AgentOptions, Resumed
 from sipbridge.audio import PCMU
 from sipbridge.errors import AgentStartError
 from sipbridge.providers import new_agent_from_credential
-from sipbridge.providers.breaker import FAILURES, INTERVAL, Attempt, Breaker, counts
+from sipbridge.providers.breaker import FAILURES, INTERVAL, Attempt, Breaker, counts, server_of
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Fault, Script
 
@@ -209,5 +209,35 @@ def test_live_calls_survive_an_outage_of_a_server_that_refuses_them_all() -> Non
             assert server.refused <= 20
             assert not breaker.open_keys()
             await asyncio.gather(*(agent.close() for agent in agents))
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("wss://model.example.com/v1/realtime", "model.example.com"),
+        ("wss://key@Model.example.com:8443/v1", "model.example.com:8443"),
+        ("ws://[::1]:9001/v1", "[::1]:9001"),
+        ("", ""),
+    ],
+)
+def test_two_servers_of_one_machine_are_two(url: str, server: str) -> None:
+    assert server_of(url) == server
+
+
+def test_a_server_that_is_gone_takes_nobody_with_it_on_the_same_machine() -> None:
+    async def scenario() -> None:
+        breaker = Breaker()
+        options = AgentOptions(input_format=PCMU, output_format=PCMU)
+        async with ModelServer(Script(fault=Fault("status", "503"))) as gone, ModelServer() as there:
+            for _ in range(FAILURES + 1):
+                credential = {"provider": "openai", "url": gone.url, "api_key": "k"}
+                agent = new_agent_from_credential(credential, options, breaker=breaker)
+                with pytest.raises(AgentStartError):
+                    await agent.start()
+            agent = new_agent_from_credential(credential | {"url": there.url}, options, breaker=breaker)
+            await agent.start()
+            await agent.close()
 
     asyncio.run(asyncio.wait_for(scenario(), 10))

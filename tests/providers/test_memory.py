@@ -146,6 +146,11 @@ def test_tools_that_run_and_that_were_cancelled() -> None:
     assert it.used("c9") is None
 
 
+@pytest.mark.parametrize(("name", "kept"), [("", "unknown"), ("rm -rf /", "rm_-rf__"), ("x" * 99, "x" * 64)])
+def test_a_tool_s_name_is_kept_in_a_form_that_vendors_take(name: str, kept: str) -> None:
+    assert memory(ToolCall("c1", name, "{}", "r")).history() == (ToolUsed("c1", kept, "{}"),)
+
+
 def test_a_history_that_was_given_goes_on() -> None:
     given = (Said("user", "Hello."), ToolUsed("c0", "a", "{}", None))
     it = memory(options=AgentOptions(history=given, output_format=PCMU))

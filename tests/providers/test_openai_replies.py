@@ -507,3 +507,16 @@ def test_what_comes_after_the_end_of_a_reply_is_not_heard(late: str) -> None:
     text = {"type": "response.output_audio_transcript.done", "response_id": "r1", "item_id": "i", "transcript": "x"}
     driver.server({"audio": audio("r1", "i1", 100), "text": text, "call": call("r1", "a")}[late])
     assert driver.take_events() == []
+
+
+@pytest.mark.parametrize("with_item", [True, False])
+def test_a_call_that_names_no_tool_is_handed_out_to_be_answered(with_item: bool) -> None:
+    """Its name may still come with the item; where none does, the model waits for an answer all the same."""
+    driver = Driver().open()
+    item = {"type": "function_call", "id": "i", "call_id": "a", "name": "", "arguments": "{}", "status": "completed"}
+    driver.server(created("r1"), call("r1", "a", name=""))
+    assert driver.take_events() == [AssistantTurnStarted("r1")]
+    driver.server(done("r1", output=[item] * with_item))
+    assert driver.take_events() == [ToolCall("a", "", "{}", "r1"), AssistantTurnEnd("r1", "completed")]
+    driver.command("send_tool_result", "a", "there is no such tool")
+    assert driver.take_sent() == [output("a", "there is no such tool"), CREATE]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -71,3 +73,39 @@ async def take(seconds: float) -> str:
     """Takes so long."""
     await asyncio.sleep(seconds)
     return f"took {seconds:g} s"
+
+
+def leaves() -> None:
+    sys.exit(3)
+
+
+async def leaves_later() -> None:
+    sys.exit(3)
+
+
+async def gives_up() -> None:
+    raise asyncio.CancelledError
+
+
+deaf = True
+
+
+async def does_not_listen() -> None:
+    while deaf:
+        try:
+            await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            continue
+
+
+def traced(function: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+    @functools.wraps(function)
+    def inner(**named: object) -> Awaitable[object]:
+        return function(**named)
+
+    return inner
+
+
+@traced
+async def wrapped(name: str) -> list[str]:
+    return [name]

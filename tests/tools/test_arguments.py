@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import perf_counter
 
 import pytest
 from pydantic import BaseModel
@@ -88,3 +89,33 @@ def test_what_is_secret_is_not_shown() -> None:
     assert shown(SCHEMA, '{"pin": "4711"') == "***"
     assert shown({}, '{"pin": "4711"') == '{"pin": "4711"'
     assert len(shown({}, json.dumps({"x": "y" * 10_000}))) < 2_100
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 4000, "9" * 5000])
+def test_a_number_that_nothing_can_hold_does_not_fit(number: str) -> None:
+    cents = {"type": "object", "properties": {"price": {"type": "number", "multipleOf": 0.01}}}
+    with pytest.raises(ArgumentError):
+        checked(cents, f'{{"price": {number}}}')
+    assert len(shown(cents, f'{{"price": {number}}}')) < 2100
+
+
+def test_half_a_character_does_not_fit() -> None:
+    text = {"type": "object", "properties": {"text": {"type": "string"}}}
+    for half in (r'{"text": "\ud83d"}', r'{"text": "\uDE00 \ud83d"}', '{"text": "\ud83d"}'):
+        with pytest.raises(ArgumentError):
+            checked(text, half)
+    assert checked(text, r'{"text": "\ud83d\ude00"}') == {"text": "\U0001f600"}
+
+
+def test_what_is_nested_deeply_is_kept_as_it_came() -> None:
+    for depth in (300, 600, 3000):
+        text = '{"who": ' * depth + "1" + "}" * depth
+        assert shown({"type": "object", "properties": {"who": {"properties": {}}}}, text)
+
+
+def test_of_thousands_of_mistakes_a_few_are_looked_at() -> None:
+    numbers = {"type": "object", "properties": {"all": {"type": "array", "items": {"type": "string"}}}}
+    started = perf_counter()
+    with pytest.raises(ArgumentError, match="not of type 'string'"):
+        checked(numbers, json.dumps({"all": [1] * 10_000}))
+    assert perf_counter() - started < 0.05

@@ -97,7 +97,13 @@ async def test_a_value_stays_where_it_was_put(value: str, path: str) -> None:
         assert there.requests[0].path == path
 
 
-@pytest.mark.parametrize("value", [".", ".."])
+async def test_a_part_of_a_path_does_not_come_out_empty() -> None:
+    async with shop(method="DELETE", path="/orders/{{ arguments.number }}") as (there, tool):
+        assert "no value for a path" in await failed(tool.tool, number="")
+        assert there.requests == []
+
+
+@pytest.mark.parametrize("value", [".", "..", "../7", "7/../..", "..\\x", "x\\..", "./"])
 async def test_a_value_does_not_climb(value: str) -> None:
     async with shop(path="/orders/{{ arguments.number }}/state") as (there, tool):
         assert "no values for a path" in await failed(tool.tool, number=value)
@@ -289,6 +295,7 @@ async def test_redirects_within_the_server_are_followed_but_not_without_end() ->
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
         "255.255.255.255", "198.18.0.1", "240.0.0.1", "192.0.2.1", "::1", "::", "fe80::1", "fc00::1", "ff02::1",
         "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::a00:1", "2001:db8::1", "2001:0:0:1::1",
+        "fec0::1", "3fff::1", "64:ff9b:1::7f00:1", "::127.0.0.1", "5f00::1", "::ffff:0:127.0.0.1",
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public(address: str) -> None:

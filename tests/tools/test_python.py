@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sipbridge.errors import ConfigError
-from sipbridge.tools import MAX_RESULT_BYTES, Tool
+from sipbridge.tools import MAX_RESULT_BYTES, Tool, python
 from sipbridge.tools.python import Threads, python_tool
 from tests.tools import functions
 from tests.tools.asked import ask, asked, failed
@@ -83,3 +83,42 @@ async def test_several_run_at_once() -> None:
 def test_what_cannot_be_a_tool(name: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem.replace("'", ".")):
         python_tool(name, Threads())
+
+
+async def test_a_function_that_would_end_the_process_only_fails() -> None:
+    threads = Threads(most=1)
+    for _ in range(2):
+        assert await failed(tool("leaves", threads)) == "leaves failed"
+    assert await failed(tool("leaves_later")) == "leaves_later failed"
+
+
+async def test_a_coroutine_that_is_cancelled_by_itself_is_answered() -> None:
+    assert await failed(tool("gives_up")) == "gives_up failed"
+
+
+async def test_a_coroutine_that_does_not_listen_is_left_behind() -> None:
+    """It would keep its call from ending."""
+    functions.deaf = True
+    await failed(replace(tool("does_not_listen"), timeout_seconds=0.05), "timeout")
+    running = asyncio.create_task(asked(tool("does_not_listen")))
+    await asyncio.sleep(0)
+    running.cancel()
+    done, _ = await asyncio.wait((running,), timeout=1)
+    assert done
+    functions.deaf = False
+    await asyncio.wait(python._left)
+
+
+async def test_one_function_that_hangs_does_not_hold_up_another() -> None:
+    hanging, quick = (python_tool(f"tests.tools.functions:{name}") for name in ("hang", "which_thread"))
+    calls = [asyncio.create_task(failed(replace(hanging, timeout_seconds=0.2), "timeout")) for _ in range(40)]
+    await asyncio.sleep(0)
+    assert await asked(replace(quick, timeout_seconds=0.2)) == "tool"
+    await asyncio.gather(*calls)
+    functions.hanging.set()
+    await asyncio.sleep(0)
+    functions.hanging.clear()
+
+
+async def test_a_coroutine_function_that_was_wrapped_is_still_one() -> None:
+    assert await asked(tool("wrapped"), name="Ann") == '["Ann"]'
