@@ -167,14 +167,12 @@ class Transfers:
     async def _consult(self, name: str, tool: TransferCallConfig, say: Callable[[str], None], words: str) -> str:
         """The target has answered: ask, and connect the two."""
         failure = await self._asked(tool, say, words)
-        if failure:
-            return failure
-        if tool.via == "refer":
+        if not failure and tool.via == "refer":
             return await self._replace(name, tool)
-        await self._connect(name)
-        if tool.via == "auto":  # nobody has to wait for how that goes
+        failure = failure or await self._connect(name)
+        if not failure and tool.via == "auto":  # nobody has to wait for how that goes
             self._call.spawn(self._leave_them(name, tool))
-        return ""
+        return failure
 
     async def _replace(self, name: str, tool: TransferCallConfig) -> str:
         """The caller's side takes our place in the call that the target has with us."""
