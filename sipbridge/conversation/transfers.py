@@ -216,8 +216,8 @@ class Transfers:
         """In the agent's voice, or, where it has none at the moment, in ours."""
         floor, seconds = self._call.floor, self._call.tenant.config.deadlines.reply_seconds
         speaker = self._agents.current
-        can_say = self._agents.ready and speaker is not None and speaker.capabilities.can_say
-        if not (can_say and await floor.until_said(partial(say, words), seconds)):
+        able = self._agents.ready and speaker is not None and speaker.capabilities.can_say
+        if not (able and await floor.until_said(partial(say, words), seconds)):
             floor.say_prompt("consult")
             await floor.until_silent()
 
