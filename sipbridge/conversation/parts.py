@@ -60,11 +60,11 @@ class Parts:
         self.digits = Digits(call, self.keypad, self.privacy)
         self.holding = Holding(call)
         self.confirmation = Confirmation(call, agents)
-        switching = Switching(call, agents)
         self.transfers = Transfers(call, agents, self.keypad, second_leg)
+        switching = Switching(call, agents, self.transfers)
         watch = Watch(call, agents)
         self.failure = Failure(call, agents, self.transfers, switching, watch)
-        self.barge_in = BargeIn(call, agents, watch.discarded)
+        self.barge_in = BargeIn(call, agents, watch.discarded, watch.no_turn)
         self.tools = CallTools(
             call, agents, toolbox, self.transfers, self.digits, self.holding, self.confirmation, switching
         )
