@@ -64,7 +64,7 @@ class Parts:
         switching = Switching(call, agents, self.transfers)
         watch = Watch(call, agents)
         self.failure = Failure(call, agents, self.transfers, switching, watch)
-        self.barge_in = BargeIn(call, agents, watch.discarded, watch.no_turn)
+        self.barge_in = BargeIn(call, agents, watch)
         self.tools = CallTools(
             call, agents, toolbox, self.transfers, self.digits, self.holding, self.confirmation, switching
         )
