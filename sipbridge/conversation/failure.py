@@ -297,6 +297,10 @@ class Failure:
         """What was waiting to be heard never will be."""
         self._watch.discarded()
 
+    def no_turn(self) -> None:
+        """What the caller has said takes no turn: the agent is to go on."""
+        self._watch.no_turn()
+
     def _comes_back(self) -> None:
         """The agent that seemed to have failed, before somebody else had its place."""
         if self._under_way is not None and not self._final:

@@ -61,6 +61,12 @@ class Watch:
         if self._agents.current is not None:
             self.deadlines.discarded(self._call.clock())
 
+    def no_turn(self) -> None:
+        """What the caller has said takes no turn."""
+        if self._agents.current is not None:
+            self.deadlines.no_turn(self._call.clock())
+            self._arm()
+
     def again(self) -> None:
         """What was missed may come yet."""
         self.deadlines.again(self._call.clock())
