@@ -1,6 +1,6 @@
 # Everything sets itself up: `make run` and `make test` need git, make and python3 (>= 3.11) with venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all pbx phones quick quick-3.13 cores cores-3.13 lint types format bench setup setup-test lab clean
+.PHONY: help run test test-all peers pbx phones quick quick-3.13 cores cores-3.13 lint types format bench setup setup-test lab clean
 
 PYTHON_BIN := .venv/bin
 # Where a second Python is found, the tests that need no peer run on it too (see scripts/python.sh).
