@@ -59,8 +59,8 @@ class Parts:
         self.digits = Digits(call, self.keypad, self.privacy)
         self.holding = Holding(call)
         self.confirmation = Confirmation(call, agents)
-        switching = Switching(call, agents)
         self.transfers = Transfers(call, agents, self.keypad, second_leg)
+        switching = Switching(call, agents, self.transfers)
         self.failure = Failure(call, agents, self.transfers, switching)
         self.barge_in = BargeIn(call, agents, self.failure.discarded, self.failure.no_turn)
         self.tools = CallTools(

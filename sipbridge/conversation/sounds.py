@@ -34,14 +34,16 @@ class Sounds:
         self._pieces = 0
         self._position = 0
         self._waiting: set[str] = set()
+        self._returns: Sound | None = None
 
     @property
     def playing(self) -> bool:
         return self._sound is not None
 
-    def loop(self, sound: Sound) -> None:
-        """Play it over and over, until `stop`; instead of another."""
+    def loop(self, sound: Sound, *, returns: bool = False) -> None:
+        """Play it over and over, until `stop`; instead of another. `returns`: also after it has given way to a word."""
         self.stop()
+        self._returns = sound if returns else None
         self._sound, self._position = sound, 0
         self._play()
         self._play()  # always one piece ahead: no gap, and no seam for the resampler
@@ -53,6 +55,7 @@ class Sounds:
     def stop(self) -> None:
         """No more of it than a fade. What was said before and has not been heard is thrown away, too: so begin only
         when it has been."""
+        self._returns = None
         if self._sound is None:
             return
         self._sound = None
@@ -63,13 +66,17 @@ class Sounds:
     def give_way(self) -> None:
         """Somebody has a word, which is for the caller unless somebody else is being consulted."""
         if not self._legs.consulting:
+            returns = self._returns
             self.stop()
+            self._returns = returns
 
     def drained(self, item_id: str) -> None:
         """An item has been heard to its end."""
         if item_id in self._waiting:
             self._waiting.remove(item_id)
             self._play()
+        elif self._sound is None and self._returns is not None:
+            self.loop(self._returns, returns=True)
 
     def _play(self) -> None:
         stream = self._legs.current.stream

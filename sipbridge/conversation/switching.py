@@ -22,6 +22,7 @@ from sipbridge.agent import (
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.speaker import Speaker
+from sipbridge.conversation.transfers import Transfers
 from sipbridge.errors import AgentStartError, SipbridgeError
 from sipbridge.providers.phrases import said_meanwhile
 
@@ -36,9 +37,10 @@ _MOST_IN_A_ROW = 3
 
 
 class Switching:
-    def __init__(self, call: CallContext, agents: Agents) -> None:
+    def __init__(self, call: CallContext, agents: Agents, transfers: Transfers) -> None:
         self._call = call
         self._agents = agents
+        self._transfers = transfers
         self._over: asyncio.Event | None = None
         """Of the one that is under way: set when it has come to its end, good or bad."""
         self._in_a_row = 0
@@ -110,6 +112,9 @@ class Switching:
             successor = await agents.open(name, config, history, _briefing(predecessor.name, summary))
             moment.cancel()
             await self._until_free()
+            while not self._transfers.settled.is_set():  # the caller is put through to somebody
+                await self._transfers.settled.wait()
+                await self._until_free()
             if predecessor.capabilities.transcribes and self._unwritten:
                 left = self._finished_at + _WORDS_COME_S - call.clock()
                 await call.floor.until(lambda: not self._unwritten, max(0.0, left))

@@ -226,14 +226,15 @@ class Transfers:
     @contextmanager
     def _caller_waits(self, unnoticed_seconds: float = 0.0) -> Iterator[None]:
         """With music, unless it is for a moment only; and what he says meanwhile is not for the agent."""
-        sounds, music = self._call.sounds, self._call.tenant.hold_music
+        sounds = self._call.sounds
+        play = partial(sounds.loop, self._call.tenant.hold_music, returns=True)
         timer = None
         self._agents.deaf = True
         self._keypad.take(self._key_pressed)
         if unnoticed_seconds:
-            timer = asyncio.get_running_loop().call_later(unnoticed_seconds, sounds.loop, music)
+            timer = asyncio.get_running_loop().call_later(unnoticed_seconds, play)
         else:
-            sounds.loop(music)
+            play()
         try:
             yield
         finally:

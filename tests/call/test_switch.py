@@ -324,19 +324,31 @@ async def test_a_tool_that_an_agent_was_not_given_is_not_there_for_it() -> None:
 
 @virtual_time
 async def test_a_tool_of_the_former_agent_answers_the_one_that_has_the_line() -> None:
+    call = await handing_over(SEVERAL.replace("hang_up: {},", "hang_up: {}, hold: {},"))
+    call.agent.history = (*HISTORY, ToolUsed("t9", "hold", '{"seconds": 2}'))
+    call.agent.emit(ToolCall("t9", "hold", '{"seconds": 2}', "r2"))
+    await settle()
+    call.session.media_event(Drained(1, "i2"))
+    await virtual.pass_time(2.5)
+    (_, told), asked = call.agents[1].commands[-2:]
+    assert told.startswith('The tool hold that you called with {"seconds": 2} has answered:')
+    assert "2 seconds are over" in told
+    assert asked == ("respond",)
+    await over(call)
+
+
+@virtual_time
+async def test_who_is_being_put_through_is_not_talked_to_by_the_other() -> None:
     call = await handing_over()
-    call.agent.history = (*HISTORY, ToolUsed("t9", "transfer_call", '{"target": "desk"}'))
     call.agent.emit(ToolCall("t9", "transfer_call", '{"target": "desk"}', "r2"))
     await settle()
     call.session.media_event(Drained(1, "i2"))
-    await settle()
+    await virtual.pass_time(3)
+    assert call.agents[1].commands == []
     assert call.leg.transfer is not None
     call.leg.transfer.set_result("486 Busy Here")
     await settle()
-    (_, told), asked = call.agents[1].commands[-2:]
-    assert told.startswith('The tool transfer_call that you called with {"target": "desk"} has answered:')
-    assert "486 Busy Here" in told
-    assert asked == ("respond",)
+    assert call.agents[1].commands != []
     await over(call)
 
 

@@ -215,6 +215,22 @@ async def test_an_agent_that_cannot_be_told_what_to_say_is_not_waited_for() -> N
 
 
 @virtual.timed
+async def test_the_music_goes_on_after_a_word_of_the_agent_s() -> None:
+    call = await Handed("via: bridge").asked()
+    call.agent.emit(AssistantTurnStarted("r2"), speech("r2", "i2"), AssistantTurnEnd("r2"))
+    await settle()
+    assert (call.caller.sounds, call.caller.discards) == (2, 1)
+    call.session.media_event(Drained(CALLER, "i2"))
+    await settle()
+    assert call.caller.sounds == 4
+    await call.picked_up()
+    call.session.media_event(Drained(CALLER, "i2"))
+    assert call.caller.sounds == 4
+    call.session.end(Ended.SHUTDOWN)
+    await call.over()
+
+
+@virtual.timed
 async def test_keys_of_a_caller_who_waits_are_nobody_s() -> None:
     call = await Handed("via: bridge").asked()
     call.session.media_event(KeyPressed(CALLER, "5"))
