@@ -125,7 +125,8 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
 def _load(path: Path) -> tuple[Any, Any]:
     """Configuration and tenants, with what will have no effect said aloud."""
     from sipbridge.config import load_config
-    from sipbridge.tenants import TenantDirectory, warnings
+    from sipbridge.tenant_checks import warnings
+    from sipbridge.tenants import TenantDirectory
 
     config = load_config(path)
     tenants = TenantDirectory.load(config, path.parent)

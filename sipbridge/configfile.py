@@ -8,6 +8,7 @@ do not fit. Nothing here knows what the keys mean.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -25,6 +26,8 @@ M = TypeVar("M", bound="Section")
 
 
 def _as_list(value: object) -> object:
+    if not isinstance(value, (str, list, tuple)):
+        raise ValueError("text, or a list of texts, is expected; a number is text in quotes only")
     return [value] if isinstance(value, str) else value
 
 
@@ -46,20 +49,29 @@ class Section(BaseModel):
         known = {field.alias or name for name, field in cls.model_fields.items()}
         unknown = [key for key in data if key not in known and key not in cls.model_fields]
         if not unknown:
-            return handler(data)
+            return _no_number_of_yes(data, handler(data))
         keys = {"keys": [str(key) for key in unknown], "known": sorted(known)}
         problems = [InitErrorDetails(type=PydanticCustomError("unknown_keys", "unknown keys", keys), input=None)]
         try:
             handler({key: value for key, value in data.items() if key not in unknown})
         except ValidationError as error:
-            problems += map(_raised_again, error.errors(include_url=False, include_input=False))
+            problems += map(_raised_again, error.errors(include_url=False))
         raise ValidationError.from_exception_data(cls.__name__, problems)
+
+
+def _no_number_of_yes(data: Mapping[Any, Any], section: M) -> M:
+    """`rings: yes` is a mistake, though Python counts with truth."""
+    for name, field in type(section).model_fields.items():
+        given = data.get(field.alias or name, data.get(name))
+        if isinstance(given, bool) and type(getattr(section, name)) in (int, float):
+            raise error_at((field.alias or name,), "a number is expected")
+    return section
 
 
 def _raised_again(problem: ErrorDetails) -> InitErrorDetails:
     context = {**problem.get("ctx", {}), "text": problem["msg"]}
     kind = PydanticCustomError(problem["type"], "{text}", context)
-    return InitErrorDetails(type=kind, loc=problem["loc"], input=None)
+    return InitErrorDetails(type=kind, loc=problem["loc"], input=problem["input"])
 
 
 def load(path: Path, model: type[M]) -> M:
@@ -135,19 +147,39 @@ def _walk(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Iterator[tu
 
 
 def _describe(error: ValidationError, lines: Mapping[Place, int], name: str) -> Iterator[str]:
-    for problem in error.errors(include_url=False, include_input=False):
+    for problem in error.errors(include_url=False):
         place = _in_document(problem["loc"], lines)
         if problem["type"] == "unknown_keys":
             context: dict[str, Any] = problem["ctx"]
             for key in context["keys"]:
                 where = (*place, key)
                 near = difflib.get_close_matches(key, context["known"], n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(context["known"])
+                known = "known are " + ", ".join(context["known"]) if context["known"] else "nothing can be set here"
+                hint = f"did you mean {near[0]!r}?" if near else known
                 yield f"{name}:{lines.get(where, 1)}: {dotted(where)}: unknown key; {hint}"
         else:
-            message = problem["msg"].removeprefix("Value error, ")
+            message = _in_plain_words(problem)
             nearest = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in lines), place)
             yield f"{name}:{lines.get(nearest, 1)}: {dotted(place)}: {message}"
+
+
+_EXPECTED = {
+    "dict_type": "a mapping (key: value) is expected",
+    "model_type": "a mapping (key: value) is expected",
+    "tuple_type": "a list is expected",
+    "list_type": "a list is expected",
+    "string_type": "text is expected; numbers, dates, yes, no, on and off are text in quotes only",
+}
+"""Instead of pydantic's words, which speak of Python."""
+
+
+def _in_plain_words(problem: ErrorDetails) -> str:
+    message = _EXPECTED.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    if problem["type"] == "literal_error":
+        allowed = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+        near = difflib.get_close_matches(str(problem["input"]), allowed, n=1)
+        message += f"; did you mean {near[0]!r}?" if near else ""
+    return message
 
 
 def _in_document(location: Place, lines: Mapping[Place, int]) -> Place:
@@ -156,5 +188,9 @@ def _in_document(location: Place, lines: Mapping[Place, int]) -> Place:
     for part in location:
         if (*place, part) in lines:
             place = (*place, part)
+        elif (*place, str(part)) in lines:  # a key that is a number
+            place = (*place, str(part))
+    if location and location[-1] == "[key]":  # it is the key itself that is wrong
+        return place
     missing = location[-1] if location else None
     return (*place, missing) if isinstance(missing, str) and location[:-1] == place else place

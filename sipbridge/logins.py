@@ -45,6 +45,8 @@ class Secret:
 
 def _secret(reference: str) -> Secret:
     """Raises `ValueError`, which never quotes it."""
+    if not reference.strip():
+        raise ValueError("a secret is ${NAME} or file:PATH, not nothing")
     if "${" in _VARIABLE.sub("", reference):
         raise ValueError("a secret of the environment is ${NAME}: letters, digits and _")
     return Secret(reference)

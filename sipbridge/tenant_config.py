@@ -29,10 +29,10 @@ class Match(Section):
 
 
 class Deadlines(Section):
-    connect_seconds: float = Field(default=3, gt=0)
-    first_audio_seconds: float = Field(default=5, gt=0)
-    reply_seconds: float = Field(default=10, gt=0)
-    tool_seconds: float = Field(default=10, gt=0)
+    connect_seconds: float = Field(default=3, gt=0, le=600)
+    first_audio_seconds: float = Field(default=5, gt=0, le=600)
+    reply_seconds: float = Field(default=10, gt=0, le=600)
+    tool_seconds: float = Field(default=10, gt=0, le=600)
 
 
 class BargeIn(Section):
@@ -41,7 +41,7 @@ class BargeIn(Section):
     vad: Literal["energy", "silero"] = "energy"
     """What our own ear is, where one is needed."""
     debounce_ms: int = Field(default=0, ge=0, le=5000)
-    protect_greeting_ms: int = Field(default=0, ge=0)
+    protect_greeting_ms: int = Field(default=0, ge=0, le=600_000)
     fade_ms: int = Field(default=10, ge=0, le=10)
     recover_false_alarms: bool = False
     backchannels: tuple[str, ...] | None = None

@@ -10,41 +10,29 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import structlog
-from jinja2 import StrictUndefined, Template, TemplateError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+from sipbridge import call_templates, tenant_checks
 from sipbridge.agent import AgentOptions, Capabilities, HistoryItem, ToolDeclaration
 from sipbridge.agent_settings import (
     capabilities,
-    cautions,
     credential_of,
-    problems,
-    secrets_of_agents,
     temperature,
     voice,
 )
 from sipbridge.audio import AudioFormat
 from sipbridge.codecs import Codec
-from sipbridge.config import Config, not_in_use, secrets_of
-from sipbridge.configfile import Place, dotted, located
+from sipbridge.config import Config
+from sipbridge.configfile import located
 from sipbridge.errors import ConfigError
-from sipbridge.prices import Prices
 from sipbridge.prompts import PROMPT_RATE, load_wav, music
 from sipbridge.sip.headers import readable
 from sipbridge.sip.identity import CallerIdentity, Party
 from sipbridge.sip.message import Request
 from sipbridge.tenant_config import Match, TenantConfig, load_tenant
 from sipbridge.tenant_file.agent import AgentConfig
-from sipbridge.tenant_file.tools import ToolsConfig
-from sipbridge.tools.services import faults
 from sipbridge.turn_taking import TurnTaking, turn_taking
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +140,16 @@ class Tenant:
     def instructions(self, fields: CallFields) -> str:
         """Where they say nothing of a machine that has answered, a sentence of ours does."""
         template = self.config.agent.instructions
-        text = _render(template, fields)
-        if fields.machine and text == _render(template, replace(fields, machine="")):
+        text = call_templates.render(template, fields.template_names(), fields.call_id)
+        if fields.machine and text == call_templates.render(
+            template, replace(fields, machine="").template_names(), fields.call_id
+        ):
             return f"{text.rstrip()}\n\n{fields.answered_by}".lstrip()
         return text
 
     def greeting(self, fields: CallFields) -> str | None:
         greeting = self.config.agent.greeting
-        return None if greeting is None else _render(greeting, fields)
+        return None if greeting is None else call_templates.render(greeting, fields.template_names(), fields.call_id)
 
     def first_words(self, fields: CallFields) -> str | None:
         """What the agent says first of all: that the call is recorded, where it is to say so, and the greeting."""
@@ -236,24 +226,6 @@ class Tenant:
 
 _HIGHEST_RATE = 24000
 """Of speech: no model hears or says more. A codec with more (Opus: 48 kHz) can be coded at this rate as well."""
-_TEMPLATES = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
-
-
-@lru_cache(maxsize=512)
-def _compiled(text: str) -> Template:
-    """Compiling takes longer than everything else that setting up a call does, and leaves a circle of objects."""
-    return _TEMPLATES.from_string(text)
-
-
-def _render(text: str, fields: CallFields) -> str:
-    if "{" not in text:
-        return text
-    try:
-        return _compiled(text).render(**fields.template_names())
-    except TemplateError as error:
-        # A value that this call lacks and that has no default: say less rather than refuse the caller.
-        log.warning("template not filled in", error=str(error), call_id=fields.call_id)
-        return text
 
 
 class TenantDirectory:
@@ -274,7 +246,9 @@ class TenantDirectory:
         for path in sorted((*directory.glob("*.yaml"), *directory.glob("*.yml"))):
             try:
                 tenant = Tenant(path.stem, load_tenant(path))
-                problems.extend(located(path, place, problem) for place, problem in _check(tenant, config))
+                problems.extend(
+                    located(path, place, problem) for place, problem in tenant_checks.faults(tenant.config, config)
+                )
                 tenants.append(tenant)
             except ConfigError as error:
                 problems.append(str(error))
@@ -305,85 +279,6 @@ class TenantDirectory:
             if tenant is not chosen:
                 mismatch = _mismatch(tenant.config.match, fields)
                 yield tenant.id, mismatch or "matches, but is less specific"
-
-
-def warnings(config: Config | TenantConfig) -> Iterator[str]:
-    """What a configuration asks for that will not happen, in words for the operator."""
-    for key in not_in_use(config):
-        yield f"{key} has no effect in this version"
-    for place, secret in secrets_of(config) if isinstance(config, Config) else secrets_of_agents(config):
-        if secret.in_plain_sight:
-            yield f"{place} is written out in the file; ${{NAME}} or file:PATH would keep it out"
-    if isinstance(config, TenantConfig):
-        if config.early_media and (config.answer == "immediately" or config.waiting_sound is None):
-            why = "answer is 'immediately'" if config.answer == "immediately" else "there is no waiting_sound"
-            yield f"early_media has no effect: {why}"
-        if "rings" in config.model_fields_set and config.answer != "ring_then_answer":
-            yield "rings has no effect: answer is not 'ring_then_answer'"
-        yield from cautions(config)
-        for at in config.tools.secrets_in_plain_sight():
-            yield f"{dotted(('tools', *at))} is written out in the file; ${{NAME}} or file:PATH would keep it out"
-
-
-def _check(tenant: Tenant, config: Config) -> Iterator[tuple[Place, str]]:
-    """What can only be judged beside the rest: provider names, trunks, names in templates; each with its place."""
-    match = tenant.config.match
-    for at, agent in tenant.config.places_of_agents():
-        yield from problems(agent, at)
-        yield from _template_problems(agent, at)
-        yield from _tool_problems(agent, tenant.config.tools, at)
-    for place, words in faults(tenant.config.tools):
-        yield ("tools", *place), words
-    trunks = [trunk.name for trunk in config.trunks]
-    if match.trunk is not None and match.trunk not in trunks:
-        yield ("match", "trunk"), f"no trunk is called {match.trunk!r}; known are {', '.join(trunks) or 'none'}"
-    yield from _way_problems(tenant.config, {trunk.name: trunk.outbound is not None for trunk in config.trunks})
-    if tenant.config.recording.enabled and config.recordings.directory is None:
-        yield ("recording", "enabled"), "there is no recordings.directory in sipbridge.yaml to record to"
-    if tenant.config.limits.spend_per_call is not None:
-        for _, agent in tenant.config.places_of_agents():
-            if not _has_prices(agent, config.prices):
-                words = f"sipbridge.yaml has no prices for {agent.provider}, so nothing would hold it"
-                yield ("limits", "spend_per_call"), words
-
-
-def _way_problems(config: TenantConfig, trunks: Mapping[str, bool]) -> Iterator[tuple[Place, str]]:
-    """`trunks`: name -> calls can be placed over it."""
-    name, transfers = config.outbound_trunk, config.tools.transfer_call
-    if name is not None and name not in trunks:
-        yield ("outbound_trunk",), f"no trunk is called {name!r}; known are {', '.join(trunks) or 'none'}"
-    elif transfers is not None and transfers.needs_a_way_out:
-        key = "mode" if transfers.mode == "attended" else "via"
-        if not (trunks[name] if name is not None else any(trunks.values())):
-            words = "the target is called by us, and no trunk of this tenant's has 'outbound'"
-            yield ("tools", "transfer_call", key), words
-
-
-def _tool_problems(agent: AgentConfig, tools: ToolsConfig, at: Place) -> Iterator[tuple[Place, str]]:
-    if (names := tools.names()) is None:
-        return
-    known = sorted(names | {"switch_agent"})  # which they have where there are several, named or not
-    for number, name in enumerate(agent.tools or ()):
-        if name not in known:
-            there = ", ".join(known)
-            yield (*at, "tools", number), f"the tenant has no tool {name!r}; there are: {there}"
-
-
-def _template_problems(agent: AgentConfig, at: Place) -> Iterator[tuple[Place, str]]:
-    for key, text in (("instructions", agent.instructions), ("greeting", agent.greeting or "")):
-        try:
-            unknown = meta.find_undeclared_variables(_TEMPLATES.parse(text)) - {"call", "header"}
-        except TemplateError as error:
-            yield (*at, key), f"not a valid template: {error}"
-        else:
-            if unknown:
-                yield (*at, key), f"unknown names {', '.join(sorted(unknown))}; 'call' and 'header' exist"
-
-
-def _has_prices(agent: AgentConfig, prices: Prices) -> bool:
-    """For the agent's provider, or for one of those that it is made of."""
-    parts = (part for part in (agent.voice_provider, agent.stt, agent.llm, agent.tts) if part is not None)
-    return any(provider in prices.root for provider in (agent.provider, *(part.provider for part in parts)))
 
 
 # --- matching ---------------------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from sipbridge.config import Config
 from sipbridge.configfile import dotted, parse
 from sipbridge.errors import ConfigError
 from sipbridge.providers import register
+from sipbridge.tenant_checks import warnings
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import CallFields, Tenant, TenantDirectory, warnings
+from sipbridge.tenants import CallFields, Tenant, TenantDirectory
 
 POOR = Capabilities(
     takes_tools=False, can_say=False, voices=("Tina", "Ethan", "Jennifer"), turn_detection=frozenset({"server_vad"})
@@ -305,7 +306,7 @@ def test_every_agent_of_several_is_looked_at_under_its_own_name() -> None:
         ("voice: Tinna", "agents.billing.voice: both has no voice 'Tinna'; did you mean 'Tina'?"),
         ("instructions: '{{ caller }}'", "agents.billing.instructions: unknown names caller"),
         ("greeting: '{{'", "agents.billing.greeting: not a valid template"),
-        ("tools: [hangup]", "agents.billing.tools[0]: the tenant has no tool 'hangup'; there are: hang_up, switch"),
+        ("tools: [hangup]", "agents.billing.tools[0]: the tenant has no tool 'hangup'; did you mean 'hang_up'?"),
     ],
 )
 def test_a_mistake_in_one_of_several_agents_is_an_error_with_its_place(tmp_path: Path, line: str, message: str) -> None:

@@ -10,9 +10,10 @@ from sipbridge.config import Config, load_config, not_in_use, secrets_of
 from sipbridge.configfile import Section, dotted, parse
 from sipbridge.errors import ConfigError
 from sipbridge.logins import Secret
+from sipbridge.tenant_checks import warnings
 from sipbridge.tenant_config import TenantConfig, load_tenant
 from sipbridge.tenant_file.agent import AgentConfig
-from sipbridge.tenants import warnings
+from sipbridge.tenant_file.limits import PhrasesConfig
 from tests.sip.certificates import Authority, with_clients
 
 
@@ -184,7 +185,7 @@ def test_mistakes_in_one_of_several_agents_are_named(text: str, message: str) ->
         ("agent:\n  provider: openai\n  url: x/y\n", "f.yaml:3: agent.url: a full URL without query is expected: wss"),
         (
             "agent: {provider: offline}\ntools:\n  transfer_call:\n    targets: {desk: '900'}\n",
-            "f.yaml:4: tools.transfer_call.targets: target 'desk': expected sip:USER@HOST or tel:NUMBER",
+            "f.yaml:4: tools.transfer_call.targets.desk: sip:USER@HOST or tel:NUMBER is expected, not '900'",
         ),
         (
             "agent: {provider: offline}\ntools:\n  transfer_call: {targets: {}}\n",
@@ -207,11 +208,84 @@ def test_mistakes_in_one_of_several_agents_are_named(text: str, message: str) ->
             "agent: {provider: offline}\nphrases:\n  transfer: {desk: [one moment]}\n",
             "f.yaml:3: phrases.transfer.desk: no target of tools.transfer_call; known are: none",
         ),
+        (
+            "agent: {provider: offline}\nanswer: when_redy\n",
+            "f.yaml:2: answer: Input should be 'when_ready', 'ring_then_answer' or 'immediately'; did you mean"
+            " 'when_ready'?",
+        ),
+        (
+            "agent: {provider: offline}\nanswr: x\nmachine: hangup\n",
+            "machine: Input should be 'talk' or 'hang_up'; did you mean 'hang_up'?",
+        ),
+        ("agent: {provider: offline}\nrings: yes\n", "f.yaml:2: rings: a number is expected"),
+        ("agent: [offline]\n", "f.yaml:1: agent: a mapping (key: value) is expected"),
+        ("agent: {provider: offline}\nfallback: {}\n", "f.yaml:2: fallback: a list is expected"),
+        ("agent: {provider: offline}\nmatch:\n  to: 100\n", "f.yaml:3: match.to: text, or a list of texts, is"),
+        ("agent: {provider: offline, greeting: 5}\n", "f.yaml:1: agent.greeting: text is expected"),
+        ("agent: {provider: offline, api_key: ''}\n", "f.yaml:1: agent.api_key: a secret is ${NAME} or file:PATH"),
+        ("agents:\n  1: {provider: offline}\n", "f.yaml:2: agents.1: text is expected"),
+        (
+            "agent: {provider: offline}\ntools: {hold: {}, send_dtmf: {max: 1}}\n",
+            "max: unknown key; nothing can be set",
+        ),
+        ("agent: {provider: offline}\ndeadlines:\n  tool_seconds: .inf\n", "f.yaml:3: deadlines.tool_seconds: Input"),
+        ("agent: {provider: offline}\nlimits:\n  call_seconds: .inf\n", "f.yaml:3: limits.call_seconds: Input should"),
+        (
+            "agent: {provider: offline}\nwaiting_sound: tome\n",
+            "f.yaml:2: waiting_sound: tome: No such file or directory; 'tone' or a WAV file is expected",
+        ),
+        (
+            "agent: {provider: offline}\ntools: {transfer_call: {targets: {desk: 'sip:a@b'}}}\n"
+            "phrases:\n  hang_up: [Bye!]\n  transfer: {desk: [bye]}\n",
+            "f.yaml:5: phrases.transfer.desk: 'bye' stands for hang_up, too",
+        ),
+        *(
+            (
+                f"agent: {{provider: offline}}\ntools:\n  transfer_call:\n    targets: {{desk: '{target}'}}\n",
+                "f.yaml:4: tools.transfer_call.targets.desk: sip:USER@HOST or tel:NUMBER is expected",
+            )
+            for target in ("sip:a@b:99999", "sip:@@@", "sip:a@[::1", "tel:()", "100", "sip:a b@c")
+        ),
+        (
+            "agent: {provider: offline}\ntools:\n  transfer_call:\n    targets: {' ': 'sip:a@b'}\n",
+            "f.yaml:4: tools.transfer_call.targets. : a target's name is text that a model can say",
+        ),
         ("agent: {provider: offline}\nbarge_in:\n  fade_ms: 11\n", "f.yaml:3: barge_in.fade_ms: Input should be less"),
     ],
 )
 def test_a_tenants_mistakes_are_named(text: str, message: str) -> None:
     assert message in problems(text, TenantConfig)
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("tools: {hang_up: }", "tools.hang_up has no effect: it is empty; {} lets the agent use it"),
+        ("tools: {switch_agent: {}}", "tools.switch_agent has no effect: there is no other agent to switch to"),
+        ("silence: {prompts: [Hello]}", "silence has no effect: seconds is missing"),
+        ("silence: {seconds: 5, prompts: [hello.wav]}", "silence.prompts[0] is for the agent to say; it is no sound"),
+        ("silence: {seconds: 5, prompts: [], hang_up: false}", "silence has no effect: there is nothing to say"),
+        ("barge_in: {backchannels: [yo]}", "barge_in.backchannels has no effect: recover_false_alarms is false"),
+        ("barge_in: {enabled: false, recover_false_alarms: true}", "barge_in.recover_false_alarms has no effect"),
+        ("phrases: {hang_up: ['good.*bye']}", "phrases.hang_up: 'good.*bye' is looked for word by word"),
+        ("phrases: {hang_up: ['(bye|ciao)']}", "phrases.hang_up: '(bye|ciao)' is looked for word by word"),
+        ("limits: {warning: '{{ call.from }}'}", "limits.warning is said as it stands; it is no template"),
+        (
+            "tools: {http: [{name: x, description: d, url: 'http://127.0.0.1/'}]}",
+            "tools.http[0].url is no public address: it is never asked without allow_private: true",
+        ),
+    ],
+)
+def test_what_will_not_happen_as_it_is_written_is_said(text: str, warning: str) -> None:
+    config = parse(f"agent: {{provider: offline}}\n{text}\n", TenantConfig, "f.yaml")
+    assert [words for words in warnings(config) if words.startswith(warning)] != []
+
+
+@pytest.mark.parametrize("phrase", ["Goodbye!", "I'll put you through (desk)", "Bye, bye.", "Auf Wiederhören", "C++"])
+def test_punctuation_is_no_pattern(phrase: str) -> None:
+    config = parse("agent: {provider: offline}\n", TenantConfig, "f.yaml")
+    config = config.model_copy(update={"phrases": PhrasesConfig(hang_up=(phrase,))})
+    assert [words for words in warnings(config) if "no pattern" in words] == []
 
 
 def test_keys_without_effect_are_known_only_where_they_were_changed() -> None:

@@ -18,8 +18,9 @@ from sipbridge.config import Config, load_config
 from sipbridge.configfile import parse
 from sipbridge.providers import registered_providers
 from sipbridge.sip.faults import Fault, StreamFault
+from sipbridge.tenant_checks import warnings
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import CallFields, TenantDirectory, warnings
+from sipbridge.tenants import CallFields, TenantDirectory
 from tests.sip.certificates import Authority
 
 ROOT = Path(__file__).parents[1]

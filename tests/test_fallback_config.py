@@ -11,10 +11,11 @@ from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
 from sipbridge.prompts import DIRECTORY
+from sipbridge.tenant_checks import warnings
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.tenant_file.fallback import FallbackStep, standing_in
-from sipbridge.tenants import TenantDirectory, warnings
+from sipbridge.tenants import TenantDirectory
 
 AGENT = "agent: {provider: offline, greeting: Hello}\n"
 DESK = "tools: {transfer_call: {targets: {desk: 'sip:100@pbx.example.com'}}}\n"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sipbridge import call_templates
 from sipbridge.agent import Capabilities
 from sipbridge.agent_settings import capabilities, temperature
 from sipbridge.audio import PCM_8K, PCM_16K, PCM_24K, AudioFormat
@@ -24,8 +25,9 @@ from sipbridge.prompts import DIRECTORY, load_prompt
 from sipbridge.providers import register
 from sipbridge.sip.headers import NameAddr
 from sipbridge.sip.identity import CallerIdentity, Party
+from sipbridge.tenant_checks import warnings
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import CallFields, Tenant, TenantDirectory, warnings
+from sipbridge.tenants import CallFields, Tenant, TenantDirectory
 
 
 class Quiet:
@@ -131,8 +133,43 @@ def test_texts_are_filled_in_with_the_calls_fields() -> None:
 
 def test_a_template_reaches_nothing_but_the_call() -> None:
     escape = tenant("a", "{}", 'provider: quiet, instructions: "{{ call.__class__.__mro__[1].__subclasses__() }}"')
-    assert "class" in escape.instructions(CallFields("a"))
-    assert "<class" not in escape.instructions(CallFields("a"))
+    assert escape.instructions(CallFields("a")) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "heard"),
+    [
+        ("Hello {{ header['X-Name'] }}.", "Hello ."),
+        ("Hello {{ 1 / 0 }}there.", "Hello there."),
+        ("Hello {% for i in range(1000000000) %}x{% endfor %}", "Hello x"),
+        ("Hello {{ call['from'] + 1 }}", "Hello "),
+    ],
+)
+def test_no_caller_hears_a_template(text: str, heard: str) -> None:
+    agent = {"provider": "quiet", "greeting": text}
+    assert (
+        Tenant("a", TenantConfig.model_validate({"agent": agent})).greeting(CallFields("a", caller="+15550123"))
+        == heard
+    )
+
+
+def test_templates_may_name_what_a_call_has() -> None:
+    assert set(CallFields("a").templated()) == set(call_templates.CALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{{ call.form }}", "call.form: did you mean 'call.from'?"),
+        ("{{ call['zzz'] }}", "call.zzz: call has asserted, dialled"),
+        ("{{ caller }}", "unknown names caller; 'call' and 'header' exist"),
+        ("{{ call.to | defualt('x') }}", "not a valid template: No filter named 'defualt'"),
+        ("{% set n = call.to %}{% for c in n %}{{ loop.index }}{{ c }}{% endfor %}{{ header['X'] }}", None),
+    ],
+)
+def test_what_no_call_has_is_found_when_the_file_is_read(text: str, fault: str | None) -> None:
+    found = next(call_templates.faults(text), None)
+    assert found is None if fault is None else found is not None and found.startswith(fault)
 
 
 def load(tmp_path: Path, **files: str) -> TenantDirectory:

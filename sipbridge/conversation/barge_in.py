@@ -26,10 +26,14 @@ _ITS_ANSWER_S = 2.0
 class BargeIn:
     """An `Observer` of the agent's events; the rest is told by `CallSession`."""
 
-    def __init__(self, call: CallContext, agents: Agents, discarded: Callable[[], None]) -> None:
-        """`discarded` is told when what waited to be heard has been thrown away."""
+    def __init__(
+        self, call: CallContext, agents: Agents, discarded: Callable[[], None], no_turn: Callable[[], None]
+    ) -> None:
+        """`discarded` is told when what waited to be heard has been thrown away, `no_turn` when nobody answers what the
+        caller has said."""
         self._call = call
         self._discarded = discarded
+        self._no_turn = no_turn
         self._turn = call.turn
         self._agents = agents
         self._unanswered = False
@@ -179,6 +183,7 @@ class BargeIn:
         if not self._unanswered or speaker is None or turn.judging or turn.closing:
             return
         if turn.false_alarm and not self._was_its_answer:
+            self._no_turn()
             return
         self._unanswered = False
         if speaker.turns.ends_turns:

@@ -62,6 +62,8 @@ class Input(enum.Enum):
     CALLER_ENDS = enum.auto()
     NOTHING_SAID = enum.auto()
     """What was taken for the caller's speech was none."""
+    NO_TURN = enum.auto()
+    """What he says takes no turn: it was a backchannel, or nothing at all."""
     BEGIN = enum.auto()
     """A reply begins."""
     SIGN = enum.auto()
@@ -84,6 +86,7 @@ TABLE: Table = {
         Input.BEGIN: Phase.REPLYING,  # what still comes of another reply is no answer to him
         Input.ASK: Phase.ASKED,
         Input.CALLER_ENDS: Phase.ASKED,
+        Input.NO_TURN: Phase.FREE,
     },
     Phase.ASKED: {**_ALWAYS, Input.CALLER_BEGINS: Phase.CALLER, Input.NOTHING_SAID: Phase.FREE},
     Phase.REPLYING: {
@@ -120,6 +123,9 @@ class Deadlines:
         self._turns = turns
         self._calls: set[str] = set()
         self._reply = ""
+        self._generating = False
+        """Its latest reply has not ended."""
+        self._caller_began_at = 0.0
         self._answered = False  # a tool has, in the reply under way: another one follows
         self._owed_when_lost = False
         self._plays_until = self._ended_at = 0.0
@@ -143,6 +149,13 @@ class Deadlines:
         """What it had said and was not heard yet never will be."""
         self._plays_until = now
 
+    def no_turn(self, now: float) -> None:
+        """The caller has spoken and takes no turn: what the agent was saying goes on."""
+        if self.phase is Phase.CALLER:
+            if self._plays_until > self._caller_began_at:
+                self._plays_until += now - self._caller_began_at  # it was silent meanwhile, or might have been
+            self._step(Input.NO_TURN, now)
+
     def observe(self, event: AgentEvent, now: float) -> None:
         match event:
             case AssistantAudio(reply_id, _, pcm):
@@ -165,9 +178,12 @@ class Deadlines:
             case AssistantTurnEnd(reply_id, status):
                 self._ended_at = now
                 if reply_id == self._reply:
+                    self._generating = status == "failed"  # then more was to come
                     self._step(Input.FAIL if status == "failed" else Input.END, now)
             case AssistantInterrupted() | UserSpeechStarted():
-                self.discarded(now)
+                if isinstance(event, AssistantInterrupted):
+                    self.discarded(now)
+                self._caller_began_at = now
                 self._step(Input.CALLER_BEGINS, now)
             case UserSpeechEnded() if self._turns == "speech":
                 self._step(Input.CALLER_ENDS, now)
@@ -176,6 +192,7 @@ class Deadlines:
             case UserTranscript(_, True) if self._turns == "words" and now - self._ended_at > LATE_WORDS_S:
                 self._step(Input.CALLER_ENDS, now)
             case Reconnecting():
+                self._generating = False
                 self._step(Input.LOSE, now)
             case Resumed():
                 self._step(Input.REGAIN, now)
@@ -184,6 +201,7 @@ class Deadlines:
 
     def _sign(self, reply_id: str, now: float, what: Input = Input.SIGN) -> None:
         self._reply = reply_id
+        self._generating = True
         self._step(what, now)
 
     def _step(self, what: Input, now: float) -> None:
@@ -196,6 +214,8 @@ class Deadlines:
             after = Phase.ASKED  # whoever opened the session asks for it (`providers/session.py`)
         elif what is Input.END and self._answered:
             after = Phase.ASKED
+        elif what is Input.NO_TURN and self._generating:
+            after = Phase.REPLYING
         if after in (Phase.FREE, Phase.ASKED) and self._calls:
             after = Phase.WORKING
         self._answered = self._answered and what is Input.SIGN

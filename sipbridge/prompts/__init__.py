@@ -56,6 +56,9 @@ def load_prompt(name: str, rate: int) -> bytes:
         return convert_rate(pcm, file.getframerate(), rate)
 
 
+_RATES = range(4000, 384_000)
+
+
 @lru_cache(maxsize=64)
 def load_wav(path: Path, rate: int) -> bytes:
     """A WAV file of the operator's as PCM16 mono at `rate` Hz. Raises `ValueError` where it is none that can be
@@ -64,12 +67,16 @@ def load_wav(path: Path, rate: int) -> bytes:
         with wave.open(str(path)) as file:
             if (file.getsampwidth(), file.getnchannels()) != (2, 1):
                 raise ValueError("a WAV file of 16 bits and one channel is expected")
+            if file.getframerate() not in _RATES:
+                raise ValueError(f"{file.getframerate()} Hz; from {_RATES.start} to {_RATES.stop} are expected")
             pcm = file.readframes(file.getnframes())
+            if not pcm:
+                raise ValueError("there is no sound in it")
             return convert_rate(pcm, file.getframerate(), rate)
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
     except (wave.Error, EOFError) as error:
-        raise ValueError(f"no WAV file that can be played: {error}") from error
+        raise ValueError(f"no WAV file that can be played: {str(error) or 'it is cut off'}") from error
 
 
 def find_prompt(text: str) -> str | None:

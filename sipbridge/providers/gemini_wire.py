@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
 from pydantic_core import from_json
@@ -226,12 +227,25 @@ def context_update(text: str) -> Json:
 
 
 def tool_response(call_id: str, name: str, output: str, scheduling: str = "") -> Json:
-    """`call_id` "": a call that came without one (Vertex), answered by its name."""
+    """`call_id` "": a call that came without one (Vertex), answered by its name. A call that had no name is answered,
+    too, but not by none: the service takes that for an invalid message, and closes."""
     response: Json = {"id": call_id} if call_id else {}
-    response |= {"name": name, "response": _result(output)}
+    response |= {"name": name or "unknown", "response": _result(output)}
     if scheduling:
         response["scheduling"] = scheduling
     return {"toolResponse": {"functionResponses": [response]}}
+
+
+_DEEPEST = 64
+"""Of values within values; protobuf reads 100, the message around them included."""
+
+
+def _is_sendable(value: object, room: int = _DEEPEST) -> bool:
+    """NaN and infinity, which Python reads and writes, are not JSON: the message would be none."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return room > 0 and all(_is_sendable(each, room - 1) for each in inner)
+    return not isinstance(value, float) or isfinite(value)
 
 
 def _result(output: str) -> Json:
@@ -239,6 +253,8 @@ def _result(output: str) -> Json:
     try:
         value = from_json(output)
     except ValueError:
+        value = output
+    if not _is_sendable(value):
         value = output
     if isinstance(value, dict) and set(value) == {"error"}:
         return {"error": value["error"]}

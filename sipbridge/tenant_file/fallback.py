@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -48,12 +49,15 @@ class FallbackStep(Section):
         if name is None:
             return None
         path = Path((info.context or {}).get("directory", ""), name)
-        if not path.exists() and Path(name).stem in prompts.PROMPTS:
-            path = prompts.DIRECTORY / f"{Path(name).stem}.wav"
+        stem = Path(name).stem if Path(name).suffix.lower() in ("", ".wav") else ""
+        if not path.exists() and stem in prompts.PROMPTS:
+            path = prompts.DIRECTORY / f"{stem}.wav"
         try:
             prompts.load_wav(path, prompts.PROMPT_RATE)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            near = get_close_matches(stem, prompts.PROMPTS, n=1)
+            hint = f"; {near[0]!r} ships with sipbridge" if near and not path.exists() else ""
+            raise ValueError(f"{path}: {error}{hint}") from None
         return str(path)
 
 

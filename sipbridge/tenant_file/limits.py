@@ -19,9 +19,9 @@ class CallLimits(Section):
     calls_per_second: Annotated[float | None, PLANNED] = Field(default=None, ge=0)
     minutes_per_day: Annotated[float | None, PLANNED] = Field(default=None, ge=0)
     spend_per_day: Annotated[float | None, PLANNED] = Field(default=None, ge=0)
-    call_seconds: float | None = Field(default=None, gt=0)
+    call_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """From the answer; the node's `max_call_seconds` counts from the INVITE and stays."""
-    warning_seconds: float | None = Field(default=None, ge=0)
+    warning_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """How long before the end the caller is told. None: half a minute, in calls that may be longer than twice that."""
     warning: Sentence | None = None
     """The words of it, also where the money runs out."""
@@ -40,7 +40,7 @@ class CallLimits(Section):
 class SilenceConfig(Section):
     """Nobody says anything."""
 
-    seconds: float | None = Field(default=None, gt=0)
+    seconds: float | None = Field(default=None, gt=0, le=86_400)
     """Then the next prompt is spoken; after the last one, the goodbye. None: silence is nobody's business."""
     prompts: Annotated[Patterns, Field(max_length=10)] | None = None
     """One after another. None: a sentence that ships with sipbridge, twice."""
@@ -74,6 +74,16 @@ class PhrasesConfig(Section):
         for phrases in transfer.values():
             _with_words(phrases)
         return transfer
+
+    @model_validator(mode="after")
+    def _each_means_one_thing(self) -> PhrasesConfig:
+        meanings = {tuple(plain_words(phrase)): "hang_up" for phrase in self.hang_up}
+        for name, phrases in self.transfer.items():
+            for phrase in phrases:
+                other = meanings.setdefault(tuple(plain_words(phrase)), name)
+                if other != name:
+                    raise error_at(("transfer", name), f"{phrase!r} stands for {other}, too")
+        return self
 
 
 def _with_words(phrases: tuple[str, ...]) -> tuple[str, ...]:

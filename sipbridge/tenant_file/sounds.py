@@ -25,7 +25,12 @@ def playable(name: str, info: ValidationInfo) -> str:
 
 
 def _tone_or_file(name: str, info: ValidationInfo) -> str:
-    return name if name == TONE else playable(name, info)
+    if name == TONE:
+        return name
+    try:
+        return playable(name, info)
+    except ValueError as error:
+        raise ValueError(f"{error}; {TONE!r} or a WAV file is expected") from None
 
 
 WavFile = Annotated[str, AfterValidator(playable)]

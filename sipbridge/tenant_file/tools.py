@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sipbridge.configfile import Place, Section, error_at
+from sipbridge.errors import SipParseError
+from sipbridge.sip.headers import Uri
 from sipbridge.tenant_file.digits import CollectDigitsConfig, SendDtmfConfig
 from sipbridge.tenant_file.tool_sources import (
     HttpToolConfig,
@@ -44,9 +46,20 @@ class TransferCallConfig(Section):
     @classmethod
     def _sip_or_tel(cls, targets: dict[str, str]) -> dict[str, str]:
         for name, target in targets.items():
-            if not re.fullmatch(r"(sips?:[^\s<>?]+|tel:\+?[0-9().-]+(;[^\s<>?]*)?)", target):
-                raise ValueError(f"target {name!r}: expected sip:USER@HOST or tel:NUMBER, not {target!r}")
+            if not name.strip() or not name.isprintable():
+                raise error_at((name,), "a target's name is text that a model can say")
+            if not _is_address(target):
+                raise error_at((name,), f"sip:USER@HOST or tel:NUMBER is expected, not {target!r}")
         return targets
+
+
+def _is_address(target: str) -> bool:
+    if target.startswith("tel:"):
+        return re.fullmatch(r"tel:\+?[().-]*[0-9][0-9().-]*(;[^\s<>?]*)?", target) is not None
+    try:
+        return re.fullmatch(r"sips?:[^\s<>?]+", target) is not None and bool(Uri.parse(target).host)
+    except SipParseError:
+        return False
 
 
 class SwitchAgentConfig(Section):

@@ -156,6 +156,7 @@ class Toolbox:
         try:
             async with limit:
                 result = await tool.run(control, request, arguments)
+            return Answer(None if result is None else shortened(result))
         except ToolError as error:
             return _failed("error", str(error))
         except (Exception, asyncio.CancelledError) as error:
@@ -166,7 +167,6 @@ class Toolbox:
                 return _failed("timeout", f"{tool.name} did not finish within {seconds:g} seconds")
             log.exception("tool failed", tool=tool.name)
             return _failed("error", f"{tool.name} failed")
-        return Answer(None if result is None else shortened(result))
 
 
 def toolbox_for(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from difflib import get_close_matches
 from itertools import islice
 from math import isfinite
 from typing import Any, NoReturn, TypeAlias
@@ -80,7 +81,17 @@ def fault_of(schema: Schema) -> str | None:
         return f"no JSON Schema: {'.'.join(map(str, error.path)) or 'top'}: {error.message}"
     if schema.get("type") != "object":
         return "type: object is expected: a tool takes arguments by name"
+    for key, value in schema.items():
+        # JSON Schema passes over what it does not know. A mapping was meant to be something.
+        if isinstance(value, Mapping) and key not in _KEYWORDS and not key.startswith("x-"):
+            near = get_close_matches(key, _KEYWORDS, n=1, cutoff=0.7)
+            return f"{key}: no keyword of JSON Schema; " + (
+                f"did you mean {near[0]!r}?" if near else "arguments stand under properties"
+            )
     return None
+
+
+_KEYWORDS = frozenset(Draft202012Validator.VALIDATORS) | {"$defs", "definitions", "default", "$vocabulary", "if"}
 
 
 def checked(parameters: Parameters, text: str) -> Any:

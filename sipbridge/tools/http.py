@@ -37,6 +37,8 @@ Resolve = Callable[[str, int], Awaitable[tuple[Address, ...]]]
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})  # RFC 9110 §9.2.2
 _QUERY = frozenset({"GET", "HEAD", "DELETE"})
 """Methods whose arguments go into the query, where the URL does not name them."""
+_CHARSETS = frozenset({"iso-8859-1", "iso-8859-15", "windows-1252", "utf-16", "shift_jis", "euc-jp", "gb18030", "big5"})
+"""That answers come in beside UTF-8. Python knows others, some of which take a second for what is read."""
 _AGAIN = frozenset({429, 502, 503, 504})
 _BACKOFF_S = 0.2
 _CONNECT_S = 3.0
@@ -193,11 +195,9 @@ class HttpTool:
             data += piece
             if len(data) > MAX_RESULT_BYTES:
                 break
-        try:
-            text = data.decode(answer.charset_encoding or "utf-8", "replace")
-        except LookupError:
-            text = data.decode("utf-8", "replace")
-        if "\0" in text:
+        charset = (answer.charset_encoding or "").lower()
+        text = data.decode(charset if charset in _CHARSETS else "utf-8", "replace")
+        if "\0" in text or text.count("\ufffd") > len(text) / 10:
             raise ToolError(f"the answer is no text but {answer.headers.get('Content-Type', 'something else')[:80]}")
         return text
 

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -118,7 +119,9 @@ def load(name: str) -> Callable[..., Any]:
         raise ConfigError(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise ConfigError(f"{module_name} has no function {function_name!r}")
+        near = get_close_matches(function_name, [name for name, it in vars(module).items() if callable(it)], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{module_name} has no function {function_name!r}{hint}")
     return function  # type: ignore[no-any-return]
 
 

@@ -14,6 +14,8 @@ from urllib.parse import quote, unquote, urlsplit
 from jinja2 import StrictUndefined, Template, TemplateError, Undefined, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from sipbridge.call_templates import named_of, unknown_of_call
+
 NAMES = frozenset({"arguments", "call", "header"})
 
 
@@ -40,7 +42,8 @@ def faults(text: str, known: Collection[str]) -> Iterator[str]:
     for name in tree.find_all(nodes.Name):
         if name.ctx == "load" and name.name not in NAMES:
             yield f"unknown name {name.name!r}; 'arguments', 'call' and 'header' exist"
-    for argument in sorted(_arguments_in(tree) - set(known)):
+    yield from unknown_of_call(tree)
+    for argument in sorted(named_of(tree, "arguments") - set(known)):
         yield f"arguments.{argument}: parameters has no such property"
 
 
@@ -77,17 +80,7 @@ def fill_json(value: object, values: Mapping[str, Any]) -> Any:
 
 def arguments_in(text: str) -> frozenset[str]:
     """The arguments that a template names."""
-    return _arguments_in(_JSON.parse(text))
-
-
-def _arguments_in(tree: nodes.Template) -> frozenset[str]:
-    found: set[str] = set()
-    accesses: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
-    for access in accesses:
-        if isinstance(access.node, nodes.Name) and access.node.name == "arguments":
-            name = access.attr if isinstance(access, nodes.Getattr) else getattr(access.arg, "value", None)
-            found |= {name} if isinstance(name, str) else set()
-    return frozenset(found)
+    return named_of(_JSON.parse(text), "arguments")
 
 
 def _filled_value(text: str, values: Mapping[str, Any]) -> Any:

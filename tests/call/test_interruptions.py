@@ -287,3 +287,17 @@ async def test_nothing_is_left_of_a_call_that_ends_in_a_pause() -> None:
     assert await hang_up(call) == (0, 0)
     await pass_time(10)
     assert call.stream.moves == ["pause"]
+
+
+@timed
+async def test_a_reply_that_stalls_after_a_false_alarm_is_missed() -> None:
+    call = await Call(f"{RECOVER}\ndeadlines: {{first_audio_seconds: 3}}").up()
+    await emit(call, AssistantTurnStarted("r1"), AssistantAudio("r1", "i1", bytes(4800)))
+    await emit(call, UserSpeechStarted(0, "u1"))
+    await pass_time(0.8)
+    await emit(call, UserSpeechEnded(), UserTranscript("Mm-hm.", final=True, item_id="u1"))
+    await pass_time(2.5)
+    assert len(call.stream.played) == 1
+    await pass_time(2)
+    assert len(call.stream.played) == 2, "one moment, please"
+    await hang_up(call)

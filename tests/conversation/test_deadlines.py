@@ -46,14 +46,14 @@ def after(*events: AgentEvent, at: float = 0.0, **options: Any) -> Deadlines:
         ([UserSpeechStarted()], Phase.CALLER, None),
         ([UserSpeechStarted(), UserSpeechEnded()], Phase.ASKED, 5),
         ([BEGINS, ENDS, UserSpeechStarted(), UserSpeechEnded()], Phase.ASKED, 5),
-        ([BEGINS, speech(), ENDS, UserSpeechStarted(), UserSpeechEnded()], Phase.ASKED, 10),
+        ([BEGINS, speech(), ENDS, UserSpeechStarted(), UserSpeechEnded()], Phase.ASKED, 11),
         ([BEGINS], Phase.REPLYING, 5),
         ([BEGINS, AssistantText("r", "Well", final=False)], Phase.REPLYING, 5),
         ([BEGINS, speech(3)], Phase.REPLYING, 8),
         ([BEGINS, speech(3), ENDS], Phase.FREE, None),
         ([BEGINS, speech(3), UserSpeechStarted()], Phase.CALLER, None),
         ([BEGINS, speech(3), AssistantInterrupted("r"), ENDS], Phase.CALLER, None),
-        ([BEGINS, speech(3), UserSpeechStarted(), speech(), UserSpeechEnded()], Phase.ASKED, 11),
+        ([BEGINS, speech(3), UserSpeechStarted(), speech(), UserSpeechEnded()], Phase.ASKED, 14),
         ([BEGINS, TOOL], Phase.REPLYING, 5),
         ([BEGINS, TOOL, ENDS], Phase.WORKING, None),
         ([BEGINS, TOOL, ENDS, ToolCallCancelled("c")], Phase.FREE, None),
@@ -128,6 +128,33 @@ def test_who_tells_nothing_of_speech_is_measured_from_the_caller_s_words() -> No
         deadlines.observe(event, 11.0)
     deadlines.observe(UserTranscript("there", True), 12.0)
     assert deadlines.phase is Phase.FREE, "late words of a turn that has been answered"
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "phase", "due"),
+    [
+        ([], Phase.REPLYING, 10),
+        ([speech()], Phase.REPLYING, 11),
+        ([ENDS], Phase.FREE, None),
+        ([AssistantTurnEnd("r", "failed")], Phase.REPLYING, 10),
+        ([UserSpeechEnded(), UserTranscript("", True)], Phase.REPLYING, 10),
+    ],
+)
+def test_after_what_takes_no_turn_the_agent_owes_the_rest_of_what_it_was_saying(
+    meanwhile: list[AgentEvent], phase: Phase, due: float | None
+) -> None:
+    deadlines = after(BEGINS, speech(3), turns="none")
+    for event in (UserSpeechStarted(), *meanwhile):
+        deadlines.observe(event, 1.0)
+    deadlines.no_turn(3.0)  # for two seconds it was not heard
+    assert (deadlines.phase, deadlines.get_timer()) == (phase, due)
+
+
+def test_what_was_asked_for_since_is_still_owed() -> None:
+    deadlines = after(UserSpeechStarted(), turns="none")
+    deadlines.asked(1.0)
+    deadlines.no_turn(2.0)
+    assert deadlines.phase is Phase.ASKED
 
 
 def test_who_answers_when_it_likes_is_measured_only_from_what_it_was_asked_for() -> None:

@@ -753,3 +753,22 @@ def test_usage_within_a_generation_runs_on_and_each_generation_counts_anew() -> 
     driver.server(audio(), COMPLETE | usage(80, 30))
     [event] = [event for event in driver.take_events() if isinstance(event, Usage)]
     assert event.counts["input_tokens"] == 80
+
+
+@pytest.mark.parametrize("output", ["NaN", '{"price": NaN}', "[1e999]", "-Infinity", "[" * 150 + "]" * 150])
+def test_a_result_that_the_wire_has_no_value_for_is_text(output: str) -> None:
+    driver = Driver().open()
+    driver.server(call(("c1", "f", {})), COMPLETE)
+    driver.take_events()
+    driver.command("send_tool_result", "c1", output)
+    answer = {"id": "c1", "name": "f", "response": {"output": output}}
+    assert driver.take_sent() == [{"toolResponse": {"functionResponses": [answer]}}]
+
+
+def test_a_call_without_a_name_is_answered_by_some() -> None:
+    driver = Driver().open()
+    driver.server(call(("c1", "", {})), COMPLETE)
+    assert [event.name for event in driver.take_events() if isinstance(event, ToolCall)] == [""]
+    driver.command("send_tool_result", "c1", "1")
+    answer = {"id": "c1", "name": "unknown", "response": {"output": 1}}
+    assert driver.take_sent() == [{"toolResponse": {"functionResponses": [answer]}}]

@@ -174,9 +174,11 @@ async def test_ten_megabytes_are_read_as_far_as_they_are_of_use() -> None:
 async def test_what_is_no_text_or_packed_is_refused() -> None:
     bomb = HttpAnswer(body=gzip.compress(bytes(10_000_000)), headers={"content-encoding": "gzip"})
     image = HttpAnswer(body=b"\x89PNG\0\0", headers={"content-type": "image/png"})
-    async with shop(bomb, image, HttpAnswer(204)) as (there, tool):
+    noise = HttpAnswer(body=bytes(range(1, 256)), headers={"content-type": "audio/basic"})
+    async with shop(bomb, image, noise, HttpAnswer(204)) as (there, tool):
         assert "compressed" in await failed(tool.tool, number="7")
         assert await failed(tool.tool, number="7") == "the answer is no text but image/png"
+        assert "audio/basic" in await failed(tool.tool, number="7")
         assert await asked(tool.tool, number="7") == "done"
         assert there.requests[0].headers["accept-encoding"] == "identity"
 
@@ -305,3 +307,12 @@ def test_addresses_that_are_not_public(address: str) -> None:
 @pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"])
 def test_addresses_that_are(address: str) -> None:
     assert is_public(ip_address(address))
+
+
+async def test_an_odd_charset_is_read_as_utf_8() -> None:
+    """Some that Python knows take a second for what is read of an answer (punycode)."""
+    odd = HttpAnswer(body="é-b".encode(), headers={"content-type": "text/plain; charset=punycode"})
+    western = HttpAnswer(body=b"\xe9", headers={"content-type": "text/plain; charset=ISO-8859-1"})
+    async with shop(odd, western) as (_, tool):
+        assert await asked(tool.tool, number="7") == "é-b"
+        assert await asked(tool.tool, number="7") == "é"

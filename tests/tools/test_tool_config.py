@@ -9,8 +9,9 @@ import pytest
 from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
+from sipbridge.tenant_checks import warnings
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import TenantDirectory, warnings
+from sipbridge.tenants import TenantDirectory
 from tests.tools.asked import tools
 
 HTTP = "  http:\n    - name: order\n      description: d\n"
@@ -68,6 +69,15 @@ def test_what_the_documentation_shows_is_accepted() -> None:
         ("  pass_through: [{name: show}]\n", "t.yaml:3: tools.pass_through[0].description: Field required"),
         ("  waiting: {after_seconds: 1}\n", "t.yaml:3: tools.waiting.sound: sound (tone, or a WAV file) or say"),
         ("  waiting: {sound: none.wav}\n", "t.yaml:3: tools.waiting.sound: none.wav: No such file"),
+        (
+            HTTP + URL + "      parameters: {propertis: {number: {type: string}}}\n",
+            "t.yaml:7: tools.http[0].parameters: propertis: no keyword of JSON Schema; did you mean 'properties'?",
+        ),
+        (
+            HTTP + URL + "      parameters: {number: {type: string}}\n",
+            "t.yaml:7: tools.http[0].parameters: number: no keyword of JSON Schema; arguments stand under properties",
+        ),
+        (HTTP + "      url: 'https://x/{{ call.form }}'\n", "tools.http[0].url: call.form: did you mean 'call.from'?"),
         ("  quotas: {per_call: -1}\n", "t.yaml:3: tools.quotas.per_call: Input should be greater than or equal to 0"),
     ],
 )

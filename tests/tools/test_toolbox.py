@@ -177,3 +177,21 @@ def test_a_tool_that_misbehaves_costs_the_call_nothing() -> None:
     flood = run(box, "floods", "{}")
     assert flood is not None
     assert MAX_RESULT_BYTES < len(flood) < MAX_RESULT_BYTES + 100
+
+
+@pytest.mark.parametrize("answer", [5, b"x", ["x"], object()])
+def test_an_answer_that_is_no_text_is_a_failure(answer: Any) -> None:
+    """A client that is attached to the call may say anything."""
+
+    async def answers(control: CallControl, request: ToolCall, arguments: Any) -> Any:
+        return answer
+
+    odd = Tool("odd", "d", {"type": "object"}, answers)
+    assert error(run(Toolbox([odd]), "odd", "{}")) == "odd failed"
+
+
+def test_a_tool_that_cancels_itself_is_answered() -> None:
+    async def gives_up(control: CallControl, request: ToolCall, arguments: Any) -> str:
+        raise asyncio.CancelledError
+
+    assert error(run(Toolbox([Tool("odd", "d", {"type": "object"}, gives_up)]), "odd", "{}")) == "odd failed"

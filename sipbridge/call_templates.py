@@ -1,0 +1,78 @@
+"""Texts of a tenant's with what is known of a call filled in: instructions, greetings. Pure, but for a line in the log.
+
+`call` has the names of `CALL`, `header` the call's header fields. What a text names beside that is found when the file
+is read (`faults`); what a call lacks is left out when it is filled in, for a caller is never to hear `{{ ... }}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any
+
+import structlog
+from jinja2 import StrictUndefined, Template, TemplateError, Undefined, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+log = structlog.get_logger(__name__)
+
+CALL = (
+    "from", "to", "id", "trunk", "machine", "display", "asserted", "diversion", "history", "dialled", "verstat",
+    "referred_by", "privacy",
+)  # fmt: skip
+"""What a template may name of `call`; see docs/configuration.md."""
+
+_STRICT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+_LENIENT = ImmutableSandboxedEnvironment(undefined=Undefined, autoescape=False, keep_trailing_newline=True)
+_CONSTRUCT = re.compile(r"\{[{%#].*?[}%#]\}", re.DOTALL)
+
+
+def render(text: str, names: Mapping[str, Any], call_id: str) -> str:
+    """Never raises: what this call lacks, or cannot be computed of it, is left out."""
+    if "{" not in text:
+        return text
+    for environment in (_STRICT, _LENIENT):
+        try:
+            return _compiled(environment, text).render(**names)
+        except Exception as error:  # a template computes: whatever an expression may raise
+            log.warning("template not filled in", error=str(error), call_id=call_id)
+    return _CONSTRUCT.sub("", text)
+
+
+@lru_cache(maxsize=512)
+def _compiled(environment: ImmutableSandboxedEnvironment, text: str) -> Template:
+    """Compiling takes longer than everything else that setting up a call does, and leaves a circle of objects."""
+    return environment.from_string(text)
+
+
+def faults(text: str) -> Iterator[str]:
+    """What is wrong with it for every call."""
+    try:
+        tree = _STRICT.parse(text)
+        unknown = sorted(meta.find_undeclared_variables(tree) - {"call", "header"})
+    except TemplateError as error:
+        yield f"not a valid template: {error}"
+        return
+    if unknown:
+        yield f"unknown names {', '.join(unknown)}; 'call' and 'header' exist"
+    yield from unknown_of_call(tree)
+
+
+def unknown_of_call(tree: nodes.Template) -> Iterator[str]:
+    """Names of `call` that no call has."""
+    for name in sorted(named_of(tree, "call") - set(CALL)):
+        near = get_close_matches(name, CALL, n=1)
+        yield f"call.{name}: " + (f"did you mean 'call.{near[0]}'?" if near else f"call has {', '.join(sorted(CALL))}")
+
+
+def named_of(tree: nodes.Template, whole: str) -> frozenset[str]:
+    """The parts of `whole` that a template names, as attributes or by a literal key."""
+    found: set[str] = set()
+    accesses: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
+    for access in accesses:
+        if isinstance(access.node, nodes.Name) and access.node.name == whole:
+            name = access.attr if isinstance(access, nodes.Getattr) else getattr(access.arg, "value", None)
+            found |= {name} if isinstance(name, str) else set()
+    return frozenset(found)
