@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-config_app = typer.Typer(help="Show what the configuration may contain.", no_args_is_help=True)
+config_app = typer.Typer(help="Show the configuration, and what it may contain.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="sipbridge.yaml")]
@@ -331,6 +331,24 @@ def ladder(
     print(heads, drawing, *([full] if messages else []), sep="\n\n")
 
 
+@config_app.command("show")
+def config_show(
+    config: ConfigPath = DEFAULT_CONFIG,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant's file, by its id.")] = None,
+) -> None:
+    """Print what is in force, defaults included, as YAML; of secrets where they come from."""
+    from sipbridge.configfile import shown
+
+    gateway, tenants = _load(config)
+    if tenant is None:
+        print(shown(gateway), end="")
+        return
+    found = tenants.get(tenant)
+    if found is None:
+        raise ConfigError(f"no tenant is called {tenant!r}; there are {', '.join(one.id for one in tenants.tenants)}")
+    print(shown(found.config), end="")
+
+
 @config_app.command("schema")
 def config_schema(tenant: Annotated[bool, typer.Option(help="Of a tenant's file.")] = False) -> None:
     """Print the JSON Schema, for editors."""
@@ -369,7 +387,9 @@ def simulate(
     seconds: Annotated[float, typer.Option(help="How long the tone lasts.")] = 2.0,
     tone: Annotated[float, typer.Option(help="Its frequency in Hz.")] = 440.0,
     transcript: Annotated[list[str] | None, typer.Option(help="What it claims to hear, turn by turn.")] = None,
-    tool: Annotated[list[str] | None, typer.Option(help="REPLY:NAME {JSON}: call a tool in that reply.")] = None,
+    tool: Annotated[
+        list[str] | None, typer.Option(help="REPLY:NAME {JSON}: call a tool in that reply; its first reply is 0.")
+    ] = None,
     speed: Annotated[float, typer.Option(help="How much faster than realtime it generates; 0: at once.")] = 8.0,
     fault: Annotated[str | None, typer.Option(help="NAME or NAME:ARGUMENT, such as close:1011 or status:401.")] = None,
 ) -> None:

@@ -122,6 +122,30 @@ def located(path: Path, place: Place, message: str) -> str:
     return f"{path}:{lines.get(nearest, 1)}: {dotted(place)}: {message}"
 
 
+def shown(section: Section) -> str:
+    """The section as YAML, with its defaults. A type that is no plain value is written as `str` has it; what is secret
+    by its key's name alone (in sections that this version only accepts, in `extra`) is not written."""
+    return yaml.safe_dump(
+        _plain(section.model_dump(by_alias=True, warnings=False)), sort_keys=False, allow_unicode=True, width=120
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        # What is None was left out, or is left out by saying so: a tool that is not there is not `hang_up:`.
+        return {str(key): _hidden(str(key), _plain(inner)) for key, inner in value.items() if inner is not None}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, (str, int, float, bool)) else str(value)
+
+
+def _hidden(key: str, value: object) -> object:
+    if not isinstance(value, str) or value.startswith("file:") or "${" in value:
+        return value
+    secret = re.search(r"secret|token|password|api_?key|authorization", key, re.IGNORECASE)
+    return "***" if secret else re.sub(r"//[^/@\s]*@", "//***@", value)
+
+
 def dotted(place: Place) -> str:
     """`("tools", "http", 0, "url")` -> `tools.http[0].url`."""
     text = ""

@@ -23,6 +23,10 @@ class Secret:
     def __repr__(self) -> str:
         return "Secret(...)"
 
+    def __str__(self) -> str:
+        """Where it comes from; nothing of one that is written out."""
+        return "***" if self.in_plain_sight else self._reference
+
     @property
     def in_plain_sight(self) -> bool:
         """Written out in the file, where everybody who may read the configuration can read it."""

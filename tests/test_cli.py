@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from sipbridge.configfile import parse
+from sipbridge.tenant_config import TenantConfig
+
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
 
@@ -129,6 +132,32 @@ def test_the_schema_is_json_schema(arguments: list[str]) -> None:
     assert schema["type"] == "object"
     assert schema["additionalProperties"] is False
     assert ("agent" if arguments else "sip") in schema["properties"]
+
+
+def test_what_is_in_force_is_shown_without_a_secret(tmp_path: Path) -> None:
+    node = """
+trunks: [{name: pbx, auth: {username: pbx, password: sesame}}]
+http: {token: "${SESAME_TOKEN}"}
+webhooks: [{url: "https://me:sesame@example.com/hook", secret: sesame}]
+"""
+    tenant = "agent: {provider: offline, api_key: sesame, token: 'file:a.key'}\ntools: {hang_up: {}}\n"
+    (tmp_path / "tenants").mkdir()
+    (tmp_path / "tenants" / "a.yaml").write_text(tenant)
+    (tmp_path / "sipbridge.yaml").write_text(node)
+    done = sipbridge("config", "show", "-c", "sipbridge.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sesame" not in done.stdout
+    assert "Warning" not in done.stderr
+    assert "password: '***'" in done.stdout
+    assert "token: ${SESAME_TOKEN}" in done.stdout
+    assert "ports: 16384-32767" in done.stdout
+
+    done = sipbridge("config", "show", "-c", "sipbridge.yaml", "--tenant", "a", cwd=tmp_path)
+    assert "token: file:a.key" in done.stdout
+    assert "sesame" not in done.stdout
+    # What is shown can be read again and means the same.
+    assert parse(done.stdout, TenantConfig, "shown").tools == parse(tenant, TenantConfig, "a.yaml").tools
+    assert sipbridge("config", "show", "-c", "sipbridge.yaml", "--tenant", "b", cwd=tmp_path).returncode == 2
 
 
 def test_an_address_in_use_is_status_1(tmp_path: Path) -> None:
