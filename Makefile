@@ -1,6 +1,6 @@
 # Everything sets itself up: `make run` and `make test` need git, make and python3 (>= 3.11) with venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all peers quick quick-3.13 cores cores-3.13 lint types format bench setup setup-test lab clean
+.PHONY: help run test test-all peers pbx phones quick quick-3.13 cores cores-3.13 lint types format bench setup setup-test lab clean
 
 PYTHON_BIN := .venv/bin
 # Where a second Python is found, the tests that need no peer run on it too (see scripts/python.sh).
@@ -12,10 +12,10 @@ IN_REAL_TIME := tests/loopback tests/simulator
 # Tests find espeak-ng where `make lab` put it.
 SIPBRIDGE_LAB ?= $(CURDIR)/.lab
 export SIPBRIDGE_LAB
-test test-all peers quick quick-3.13 cores cores-3.13: export PATH := $(SIPBRIDGE_LAB)/bin:$(PATH)
+test test-all pbx phones quick quick-3.13 cores cores-3.13: export PATH := $(SIPBRIDGE_LAB)/bin:$(PATH)
 # Where it is set, every program that a test starts compiles all it imports anew: half of the time that they take.
-test test-all peers quick quick-3.13 cores cores-3.13: export PYTHONDONTWRITEBYTECODE :=
-PARALLEL = $(MAKE) --no-print-directory --jobs 2 --output-sync=target
+test test-all pbx phones quick quick-3.13 cores cores-3.13: export PYTHONDONTWRITEBYTECODE :=
+PARALLEL = $(MAKE) --no-print-directory --output-sync=target
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -24,13 +24,18 @@ run: setup ## start the gateway, place a call to it, stay up (needs no key, no n
 	@$(PYTHON_BIN)/sipbridge demo
 
 test: ## what CI runs: lint, types, all quick tests, each real peer's main cases
-	@$(PARALLEL) setup-test lab
-	@$(PARALLEL) lint types cores-3.13 peers cores
+	@$(PARALLEL) --jobs 2 setup-test lab
+	@$(PARALLEL) --jobs 3 pbx phones lint types cores-3.13 cores
 	$(PYTHON_BIN)/pytest -q -m "not slow and not interop" $(IN_REAL_TIME)
 
-# Telephones talk in real time and keep no processor busy: the cores can be tried beside them.
-peers: setup-test lab
-	$(PYTHON_BIN)/pytest -q -m "not slow and interop" tests/interop
+# Telephones talk in real time and keep no processor busy: the cores can be tried beside them, and they beside Asterisk.
+peers: pbx phones
+
+pbx: setup-test lab
+	$(PYTHON_BIN)/pytest -q -p no:cacheprovider -m "not slow and interop" tests/interop/pbx
+
+phones: setup-test lab
+	$(PYTHON_BIN)/pytest -q -p no:cacheprovider -m "not slow and interop" tests/interop --ignore tests/interop/pbx
 
 test-all: setup-test lab lint types quick-3.13 test-native ## test, and what takes longer
 	$(PYTHON_BIN)/pytest -q

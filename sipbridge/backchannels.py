@@ -7,9 +7,10 @@ while the agent spoke (`turn.py`).
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable
+
+from sipbridge.wording import Words, plain_words
 
 DEFAULT = (
     # no language's own: sounds, as transcribers spell them
@@ -41,7 +42,7 @@ class Backchannels:
         words = _words(text)
         return len(words) <= _MOST_WORDS and self._begins(words)
 
-    def _begins(self, words: tuple[str, ...]) -> bool:
+    def _begins(self, words: Words) -> bool:
         beginning = " ".join(words)
         return any(
             " ".join(phrase).startswith(beginning)
@@ -49,15 +50,14 @@ class Backchannels:
             for phrase in self._phrases
         )
 
-    def _made_of(self, words: tuple[str, ...]) -> bool:
+    def _made_of(self, words: Words) -> bool:
         return not words or any(
             words[:length] in self._phrases and self._made_of(words[length:])
             for length in range(1, min(self._longest, len(words)) + 1)
         )
 
 
-def _words(text: str) -> tuple[str, ...]:
-    """As they are compared: without case, accents and whatever is no letter or digit; apostrophes join nothing."""
-    plain = unicodedata.normalize("NFKD", text).casefold()
-    bare = "".join(character for character in plain if not unicodedata.combining(character))
-    return tuple(re.findall(r"\w+", bare))
+def _words(text: str) -> Words:
+    """As they are compared: without accents, too, which not every transcriber writes."""
+    plain = unicodedata.normalize("NFKD", text)
+    return plain_words("".join(character for character in plain if not unicodedata.combining(character)))

@@ -293,7 +293,7 @@ class CallSession:
                 *ended_by(
                     event,
                     outbound=self._record.outbound,
-                    transferred=leg.transfer_accepted or self._legs.bridged,
+                    transferred=self._parts.transfers.target if leg.transfer_accepted or self._legs.bridged else None,
                     answered=self.answered,
                 ),
                 status=None if self.answered else event.status,

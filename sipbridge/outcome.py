@@ -226,12 +226,13 @@ _OF_FAR_END = {
 }
 
 
-def ended_by(event: CallEnded, *, outbound: bool, transferred: bool, answered: bool) -> tuple[Ended, str]:
-    """How a call ended whose dialog did; `transferred`: its far end had taken on a transfer of ours."""
+def ended_by(event: CallEnded, *, outbound: bool, transferred: str | None, answered: bool) -> tuple[Ended, str]:
+    """How a call ended whose dialog did; `transferred`: to whom, where its far end had taken on a transfer of
+    ours, or was connected over us; else None."""
     match event.cause:
-        case EndCause.REMOTE_BYE if transferred:
+        case EndCause.REMOTE_BYE if transferred is not None:
             # Many PBXs end our leg themselves, before or instead of the last NOTIFY.
-            return Ended.TRANSFERRED, event.reason
+            return Ended.TRANSFERRED, f"{transferred}: {event.reason}"
         case EndCause.REMOTE_BYE:
             return hung_up(event.reason_header, outbound=outbound), event.reason_header or event.reason
         case EndCause.CANCELLED:

@@ -79,6 +79,10 @@ class Input(enum.Enum):
 
 Table: TypeAlias = Mapping[Floor, Mapping[Input, tuple[Floor, Verdict]]]
 
+_TURN = {
+    Input.WORDS: (Floor.OPEN, Verdict.DISCARD),
+    Input.CERTAIN: (Floor.OPEN, Verdict.DISCARD),
+}
 FLOOR: Table = {
     Floor.OPEN: {
         Input.SPEECH: (Floor.SUSPECTED, Verdict.IGNORE),
@@ -88,28 +92,24 @@ FLOOR: Table = {
         Input.TIME: (Floor.PAUSED, Verdict.PAUSE),
         Input.END: (Floor.OPEN, Verdict.IGNORE),
         Input.NOTHING: (Floor.OPEN, Verdict.IGNORE),
-        Input.WORDS: (Floor.OPEN, Verdict.DISCARD),
-        Input.CERTAIN: (Floor.OPEN, Verdict.DISCARD),
+        **_TURN,
     },
     Floor.PAUSED: {
         Input.END: (Floor.JUDGED, Verdict.IGNORE),
         Input.NOTHING: (Floor.OPEN, Verdict.RESUME),
-        Input.WORDS: (Floor.OPEN, Verdict.DISCARD),
-        Input.CERTAIN: (Floor.OPEN, Verdict.DISCARD),
+        **_TURN,
     },
     Floor.JUDGED: {
         Input.SPEECH: (Floor.PAUSED, Verdict.IGNORE),
         Input.TIME: (Floor.DOUBTED, Verdict.RESUME),
         Input.NOTHING: (Floor.OPEN, Verdict.RESUME),
-        Input.WORDS: (Floor.OPEN, Verdict.DISCARD),
-        Input.CERTAIN: (Floor.OPEN, Verdict.DISCARD),
+        **_TURN,
     },
     Floor.DOUBTED: {
         Input.SPEECH: (Floor.SUSPECTED, Verdict.IGNORE),
         Input.TIME: (Floor.OPEN, Verdict.IGNORE),
         Input.NOTHING: (Floor.OPEN, Verdict.IGNORE),
-        Input.WORDS: (Floor.OPEN, Verdict.DISCARD),
-        Input.CERTAIN: (Floor.OPEN, Verdict.DISCARD),
+        **_TURN,
     },
 }
 """What is missing changes nothing."""

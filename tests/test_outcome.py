@@ -110,4 +110,4 @@ def test_only_the_node_itself_says_503() -> None:
 )
 def test_a_call_that_came_in(cause: EndCause, status: int | None, answered: bool, ended: Ended) -> None:
     event = CallEnded(None, cause, status, "")  # type: ignore[arg-type]  # nobody looks at the call
-    assert ended_by(event, outbound=False, transferred=False, answered=answered)[0] is ended
+    assert ended_by(event, outbound=False, transferred=None, answered=answered)[0] is ended

@@ -12,7 +12,8 @@ from sipbridge.outcome import Ended
 from sipbridge.prompts import PROMPTS
 
 _LET_FINISH_S = 10.0
-"""For what is being said when an announcement is due; then it comes as soon as the model lets it."""
+"""For what is being said when an announcement is due. Then it comes as soon as the model lets it, and a goodbye at
+once."""
 
 
 class Announcements:
@@ -35,6 +36,13 @@ class Announcements:
         floor.say_prompt(prompt)
         await floor.until_silent()
 
+    async def _cut_short(self) -> None:
+        """What is being said when a limit is reached may come to its end, but not for ever."""
+        call = self._call
+        if not await call.floor.happens(lambda: call.turn.silent, _LET_FINISH_S) and call.stream is not None:
+            call.turn.cut_all()
+            self._agents.cancel(call.stream.discard())
+
     async def goodbye(self, ended: Ended, detail: str) -> None:
         """Say farewell, which nothing interrupts, and hang up when it has been heard. Does nothing where somebody is
         saying it already."""
@@ -44,6 +52,7 @@ class Announcements:
         turn.close_floor()
         await self._transfers.stop()
         if self._call.answered:
+            await self._cut_short()
             farewell = self._agents.farewell
             if farewell is not None:
                 await self.say(farewell, "goodbye")

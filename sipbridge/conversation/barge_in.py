@@ -9,12 +9,12 @@ and was one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from sipbridge import agent as model
 from sipbridge.agent import AgentEvent
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.watch import Watch
 from sipbridge.media.events import SpeechEnded, SpeechStarted
 from sipbridge.turn import Verdict
 from sipbridge.turn_taking import QUIET_MS, TurnTaking
@@ -26,14 +26,9 @@ _ITS_ANSWER_S = 2.0
 class BargeIn:
     """An `Observer` of the agent's events; the rest is told by `CallSession`."""
 
-    def __init__(
-        self, call: CallContext, agents: Agents, discarded: Callable[[], None], no_turn: Callable[[], None]
-    ) -> None:
-        """`discarded` is told when what waited to be heard has been thrown away, `no_turn` when nobody answers what the
-        caller has said."""
+    def __init__(self, call: CallContext, agents: Agents, watch: Watch) -> None:
         self._call = call
-        self._discarded = discarded
-        self._no_turn = no_turn
+        self._watch = watch
         self._turn = call.turn
         self._agents = agents
         self._unanswered = False
@@ -148,7 +143,7 @@ class BargeIn:
             case Verdict.DISCARD:
                 self._call.record.barge_ins += 1
                 self._agents.cancel(stream.discard() if stream else ())
-                self._discarded()
+                self._watch.discarded()
             case _:
                 pass
         self._wait_for_verdict()
@@ -183,7 +178,7 @@ class BargeIn:
         if not self._unanswered or speaker is None or turn.judging or turn.closing:
             return
         if turn.false_alarm and not self._was_its_answer:
-            self._no_turn()
+            self._watch.no_turn()
             return
         self._unanswered = False
         if speaker.turns.ends_turns:

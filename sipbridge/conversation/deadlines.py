@@ -126,6 +126,8 @@ class Deadlines:
         self._generating = False
         """Its latest reply has not ended."""
         self._caller_began_at = 0.0
+        self._unanswered = False
+        """The caller's turn is over, and nothing was said or done about it."""
         self._answered = False  # a tool has, in the reply under way: another one follows
         self._owed_when_lost = False
         self._plays_until = self._ended_at = 0.0
@@ -160,14 +162,17 @@ class Deadlines:
         match event:
             case AssistantAudio(reply_id, _, pcm):
                 self.spoke = True
+                self._unanswered = False
                 self._plays_until = max(self._plays_until, now) + self._audio.duration_ms(pcm) / 1000
                 self._sign(reply_id, now)
             case AssistantTurnStarted(reply_id):
                 self._sign(reply_id, now, Input.BEGIN)
             case AssistantText(reply_id):
+                self._unanswered = False
                 self._sign(reply_id, now)
             case ToolCall(call_id, _, _, reply_id):
                 self._calls.add(call_id)
+                self._unanswered = False
                 self._sign(reply_id, now)
             case ToolCallDelta():
                 self._sign(self._reply, now)
@@ -179,6 +184,7 @@ class Deadlines:
                 self._ended_at = now
                 if reply_id == self._reply:
                     self._generating = status == "failed"  # then more was to come
+                    self._unanswered = self._unanswered and status == "completed"
                     self._step(Input.FAIL if status == "failed" else Input.END, now)
             case AssistantInterrupted() | UserSpeechStarted():
                 if isinstance(event, AssistantInterrupted):
@@ -212,10 +218,12 @@ class Deadlines:
             self._owed_when_lost = before in _OWES
         elif what is Input.REGAIN and self._owed_when_lost:
             after = Phase.ASKED  # whoever opened the session asks for it (`providers/session.py`)
-        elif what is Input.END and self._answered:
+        elif what is Input.END and (self._answered or self._unanswered):
             after = Phase.ASKED
         elif what is Input.NO_TURN and self._generating:
             after = Phase.REPLYING
+        if what in (Input.ASK, Input.CALLER_ENDS, Input.NOTHING_SAID):
+            self._unanswered = what is Input.CALLER_ENDS
         if after in (Phase.FREE, Phase.ASKED) and self._calls:
             after = Phase.WORKING
         self._answered = self._answered and what is Input.SIGN

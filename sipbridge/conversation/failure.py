@@ -53,7 +53,9 @@ class _Failed:
 class Failure:
     """An `Observer`: it is told of every event of the agent in use."""
 
-    def __init__(self, call: CallContext, agents: Agents, transfers: Transfers, switching: Switching) -> None:
+    def __init__(
+        self, call: CallContext, agents: Agents, transfers: Transfers, switching: Switching, watch: Watch
+    ) -> None:
         self._call = call
         self._agents = agents
         self._transfers = transfers
@@ -65,7 +67,8 @@ class Failure:
         self._final = False
         """The agent that failed is not to come back: the caller is told goodbye, or handed over."""
 
-        self._watch = Watch(call, agents, self._missed)
+        self._watch = watch
+        watch.missed = self._missed
         self._misses = 0
         self._meanwhile = Meanwhile(call, self._next_prompt, lambda: self._watch.out)
         self._hear_him_out: asyncio.TimerHandle | None = None
@@ -287,19 +290,6 @@ class Failure:
         if self._unheard is None:
             self._unheard = WaitingAudio(speaker.uplink)
         self._unheard.keep(pcm, _MOST_UNHEARD_MS)
-
-    @property
-    def agent_owes(self) -> bool:
-        """The caller waits for a word of the agent's, and its deadlines see to it that he hears one."""
-        return self._watch.owes
-
-    def discarded(self) -> None:
-        """What was waiting to be heard never will be."""
-        self._watch.discarded()
-
-    def no_turn(self) -> None:
-        """What the caller has said takes no turn: the agent is to go on."""
-        self._watch.no_turn()
 
     def _comes_back(self) -> None:
         """The agent that seemed to have failed, before somebody else had its place."""

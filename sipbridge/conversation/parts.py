@@ -20,6 +20,7 @@ from sipbridge.conversation.phrases import Phrases
 from sipbridge.conversation.privacy import Privacy
 from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
+from sipbridge.conversation.watch import Watch
 from sipbridge.prices import Prices
 from sipbridge.recordings import StartRecording
 from sipbridge.tools import toolbox_for
@@ -61,8 +62,9 @@ class Parts:
         self.confirmation = Confirmation(call, agents)
         self.transfers = Transfers(call, agents, self.keypad, second_leg)
         switching = Switching(call, agents, self.transfers)
-        self.failure = Failure(call, agents, self.transfers, switching)
-        self.barge_in = BargeIn(call, agents, self.failure.discarded, self.failure.no_turn)
+        watch = Watch(call, agents)
+        self.failure = Failure(call, agents, self.transfers, switching, watch)
+        self.barge_in = BargeIn(call, agents, watch)
         self.tools = CallTools(
             call, agents, toolbox, self.transfers, self.digits, self.holding, self.confirmation, switching
         )
@@ -72,7 +74,7 @@ class Parts:
             Announcements(call, agents, self.transfers),
             max_seconds=max_seconds,
             prices=prices,
-            busy=lambda: self.tools.busy or self.failure.agent_owes,
+            busy=lambda: self.tools.busy or watch.owes,
         )
         self.answering = Answering(call, agents, self.failure, self._answered)
         self.observers: tuple[Observer, ...] = (

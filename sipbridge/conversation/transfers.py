@@ -34,6 +34,8 @@ class Transfers:
         self._agents = agents
         self._keypad = keypad
         self.bridge = Bridge(call, second_leg)
+        self.target = ""
+        """Name of the latest."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._patience: asyncio.Timeout | None = None
@@ -82,6 +84,7 @@ class Transfers:
             return "another transfer is under way"
         words = f"{summary} {tool.question}".strip()
         consult = partial(self._consult, name, tool, say or self._agents.say, words)
+        self.target = name
         self._idle.clear()
         self.settled.clear()
         failure = "taken back"

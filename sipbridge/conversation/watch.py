@@ -13,11 +13,11 @@ from sipbridge.conversation.speaker import Speaker
 
 
 class Watch:
-    def __init__(self, call: CallContext, agents: Agents, missed: Callable[[Phase], None]) -> None:
-        """`missed` is told when the agent in use has let a deadline pass; not while a goodbye is being said."""
+    def __init__(self, call: CallContext, agents: Agents) -> None:
         self._call = call
         self._agents = agents
-        self._missed = missed
+        self.missed: Callable[[Phase], None] = lambda phase: None
+        """Told when the agent in use has let a deadline pass; not while a goodbye is being said."""
         self._speaker: Speaker | None = None
         self._deadlines: Deadlines | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -99,7 +99,7 @@ class Watch:
             return
         phase = self.deadlines.ring(call.clock())
         if phase is not None and not call.turn.closing:
-            self._missed(phase)
+            self.missed(phase)
         self._arm()
 
 

@@ -465,7 +465,7 @@ async def test_the_longest_call_ends_with_a_word() -> None:
 
 @virtual_time
 async def test_a_call_that_was_not_answered_in_all_its_time_ends_without_a_word() -> None:
-    patient = "{agent: {provider: scripted, farewell: 'That is all.'}, deadlines: {connect_seconds: 900}}"
+    patient = "{agent: {provider: scripted, farewell: 'That is all.'}, deadlines: {connect_seconds: 600}}"
     call = Call(patient, start=900.0)
     call.begin()
     assert (await call.over()).ended is Ended.TOO_LONG

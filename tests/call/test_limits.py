@@ -17,6 +17,7 @@ from sipbridge.agent import (
     UserSpeechStarted,
     UserTranscript,
 )
+from sipbridge.audio import Played
 from sipbridge.media.events import Drained, KeyPressed
 from sipbridge.outcome import Ended
 from sipbridge.prices import Prices
@@ -301,3 +302,20 @@ async def test_two_machines_are_parted() -> None:
     await speaks(call, 9)
     report = await call.over()
     assert (report.ended, report.detail) == (Ended.LOOP_DETECTED, "nothing new was said in 4 turns")
+
+
+@virtual.timed
+async def test_who_speaks_on_and_on_is_cut_short_by_the_goodbye() -> None:
+    call = await Call("agent: {provider: scripted}\nlimits: {call_seconds: 5}").up()
+    await speaks(call, 1, heard=False)
+    call.stream.heard = (Played("r1", "i1", 60),)
+    await virtual.pass_time(14.9)
+    assert (call.stream.moves, prompts(call)) == ([], [])
+    await virtual.pass_time(0.2)
+    assert call.stream.moves == ["discard"]
+    assert call.agent.commands[-1] == ("cancel", (Played("r1", "i1", 60),))
+    assert prompts(call) == ["prompt-goodbye"]
+    await hears(call, "prompt-goodbye")
+    report = await call.over()
+    assert report.ended is Ended.TOO_LONG
+    assert report.seconds == pytest.approx(15.2, abs=0.2)

@@ -17,7 +17,7 @@ from tests.sip.certificates import Authority
 
 pytestmark = pytest.mark.interop
 
-GATEWAY, PHONE = "127.0.0.5", "127.0.0.6"
+GATEWAY, PHONE = "127.0.0.23", "127.0.0.24"
 
 
 @pytest.fixture

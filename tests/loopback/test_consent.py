@@ -44,7 +44,7 @@ async def call(bench: House) -> Phone:
     return phone
 
 
-@pytest.mark.parametrize("provider", ["openai", "gemini", "dashscope"])
+@pytest.mark.parametrize("provider", ["openai", "gemini", pytest.param("dashscope", marks=pytest.mark.slow)])
 async def test_a_goodbye_in_words_is_heard_to_its_end(provider: str) -> None:
     async with house(Script((WORDS,), speed=0), tenant=f"agent: {{api_key: k}}\n{PHRASES}", provider=provider) as bench:
         phone = await call(bench)

@@ -58,7 +58,10 @@ async def assert_tones(bench: House, folder: Path) -> None:
     assert snr_db(said, 1000) > 30
 
 
-@pytest.mark.parametrize(("srtp", "policy"), [("sdes", "optional"), ("dtls", "required"), ("optional", "required")])
+@pytest.mark.parametrize(
+    ("srtp", "policy"),
+    [("sdes", "optional"), ("dtls", "required"), pytest.param("optional", "required", marks=pytest.mark.slow)],
+)
 async def test_both_hear_each_other(srtp: Srtp, policy: str, tmp_path: Path) -> None:
     async with house(SCRIPT, tenant=GREETING, config=f"media: {{srtp: {policy}}}") as bench:
         report = await converse(bench, srtp, tmp_path)

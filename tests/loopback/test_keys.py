@@ -22,7 +22,7 @@ async def told(session: SessionRecord, count: int = 1) -> str:
     return str(item["content"][0]["text"])
 
 
-@pytest.mark.parametrize(("payload_type", "event_type"), [(0, 101), (8, 97)])
+@pytest.mark.parametrize(("payload_type", "event_type"), [pytest.param(0, 101, marks=pytest.mark.slow), (8, 97)])
 async def test_keys_reach_the_model_in_words(payload_type: int, event_type: int) -> None:
     async with house(Script((Utterance(seconds=0.1),)), tenant="agent: {greeting: Hello.}") as bench:
         phone = await bench.phone()

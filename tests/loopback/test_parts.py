@@ -55,7 +55,7 @@ async def test_a_caller_interrupts_a_model_that_has_another_s_voice() -> None:
             await asyncio.wait_for(spoken.closed.wait(), 2)
 
 
-@pytest.mark.parametrize("kind", ["deepgram", "plain"])
+@pytest.mark.parametrize("kind", ["deepgram", pytest.param("plain", marks=pytest.mark.slow)])
 async def test_a_conversation_with_a_cascade(kind: str) -> None:
     script = Script((Utterance("Two nights are 240 euros.", 0.6, NEW),), speed=0.0)
     async with PartsServer.cascade(kind, script) as parts:

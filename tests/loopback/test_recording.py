@@ -86,7 +86,7 @@ async def interrupt(bench: House, phone: Phone) -> float:
     return said_at
 
 
-@pytest.mark.parametrize("sound_format", ["wav", "flac"])
+@pytest.mark.parametrize("sound_format", ["wav", pytest.param("flac", marks=pytest.mark.slow)])
 async def test_a_call_with_an_interruption(tmp_path: Path, sound_format: str) -> None:
     script = Script((Utterance(seconds=6, tone_hz=OLD), Utterance(seconds=0.3, tone_hz=NEW)), speed=0)
     async with recorded(script, tmp_path, sound_format=sound_format) as bench:

@@ -14,8 +14,15 @@ OLD, NEW = 440, 700
 TENANT = "{agent: {greeting: Hello., api_key: key-0123456789}, tools: {hang_up: {}}}"
 
 
-@pytest.mark.parametrize("speed", [0.0, 2.0], ids=["done", "speaking"])
-@pytest.mark.parametrize("provider", ["dashscope", "azure_voice_live"])
+@pytest.mark.parametrize(
+    ("provider", "speed"),
+    [
+        pytest.param("dashscope", 0.0, id="dashscope-done"),
+        pytest.param("dashscope", 2.0, id="dashscope-speaking", marks=pytest.mark.slow),
+        pytest.param("azure_voice_live", 0.0, id="azure_voice_live-done", marks=pytest.mark.slow),
+        pytest.param("azure_voice_live", 2.0, id="azure_voice_live-speaking"),
+    ],
+)
 async def test_a_call_is_greeted_interrupts_and_is_hung_up(provider: str, speed: float) -> None:
     utterances = (Utterance(seconds=6, tone_hz=OLD), Utterance(seconds=0.3, tone_hz=NEW))
     script = Script(utterances, speed=speed, tools={2: ToolUse("hang_up", '{"reason": "done"}')})

@@ -27,6 +27,8 @@ SAID = "I put you through to billing."
 HEARD = "My bill is wrong."
 GAP_S = 1.5
 OPENAI = next(bench for bench in BENCHES if bench.name == "openai")
+QUICK = ("openai_live", "gemini", "elevenlabs", "nova_sonic", "cascade (deepgram)")
+"""One of each kind: the rest takes its time in `make test-all`."""
 GEMINI = next(bench for bench in BENCHES if bench.slug == "gemini")
 HAND_OVER = json.dumps({"agent": "billing", "summary": "Bill seven is too high."})
 
@@ -126,7 +128,10 @@ async def test_from_one_vendor_to_another_and_what_it_is_told() -> None:
         assert {spent.provider for spent in report.spent} == {"openai", "gemini"}
 
 
-@pytest.mark.parametrize("successor", BENCHES, ids=lambda bench: bench.name)
+@pytest.mark.parametrize(
+    "successor",
+    [pytest.param(it, id=it.name, marks=() if it.name in QUICK else pytest.mark.slow) for it in BENCHES],
+)
 async def test_no_dead_air_whoever_follows(successor: Bench) -> None:
     """Also where the first agent's words come no faster than they are heard."""
     async with desk((OPENAI, successor), (first(speed=1.0), SECOND)) as line:
@@ -156,7 +161,9 @@ async def test_without_a_word_of_the_first_agents() -> None:
         await line.hang_up()
 
 
-@pytest.mark.parametrize("wire", ["elevenlabs", "deepgram", "ultravox"])
+@pytest.mark.parametrize(
+    "wire", ["elevenlabs", *(pytest.param(wire, marks=pytest.mark.slow) for wire in ("deepgram", "ultravox"))]
+)
 async def test_who_greets_by_himself_is_not_let_to_do_it_again(wire: str) -> None:
     """Vendors that are told their first words with the setup, where nothing is known of the conversation."""
     successor = next(bench for bench in BENCHES if bench.slug == wire)

@@ -93,7 +93,17 @@ async def test_a_refer_that_is_refused_is_made_good_by_a_bridge(status: int) -> 
         await desk.expect("BYE")
         report = await bench.report()
         assert (report.ended, len(report.audio.legs)) == (Ended.TRANSFERRED, 2)
+        assert report.detail.startswith("desk: ")
         assert (await bench.session()).violations == []
+
+
+async def test_who_hangs_up_instead_of_telling_how_it_goes() -> None:
+    async with calling(BLIND, headers=()) as (bench, phone, _):
+        phone.respond(await phone.expect("REFER"), 202, "Accepted")
+        await phone.hang_up()
+        report = await bench.report()
+        assert report.ended is Ended.TRANSFERRED
+        assert report.detail.startswith("desk: ")
 
 
 async def test_who_does_not_allow_refer_is_not_asked() -> None:

@@ -146,7 +146,7 @@ async def test_our_own_ear_interrupts(vad: str) -> None:
         assert session.violations == []
 
 
-@pytest.mark.parametrize("provider", ["openai", "gemini", "dashscope"])
+@pytest.mark.parametrize("provider", ["openai", "gemini", pytest.param("dashscope", marks=pytest.mark.slow)])
 async def test_our_own_ear_ends_turns(provider: str) -> None:
     """The model finds none: what the caller says is committed when he is silent, and answered."""
     script = Script((Utterance(seconds=0.4, tone_hz=OLD), Utterance(seconds=0.4, tone_hz=NEW)), speed=0, vad_rms=1e9)
@@ -187,7 +187,7 @@ def first_sound(phone: Phone, at: float) -> Packet:
     return next(packet for packet in phone.audio.audio() if packet.at > at and is_loud(packet))
 
 
-@pytest.mark.parametrize("provider", ["openai", "gemini"])
+@pytest.mark.parametrize("provider", [pytest.param("openai", marks=pytest.mark.slow), "gemini"])
 async def test_turns_by_our_own_ear_may_be_false_alarms(provider: str) -> None:
     script = Script(TWO_REPLIES, speed=0, vad_rms=1e9)
     agent = "{api_key: k, greeting: Hello., turn_detection: {type: local_vad}}"

@@ -63,7 +63,7 @@ def test_the_ladder_of_a_call() -> None:
     assert "phone" in report.ladder[0].split()
 
 
-@pytest.mark.parametrize(("transport", "codec"), [("udp", "PCMU"), ("tcp", "PCMA")])
+@pytest.mark.parametrize(("transport", "codec"), [("udp", "PCMU"), pytest.param("tcp", "PCMA", marks=pytest.mark.slow)])
 def test_a_conversation(sentence: Path, tmp_path: Path, transport: Literal["udp", "tcp"], codec: str) -> None:
     options = replace(
         QUICK,

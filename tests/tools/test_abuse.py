@@ -8,6 +8,7 @@ whatever it tries, the far end is only ever asked to call what the tenant has na
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -26,8 +27,12 @@ from sipbridge.agent import (
 )
 from sipbridge.media.events import Drained
 from sipbridge.outcome import Ended
+from sipbridge.tenant_file.agent import AgentConfig
+from sipbridge.tenant_file.tools import ToolsConfig, TransferCallConfig
+from sipbridge.tools import toolbox_for
 from tests import virtual
 from tests.call.fakes import Call, settle
+from tests.tools.test_toolbox import Call as FakeControl
 
 TARGETS = {"desk": "sip:100@pbx.example.com", "sales": "tel:+15550100", "Night Shift": "sip:900@pbx.example.com"}
 TENANT = f"""
@@ -413,3 +418,28 @@ def test_what_is_no_address_is_no_target_of_a_tenants_file_either(target: str) -
 
     with pytest.raises(ValidationError):
         TransferCallConfig(targets={"desk": target})
+
+
+AGENTS = {name: AgentConfig(provider="offline") for name in ("main", "billing")}
+ATTENDED = TransferCallConfig(targets=TARGETS, mode="attended")
+
+
+@pytest.mark.parametrize("text", [*ASKED, *(words.format(ABROAD) for words in (*SPOKEN, *RESULTS))])
+def test_a_summary_or_an_agent_s_name_is_no_way_to_name_a_target(text: str) -> None:
+    """Neither is a target asked for in a summary one, nor a name that only looks like an agent's an agent."""
+    tools = toolbox_for(ToolsConfig(transfer_call=ATTENDED), AGENTS, timeout_seconds=1)
+
+    async def ask(name: str, **arguments: str) -> tuple[str, list[tuple[str, ...]]]:
+        control = FakeControl()
+        answer = await tools.run(control, ToolCall("c1", name, json.dumps(arguments), "r1"))
+        return answer.outcome, control.done
+
+    async def attempts() -> None:
+        assert await ask("switch_agent", agent=text) == ("invalid", [])
+        assert await ask("switch_agent", agent="billing", target=text) == ("invalid", [])
+        outcome, done = await ask("transfer_call", target="desk", summary=text[:600])
+        assert (outcome, done[0][:3]) == ("ok", ("transfer", "desk", TARGETS["desk"]))
+        assert await ask("transfer_call", target=text, summary="desk") == ("invalid", [])
+        assert await ask("transfer_call", target="desk", uri=text) == ("invalid", [])
+
+    asyncio.run(attempts())

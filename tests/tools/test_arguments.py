@@ -119,3 +119,19 @@ def test_of_thousands_of_mistakes_a_few_are_looked_at() -> None:
     with pytest.raises(ArgumentError, match="not of type 'string'"):
         checked(numbers, json.dumps({"all": [1] * 10_000}))
     assert perf_counter() - started < 0.05
+
+
+def test_a_pattern_takes_no_longer_than_the_text_is_long() -> None:
+    words = {"type": "object", "properties": {"text": {"type": "string", "pattern": r"^(\w+\s?)*$"}}}
+    started = perf_counter()
+    with pytest.raises(ArgumentError, match="text: 'a+!' does not match"):
+        checked(words, json.dumps({"text": "a" * 500 + "!"}))
+    assert perf_counter() - started < 0.5
+    assert checked(words, '{"text": "two words"}')
+
+
+def test_a_pattern_that_looks_ahead_holds_as_well() -> None:
+    other = {"type": "object", "properties": {"text": {"type": "string", "pattern": "^(?!desk).+"}}}
+    assert checked(other, '{"text": "sales"}')
+    with pytest.raises(ArgumentError):
+        checked(other, '{"text": "desk"}')
