@@ -58,6 +58,8 @@ from sipbridge.trunks import Reachable
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S = 5
+_PARTING_S = 0.6
+"""So long far ends may take to answer our last words when the node stops: over UDP they are said twice (T1: 0.5 s)."""
 
 
 class Gateway:
@@ -173,6 +175,7 @@ class Gateway:
             self.calls.end_all(Ended.SHUTDOWN)
             await self.registrations.stop()
             await self.calls.all_over.wait()
+            await self.transport.settle(_PARTING_S)
 
     async def drain(self, seconds: float) -> None:
         """Take no new calls (503, so that a proxy tries the next node; where we are registered we take that back) and

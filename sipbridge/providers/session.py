@@ -95,6 +95,7 @@ class Session:
         # ended: the model's side is gone and commands go nowhere; closed: by us, and commands raise.
         self._state: Literal["new", "starting", "open", "ended", "closed"] = "new"
         self._opening: asyncio.Task[None] | None = None
+        self._abandoned = False
         self._closing: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[AgentEvent] | None = None
         # What is no link's to say, or what an iteration that was cancelled took from one without consuming it.
@@ -145,18 +146,25 @@ class Session:
             await self._opening
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            ours = task is not None and not task.cancelling()  # close() has ended the opening, nobody cancelled us
-            self._opening.cancel()
-            await asyncio.gather(self._opening, return_exceptions=True)
+            await self._abandon(link, self._opening)
             self._not_started("cancelled")
-            if ours:
-                raise AgentStartError(f"{self._slug} was closed while it started", code="closed") from None
-            raise
+            if task is None or task.cancelling():
+                raise
         except BaseException as error:
             self._not_started((error.code if isinstance(error, AgentStartError) else "") or "failed")
             raise
+        if self._abandoned:  # by close(): nobody cancelled us
+            self._not_started("closed")
+            raise AgentStartError(f"{self._slug} was closed while it started", code="closed")
         self._state = "open"
         self._push_waiting()
+
+    async def _abandon(self, link: Link, opening: asyncio.Task[None]) -> None:
+        """It is not wanted any more; it may have been opened at that very moment."""
+        self._abandoned = True
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        await link.abort()
 
     def _not_started(self, reason: str) -> None:
         if self._state != "closed":
@@ -170,11 +178,11 @@ class Session:
             starting = self._state == "starting"
             self._state = "closed"
             self._silence()
-            if starting and self._opening is not None:
-                self._opening.cancel()  # start() does the rest
-                await asyncio.gather(self._opening, return_exceptions=True)
+            link = self._succession.link
+            if starting and self._opening is not None and link is not None:
+                await self._abandon(link, self._opening)  # start() does the rest
                 return
-            if (link := self._succession.link) is not None:
+            if link is not None:
                 link.dialect.close(self._clock())
                 link.after()
             elif not self._finished:

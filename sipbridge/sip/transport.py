@@ -11,6 +11,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Self
 
 import structlog
@@ -72,6 +73,7 @@ class SipTransport:
         self._flushing = False
         self._scheduled: asyncio.Handle | None = None
         self._closed = False
+        self._settled = asyncio.Event()
 
     @classmethod
     async def open(
@@ -149,7 +151,18 @@ class SipTransport:
                     break
         finally:
             self._flushing = False
+        if not self._user_agent.calls:
+            self._settled.set()
         self._arm()
+
+    async def settle(self, seconds: float) -> None:
+        """Return when nothing is left to do for any call, or after so long: our BYEs have been answered, and INVITEs
+        that were cancelled are refused, for whose 487 nobody would send an ACK later."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._user_agent.calls:
+                    self._settled.clear()
+                    await self._settled.wait()
 
     async def close(self) -> None:
         """Send what waits, then close everything. Idempotent."""

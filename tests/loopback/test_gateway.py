@@ -17,6 +17,7 @@ from sipbridge.outcome import CallReport, Ended
 from sipbridge.simulator.script import Script, Utterance
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant, TenantDirectory
+from tests.loopback.callee import Callee
 from tests.loopback.house import house, within
 from tests.loopback.phone import Phone
 
@@ -82,6 +83,22 @@ async def test_a_listener_that_cannot_be_had_leaves_nothing_open() -> None:
             async with Gateway(config(LOOPBACK.replace(":0", f":{port}")), tenants()):
                 pass
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_who_is_being_called_when_it_closes_gets_his_ack() -> None:
+    callee = await Callee.listen()
+    trunk = f"trunks: [{{name: pbx, sources: ['127.0.0.1'], outbound: {{proxy: '{callee.trunk}', ping_seconds: 0}}}}]"
+    gateway = await Gateway(config(f"{LOOPBACK}\n{trunk}"), tenants()).__aenter__()
+    gateway.dial("t", "+15550100")
+    invite = await callee.expect("INVITE")
+    callee.reply(invite, 180)
+    closing = asyncio.create_task(gateway.__aexit__(None, None, None))
+    callee.respond(await callee.expect("CANCEL"), 200)
+    await gateway.calls.all_over.wait()
+    callee.reply(invite, 487)
+    await callee.expect("ACK")
+    await closing
+    await callee.close()
 
 
 async def test_closing_ends_calls_and_takes_no_new_ones() -> None:

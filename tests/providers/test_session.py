@@ -32,6 +32,7 @@ from sipbridge.agent import (
 from sipbridge.audio import PCM_24K, PCMU, Played
 from sipbridge.errors import AgentClosedError, AgentStartError, ProviderError
 from sipbridge.providers import new_agent_from_credential
+from sipbridge.providers.link import Link
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
 from sipbridge.simulator.voice import speech
@@ -283,6 +284,35 @@ def test_a_cancelled_start_leaves_nothing_behind() -> None:
                 await starting
             await server.sessions[0].closed.wait()
             await agent.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("by", ["cancel", "close"])
+def test_a_start_that_is_given_up_as_it_succeeds_leaves_nothing_behind(
+    by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with ModelServer(QUICK) as server:
+            agent = agent_for(server.url)
+            really_open = Link.open
+            closing: list[asyncio.Task[None]] = []
+
+            async def open_and_be_given_up(link: Link, seconds: float) -> None:
+                await really_open(link, seconds)
+                if by == "cancel":
+                    starting.cancel()
+                else:
+                    closing.append(asyncio.create_task(agent.close()))
+                    await asyncio.sleep(0)
+
+            monkeypatch.setattr(Link, "open", open_and_be_given_up)
+            starting = asyncio.create_task(agent.start())
+            with pytest.raises((asyncio.CancelledError, AgentStartError)):
+                await starting
+            await server.sessions[0].closed.wait()
+            await asyncio.gather(*closing)
+            assert isinstance((await rest(agent))[-1], SessionClosed)
 
     run(scenario)
 
