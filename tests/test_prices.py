@@ -101,7 +101,7 @@ def test_the_cost(counts: dict[str, float], rates: dict[str, float], usd: float)
             "prices.openai.x.characters: Input should be a valid number",
         ),
         ("prices:\n  openai:\n    x: {characters: .nan}", 3, "prices.openai.x.characters: Input should be a finite"),
-        ("prices: 7", 1, "prices: Input should be a valid dictionary"),
+        ("prices: 7", 1, "prices: a mapping (key: value) is expected"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(text: str, line: int, words: str) -> None:
