@@ -1,20 +1,21 @@
 # Everything sets itself up: `make run` and `make test` need git, make and python3 (>= 3.11) with venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all peers pbx phones quick quick-3.13 cores cores-3.13 lint types format bench setup setup-test lab clean
+.PHONY: help run test test-all peers pbx phones real-time-1 real-time-2 quick quick-3.13 cores cores-3.13 lint types format bench setup setup-test lab clean
 
 PYTHON_BIN := .venv/bin
 # Where a second Python is found, the tests that need no peer run on it too (see scripts/python.sh).
 SECOND := .venv-3.13
 # PESQ comes as C source: without a compiler and Python's headers the tests of speech quality are skipped (in CI they fail).
 TEST_EXTRAS = test$(shell scripts/can-build.sh && echo ,quality)
-# These measure by the clock, and want the machine for themselves.
+# These measure by the clock: nothing that keeps a processor busy may run beside them.
 IN_REAL_TIME := tests/loopback tests/simulator
+REAL_TIME = $(PYTHON_BIN)/pytest -q -p no:cacheprovider -m "not slow and not interop"
 # Tests find espeak-ng where `make lab` put it.
 SIPBRIDGE_LAB ?= $(CURDIR)/.lab
 export SIPBRIDGE_LAB
-test test-all pbx phones quick quick-3.13 cores cores-3.13: export PATH := $(SIPBRIDGE_LAB)/bin:$(PATH)
+test test-all pbx phones real-time-1 real-time-2 quick quick-3.13 cores cores-3.13: export PATH := $(SIPBRIDGE_LAB)/bin:$(PATH)
 # Where it is set, every program that a test starts compiles all it imports anew: half of the time that they take.
-test test-all pbx phones quick quick-3.13 cores cores-3.13: export PYTHONDONTWRITEBYTECODE :=
+test test-all pbx phones real-time-1 real-time-2 quick quick-3.13 cores cores-3.13: export PYTHONDONTWRITEBYTECODE :=
 PARALLEL = $(MAKE) --no-print-directory --output-sync=target
 
 help: ## these lines
@@ -25,10 +26,18 @@ run: setup ## start the gateway, place a call to it, stay up (needs no key, no n
 
 test: ## what CI runs: lint, types, all quick tests, each real peer's main cases
 	@$(PARALLEL) --jobs 2 setup-test lab
-	@$(PARALLEL) --jobs 3 pbx phones lint types cores-3.13 cores
-	$(PYTHON_BIN)/pytest -q -m "not slow and not interop" $(IN_REAL_TIME)
+	@$(PARALLEL) --jobs 3 lint types phones cores-3.13 cores
+	@$(PARALLEL) --jobs 3 pbx real-time-1 real-time-2
 
-# Telephones talk in real time and keep no processor busy: the cores can be tried beside them, and they beside Asterisk.
+# They wait most of the time, so two halves of them can do it together; a file belongs to one by its first letter.
+real-time-1: setup-test
+	$(REAL_TIME) $(wildcard tests/loopback/test_[a-f]*.py tests/loopback/test_[t-z]*.py)
+
+real-time-2: setup-test
+	$(REAL_TIME) $(wildcard tests/loopback/test_[g-s]*.py) tests/simulator
+
+# Telephones talk in real time and keep no processor busy: the cores can be tried beside them, and Asterisk's beside others
+# of that kind.
 peers: pbx phones
 
 pbx: setup-test lab
