@@ -50,8 +50,7 @@ class Transfers:
         return not self._idle.is_set()
 
     async def over(self) -> None:
-        """Return when none is under way, because it came to nothing: and for as long as the
-        two are connected it has not."""
+        """Return when none is under way. One that succeeds never is over, as long as the two are connected."""
         await self._idle.wait()
 
     async def hand_over(self, name: str) -> str:
