@@ -25,7 +25,8 @@ from sipbridge.simulator.caller import CallOptions, place_call
 from sipbridge.simulator.model import ModelServer
 from sipbridge.simulator.script import Script, ToolUse, Utterance
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import Tenant, TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenants import Tenant
 
 _RATE = 8000
 _WINDOW = _RATE // 100

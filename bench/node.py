@@ -19,7 +19,8 @@ from sipbridge.gateway import Gateway
 from sipbridge.media import engine
 from sipbridge.outcome import CallReport
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import Tenant, TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenants import Tenant
 
 USERS = {"pcm": False, "g711": True, "judged": False, "tools": True}
 """The user part to dial, and whether the phone's codec is passed through. What interrupts the third is judged first,

@@ -11,7 +11,8 @@ from sipbridge.gateway import Gateway
 from sipbridge.simulator.caller import CallOptions, place_call
 from sipbridge.simulator.caller_report import TimelineEntry
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import Tenant, TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenants import Tenant
 
 _UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 DEADLINE_S = 1.0

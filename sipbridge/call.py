@@ -21,6 +21,7 @@ import structlog
 from sipbridge import agent as model
 from sipbridge.agent import AgentEvent, NewAgent
 from sipbridge.audio_health import AudioHealth
+from sipbridge.call_fields import CallFields
 from sipbridge.call_record import CallRecord
 from sipbridge.conversation.attached import Client
 from sipbridge.conversation.bridge import SecondLeg, nobody_to_call
@@ -30,6 +31,7 @@ from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.conversation.parts import Parts
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
+from sipbridge.history.journal import NOWHERE, Journal
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
 from sipbridge.media.events import (
@@ -49,7 +51,7 @@ from sipbridge.prices import Prices
 from sipbridge.recordings import StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
 from sipbridge.sip.invite import Invite
-from sipbridge.tenants import CallFields, Tenant
+from sipbridge.tenants import Tenant
 from sipbridge.tools.services import ToolServices
 from sipbridge.turn import Rule, Turn
 
@@ -73,10 +75,11 @@ class CallSession:
         record: StartRecording | None = None,
         prices: Prices | None = None,
         tool_services: ToolServices | None = None,
+        journal: Journal = NOWHERE,
     ) -> None:
         """`transfer_leg` makes the leg that calls whom the far end asks for, `second_leg` the one to whom the tenant
         names; both raise `CallNotPlacedError`. `record` begins a recording of the call. `tool_services` is what its
-        tools share with those of other calls."""
+        tools share with those of other calls. What happens is noted in `journal`."""
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
         self._fields = fields
@@ -94,6 +97,7 @@ class CallSession:
             self._floor,
             self._sounds,
             self._record,
+            journal,
             spawn=self._spawn,
             end=self.end,
             clock=clock,

@@ -9,12 +9,12 @@ import structlog
 
 from sipbridge.agent import ToolCall, Usage
 from sipbridge.audio_health import AudioHealth, LegAudio
+from sipbridge.call_fields import CallFields
 from sipbridge.codecs import Codec
 from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport, Ended, RunOutcome, Spent, ToolRun
 from sipbridge.prices import Prices, cost
 from sipbridge.tenant_file.agent import AgentConfig
-from sipbridge.tenants import CallFields
 from sipbridge.turn import Turn
 
 log = structlog.get_logger(__name__)

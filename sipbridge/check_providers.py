@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 from sipbridge.agent import AgentOptions
 from sipbridge.agent_settings import capabilities, credential_of
+from sipbridge.call_fields import CallFields
 from sipbridge.configfile import Place, dotted
 from sipbridge.errors import AgentStartError, ConfigError, SipbridgeError
 from sipbridge.finding import Finding
 from sipbridge.providers import new_agent_from_credential
 from sipbridge.tenant_file.agent import AgentConfig
-from sipbridge.tenants import CallFields, Tenant
+from sipbridge.tenants import Tenant
 from sipbridge.tools import toolbox_for
 from sipbridge.tools.switch_agent import declared_to
 

@@ -126,7 +126,7 @@ def _load(path: Path) -> tuple[Any, Any]:
     """Configuration and tenants, with what will have no effect said aloud."""
     from sipbridge.config import load_config
     from sipbridge.tenant_checks import warnings
-    from sipbridge.tenants import TenantDirectory
+    from sipbridge.tenant_source.directory import TenantDirectory
 
     config = load_config(path)
     tenants = TenantDirectory.load(config, path.parent)
@@ -290,7 +290,7 @@ def route(
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Say which tenant a call would be for, and why not the others."""
-    from sipbridge.tenants import CallFields
+    from sipbridge.call_fields import CallFields
 
     _, tenants = _load(config)
     headers = dict(_header(text) for text in header or ())

@@ -8,6 +8,7 @@ act on yet carry `PLANNED`: setting one is allowed and reported by `not_in_use()
 from __future__ import annotations
 
 import ipaddress
+import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from pydantic import (
 
 from sipbridge.configfile import Place, Section, error_at, load
 from sipbridge.errors import TlsFileError
+from sipbridge.history_config import HistoryConfig, WebhookConfig
 from sipbridge.logins import Login, Secret
 from sipbridge.prices import Prices
 from sipbridge.sip.dns import parse_nameserver
@@ -55,7 +57,12 @@ _LISTENER = re.compile(r"(udp|tcp|tls|ws|wss)://(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):(\
 
 
 class Node(Section):
-    id: str | None = None
+    id: str | None = Field(default=None, min_length=1, max_length=64)
+
+    @property
+    def name(self) -> str:
+        """What this node is called in histories, metrics and logs."""
+        return self.id or platform.node() or "sipbridge"
 
 
 class Tls(Section):
@@ -215,15 +222,15 @@ class RecordingsConfig(Section):
 class Config(Section):
     """`sipbridge.yaml`. `directory` is where it lies; relative paths in it start there."""
 
-    node: Annotated[Node, PLANNED] = Node()
+    node: Node = Node()
     sip: Sip = Sip()
     media: Media = Media()
     limits: NodeLimits = NodeLimits()
     trunks: tuple[Trunk, ...] = ()
     tenants: Tenants = Tenants()
-    history: Annotated[dict[str, Any], PLANNED] = {}
+    history: HistoryConfig = Field(default={}, validate_default=True)  # so that its paths start beside the file
     recordings: RecordingsConfig = RecordingsConfig()
-    webhooks: Annotated[tuple[dict[str, Any], ...], PLANNED] = ()
+    webhooks: tuple[WebhookConfig, ...] = ()
     redis: Annotated[dict[str, Any], PLANNED] = {}
     prices: Prices = Prices()
     http: Annotated[dict[str, Any], PLANNED] = {}

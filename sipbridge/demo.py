@@ -14,7 +14,8 @@ from sipbridge.prompts import CALLER_WAV, DEFAULT_GREETING
 from sipbridge.simulator.caller import CallOptions, place_call
 from sipbridge.simulator.caller_report import CallReport, parse_expectations
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import Tenant, TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenants import Tenant
 
 PORT = 5060
 RECORDING = Path("var/demo.wav")

@@ -8,7 +8,7 @@ from sipbridge.call import CallSession
 from sipbridge.config import Config
 from sipbridge.gateway import Gateway
 from sipbridge.outcome import ENDINGS, CallReport, Ended
-from sipbridge.tenants import TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
 
 
 def beside_another(config: Config) -> Config:

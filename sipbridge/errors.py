@@ -2,6 +2,7 @@
 
     SipbridgeError
     ├── ConfigError                 the configuration is wrong: file, line and key
+    ├── TenantSourceError           who has the tenants cannot be asked, and nothing is known from before
     ├── CallNotPlacedError          a call that was asked of us and that we do not make: no trunk, no budget
     ├── CallNotAnsweredError        a call that we made came to nothing: busy, no answer, refused, unreachable
     ├── SipError
@@ -40,6 +41,13 @@ class ConfigError(SipbridgeError):
     """A configuration that cannot be used; the message names file, line and key."""
 
     label = "config"
+
+
+class TenantSourceError(SipbridgeError):
+    """Whose call this is cannot be told now: the tenants' backend is down, and nothing of its is known from before."""
+
+    sip_status = 480
+    label = "tenant_source"
 
 
 class CallNotPlacedError(SipbridgeError):

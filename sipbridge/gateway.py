@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -22,9 +22,11 @@ import structlog
 from sipbridge import __version__, codecs, encryption
 from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
+from sipbridge.call_fields import CallFields
 from sipbridge.config import Config, SessionTimersConfig, codec_lists
 from sipbridge.conversation.sounds import sound_of
-from sipbridge.errors import CallNotPlacedError
+from sipbridge.errors import CallNotPlacedError, TenantSourceError
+from sipbridge.history.history import History
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media import srtp
 from sipbridge.media.dtls import DtlsIdentity
@@ -32,7 +34,7 @@ from sipbridge.media.engine import MediaEngine
 from sipbridge.media.params import MediaSettings
 from sipbridge.media.resample import Resampler
 from sipbridge.metrics import Metrics
-from sipbridge.outcome import CallReport, Ended
+from sipbridge.outcome import ENDINGS, CallReport, Ended, reason_header
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
 from sipbridge.providers.breaker import Breaker
@@ -49,7 +51,8 @@ from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
-from sipbridge.tenants import CallFields, Tenant, TenantDirectory
+from sipbridge.tenant_source.source import TenantSource
+from sipbridge.tenants import Tenant
 from sipbridge.tools.services import ToolServices
 from sipbridge.trunk_config import Trunk
 from sipbridge.trunk_monitor import TrunkMonitor
@@ -68,16 +71,18 @@ class Gateway:
     def __init__(
         self,
         config: Config,
-        tenants: TenantDirectory,
+        tenants: TenantSource,
         *,
         new_agent: NewAgent | None = None,
+        history: History | None = None,
         on_report: Callable[[CallReport], None] = lambda report: None,
         serves: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Not one that `serves`: it registers nowhere, for it only makes calls, and whom it would be registered as is
-        another gateway."""
+        another gateway. `history` is entered already, and outlives this."""
         self._config = config
+        self._history = history
         self._tenants = tenants
         self.breaker = Breaker()
         """Of the providers' servers, for all calls."""
@@ -88,6 +93,8 @@ class Gateway:
         self.metrics.watch_providers(self.breaker)
         self._clock = clock
         self.ladders = Ladders()
+        self._arriving: set[asyncio.Task[None]] = set()
+        """Calls whose tenant is looked up."""
         self._trunks = {trunk.name: trunk for trunk in config.trunks}
         networks = [network for trunk in config.trunks for network in trunk.sources]
         # Asked before the SIP parser. Strangers are heard, within a budget, where they get 403 (see `_invited`) or can
@@ -135,7 +142,7 @@ class Gateway:
                 resolver=DnsResolver(config.sip.nameservers),
             )
             stack.push_async_callback(self.transport.close)
-            group = await stack.enter_async_context(asyncio.TaskGroup())
+            group = self._group = await stack.enter_async_context(asyncio.TaskGroup())
             self.calls = Switchboard(
                 config,
                 self.user_agent,
@@ -147,6 +154,7 @@ class Gateway:
                 keep_ladder=None if files is None else files.keep,
                 recordings=self.recordings,
                 tool_services=tool_services,
+                history=self._history,
                 clock=self._clock,
             )
             self.metrics.count_calls(lambda: len(self.calls))
@@ -172,6 +180,8 @@ class Gateway:
     ) -> None:
         self.user_agent.unavailable = RETRY_AFTER_S  # who calls now is not to be cut off a moment later
         async with self._to_close:
+            for arriving in self._arriving:
+                arriving.cancel()
             self.calls.end_all(Ended.SHUTDOWN)
             await self.registrations.stop()
             await self.calls.all_over.wait()
@@ -247,7 +257,7 @@ class Gateway:
         if event.replaces is not None:
             self.calls.replace(event, event.replaces, trunk)
             return
-        if len(self.calls) >= self._config.limits.max_calls:
+        if len(self.calls) + len(self._arriving) >= self._config.limits.max_calls:
             event.call.reject(503, now=now, headers=(("Retry-After", str(RETRY_AFTER_S)),))
             return
         configured = self._trunks.get(trunk)
@@ -257,12 +267,48 @@ class Gateway:
             trusted=configured is not None and configured.trust_identity,
             account=self.registrations.account_of(event),
         )
-        tenant = self._tenants.resolve(fields)
+        found = self._tenants.find(fields)
+        if not isinstance(found, Awaitable):
+            self._take(event, found, fields, configured)
+            return
+        # Whoever has the tenants takes his time; the caller has his 100.
+        arriving = self._group.create_task(self._take_later(event, found, fields, configured))
+        self._arriving.add(arriving)
+        arriving.add_done_callback(self._arriving.discard)
+
+    async def _take_later(
+        self, event: InviteReceived, found: Awaitable[Tenant | None], fields: CallFields, trunk: Trunk | None
+    ) -> None:
+        try:
+            tenant = await found
+            if event.call.is_over:
+                log.info("gone before it had a tenant", to=fields.to, call_id=fields.call_id)
+            else:
+                self._take(event, tenant, fields, trunk)
+        except TenantSourceError as error:
+            log.warning("tenant unknown", to=fields.to, call_id=fields.call_id, error=str(error))
+            self._refuse(event, Ended.TENANT_UNKNOWN)
+        except asyncio.CancelledError:
+            self._refuse(event, Ended.SHUTDOWN, (("Retry-After", str(RETRY_AFTER_S)),))
+            raise
+        except Exception:
+            log.exception("call not begun", call_id=fields.call_id)
+            self._refuse(event, Ended.INTERNAL_ERROR)  # the caller would wait in vain
+
+    def _take(self, event: InviteReceived, tenant: Tenant | None, fields: CallFields, trunk: Trunk | None) -> None:
+        """Whose call it is has been found out: it begins, or is refused."""
         if tenant is None:
             log.info("no tenant", to=fields.to, call_id=fields.call_id)
-            event.call.reject(404, now=now)
-            return
-        self.calls.answer(event, tenant, fields, configured)
+            self._refuse(event, Ended.NO_TENANT)
+        else:
+            self.calls.answer(event, tenant, fields, trunk)
+
+    def _refuse(self, event: InviteReceived, ended: Ended, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        status = ENDINGS[ended].status
+        assert status is not None
+        if not event.call.is_over:
+            reason = ("Reason", reason_header(ended))
+            event.call.reject(status, now=self._clock(), headers=(reason, *headers))
 
 
 def _media_settings(config: Config) -> MediaSettings:

@@ -56,7 +56,15 @@ class Ended(enum.Enum):
     """It has cost what one call of the tenant's may."""
     LOOP_DETECTED = "loop_detected"
     """The far end is a machine, and the two go round in circles."""
+    NO_TENANT = "no_tenant"
+    """Nobody's number."""
+    TENANT_UNKNOWN = "tenant_unknown"
+    """Who has the tenants could not be asked, and nothing was known from before."""
+    TENANT_LIMIT = "tenant_limit"
+    """The tenant has as many calls, or has used as much, as it may."""
     SHUTDOWN = "shutdown"
+    NODE_CRASHED = "node_crashed"
+    """The node died in mid-call; written when it is back."""
     INTERNAL_ERROR = "internal_error"
 
 
@@ -118,7 +126,11 @@ ENDINGS: Final[Mapping[Ended, Ending]] = {
     Ended.CALLER_SILENT: Ending(16),
     Ended.SPEND_LIMIT: Ending(16, good=True),
     Ended.LOOP_DETECTED: Ending(16),
+    Ended.NO_TENANT: Ending(1, 404),
+    Ended.TENANT_UNKNOWN: Ending(41, 480),
+    Ended.TENANT_LIMIT: Ending(17, 486),
     Ended.SHUTDOWN: Ending(41, 503),
+    Ended.NODE_CRASHED: Ending(41),
     Ended.INTERNAL_ERROR: Ending(41, 500),
 }
 """Every reason has its line; docs/ended-reasons.md is held against it (`tests/test_outcome.py`)."""

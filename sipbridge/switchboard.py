@@ -16,9 +16,12 @@ import structlog
 from sipbridge import codecs
 from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
+from sipbridge.call_fields import CallFields
 from sipbridge.config import Config
 from sipbridge.encryption import local_security
 from sipbridge.errors import CallNotPlacedError
+from sipbridge.history.history import History
+from sipbridge.history.journal import NOWHERE
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import LegParts, MediaChoices, SipLeg
 from sipbridge.media.engine import MediaEngine
@@ -36,7 +39,7 @@ from sipbridge.sip.ladder import Ladder, Ladders
 from sipbridge.sip.refer import Referral
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
-from sipbridge.tenants import CallFields, Tenant
+from sipbridge.tenants import Tenant
 from sipbridge.tools.services import ToolServices
 from sipbridge.trunk_config import Outbound, Trunk
 from sipbridge.trunks import Budget, caller_of, credentials_of, permitted_target, proxy_of, target_of
@@ -71,6 +74,7 @@ class Switchboard:
         keep_ladder: Callable[[Ladder], None] | None,
         recordings: Recordings | None,
         tool_services: ToolServices,
+        history: History | None,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
@@ -78,6 +82,7 @@ class Switchboard:
         self._keep_ladder = keep_ladder
         self._recordings = recordings
         self._tool_services = tool_services
+        self._history = history
         self._user_agent = user_agent
         self._engine = engine
         self._spawn = spawn
@@ -335,6 +340,7 @@ class Switchboard:
             transfer_leg=lambda event: self._transfer_leg(line, event),
             second_leg=lambda target, seconds: self._second_leg(line, tenant, target, seconds),
             record=self._recording_of(fields.call_id, tenant),
+            journal=NOWHERE if self._history is None else self._history.journal(tenant),
         )
         self._lines[session] = line
         self._ladders.opened(session.call_id)

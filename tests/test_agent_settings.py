@@ -11,13 +11,15 @@ import pytest
 from sipbridge.agent import Capabilities, TurnDetection
 from sipbridge.agent_settings import lacking, problems
 from sipbridge.audio import PCM_16K, PCM_24K
+from sipbridge.call_fields import CallFields
 from sipbridge.config import Config
 from sipbridge.configfile import dotted, parse
 from sipbridge.errors import ConfigError
 from sipbridge.providers import register
 from sipbridge.tenant_checks import warnings
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import CallFields, Tenant, TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenants import Tenant
 
 POOR = Capabilities(
     takes_tools=False, can_say=False, voices=("Tina", "Ethan", "Jennifer"), turn_detection=frozenset({"server_vad"})

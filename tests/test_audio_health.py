@@ -11,6 +11,7 @@ import pytest
 
 from sipbridge import codecs
 from sipbridge.audio_health import AudioHealth, LegAudio, summary
+from sipbridge.call_fields import CallFields
 from sipbridge.call_record import CallRecord
 from sipbridge.media.events import Flush, MediaStats
 from sipbridge.media.leg import Leg
@@ -19,7 +20,6 @@ from sipbridge.media.rtp import Sequencer
 from sipbridge.metrics import Metrics
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.providers.breaker import Breaker
-from sipbridge.tenants import CallFields
 
 PARAMS = MediaParams(codecs.PCMU, ("192.0.2.1", 4000), payload_type_send=0, payload_type_receive=0)
 

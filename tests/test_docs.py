@@ -13,6 +13,7 @@ import typer.main
 
 from sipbridge import prompts
 from sipbridge.agent_settings import problems
+from sipbridge.call_fields import CallFields
 from sipbridge.cli import app
 from sipbridge.config import Config, load_config
 from sipbridge.configfile import parse
@@ -20,7 +21,7 @@ from sipbridge.providers import registered_providers
 from sipbridge.sip.faults import Fault, StreamFault
 from sipbridge.tenant_checks import warnings
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import CallFields, TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
 from tests.sip.certificates import Authority
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from sipbridge.tenant_checks import warnings
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.tenant_file.fallback import FallbackStep, standing_in
-from sipbridge.tenants import TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
 
 AGENT = "agent: {provider: offline, greeting: Hello}\n"
 DESK = "tools: {transfer_call: {targets: {desk: 'sip:100@pbx.example.com'}}}\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sipbridge.call_fields import CallFields
 from sipbridge.sip.message import Request, parse_message
-from sipbridge.tenants import CallFields
 
 INVITE = (
     b"INVITE sip:%61gent%2B1@192.0.2.1 SIP/2.0\r\n"

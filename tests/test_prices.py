@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from sipbridge.agent import Usage
 from sipbridge.audio_health import AudioHealth
+from sipbridge.call_fields import CallFields
 from sipbridge.call_record import CallRecord
 from sipbridge.config import Config
 from sipbridge.configfile import parse
@@ -14,7 +15,6 @@ from sipbridge.errors import ConfigError
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prices import NAMES, Prices, cost
 from sipbridge.tenant_file.agent import AgentConfig
-from sipbridge.tenants import CallFields
 from sipbridge.turn import Turn
 
 TABLE = """

@@ -13,6 +13,7 @@ from sipbridge.agent_settings import capabilities, temperature
 from sipbridge.audio import PCM_8K, PCM_16K, PCM_24K, AudioFormat
 from sipbridge.audio import PCMA as PCMA_AUDIO
 from sipbridge.audio import PCMU as PCMU_AUDIO
+from sipbridge.call_fields import CallFields
 from sipbridge.codecs import G722, L16_8K, L16_16K, OPUS, PCMA, PCMU, Codec
 from sipbridge.config import Config
 from sipbridge.configfile import parse
@@ -27,7 +28,8 @@ from sipbridge.sip.headers import NameAddr
 from sipbridge.sip.identity import CallerIdentity, Party
 from sipbridge.tenant_checks import warnings
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import CallFields, Tenant, TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenants import Tenant
 
 
 class Quiet:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from sipbridge.agent import ToolCall
+from sipbridge.call_fields import CallFields
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.attached import Attached
 from sipbridge.conversation.confirmation import Confirmation
@@ -23,7 +24,6 @@ from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.conversation.waiting import Waiting
 from sipbridge.outcome import Ended
-from sipbridge.tenants import CallFields
 from sipbridge.tools import Answer, Toolbox
 
 

@@ -10,13 +10,15 @@ from typing import Any, Protocol
 import structlog
 
 from sipbridge.agent import AgentEvent
+from sipbridge.call_fields import CallFields
 from sipbridge.call_record import CallRecord
 from sipbridge.conversation.floor import Floor
 from sipbridge.conversation.handover import Legs
 from sipbridge.conversation.sounds import Sounds
+from sipbridge.history.journal import Journal
 from sipbridge.media.stream import MediaStream
 from sipbridge.outcome import Ended
-from sipbridge.tenants import CallFields, Tenant
+from sipbridge.tenants import Tenant
 from sipbridge.turn import Turn
 
 _AFTER_GOODBYE_S = 0.2
@@ -43,6 +45,8 @@ class CallContext:
     floor: Floor
     sounds: Sounds
     record: CallRecord
+    journal: Journal
+    """What happens is noted here."""
     spawn: Spawn
     end: End
     clock: Callable[[], float]

@@ -26,7 +26,7 @@ from sipbridge.tools.arguments import ArgumentError, Parameters, checked, schema
 from sipbridge.tools.quota import Quota
 
 if TYPE_CHECKING:
-    from sipbridge.tenants import CallFields
+    from sipbridge.call_fields import CallFields
     from sipbridge.tools.services import ToolServices
 
 log = structlog.get_logger(__name__)

@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 from sipbridge.agent import AgentEvent, AgentOptions, Capabilities, HistoryItem, SessionClosed, SessionOpen
 from sipbridge.audio import PCM_16K, PCM_24K, AudioFormat, Played
 from sipbridge.call import CallSession
+from sipbridge.call_fields import CallFields
 from sipbridge.codecs import PCMU, Codec
 from sipbridge.configfile import parse
 from sipbridge.conversation.bridge import SecondLeg, nobody_to_call
@@ -23,7 +24,7 @@ from sipbridge.prices import Prices
 from sipbridge.providers import register
 from sipbridge.referring import Referred
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import CallFields, Tenant
+from sipbridge.tenants import Tenant
 from tests import virtual
 
 

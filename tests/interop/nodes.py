@@ -22,7 +22,8 @@ from sipbridge.outcome import CallReport, Ended
 from sipbridge.simulator.model import ModelServer, SessionRecord
 from sipbridge.simulator.script import Script
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import Tenant, TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenants import Tenant
 from tests.interop.gateway import free_on_both, merge, offline
 
 

@@ -26,7 +26,8 @@ from sipbridge.outcome import CallReport
 from sipbridge.simulator.model import WIRES, ModelServer, SessionRecord
 from sipbridge.simulator.script import Script
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import Tenant, TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenants import Tenant
 from tests.loopback.phone import Phone
 from tests.loopback.waiting import Watched
 

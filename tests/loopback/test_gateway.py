@@ -16,7 +16,8 @@ from sipbridge.ladder_files import list_ladders, read_ladder
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.simulator.script import Script, Utterance
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import Tenant, TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenants import Tenant
 from tests.loopback.callee import Callee
 from tests.loopback.house import house, within
 from tests.loopback.phone import Phone

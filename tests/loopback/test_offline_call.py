@@ -10,7 +10,7 @@ from sipbridge.config import load_config
 from sipbridge.gateway import Gateway
 from sipbridge.simulator.caller import CallOptions, CallReport, place_call
 from sipbridge.simulator.caller_report import parse_expectations
-from sipbridge.tenants import TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
 from tests.media.test_vad import silence, tone
 
 CONFIG = """

@@ -16,7 +16,8 @@ from sipbridge.gateway import Gateway
 from sipbridge.outcome import Ended
 from sipbridge.sip.registration import RegistrationState
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import Tenant, TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenants import Tenant
 from tests.loopback.house import Clock, house
 from tests.loopback.phone import Message, Phone
 from tests.loopback.waiting import Watched

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sipbridge.agent import ToolCall
+from sipbridge.call_fields import CallFields
 from sipbridge.configfile import parse
 from sipbridge.outcome import RunOutcome
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenant_file.tools import ToolsConfig
-from sipbridge.tenants import CallFields
 from sipbridge.tools import Answer, CallControl, Tool, Toolbox
 
 FIELDS = CallFields(to="agent", caller="+15550123", call_id="c 1/2", headers={"X-Member": "é 7"})

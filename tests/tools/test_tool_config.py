@@ -11,7 +11,7 @@ from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
 from sipbridge.tenant_checks import warnings
 from sipbridge.tenant_config import TenantConfig
-from sipbridge.tenants import TenantDirectory
+from sipbridge.tenant_source.directory import TenantDirectory
 from tests.tools.asked import tools
 
 HTTP = "  http:\n    - name: order\n      description: d\n"

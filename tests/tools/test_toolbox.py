@@ -11,9 +11,9 @@ import pytest
 from pydantic import BaseModel
 
 from sipbridge.agent import ToolCall
+from sipbridge.call_fields import CallFields
 from sipbridge.conversation.entry import Collected
 from sipbridge.tenant_file.tools import HangUpConfig, ToolsConfig, TransferCallConfig
-from sipbridge.tenants import CallFields
 from sipbridge.tools import MAX_RESULT_BYTES, CallControl, Tool, Toolbox, ToolError, toolbox_for
 
 

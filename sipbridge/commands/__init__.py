@@ -1,0 +1,1 @@
+"""The command line's families of commands; `cli` puts them together."""

@@ -1,0 +1,100 @@
+"""Where a history goes: what stores and webhooks have in common, and what a store answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sipbridge.errors import SipbridgeError
+from sipbridge.history.facts import Entry
+
+
+class SinkUnavailableError(SipbridgeError):
+    """It cannot take anything now: it is asked again later, with the same entries."""
+
+    label = "history_sink"
+
+
+class EntryRefusedError(SipbridgeError):
+    """It will never take this entry: it is set aside, and counted."""
+
+    label = "history_entry"
+
+
+class Sink(Protocol):
+    """Takes entries at least once, those of one call in their order; what it has taken it has for good."""
+
+    name: str
+    """In logs and metrics; nothing secret."""
+
+    async def deliver(self, entries: Sequence[Entry]) -> None:
+        """All of them, or none that it does not know again by (`record`, `seq`).
+
+        Raises `SinkUnavailableError` or `EntryRefusedError`; the latter only of a single entry.
+        """
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """One call, as a store has it: its record, and what it is looked for by."""
+
+    record: str
+    call_id: str
+    node: str
+    tenant: str
+    tenant_version: int
+    direction: str
+    caller: str
+    to: str
+    trunk: str | None
+    provider: str
+    model: str
+    began_at: float
+    """Unix time; likewise `answered_at` and `ended_at`, None where it is not."""
+    answered_at: float | None
+    ended_at: float | None
+    ended: str | None
+    """The reason (docs/ended-reasons.md); None: it is up."""
+    outcome: str | None
+    """`completed`, `failed`, `unanswered` or `refused` (`outcome.Ending`)."""
+    detail: str
+    seconds: float | None
+    cost_usd: float | None
+    report: dict[str, Any] | None
+    """All that was told at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which calls; None: any. The latest come first."""
+
+    tenant: str | None = None
+    since: float | None = None
+    until: float | None = None
+    outcome: str | None = None
+    """Of `CallRow`, or a reason to end."""
+    caller: str | None = None
+    number: str | None = None
+    """Caller or dialled."""
+    limit: int = 100
+
+
+class Store(Sink, Protocol):
+    """A sink that can be asked. Everything may raise `SinkUnavailableError`."""
+
+    async def calls(self, query: Query) -> list[CallRow]: ...
+
+    async def find(self, name: str) -> list[CallRow]:
+        """By `record`, or its beginning (8 digits at least), or by SIP's Call-ID: the latest first."""
+
+    async def entries(self, record: str) -> list[Entry]:
+        """Of one call, in their order."""
+
+    async def erase(self, caller: str) -> list[CallRow]:
+        """Delete every call from or to that number with all its entries; returns what there was."""
+
+    async def expire(self, tenant: str, before: float) -> int:
+        """Delete the calls of a tenant that began earlier; how many there were."""

@@ -1,0 +1,68 @@
+"""The configuration's shape: `history:` and `webhooks:` of sipbridge.yaml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from sipbridge.configfile import Section
+from sipbridge.logins import Secret
+
+_SQLITE = "sqlite:///"
+_STORES = re.compile(r"sqlite:///.+|postgresql(\+asyncpg)?://.+|https?://.+")
+
+
+class Retry(Section):
+    """So often a store or a webhook is asked again before it is left alone for a while; entries wait meanwhile."""
+
+    attempts: int = Field(default=5, ge=1, le=100)
+    backoff_seconds: float = Field(default=1, gt=0, le=3600, allow_inf_nan=False)
+    """Before the second attempt; each one after that waits twice as long."""
+
+
+class HistoryConfig(Section):
+    store: Annotated[str, Field(validate_default=True)] = "sqlite:///var/history.db"
+    """`sqlite:///PATH`, `postgresql://...`, or `https://...` of a backend. May contain `${NAME}`."""
+    secret: Secret | None = None
+    """What a backend's requests are signed with."""
+    outbox: Annotated[Path, Field(validate_default=True)] = Path("var/outbox")
+    """A directory of this machine: what no store or webhook has taken yet."""
+    enabled: bool = True
+    queue_max: int = Field(default=1000, ge=10, le=1_000_000)
+    """Entries of one call that wait for the outbox."""
+    retry: Retry = Retry()
+    drain_seconds: float = Field(default=10, ge=0, le=3600)
+    """So long the end of the gateway may take for what waits."""
+
+    @field_validator("store")
+    @classmethod
+    def _a_store(cls, store: str, info: ValidationInfo) -> str:
+        if not _STORES.fullmatch(store):
+            raise ValueError("sqlite:///PATH, postgresql://USER:PASSWORD@HOST/NAME or https://HOST/PATH is expected")
+        if store.startswith(_SQLITE):
+            return f"{_SQLITE}{_beside(Path(store.removeprefix(_SQLITE)), info)}"
+        return store
+
+    @field_validator("outbox")
+    @classmethod
+    def _beside_the_file(cls, path: Path, info: ValidationInfo) -> Path:
+        return _beside(path, info)
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """Where the store is a file."""
+        return Path(self.store.removeprefix(_SQLITE)) if self.store.startswith(_SQLITE) else None
+
+
+class WebhookConfig(Section):
+    url: str = Field(pattern=r"^https?://[^\s]+$", max_length=2000)
+    secret: Secret | None = None
+    events: tuple[str, ...] = ("call.*", "recording.*")
+    """Kinds of facts, as globs."""
+
+
+def _beside(path: Path, info: ValidationInfo) -> Path:
+    return Path((info.context or {}).get("directory", ""), path)

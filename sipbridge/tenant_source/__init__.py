@@ -1,0 +1,1 @@
+"""Where tenants come from: a directory of YAML, or an HTTP backend."""

@@ -1,0 +1,23 @@
+"""What the gateway asks for a call's tenant, wherever tenants come from."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from sipbridge.call_fields import CallFields
+from sipbridge.tenants import Tenant
+
+
+class TenantSource(Protocol):
+    """A call keeps the tenant that it was given, in the version of that moment."""
+
+    @property
+    def tenants(self) -> Sequence[Tenant]:
+        """Those that are known now."""
+
+    def get(self, tenant_id: str) -> Tenant | None: ...
+
+    def find(self, fields: CallFields) -> Tenant | None | Awaitable[Tenant | None]:
+        """The tenant that a call is for: at once where it is known here, so that the call begins within its INVITE.
+        Raises `TenantSourceError`, or what is awaited does, where it cannot be told now."""
