@@ -58,7 +58,7 @@ class SqlStore:
         """`url`: postgresql://USER:PASSWORD@HOST[:PORT]/NAME, with what libpq's URLs may have (several hosts, sslmode,
         sslrootcert, target_session_attrs ...). Nothing is asked of it yet."""
         self._url = re.sub(r"^postgresql\+asyncpg:", "postgresql:", url)
-        self._engine = create_async_engine(
+        self.engine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
             pool_size=_CONNECTIONS,
@@ -73,10 +73,12 @@ class SqlStore:
     # --- a sink -------------------------------------------------------------------------------------------------------
 
     async def deliver(self, entries: Sequence[Entry]) -> None:
-        """See `Sink`. All of them or none: in one transaction."""
+        """See `Sink`. All of them or none: in one transaction. Without any: is it there?"""
         rows = [_entry_row(entry) for entry in sorted(entries, key=lambda entry: (entry.record, entry.seq))]
         records = sorted({entry.record for entry in entries})
         async with self._transaction() as connection:
+            if not rows:
+                return
             await connection.execute(insert(table.entries).on_conflict_do_nothing(), rows)
             known = {row.record: row for row in await _fetched(connection, _rows_of(records).with_for_update())}
             for record in records:
@@ -89,7 +91,7 @@ class SqlStore:
     async def close(self) -> None:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                await self._engine.dispose()
+                await self.engine.dispose()
         except TimeoutError:
             log.warning("the history's store did not let go in time", store=self.name)
 
@@ -141,7 +143,7 @@ class SqlStore:
         """Raises `SinkUnavailableError` and `EntryRefusedError`, and nothing else for what the server does."""
         with _in_words():
             await self._be_ready()
-            async with asyncio.timeout(_OPERATION_SECONDS), self._engine.begin() as connection:
+            async with asyncio.timeout(_OPERATION_SECONDS), self.engine.begin() as connection:
                 yield connection
 
     async def _be_ready(self) -> None:
@@ -151,7 +153,7 @@ class SqlStore:
         async with self._migrating:
             if self._migrated:
                 return
-            async with asyncio.timeout(_OPERATION_SECONDS), self._engine.connect() as connection:
+            async with asyncio.timeout(_OPERATION_SECONDS), self.engine.connect() as connection:
                 found = await connection.run_sync(sql_migration.version)
             if found != sql_migration.newest():
                 sql_migration.check_known(found)
@@ -167,13 +169,14 @@ class SqlStore:
             await connection.run_sync(sql_migration.migrate, to)
         log.info("the history's tables are of version", version=to or sql_migration.newest(), store=self.name)
 
-    async def _connect(self, *, statement_seconds: float = _STATEMENT_SECONDS) -> asyncpg.Connection[Any]:
-        connection = await asyncpg.connect(self._url, timeout=_CONNECT_SECONDS, command_timeout=statement_seconds)
+    async def _connect(self, *, statement_seconds: float | None = None) -> asyncpg.Connection[Any]:
+        seconds = statement_seconds or _STATEMENT_SECONDS
+        connection = await asyncpg.connect(self._url, timeout=_CONNECT_SECONDS, command_timeout=seconds)
         # By statements: poolers between us and the server refuse most of these in what a connection begins with.
         await connection.execute(
-            f"SET application_name = 'sipbridge';"
-            f"SET statement_timeout = '{statement_seconds:.0f}s';"
-            f"SET lock_timeout = '{_LOCK_SECONDS:.0f}s';"
+            "SET application_name = 'sipbridge';"
+            f"SET statement_timeout = '{seconds * 1000:.0f}';"
+            f"SET lock_timeout = '{_LOCK_SECONDS * 1000:.0f}';"
             f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS:.0f}s';"
             # What was acknowledged has to outlive the server.
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"

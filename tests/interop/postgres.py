@@ -129,13 +129,13 @@ class Postgres:
         return asyncio.run(self.ask(sql, *arguments, database=database))
 
     async def ask(self, sql: str, *arguments: object, database: str = "postgres") -> list[Any]:
-        connection = await self._connect(database)
+        connection = await self.connect(database)
         try:
             return list(await connection.fetch(sql, *arguments))
         finally:
             await connection.close()
 
-    async def _connect(self, database: str) -> Any:
+    async def connect(self, database: str) -> Any:
         return await asyncpg.connect(
             host=ADDRESS, port=self.port, user=USER, password=PASSWORD, database=database, timeout=5
         )
