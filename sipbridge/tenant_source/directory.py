@@ -10,7 +10,7 @@ from sipbridge.call_fields import CallFields
 from sipbridge.config import Config
 from sipbridge.errors import ConfigError
 from sipbridge.matching import Index, Rule, mismatch, why_less
-from sipbridge.tenant_source.files import load_checked, said_twice, tenant_files, ties
+from sipbridge.tenant_source.files import checked, said_twice, tenant_files, text_of, ties
 from sipbridge.tenants import Tenant
 
 _MOST_TOLD = 20
@@ -40,7 +40,7 @@ class TenantDirectory:
         problems = [words for _, words in said_twice(paths)]
         for path in paths:
             try:
-                tenants.append(Tenant(path.stem, load_checked(path, config)))
+                tenants.append(Tenant(path.stem, checked(text_of(path), path, config)))
             except ConfigError as error:
                 problems.append(str(error))
         if not tenants and not problems:

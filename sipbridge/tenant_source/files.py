@@ -7,10 +7,10 @@ from pathlib import Path
 
 from sipbridge import tenant_checks
 from sipbridge.config import Config
-from sipbridge.configfile import located
+from sipbridge.configfile import located, located_in, parse
 from sipbridge.errors import ConfigError
 from sipbridge.matching import Index, Rule
-from sipbridge.tenant_config import TenantConfig, load_tenant
+from sipbridge.tenant_config import TenantConfig
 
 
 def tenant_files(directory: Path) -> list[Path]:
@@ -26,12 +26,20 @@ def said_twice(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             yield path, f"{path}:1: tenant {path.stem} is in {other.name} already"
 
 
-def load_checked(path: Path, config: Config) -> TenantConfig:
-    """One tenant's file. Raises `ConfigError` with everything that is wrong with it by itself."""
-    tenant = load_tenant(path)
-    if problems := [located(path, place, words) for place, words in tenant_checks.faults(tenant, config)]:
+def checked(text: str, path: Path, config: Config) -> TenantConfig:
+    """What the text of one tenant's file says. Raises `ConfigError` with everything that is wrong with it by itself."""
+    tenant = parse(text, TenantConfig, str(path), directory=path.parent)
+    if problems := [located_in(text, str(path), place, words) for place, words in tenant_checks.faults(tenant, config)]:
         raise ConfigError("\n".join(problems))
     return tenant
+
+
+def text_of(path: Path) -> str:
+    """Raises `ConfigError`."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
 def ties(index: Index, paths: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
