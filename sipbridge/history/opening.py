@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
+
+import structlog
 
 from sipbridge.config import Config
 from sipbridge.errors import ConfigError, SipbridgeError
 from sipbridge.history.facts import Entry
-from sipbridge.history.history import History
+from sipbridge.history.history import STORE, History
 from sipbridge.history.sink import Pace, Sink, SinkUnavailableError, Store
 from sipbridge.history.sqlite_store import SqliteStore
+
+log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
@@ -23,9 +28,10 @@ async def opened(config: Config) -> AsyncIterator[History | None]:
         yield history
 
 
-def sinks_of(config: Config) -> list[Sink]:
-    """The store first of all. One that cannot be made is owed everything until it can."""
-    return [_made(config)]
+def sinks_of(config: Config) -> dict[str, Sink]:
+    """By the names under which they are owed what they have not taken. A store that cannot be opened is owed everything
+    until it can."""
+    return {STORE: _store(config)}
 
 
 def open_store(config: Config, *, read_only: bool = False) -> Store:
@@ -33,14 +39,22 @@ def open_store(config: Config, *, read_only: bool = False) -> Store:
     path = config.history.sqlite_path
     if path is not None:
         return SqliteStore(path, read_only=read_only)
-    raise ConfigError(f"history.store: {config.history.store}: not there yet")
+    if config.history.store.startswith("postgresql"):
+        try:
+            sql_store = import_module("sipbridge.history.sql_store")
+        except ImportError as error:
+            raise ConfigError(f"history.store: {error.name} is missing: pip install 'sipbridge[postgres]'") from error
+        store: Store = sql_store.SqlStore(config.history.store)
+        return store
+    raise ConfigError("history.store: an HTTP backend is not there yet")
 
 
-def _made(config: Config) -> Sink:
+def _store(config: Config) -> Sink:
     try:
         return open_store(config)
     except SipbridgeError as error:
-        return Unusable("store", str(error))
+        log.error("no store", error=str(error))
+        return Unusable(STORE, str(error))
 
 
 class Unusable:
@@ -51,6 +65,9 @@ class Unusable:
     def __init__(self, name: str, why: str) -> None:
         self.name = name
         self._why = why
+
+    def wants(self, entry: Entry) -> bool:
+        return True
 
     async def deliver(self, entries: Sequence[Entry]) -> None:
         raise SinkUnavailableError(self._why)
