@@ -11,14 +11,19 @@ class Journal(Protocol):
     record: str
     """Names the call for good (`Entry.record`)."""
 
-    def note(self, fact: Fact) -> None:
-        """It has happened now. Called on the loop that the audio lives on: costs a few microseconds."""
+    began_at: float
+    """Unix time, as the clock on the wall has it."""
+
+    def note(self, fact: Fact, *, ago: float = 0.0) -> None:
+        """It has happened now, or so many seconds ago. Called on the loop that the audio lives on: costs a few
+        microseconds."""
 
 
 class _Nowhere:
     record = ""
+    began_at = 0.0
 
-    def note(self, fact: Fact) -> None:
+    def note(self, fact: Fact, *, ago: float = 0.0) -> None:
         pass
 
 

@@ -17,7 +17,7 @@ def entries(*facts: tuple[float, Fact], record: str = RECORD) -> list[Entry]:
 
 
 def started(**more: Any) -> Started:
-    given = {
+    given: dict[str, Any] = {
         "call_id": "c1@phone.example.com",
         "direction": "inbound",
         "caller": "+15550123",
@@ -42,7 +42,7 @@ def ended(reason: str, *legs: Mapping[str, Any], ladder: tuple[Mapping[str, Any]
         "detail": "",
         "status": None,
         "seconds": 20.0,
-        "audio": {"first_audio_ms": 900, "legs": [dict(each) for each in legs]},
+        "audio": {"first_audio_ms": 900, "first_audio_after_answer_ms": 500, "legs": [dict(each) for each in legs]},
         **more,
     }
     return Ended(report, ladder)
