@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 
-import structlog
-
 from sipbridge.config import Config
-from sipbridge.errors import ConfigError, SipbridgeError
-from sipbridge.history.facts import Entry
+from sipbridge.errors import ConfigError
 from sipbridge.history.history import STORE, History
-from sipbridge.history.sink import Pace, Sink, SinkUnavailableError, Store
+from sipbridge.history.sink import Sink, Store
 from sipbridge.history.sqlite_store import SqliteStore
-
-log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[History | None]:
-    """None where it is switched off."""
+    """None where it is switched off. Raises `ConfigError` where the store or a webhook cannot be what is configured."""
     if not config.history.enabled:
         yield None
         return
@@ -29,9 +24,8 @@ async def opened(config: Config) -> AsyncIterator[History | None]:
 
 
 def sinks_of(config: Config) -> dict[str, Sink]:
-    """By the names under which they are owed what they have not taken. A store that cannot be opened is owed everything
-    until it can."""
-    return {STORE: _store(config)}
+    """By the names under which they are owed what they have not taken. Raises `ConfigError`."""
+    return {STORE: open_store(config)}
 
 
 def open_store(config: Config, *, read_only: bool = False) -> Store:
@@ -47,30 +41,3 @@ def open_store(config: Config, *, read_only: bool = False) -> Store:
         store: Store = sql_store.SqlStore(config.history.store)
         return store
     raise ConfigError("history.store: an HTTP backend is not there yet")
-
-
-def _store(config: Config) -> Sink:
-    try:
-        return open_store(config)
-    except SipbridgeError as error:
-        log.error("no store", error=str(error))
-        return Unusable(STORE, str(error))
-
-
-class Unusable:
-    """In the place of a sink that could not be made."""
-
-    pace = Pace()
-
-    def __init__(self, name: str, why: str) -> None:
-        self.name = name
-        self._why = why
-
-    def wants(self, entry: Entry) -> bool:
-        return True
-
-    async def deliver(self, entries: Sequence[Entry]) -> None:
-        raise SinkUnavailableError(self._why)
-
-    async def close(self) -> None:
-        pass

@@ -62,6 +62,12 @@ class OutboxError(SipbridgeError):
 
     label = "history_outbox"
 
+    @property
+    def damaged(self) -> bool:
+        """No attempt will mend it."""
+        cause = self.__cause__
+        return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError)
+
 
 class Outbox:
     """One file of it, or (`path` None) one in memory, for as long as no file can be had."""
@@ -100,15 +106,21 @@ class Outbox:
             try:
                 return cls(path, lock)
             except OutboxError as error:
-                if not _is_damaged(error):
+                if not error.damaged:
                     raise
-                aside = path.with_name(f"{path.name}.damaged-{os.urandom(3).hex()}")
-                log.error("outbox damaged: set aside, a new one is begun", path=str(path), aside=aside.name)
-                path.rename(aside)
+                _set_aside(path)
                 return cls(path, lock)
         except BaseException:
             os.close(lock)
             raise
+
+    def begin_anew(self) -> Outbox:
+        """A new file in the place of this one, which is set aside: it is damaged. This one can still be read from."""
+        assert self.path is not None
+        with _told(self.path):
+            _set_aside(self.path)
+        lock, self._lock = self._lock, None
+        return Outbox(self.path, lock)
 
     def close(self) -> None:
         with suppress(sqlite3.Error):
@@ -257,19 +269,13 @@ class Outbox:
             rows = db.execute("SELECT * FROM calls WHERE up = 1 ORDER BY record").fetchall()
             return [self._add(db, _crashed(row, alive[0] if alive else 0.0, node)) for row in rows]
 
-    def _remember_sinks(self) -> None:
-        """Who this file's entries are owed to."""
-        with _told(self.path):
-            self._sinks = dict(self._db.execute("SELECT name, id FROM sinks").fetchall())
-
     def take_over(self, other: Outbox) -> None:
         """All that another one has."""
-        with _told(other.path):
-            entries = other._db.execute("SELECT id, record, seq, at, kind, data FROM entries ORDER BY id").fetchall()
-            names = dict(other._db.execute("SELECT id, name FROM sinks").fetchall())
-            due = other._db.execute("SELECT sink, entry FROM due").fetchall()
-            calls = other._db.execute("SELECT * FROM calls").fetchall()
-            refused = other._db.execute("SELECT * FROM refused").fetchall()
+        entries = other._rows("SELECT id, record, seq, at, kind, data FROM entries ORDER BY id")
+        names = dict(other._rows("SELECT id, name FROM sinks"))
+        due = other._rows("SELECT sink, entry FROM due")
+        calls = other._rows("SELECT * FROM calls")
+        refused = other._rows("SELECT * FROM refused")
         with self._changing() as db:
             ours = {}
             for identity, *row in entries:
@@ -284,10 +290,10 @@ class Outbox:
             db.executemany("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", refused)
 
     def adopt(self, node: str) -> int:
-        """Take over what dead processes have left beside this file; how many files."""
+        """Take over what dead processes have left beside this file; how many calls of theirs were up."""
         if self.path is None:
             return 0
-        adopted = 0
+        crashed = 0
         with _told(self.path.parent):
             others = sorted(path for path in self.path.parent.glob(f"*{_SUFFIX}") if path != self.path)
         for path in others:
@@ -296,15 +302,15 @@ class Outbox:
                 continue
             other = self._of(path, lock)
             try:
-                other._remember_sinks()
-                other.close_crashed(node)
+                other._sinks = {name: number for number, name in other._rows("SELECT id, name FROM sinks")}
+                crashed += len(other.close_crashed(node))
                 self.take_over(other)
                 for leftover in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
-                    leftover.unlink(missing_ok=True)
+                    with _told(path):
+                        leftover.unlink(missing_ok=True)
             finally:
                 other.close()
-            adopted += 1
-        return adopted
+        return crashed
 
     def forget(self, now: float) -> None:
         """Calls that ended long ago need not be remembered."""
@@ -313,6 +319,10 @@ class Outbox:
                 "DELETE FROM calls WHERE up = 0 AND at < ? AND record NOT IN (SELECT record FROM due)",
                 (now - _REMEMBERED_S,),
             )
+
+    def _rows(self, query: str) -> list[Any]:
+        with _told(self.path):
+            return self._db.execute(query).fetchall()
 
     @contextmanager
     def _changing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -381,14 +391,18 @@ def _locked(path: Path) -> int | None:
     return lock
 
 
+def _set_aside(path: Path) -> None:
+    aside = path.with_name(f"{path.name}.damaged-{os.urandom(3).hex()}")
+    log.error("outbox damaged: set aside, a new one is begun", path=str(path), aside=aside.name)
+    path.rename(aside)
+    for end in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
+
+
 @contextmanager
 def _told(path: Path | None) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
         raise OutboxError(f"{path or 'outbox in memory'}: {error}") from error
-
-
-def _is_damaged(error: OutboxError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError)
