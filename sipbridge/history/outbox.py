@@ -300,16 +300,23 @@ class Outbox:
             lock = _locked(path)
             if lock is None:
                 continue
-            other = self._of(path, lock)
             try:
-                other._sinks = {name: number for number, name in other._rows("SELECT id, name FROM sinks")}
-                crashed += len(other.close_crashed(node))
-                self.take_over(other)
+                crashed += self._adopt(path, lock, node)
+            except OutboxError as error:
+                log.error("what a dead process has left cannot be taken over", error=str(error))
+        return crashed
+
+    def _adopt(self, path: Path, lock: int, node: str) -> int:
+        other = self._of(path, lock)
+        try:
+            other._sinks = {name: number for number, name in other._rows("SELECT id, name FROM sinks")}
+            crashed = len(other.close_crashed(node))
+            self.take_over(other)
+            with _told(path):
                 for leftover in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
-                    with _told(path):
-                        leftover.unlink(missing_ok=True)
-            finally:
-                other.close()
+                    leftover.unlink(missing_ok=True)
+        finally:
+            other.close()
         return crashed
 
     def forget(self, now: float) -> None:
