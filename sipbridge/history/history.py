@@ -226,9 +226,7 @@ class History:
                 await asyncio.sleep(_GATHER_S)
 
     def _gather(self) -> bool:
-        """Fill the batch; whether there is anything."""
-        while self._late and len(self._batch) < _MOST_AT_ONCE:
-            self._batch.append(self._late.popleft())
+        """Fill the batch; whether there is anything. What comes late comes after what was noted before it."""
         while self._journals and len(self._batch) < _MOST_AT_ONCE:
             journal = self._journals.popleft()
             try:
@@ -238,6 +236,8 @@ class History:
                 log.exception("history of a call is incomplete", record=journal.record)
             if journal.waiting:
                 self._journals.append(journal)
+        while self._late and len(self._batch) < _MOST_AT_ONCE:
+            self._batch.append(self._late.popleft())
         return bool(self._batch)
 
     def _commit(self) -> bool:
