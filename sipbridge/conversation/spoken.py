@@ -151,11 +151,10 @@ class Spoken:
                 return speech
         nameless = [speech for speech in self._speeches if not (item_id and speech.item_id)]
         over = [speech for speech in nameless if speech.ended is not None]
-        found = (over or nameless or [None])[-1]
-        if found is None:
-            found = _Speech(next(self._numbers), now)
-            self._speeches.append(found)
-            del self._speeches[:-_MOST_OPEN]
+        if not nameless:
+            nameless = [_Speech(next(self._numbers), now)]
+            self._speeches = [*self._speeches, *nameless][-_MOST_OPEN:]
+        found = (over or nameless)[-1]
         found.item_id = found.item_id or item_id
         return found
 
