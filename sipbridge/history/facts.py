@@ -177,3 +177,7 @@ class Entry:
     kind: str
     data: Mapping[str, Any] = field(default_factory=dict)
     """`Fact.to_json()`."""
+    call_id: str = ""
+    """As in `Started`, likewise `tenant`: who is told of a turn alone is to know whose it is. Stores have them from
+    `Started`; those that they give back have none."""
+    tenant: str = ""
