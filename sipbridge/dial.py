@@ -8,7 +8,7 @@ from sipbridge.call import CallSession
 from sipbridge.config import Config
 from sipbridge.gateway import Gateway
 from sipbridge.outcome import ENDINGS, CallReport, Ended
-from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenant_source.source import TenantSource
 
 
 def beside_another(config: Config) -> Config:
@@ -19,7 +19,7 @@ def beside_another(config: Config) -> Config:
 
 async def dial(
     config: Config,
-    tenants: TenantDirectory,
+    tenants: TenantSource,
     tenant: str,
     to: str,
     *,
@@ -32,7 +32,7 @@ async def dial(
     Raises `CallNotPlacedError` where no call can be made of that, `OSError` where there is no port.
     """
     async with Gateway(beside_another(config), tenants, serves=False) as gateway:
-        session = gateway.dial(tenant, to, trunk=trunk, from_=from_)
+        session = gateway.dial(await tenants.fetch(tenant) or tenant, to, trunk=trunk, from_=from_)
         stopped = asyncio.create_task(_stopped(session, stop))
         try:
             return await session.report()

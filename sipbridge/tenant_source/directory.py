@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from prometheus_client.registry import Collector
+
 from sipbridge import tenant_checks
 from sipbridge.call_fields import CallFields
 from sipbridge.config import Config
@@ -39,14 +41,20 @@ class TenantDirectory:
                 tenants.append(tenant)
             except ConfigError as error:
                 problems.append(str(error))
-        if not tenants and not problems:
+        if not tenants and not problems and config.tenants.backend is None:
             raise ConfigError(f"{directory}: there is no tenant, so nobody could be answered")
         if problems:
             raise ConfigError("\n".join(problems))
         return cls(tenants)
 
+    def collectors(self) -> Sequence[Collector]:
+        return ()
+
     def get(self, tenant_id: str) -> Tenant | None:
         return next((tenant for tenant in self.tenants if tenant.id == tenant_id), None)
+
+    async def fetch(self, tenant_id: str) -> Tenant | None:
+        return self.get(tenant_id)
 
     def find(self, fields: CallFields) -> Tenant | None:
         """As `TenantSource` has it."""
