@@ -85,11 +85,16 @@ def serve(
 
 async def _serve(path: Path, drain_seconds: float) -> None:
     from sipbridge.gateway import Gateway
-    from sipbridge.tenant_source.opening import opened
+    from sipbridge.history.opening import opened
+    from sipbridge.tenant_source.opening import opened_tenants
 
     config, tenants = _load(path)
     stop, now = _signals()
-    async with opened(config, tenants, path.parent) as source, Gateway(config, source) as gateway:
+    async with (
+        opened(config) as history,
+        opened_tenants(config, tenants, path.parent) as source,
+        Gateway(config, source, history=history) as gateway,
+    ):
         keep_start_up()
         # They are read again without it when they change; this is for those who want to see at once that they can be.
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.transport.tls.reload)
@@ -234,11 +239,11 @@ def dial(
 
 async def _dial(path: Path, tenant: str, number: str, trunk: str | None, caller: str | None) -> Any:
     from sipbridge.dial import dial
-    from sipbridge.tenant_source.opening import opened
+    from sipbridge.tenant_source.opening import opened_tenants
 
     config, tenants = _load(path)
     stop, _ = _signals()
-    async with opened(config, tenants, path.parent) as source:
+    async with opened_tenants(config, tenants, path.parent) as source:
         return await dial(config, source, tenant, number, trunk=trunk, from_=caller, stop=stop)
 
 
@@ -314,9 +319,7 @@ async def _backend_routes(settings: Any, base: Path, fields: Any) -> bool:
     if found is None:
         print(f"{settings.tenants.url_to_show}: nobody's")
         return False
-    print(
-        f"{found.id}: chosen: {settings.tenants.url_to_show} says so{f', version {found.version}' * bool(found.version)}"
-    )
+    print(f"{found.id}: chosen: {settings.tenants.url_to_show} says so (version {found.version})")
     return True
 
 

@@ -2,7 +2,7 @@
 
     find -> known and fresh (max-age)?            at once
          -> the backend is known to be away?      what is known, at once; one question a second
-         -> ask it (calls alike wait together)    200: a document, read by a child process; 304: as before; 404: nobody's
+         -> ask it (calls alike wait together)    200: a document, which a child reads; 304: as before; 404: nobody's
          -> no answer, or nonsense                what is known, else TenantSourceError (the caller gets 480)
 
 `source: auto` looks at the directory for what is nobody's at the backend. It never does because the backend is away: an

@@ -24,7 +24,7 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
-from sipbridge.matching import specificity
+from sipbridge.matching import Index
 from sipbridge.tenant_config import Match
 from sipbridge.tenant_source.question import Question
 
@@ -64,7 +64,9 @@ class Known:
     fresh_until: float = 0.0
     """By then it need not be asked for again; of this process' monotonic clock."""
     kept: bool = True
-    """On disk."""
+    """On disk, too."""
+    saved: float = 0.0
+    """What the file has for `confirmed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,11 @@ class KnownGood:
         self._by_number: dict[str, dict[str, None]] = {}
         self._shared: dict[str, str] = {}
         """Number -> the document that all its callers are given, as far as we know."""
+        self._newest: dict[str, str] = {}
+        """Tenant -> its newest answer."""
+        self._index = Index()
+        self._indexed: dict[str, Match] = {}
+        """Of the `match` of those newest ones that have it."""
         self._bodies: dict[str, Body] = {}
         self._bytes = 0
         self._users: dict[str, int] = {}
@@ -139,27 +146,19 @@ class KnownGood:
             return known
         shared = self._shared.get(question.number)
         alike = (each for each in self._of_number(question.number) if each.digest == shared)
-        return next(alike, None) or self._matching(question)
+        if (found := next(alike, None)) is not None:
+            return found
+        rule = self._index.best(question.fields)
+        return None if rule is None else self.by_tenant(rule.id)
 
     def by_tenant(self, tenant: str) -> Known | None:
-        return next((each for each in reversed(self._answers.values()) if each.tenant == tenant), None)
+        """Its newest."""
+        key = self._newest.get(tenant)
+        return None if key is None else self._answers[key]
 
     def _of_number(self, number: str) -> Iterator[Known]:
         """The newest first."""
         return (self._answers[key] for key in reversed(self._by_number.get(number, {})))
-
-    def _matching(self, question: Question) -> Known | None:
-        """By the documents' own `match`, each tenant's newest."""
-        fields, best, seen = question.fields, None, set[str]()
-        for known in reversed(self._answers.values()):
-            match = self._bodies[known.digest].match
-            if known.tenant in seen or match is None or known.private:
-                continue
-            seen.add(known.tenant)
-            weight = specificity(match, fields)
-            if weight is not None and (best is None or weight > best[0]):
-                best = weight, known
-        return None if best is None else best[1]
 
     # --- what is learned ----------------------------------------------------------------------------------------------
 
@@ -207,17 +206,19 @@ class KnownGood:
 
     def _set(self, known: Known, body: Body | None = None) -> None:
         before = self._answers.get(known.key)
-        body = body or self._bodies[known.digest]
-        self._keep(known, body)
-        hardly = (
-            before is not None and replace(before, confirmed=known.confirmed, fresh_until=known.fresh_until) == known
+        # One write a call would be a lot of them.
+        hardly_newer = (
+            before is not None
+            and known.confirmed - before.saved < _HARDLY_S
+            and replace(before, confirmed=known.confirmed, fresh_until=known.fresh_until, saved=known.saved) == known
         )
-        if hardly and before is not None and known.confirmed - before.confirmed < _HARDLY_S:
-            return  # one write a call would be a lot of them
-        self._to_write(known.key, known if known.kept else None)
+        saved = before.saved if before is not None and hardly_newer else known.confirmed
+        self._keep(replace(known, saved=saved), body or self._bodies[known.digest])
+        if not hardly_newer:
+            self._to_write(known.key, known if known.kept else None)
 
     def _keep(self, known: Known, body: Body) -> None:
-        self._remove(known.key)
+        before = self._remove(known.key)
         self._answers[known.key] = known
         self._by_number.setdefault(known.number, {})[known.key] = None
         if known.shared:
@@ -228,6 +229,10 @@ class KnownGood:
             self._bodies[known.digest] = body
             self._bytes += len(body.body)
         self._users[known.digest] = self._users.get(known.digest, 0) + 1
+        if before is not None and before.tenant != known.tenant:
+            self._not_newest(before)
+        self._newest[known.tenant] = known.key
+        self._matches(known.tenant, None if known.private else body.match)
         while len(self._answers) > MOST_ANSWERS or (self._bytes > _MOST_BYTES and len(self._answers) > 1):
             self._drop(next(iter(self._answers)))
 
@@ -247,8 +252,24 @@ class KnownGood:
         return known
 
     def _drop(self, key: str) -> None:
-        if self._remove(key) is not None:
+        known = self._remove(key)
+        if known is not None:
+            self._not_newest(known)
             self._to_write(key, None)
+
+    def _not_newest(self, known: Known) -> None:
+        if self._newest.get(known.tenant) == known.key:
+            del self._newest[known.tenant]
+            self._matches(known.tenant, None)
+
+    def _matches(self, tenant: str, match: Match | None) -> None:
+        if self._indexed.get(tenant) == match:
+            return
+        self._indexed.pop(tenant, None)
+        self._index.remove(tenant)
+        if match is not None:
+            self._indexed[tenant] = match
+            self._index.add(tenant, match)
 
     # --- the file -----------------------------------------------------------------------------------------------------
 
@@ -305,7 +326,9 @@ def _rows(db: sqlite3.Connection) -> Iterator[tuple[Known, Body]]:
     ):
         if digest in bodies:
             tenant = bodies[digest].tenant
-            known = Known(key, number, caller, tenant, digest, etag, confirmed, bool(shared), bool(private))
+            known = Known(
+                key, number, caller, tenant, digest, etag, confirmed, bool(shared), bool(private), saved=confirmed
+            )
             yield known, bodies[digest]
 
 

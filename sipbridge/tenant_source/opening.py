@@ -22,7 +22,7 @@ def load_directory(config: Config, base: Path) -> TenantDirectory:
 
 
 @asynccontextmanager
-async def opened(config: Config, directory: TenantDirectory, base: Path) -> AsyncIterator[TenantSource]:
+async def opened_tenants(config: Config, directory: TenantDirectory, base: Path) -> AsyncIterator[TenantSource]:
     """What the gateway asks, with all that has to run for it."""
     if config.tenants.backend is None:
         yield directory

@@ -46,7 +46,7 @@ class Question:
     @cached_property
     def number(self) -> str:
         """The same of all calls to one number over one trunk, whoever calls."""
-        return json.dumps([self.to, self.trunk], ensure_ascii=False)
+        return json.dumps([self.to, self.trunk, self.tenant], ensure_ascii=False)
 
     def parameters(self, call_id: str, node: str) -> list[tuple[str, str]]:
         """Of the request's query."""

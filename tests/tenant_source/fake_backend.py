@@ -100,7 +100,8 @@ def from_file(path: Path) -> Callable[[Asked], bytes]:
 
 async def _serve_forever(port: int, path: Path) -> None:
     async with FakeBackend(from_file(path), port=port) as backend:
-        print(backend.port, flush=True)
+        sys.stdout.write(f"{backend.port}\n")
+        sys.stdout.flush()
         await asyncio.Event().wait()
 
 
