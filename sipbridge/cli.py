@@ -10,13 +10,13 @@ import gc
 import json
 import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from sipbridge import __version__, logs
+from sipbridge.commands.common import DEFAULT_CONFIG, ConfigPath, run
 from sipbridge.errors import ConfigError, SipbridgeError
 
 app = typer.Typer(
@@ -28,10 +28,6 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show the configuration, and what it may contain.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
-
-ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="sipbridge.yaml")]
-DEFAULT_CONFIG = Path("config/sipbridge.yaml")
-T = TypeVar("T")
 
 
 def main() -> None:
@@ -49,15 +45,6 @@ def main() -> None:
 def _failed(error: Exception, status: int) -> int:
     print(f"sipbridge: {error}", file=sys.stderr)
     return status
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it on uvloop where that is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(work)
-    return uvloop.run(work)
 
 
 @app.callback(invoke_without_command=True)
