@@ -53,7 +53,7 @@ def heads(call: CallRow, width: int | None = None) -> Iterator[str]:
     version = f" (version {call.tenant_version})" if call.tenant_version else ""
     by = " ".join(part for part in (call.provider, call.model) if part)
     lines = [
-        ("call", f"{call.record}  {call.call_id}"),
+        ("call", f"{call.record}, Call-ID {call.call_id}"),
         ("", f"{call.direction} {call.caller or 'somebody'} -> {call.to}{trunk}"),
         ("tenant", f"{call.tenant}{version}{f', {by}' if by else ''}" if call.tenant else "none"),
         ("began", f"{told(call.began_at)} on {call.node}" if call.node else told(call.began_at)),
