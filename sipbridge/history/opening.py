@@ -9,8 +9,10 @@ from importlib import import_module
 from sipbridge.config import Config
 from sipbridge.errors import ConfigError
 from sipbridge.history.history import STORE, History
+from sipbridge.history.http_store import HttpStore
 from sipbridge.history.sink import Sink, Store
 from sipbridge.history.sqlite_store import SqliteStore
+from sipbridge.history.webhooks import webhooks_of
 
 
 @asynccontextmanager
@@ -25,7 +27,8 @@ async def opened(config: Config) -> AsyncIterator[History | None]:
 
 def sinks_of(config: Config) -> dict[str, Sink]:
     """By the names under which they are owed what they have not taken. Raises `ConfigError`."""
-    return {STORE: open_store(config)}
+    hooks = webhooks_of(config.webhooks)
+    return {STORE: open_store(config), **{hook.name: hook for hook in hooks}}
 
 
 def open_store(config: Config, *, read_only: bool = False) -> Store:
@@ -40,4 +43,4 @@ def open_store(config: Config, *, read_only: bool = False) -> Store:
             raise ConfigError(f"history.store: {error.name} is missing: pip install 'sipbridge[postgres]'") from error
         store: Store = sql_store.SqlStore(config.history.store)
         return store
-    raise ConfigError("history.store: an HTTP backend is not there yet")
+    return HttpStore(config.history)
