@@ -27,8 +27,7 @@ async def opened(config: Config) -> AsyncIterator[History | None]:
 
 def sinks_of(config: Config) -> dict[str, Sink]:
     """By the names under which they are owed what they have not taken. Raises `ConfigError`."""
-    hooks = webhooks_of(config.webhooks)
-    return {STORE: open_store(config), **{hook.name: hook for hook in hooks}}
+    return {STORE: open_store(config)} | {webhook.name: webhook for webhook in webhooks_of(config.webhooks)}
 
 
 def open_store(config: Config, *, read_only: bool = False) -> Store:
