@@ -168,12 +168,14 @@ class Outbox:
         added = db.execute("INSERT OR IGNORE INTO entries (record, seq, at, kind, data) VALUES (?, ?, ?, ?, ?)", row)
         if not added.rowcount:
             return entry
+        self._remember(db, entry, text)
+        names = db.execute("SELECT call_id, tenant FROM calls WHERE record = ?", (entry.record,)).fetchone()
+        entry = replace(entry, call_id=names[0], tenant=names[1])
         debtors = [number for name, number in self._sinks.items() if self._wants.get(name, _everything)(entry)]
         due = [(number, added.lastrowid, entry.record) for number in debtors]
         db.executemany("INSERT INTO due (sink, entry, record) VALUES (?, ?, ?)", due)
         if not due:
             db.execute("DELETE FROM entries WHERE id = ?", (added.lastrowid,))
-        self._remember(db, entry, text)
         return entry
 
     def _remember(self, db: sqlite3.Connection, entry: Entry, text: str) -> None:
