@@ -29,6 +29,7 @@ from sipbridge.errors import TlsFileError
 from sipbridge.history_config import HistoryConfig, WebhookConfig
 from sipbridge.logins import Login, Secret
 from sipbridge.prices import Prices
+from sipbridge.recordings_config import RecordingsConfig
 from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.tls import TlsContexts, TlsSettings
 from sipbridge.trunk_config import CodecName, OffIsAWord, SrtpPolicy, Trunk
@@ -202,23 +203,6 @@ class Tenants(Section):
         return url
 
 
-class RecordingsConfig(Section):
-    directory: Path | None = None
-    key: Secret | None = None
-
-    @field_validator("directory")
-    @classmethod
-    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return path if path is None else Path((info.context or {}).get("directory", ""), path)
-
-    @field_validator("key")
-    @classmethod
-    def _no_encryption_yet(cls, key: Secret | None) -> Secret | None:
-        if key is not None:
-            raise ValueError("recordings cannot be encrypted yet: with a key they would be thought to be")
-        return key
-
-
 class Config(Section):
     """`sipbridge.yaml`. `directory` is where it lies; relative paths in it start there."""
 
@@ -278,6 +262,7 @@ def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
     """The secrets of `sipbridge.yaml`, each with its place."""
     if config.sip.nonce_secret is not None:
         yield "sip.nonce_secret", config.sip.nonce_secret
+    yield from config.recordings.secrets()
     for number, account in enumerate(config.sip.accounts):
         yield f"sip.accounts[{number}].password", account.password
     for number, trunk in enumerate(config.trunks):
