@@ -85,10 +85,11 @@ def serve(
 
 async def _serve(path: Path, drain_seconds: float) -> None:
     from sipbridge.gateway import Gateway
+    from sipbridge.history.opening import opened
 
     config, tenants = _load(path)
     stop, now = _signals()
-    async with Gateway(config, tenants) as gateway:
+    async with opened(config) as history, Gateway(config, tenants, history=history) as gateway:
         keep_start_up()
         # They are read again without it when they change; this is for those who want to see at once that they can be.
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.transport.tls.reload)

@@ -87,10 +87,9 @@ def parse(text: str, model: type[M], name: str, *, directory: Path | None = None
     """Like `load`, for a text that is already there; `name` stands for the file in messages, and relative paths in it
     start at `directory`."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root, data = _read(text)
         lines: dict[Place, int] = {}
         twice = [] if root is None else list(_walk(root, (), lines))
-        data = yaml.safe_load(text) if root is not None else {}
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{name}:{line}: not valid YAML: {error.problem or error.context}") from error
@@ -106,6 +105,43 @@ def parse(text: str, model: type[M], name: str, *, directory: Path | None = None
         raise ConfigError("\n".join(_describe(error, lines, name))) from None
 
 
+_CLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Ten times as fast, where PyYAML was built with it."""
+_DEEPEST = 100
+_LONGEST_SLOW = 100_000
+"""Above it a fault is told in the fast loader's words, which are the poorer ones."""
+
+
+def _read(text: str) -> tuple[yaml.Node | None, Any]:
+    """The document as nodes, and what it says. Raises `yaml.YAMLError`, `RecursionError`, `ValueError`."""
+    try:
+        depth = 0
+        for event in yaml.parse(
+            text, _CLoader
+        ):  # composing is recursive, and in C nothing stops it but the stack's end
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                mark: Any = event.start_mark
+                raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=mark)
+        return _loaded(text, _CLoader)
+    except yaml.MarkedYAMLError:
+        if len(text) > _LONGEST_SLOW or _CLoader is yaml.SafeLoader or depth > _DEEPEST:
+            raise
+        return _loaded(text, yaml.SafeLoader)
+
+
+def _loaded(text: str, kind: type[yaml.SafeLoader]) -> tuple[yaml.Node | None, Any]:
+    loader = kind(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None, {}
+        # Constructing flattens what `<<` merges into the nodes themselves, and the lines are those of the file.
+        return yaml.compose(text, Loader=kind), loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
 def error_at(place: Place, message: str) -> ValidationError:
     """What a validator of a whole section may raise, to name the key that is wrong."""
     kind = PydanticCustomError("value_error", "{text}", {"text": message})
@@ -114,12 +150,17 @@ def error_at(place: Place, message: str) -> ValidationError:
 
 def located(path: Path, place: Place, message: str) -> str:
     """What is wrong at a place of a file that was loaded before: with its line, or that of what is around it."""
+    return located_in(path.read_text(encoding="utf-8"), str(path), place, message)
+
+
+def located_in(text: str, name: str, place: Place, message: str) -> str:
+    """The same of a text that was parsed before."""
     lines: dict[Place, int] = {}
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    root, _ = _read(text)
     if root is not None:
         list(_walk(root, (), lines))
     nearest = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in lines), place)
-    return f"{path}:{lines.get(nearest, 1)}: {dotted(place)}: {message}"
+    return f"{name}:{lines.get(nearest, 1)}: {dotted(place)}: {message}"
 
 
 def shown(section: Section) -> str:

@@ -7,6 +7,7 @@ import asyncio
 from sipbridge.call import CallSession
 from sipbridge.config import Config
 from sipbridge.gateway import Gateway
+from sipbridge.history.opening import opened
 from sipbridge.outcome import ENDINGS, CallReport, Ended
 from sipbridge.tenant_source.directory import TenantDirectory
 
@@ -31,7 +32,10 @@ async def dial(
 
     Raises `CallNotPlacedError` where no call can be made of that, `OSError` where there is no port.
     """
-    async with Gateway(beside_another(config), tenants, serves=False) as gateway:
+    async with (
+        opened(config) as history,
+        Gateway(beside_another(config), tenants, history=history, serves=False) as gateway,
+    ):
         session = gateway.dial(tenant, to, trunk=trunk, from_=from_)
         stopped = asyncio.create_task(_stopped(session, stop))
         try:

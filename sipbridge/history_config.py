@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from sipbridge.configfile import Section
-from sipbridge.logins import Secret
+from sipbridge.logins import Secret, expanded
 
 _SQLITE = "sqlite:///"
+_DRIVERS = ("alembic", "asyncpg", "sqlalchemy", "greenlet")
 _STORES = re.compile(r"sqlite:///.+|postgresql(\+asyncpg)?://.+|https?://.+")
 
 
@@ -44,12 +47,23 @@ class HistoryConfig(Section):
             raise ValueError("sqlite:///PATH, postgresql://USER:PASSWORD@HOST/NAME or https://HOST/PATH is expected")
         if store.startswith(_SQLITE):
             return f"{_SQLITE}{_beside(Path(store.removeprefix(_SQLITE)), info)}"
+        if store.startswith("postgresql") and (missing := [name for name in _DRIVERS if find_spec(name) is None]):
+            raise ValueError(f"{', '.join(missing)} is not installed: pip install 'sipbridge[postgres]'")
         return store
 
     @field_validator("outbox")
     @classmethod
     def _beside_the_file(cls, path: Path, info: ValidationInfo) -> Path:
         return _beside(path, info)
+
+    def store_url(self) -> str:
+        """`store` with what `${NAME}` stands for; in front of the host, where names and passwords are, it is escaped as
+        URLs want it. Raises `ConfigError` naming the variable that is not set."""
+        scheme, mark, rest = self.store.partition("://")
+        authority, slash, path = rest.partition("/")
+        login, at, host = authority.rpartition("@")
+        escaped = expanded(login, lambda value: quote(value, safe=""))
+        return f"{scheme}{mark}{escaped}{at}{expanded(host)}{slash}{expanded(path)}"
 
     @property
     def sqlite_path(self) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field, GetCoreSchemaHandler, field_validator
@@ -40,7 +41,7 @@ class Secret:
                 return path.read_text(encoding="utf-8").strip()
             except OSError as error:
                 raise ConfigError(f"the secret file {path} cannot be read: {error.strerror}") from error
-        return _VARIABLE.sub(_from_environment, self._reference)
+        return expanded(self._reference)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -59,11 +60,17 @@ def _secret(reference: str) -> Secret:
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def _from_environment(match: re.Match[str]) -> str:
-    value = os.environ.get(match[1])
-    if value is None:
-        raise ConfigError(f"the environment variable {match[1]} is not set")
-    return value
+def expanded(text: str, each: Callable[[str], str] = str) -> str:
+    """With the environment's values, made fit by `each`, for `${NAME}`. Raises `ConfigError` naming one that is not
+    set."""
+
+    def value(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if found is None:
+            raise ConfigError(f"the environment variable {match[1]} is not set")
+        return each(found)
+
+    return _VARIABLE.sub(value, text)
 
 
 class Login(Section):

@@ -103,7 +103,7 @@ def test_a_trunk_condition_must_hold() -> None:
     [("{to: a}", "{to: a}"), ("{to: 'a*'}", "{to: '*a'}"), ("{to: '1?3'}", "{to: '12?'}"), ("{}", "{}")],
 )
 def test_two_that_are_equally_specific_are_an_error(one: str, other: str) -> None:
-    with pytest.raises(ConfigError, match="tenants x and y: match.to"):
+    with pytest.raises(ConfigError, match="tenant x: match.to: .* and .* of tenant y overlap"):
         TenantDirectory([tenant("x", one), tenant("y", other)])
 
 
@@ -119,7 +119,7 @@ def test_why_a_tenant_was_not_chosen() -> None:
     directory = TenantDirectory([tenant("a", "{to: '1*'}"), tenant("b", "{to: '12'}"), tenant("c", "{to: x}")])
     assert dict(directory.explain(CallFields("12"))) == {
         "b": "chosen: the most specific match",
-        "a": "matches, but is less specific",
+        "a": "matches, but is less specific: a shorter literal part of 'to' ('1*' against '12' of b)",
         "c": "to: '12' is none of x",
     }
 

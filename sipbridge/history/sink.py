@@ -15,6 +15,11 @@ class SinkUnavailableError(SipbridgeError):
 
     label = "history_sink"
 
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        """`retry_after`: seconds that it wants to be left alone for."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
 
 class EntryRefusedError(SipbridgeError):
     """It will never take this entry: it is set aside, and counted."""
@@ -22,16 +27,32 @@ class EntryRefusedError(SipbridgeError):
     label = "history_entry"
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much a sink is given at once."""
+
+    entries: int = 100
+    """At most, in one delivery."""
+    mixed: bool = True
+    """Those of several calls together, in one delivery after the other. Else a delivery is of one call."""
+    calls: int = 1
+    """Of how many calls deliveries may be under way at once; never two of one call."""
+    whole: bool = False
+    """Nothing of a call before it has ended, then all of it."""
+
+
 class Sink(Protocol):
     """Takes entries at least once, those of one call in their order; what it has taken it has for good."""
 
     name: str
-    """In logs and metrics; nothing secret."""
+    """In logs and metrics; nothing secret. What it has not taken yet it is owed under this name, over restarts."""
+    pace: Pace
 
     async def deliver(self, entries: Sequence[Entry]) -> None:
         """All of them, or none that it does not know again by (`record`, `seq`).
 
-        Raises `SinkUnavailableError` or `EntryRefusedError`; the latter only of a single entry.
+        Raises `SinkUnavailableError` or `EntryRefusedError`. Of several entries, the latter has them given again one by
+        one; one that is refused alone is set aside, and the next ones follow.
         """
 
     async def close(self) -> None: ...

@@ -48,8 +48,17 @@ def free_port(address: str, kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
 class Program:
     """A running program whose output is read as it comes. Use as a context manager: leaving it ends the program."""
 
-    def __init__(self, argv: Sequence[str], *, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        account: tuple[int, int] | None = None,
+    ) -> None:
+        """`account`: user and group that it runs as, where they are not ours."""
         self.argv = list(argv)
+        user, group = account or (None, None)
         self.process = subprocess.Popen(
             self.argv,
             cwd=cwd,
@@ -59,6 +68,9 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            user=user,
+            group=group,
+            extra_groups=None if account is None else [],
         )
         self._lines: list[str] = []
         self._changed = threading.Condition()

@@ -1,0 +1,372 @@
+"""What was noted and has not gone everywhere yet: one SQLite file of this machine, durable when `add` returns.
+
+A file is one process's at a time (`flock` on the `.lock` beside it), so that a `dial` beside a `serve` has its own.
+What a process that died has left is taken over by the next one that looks (`adopt`): its entries go where they were to
+go, and its calls that never ended are ended.
+
+Owned by the history's thread; every method may raise `OutboxError`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from sipbridge.errors import SipbridgeError
+from sipbridge.history.facts import Ended, Entry, Started
+from sipbridge.history.rows import crash_report
+
+log = structlog.get_logger(__name__)
+
+LATE = -1
+"""`Entry.seq` of what somebody notes after a call's end who does not have its journal: it gets the next number."""
+
+_SUFFIX = ".outbox"
+_MOST_FILES = 1000
+_REMEMBERED_S = 86_400.0
+"""So long a call that has ended can still be added to."""
+_STRANGER = 1_000_000
+"""Number of the first late entry of a call that is not remembered."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, record TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL,
+    kind TEXT NOT NULL, data TEXT NOT NULL, UNIQUE (record, seq));
+CREATE TABLE IF NOT EXISTS sinks (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS due (
+    sink INTEGER NOT NULL, entry INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (sink, entry)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS due_of_call ON due (sink, record, entry);
+CREATE INDEX IF NOT EXISTS due_of_entry ON due (entry);
+CREATE TABLE IF NOT EXISTS calls (
+    record TEXT PRIMARY KEY, seq INTEGER NOT NULL, at REAL NOT NULL, up INTEGER NOT NULL,
+    started TEXT, began REAL, answered REAL, setup_ms INTEGER, codec TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS refused (
+    sink TEXT NOT NULL, record TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
+    data TEXT NOT NULL, why TEXT NOT NULL, PRIMARY KEY (sink, record, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS node (id INTEGER PRIMARY KEY CHECK (id = 1), alive REAL NOT NULL);
+"""
+
+
+class OutboxError(SipbridgeError):
+    """The file cannot be used now: no space, no permission, damaged."""
+
+    label = "history_outbox"
+
+
+class Outbox:
+    """One file of it, or (`path` None) one in memory, for as long as no file can be had."""
+
+    def __init__(self, path: Path | None, lock: int | None = None) -> None:
+        self.path = path
+        self._lock = lock
+        self._sinks: dict[str, int] = {}
+        with _told(path):
+            self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=2)
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")  # a power cut takes nothing that was acknowledged
+                self._db.execute("PRAGMA secure_delete = ON")
+                self._db.executescript(_SCHEMA)
+            except BaseException:
+                self._db.close()
+                raise
+
+    @classmethod
+    def open(cls, directory: Path) -> Outbox:
+        """The first file there that nobody else has."""
+        with _told(directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for number in range(1, _MOST_FILES + 1):
+                path = directory / f"{number}{_SUFFIX}"
+                lock = _locked(path)
+                if lock is not None:
+                    return cls._of(path, lock)
+        raise OutboxError(f"{directory}: {_MOST_FILES} processes have one already")
+
+    @classmethod
+    def _of(cls, path: Path, lock: int) -> Outbox:
+        try:
+            try:
+                return cls(path, lock)
+            except OutboxError as error:
+                if not _is_damaged(error):
+                    raise
+                aside = path.with_name(f"{path.name}.damaged-{os.urandom(3).hex()}")
+                log.error("outbox damaged: set aside, a new one is begun", path=str(path), aside=aside.name)
+                path.rename(aside)
+                return cls(path, lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self._db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # --- who is owed what -----------------------------------------------------------------------------------------
+
+    def owe(self, names: Sequence[str]) -> dict[str, int]:
+        """From now on every entry is owed to these; what others were still owed is forgotten, and counted by name."""
+        with self._changing() as db:
+            known = dict(db.execute("SELECT name, id FROM sinks").fetchall())
+            forgotten = {}
+            for name in known.keys() - set(names):
+                forgotten[name] = db.execute("DELETE FROM due WHERE sink = ?", (known[name],)).rowcount
+                db.execute("DELETE FROM sinks WHERE id = ?", (known[name],))
+            for name in names:
+                if name not in known:
+                    db.execute("INSERT INTO sinks (name) VALUES (?)", (name,))
+            db.execute("DELETE FROM entries WHERE id NOT IN (SELECT entry FROM due)")
+            self._sinks = dict(db.execute("SELECT name, id FROM sinks").fetchall())
+        return {name: count for name, count in forgotten.items() if count}
+
+    # --- entries come ---------------------------------------------------------------------------------------------
+
+    def add(self, entries: Iterable[Entry], alive: float) -> list[Entry]:
+        """Durable when it returns: all of them, or none. As they were kept, with their numbers."""
+        kept = []
+        with self._changing() as db:
+            for entry in entries:
+                kept.append(self._add(db, entry))
+            db.execute("INSERT OR REPLACE INTO node VALUES (1, ?)", (alive,))
+        return kept
+
+    def _add(self, db: sqlite3.Connection, entry: Entry) -> Entry:
+        if entry.seq == LATE:
+            known = db.execute("SELECT seq FROM calls WHERE record = ?", (entry.record,)).fetchone()
+            entry = replace(entry, seq=_STRANGER if known is None else known[0] + 1)
+        text = encode(entry.data)
+        row = (entry.record, entry.seq, entry.at, entry.kind, text)
+        added = db.execute("INSERT OR IGNORE INTO entries (record, seq, at, kind, data) VALUES (?, ?, ?, ?, ?)", row)
+        if not added.rowcount:
+            return entry
+        due = [(sink, added.lastrowid, entry.record) for sink in self._sinks.values()]
+        db.executemany("INSERT INTO due (sink, entry, record) VALUES (?, ?, ?)", due)
+        self._remember(db, entry, text)
+        return entry
+
+    def _remember(self, db: sqlite3.Connection, entry: Entry, text: str) -> None:
+        db.execute(
+            "INSERT INTO calls (record, seq, at, up) VALUES (?, ?, ?, 0)"
+            " ON CONFLICT (record) DO UPDATE SET seq = max(seq, excluded.seq), at = max(at, excluded.at)",
+            (entry.record, entry.seq, entry.at),
+        )
+        match entry.kind:
+            case Started.kind:
+                db.execute(
+                    "UPDATE calls SET up = 1, started = ?, began = ? WHERE record = ?", (text, entry.at, entry.record)
+                )
+            case "call.answered":
+                values = (entry.at, entry.data.get("setup_ms"), entry.data.get("codec"), entry.record)
+                db.execute("UPDATE calls SET answered = ?, setup_ms = ?, codec = ? WHERE record = ?", values)
+            case Ended.kind:
+                db.execute("UPDATE calls SET up = 0, started = NULL WHERE record = ?", (entry.record,))
+
+    def alive(self, now: float) -> None:
+        """Calls are up and nothing happens: so long they have been seen."""
+        with self._changing(durable=False) as db:
+            db.execute("INSERT OR REPLACE INTO node VALUES (1, ?)", (now,))
+
+    # --- entries go -----------------------------------------------------------------------------------------------
+
+    def due(self, sink: str, most: int, record: str | None = None) -> list[Entry]:
+        """What a sink is owed, of one call or of all: the oldest first."""
+        which: str = "due.sink = ?"
+        values: tuple[Any, ...] = (self._sinks[sink],)
+        if record is not None:
+            which, values = which + " AND due.record = ?", (*values, record)
+        with _told(self.path):
+            rows = self._db.execute(
+                "SELECT e.record, e.seq, e.at, e.kind, e.data FROM due JOIN entries AS e ON e.id = due.entry"
+                f" WHERE {which} ORDER BY due.entry LIMIT ?",
+                (*values, most),
+            ).fetchall()
+        return [_entry(row) for row in rows]
+
+    def calls_due(self, sink: str, *, kinds: Sequence[str] = ()) -> list[str]:
+        """The calls of which a sink is owed something, or something of those kinds: what has waited longest first."""
+        which = f" AND e.kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+        query = (
+            "SELECT due.record FROM due JOIN entries AS e ON e.id = due.entry"
+            f" WHERE due.sink = ?{which} GROUP BY due.record ORDER BY min(due.entry)"
+        )
+        with _told(self.path):
+            return [record for (record,) in self._db.execute(query, (self._sinks[sink], *kinds)).fetchall()]
+
+    def done(self, sink: str, entries: Sequence[Entry]) -> None:
+        """A sink has them. Where this is forgotten it gets them once more, so it need not survive a power cut."""
+        with self._changing(durable=False) as db:
+            self._settle(db, sink, entries)
+
+    def refused(self, sink: str, entry: Entry, why: str) -> None:
+        """It will never take that one."""
+        row = (sink, entry.record, entry.seq, entry.at, entry.kind, encode(entry.data), why[:1000])
+        with self._changing() as db:
+            db.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            self._settle(db, sink, [entry])
+
+    def _settle(self, db: sqlite3.Connection, sink: str, entries: Sequence[Entry]) -> None:
+        number = self._sinks[sink]
+        for entry in entries:
+            found = db.execute("SELECT id FROM entries WHERE record = ? AND seq = ?", (entry.record, entry.seq))
+            for (identity,) in found.fetchall():
+                db.execute("DELETE FROM due WHERE sink = ? AND entry = ?", (number, identity))
+                db.execute(
+                    "DELETE FROM entries WHERE id = ? AND NOT EXISTS (SELECT 1 FROM due WHERE entry = ?)",
+                    (identity, identity),
+                )
+
+    def waiting(self) -> dict[str, tuple[int, float | None]]:
+        """By sink: how many entries it is owed, and when the oldest of them happened."""
+        with _told(self.path):
+            rows = self._db.execute(
+                "SELECT name, (SELECT count(*) FROM due WHERE sink = id),"
+                " (SELECT at FROM entries WHERE id = (SELECT min(entry) FROM due WHERE sink = sinks.id)) FROM sinks"
+            ).fetchall()
+        return {name: (count, at) for name, count, at in rows}
+
+    # --- after a crash --------------------------------------------------------------------------------------------
+
+    def close_crashed(self, node: str) -> list[Entry]:
+        """Whoever had this file is dead: his calls that never ended have ended when he was last seen. Once, for it is
+        one transaction."""
+        with self._changing() as db:
+            alive = db.execute("SELECT alive FROM node").fetchone()
+            rows = db.execute("SELECT * FROM calls WHERE up = 1 ORDER BY record").fetchall()
+            return [self._add(db, _crashed(row, alive[0] if alive else 0.0, node)) for row in rows]
+
+    def take_over(self, other: Outbox) -> None:
+        """All that another one has."""
+        with _told(other.path):
+            entries = other._db.execute("SELECT id, record, seq, at, kind, data FROM entries ORDER BY id").fetchall()
+            names = dict(other._db.execute("SELECT id, name FROM sinks").fetchall())
+            due = other._db.execute("SELECT sink, entry FROM due").fetchall()
+            calls = other._db.execute("SELECT * FROM calls").fetchall()
+            refused = other._db.execute("SELECT * FROM refused").fetchall()
+        with self._changing() as db:
+            ours = {}
+            for identity, *row in entries:
+                insert = "INSERT OR IGNORE INTO entries (record, seq, at, kind, data) VALUES (?, ?, ?, ?, ?)"
+                if db.execute(insert, row).rowcount:
+                    ours[identity] = (db.execute("SELECT last_insert_rowid()").fetchone()[0], row[0])
+            for sink, identity in due:
+                number = self._sinks.get(names[sink])
+                if identity in ours and number is not None:
+                    db.execute("INSERT OR IGNORE INTO due VALUES (?, ?, ?)", (number, *ours[identity]))
+            db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", calls)
+            db.executemany("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", refused)
+
+    def adopt(self, node: str) -> int:
+        """Take over what dead processes have left beside this file; how many files."""
+        if self.path is None:
+            return 0
+        adopted = 0
+        with _told(self.path.parent):
+            others = sorted(path for path in self.path.parent.glob(f"*{_SUFFIX}") if path != self.path)
+        for path in others:
+            lock = _locked(path)
+            if lock is None:
+                continue
+            other = self._of(path, lock)
+            try:
+                other._sinks = dict(other._db.execute("SELECT name, id FROM sinks").fetchall())
+                other.close_crashed(node)
+                self.take_over(other)
+                for leftover in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+                    leftover.unlink(missing_ok=True)
+            finally:
+                other.close()
+            adopted += 1
+        return adopted
+
+    def forget(self, now: float) -> None:
+        """Calls that ended long ago need not be remembered."""
+        with self._changing(durable=False) as db:
+            db.execute("DELETE FROM calls WHERE up = 0 AND at < ?", (now - _REMEMBERED_S,))
+
+    @contextmanager
+    def _changing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        with _told(self.path):
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # a full disk rolls back by itself
+                    self._db.execute("ROLLBACK")
+                raise
+
+
+def encode(data: Any) -> str:
+    """As JSON that every database takes: no NaN, no half of a surrogate pair."""
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
+    except ValueError:
+        text = json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":"), default=str)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "replace").decode()
+    return text
+
+
+def _finite(data: Any) -> Any:
+    match data:
+        case dict():
+            return {str(key): _finite(value) for key, value in data.items()}
+        case list() | tuple():
+            return [_finite(value) for value in data]
+        case float():
+            return data if abs(data) < float("inf") else None
+        case _:
+            return data
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    record, seq, at, kind, data = row
+    return Entry(record, seq, at, kind, json.loads(data))
+
+
+def _crashed(row: tuple[Any, ...], alive: float, node: str) -> Entry:
+    record, seq, at, _, started, began, answered, setup_ms, codec = row
+    seen = max(at, alive)
+    report = crash_report(json.loads(started), began, answered, setup_ms, codec, seen, node, record)
+    return Entry(record, seq + 1, seen, Ended.kind, Ended(report).to_json())
+
+
+def _locked(path: Path) -> int | None:
+    """The lock of a file, None where another process has it. Not on the file itself: a process that closes any of its
+    descriptors would lose SQLite's own locks on it."""
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
+
+
+@contextmanager
+def _told(path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise OutboxError(f"{path or 'outbox in memory'}: {error}") from error
+
+
+def _is_damaged(error: OutboxError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError)
