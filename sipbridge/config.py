@@ -191,6 +191,10 @@ class Tenants(Section):
     source: Literal["auto", "http", "directory"] = "auto"
     """`http` without a `url` reads the directory, as `auto` does."""
     directory: str = "tenants"
+    versions: str | None = "var/tenants"
+    """Where the versions of the files are kept; both lie beside the file."""
+    rescan_seconds: float = Field(default=30, ge=0.2, le=86_400)
+    """So often the directory is looked at where no change of it was told."""
     url: str | None = None
     timeout_seconds: Annotated[float, PLANNED] = 3
 
