@@ -24,7 +24,6 @@ from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
 from sipbridge.call_fields import CallFields
 from sipbridge.config import Config, SessionTimersConfig, codec_lists
-from sipbridge.conversation.sounds import sound_of
 from sipbridge.errors import CallNotPlacedError, TenantSourceError
 from sipbridge.history.history import History
 from sipbridge.ladder_files import LadderFiles
@@ -91,6 +90,8 @@ class Gateway:
         self._serves = serves
         self.metrics = Metrics()
         self.metrics.watch_providers(self.breaker)
+        for collector in tenants.collectors():
+            self.metrics.registry.register(collector)
         self._clock = clock
         self.ladders = Ladders()
         self._arriving: set[asyncio.Task[None]] = set()
@@ -126,7 +127,7 @@ class Gateway:
             if (directory := config.recordings.directory) is not None:
                 self.recordings = Recordings(directory, self._clock, on_count=self.metrics.count_recordings)
                 stack.push_async_callback(self.recordings.close)
-            tool_services = ToolServices()
+            tool_services = self._tool_services = ToolServices()
             stack.push_async_callback(tool_services.close)
             await tool_services.start({tenant.id: tenant.config.tools for tenant in self._tenants.tenants})
             identity = await asyncio.to_thread(_prepare_encryption) if encryption.wanted(config) else None
@@ -158,6 +159,8 @@ class Gateway:
                 clock=self._clock,
             )
             self.metrics.count_calls(lambda: len(self.calls))
+            self._tenants.subscribe(self._tenant_changed, self._tool_services.forget)
+            stack.callback(self._tenants.subscribe, lambda tenant: None, lambda tenant_id: None)
             policy = self.user_agent.transfer_policy
             policy.refer = self.calls.may_refer
             policy.replace = lambda call, *_: self.calls.may_replace(call)
@@ -230,6 +233,12 @@ class Gateway:
     def _over(self, report: CallReport) -> None:
         self.metrics.observe(report)
         self._on_report(report)
+
+    def _tenant_changed(self, tenant: Tenant) -> None:
+        """Another version is in force."""
+        if tenant.config.tools.mcp:
+            self._tool_services.of(tenant.id, tenant.config.tools)  # starting a server takes longer than a call waits
+        self.calls.tenant_changed(tenant)
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -337,11 +346,6 @@ def _load_what_a_call_needs(tenants: Iterable[Tenant]) -> None:
         for rate in (8000, 16000, 24000):
             load_prompt(name, rate)
     for tenant in tenants:
-        for rate in (8000, 16000, 24000):
-            tenant.notice(rate)
-            if tenant.config.tools.transfer_call is not None or tenant.config.tools.hold is not None:
-                tenant.hold_music(rate)
-            if (waiting := tenant.config.waiting_sound) is not None:
-                sound_of(waiting)(rate)
+        tenant.load_sounds()
     for source, target in ((8000, 16000), (8000, 24000), (16000, 24000), (24000, 8000), (24000, 16000)):
         Resampler(source, target).process(bytes(source // 25))

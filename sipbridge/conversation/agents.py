@@ -21,6 +21,7 @@ from sipbridge.conversation.speaker import Speaker
 from sipbridge.errors import AgentStartError
 from sipbridge.providers.phrases import late_result
 from sipbridge.tenant_file.agent import AgentConfig
+from sipbridge.tenants import Tenant
 from sipbridge.tools.switch_agent import SWITCH_AGENT
 
 _GRACE_S = 0.2
@@ -49,6 +50,8 @@ class Agents:
         self._untold: list[Callable[[], None]] = []
         self.asked: Callable[[str], None] = lambda call_id: None
         """Told whenever an agent is given something to answer (see `Speaker`)."""
+        self.followed: Callable[[], None] = lambda: None
+        """Told that another one has the line."""
         self.deaf = False
         """The agent is not to hear what is said: it is given silence, for its stream must go on."""
 
@@ -95,6 +98,7 @@ class Agents:
     def use(self, speaker: Speaker) -> None:
         """It has the line from now on; its predecessor is closed. What that one has said is still heard."""
         predecessor, self.current = self.current, speaker
+        self.followed()
         self._call.record.took_the_line(speaker.name)
         self._call.turn.rule = speaker.turns.rule
         self._call.legs.use_formats(speaker.uplink, speaker.downlink)
@@ -239,6 +243,22 @@ class Agents:
     def create_response(self) -> None:
         if self.current is not None:
             self.current.create_response()
+
+    def renew(self, before: Tenant, now: Tenant) -> bool:
+        """The instructions of the tenant's agents are others now. Whether that changes anything for who has the line; a
+        model whose instructions can't be changed goes on as it began."""
+        speaker = self.current
+        if speaker is None:
+            return False
+        old, new = before.config.agents.get(speaker.name), now.config.agents.get(speaker.name)
+        if old is None or new is None or speaker.config.instructions != old.instructions:
+            return False  # somebody else stands in for it, with instructions of its own
+        speaker.config = speaker.config.model_copy(update={"instructions": new.instructions})
+        text = now.with_agent(speaker.config).instructions(self._call.fields) + speaker.briefing
+        if text == speaker.instructions or not speaker.capabilities.takes_instructions:
+            return False
+        speaker.update_instructions(text)
+        return True
 
     def brief(self, fact: str) -> None:
         """More is known of the call (`CallContext.fields`) than when the agent was opened: `fact`, which is in its

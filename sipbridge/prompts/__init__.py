@@ -82,6 +82,11 @@ def read_wav_again(path: Path, rates: Iterable[int]) -> None:
             _kept(path, rate)
 
 
+def forget_wavs() -> None:
+    """Whoever asks next for one reads it anew."""
+    _WAVS.clear()
+
+
 def _kept(path: Path, rate: int) -> bytes:
     written = _written(path)
     pcm = _read_wav(path, rate)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import structlog
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from sipbridge.call_fields import CallFields
 from sipbridge.config import Config
@@ -32,6 +34,10 @@ class TenantDirectory:
         self._index = Index()
         self.digests: dict[str, str] = {}
         """Of the texts of those that are from files."""
+        self._changed: Callable[[Tenant], None] = lambda tenant: None
+        self._gone: Callable[[str], None] = lambda tenant_id: None
+        self.changes = 0
+        """Versions that have taken the place of others, or of none, since it was loaded."""
         self.refused: dict[str, str] = {}
         """tenant -> why what its file says now is not in force."""
         for tenant in tenants:
@@ -63,7 +69,7 @@ class TenantDirectory:
             taken += intake.step(_kept(versions, refused, directory, config), {}).taken
         if lost := refused.keys() - {each.id for each in taken}:
             raise ConfigError("\n".join(islice((refused[tenant] for tenant in refused if tenant in lost), 1000)))
-        if not taken:
+        if not taken and config.tenants.backend is None:
             raise ConfigError(f"{directory}: there is no tenant, so nobody could be answered")
         return cls._of(sorted(taken, key=lambda each: each.id), refused, versions)
 
@@ -88,21 +94,36 @@ class TenantDirectory:
     def tenants(self) -> Sequence[Tenant]:
         return tuple(self._tenants.values())
 
+    def __len__(self) -> int:
+        return len(self._tenants)
+
     def take(self, tenant: Tenant) -> None:
         """It is there from now on, in the place of the one with its id. That nobody ties with it is known already."""
         before = self._tenants.get(tenant.id)
         self._tenants[tenant.id] = tenant
         if before is None or before.config.match != tenant.config.match:
             self._index.add(tenant.id, tenant.config.match)
+        self._changed(tenant)
 
     def drop(self, tenant_id: str) -> None:
         """It is not there any more."""
         self.digests.pop(tenant_id, None)
         if self._tenants.pop(tenant_id, None) is not None:
             self._index.remove(tenant_id)
+            self._gone(tenant_id)
+
+    def subscribe(self, changed: Callable[[Tenant], None], gone: Callable[[str], None]) -> None:
+        """As `TenantSource` has it."""
+        self._changed, self._gone = changed, gone
+
+    def collectors(self) -> Sequence[Collector]:
+        return (_DirectoryMetrics(self),)
 
     def get(self, tenant_id: str) -> Tenant | None:
         return self._tenants.get(tenant_id)
+
+    async def fetch(self, tenant_id: str) -> Tenant | None:
+        return self.get(tenant_id)
 
     def find(self, fields: CallFields) -> Tenant | None:
         """As `TenantSource` has it."""
@@ -126,6 +147,23 @@ class TenantDirectory:
     def _why_less(self, tenant: Tenant, best: Rule | None, fields: CallFields) -> str:
         own = self._index.best(fields, of=tenant.id)
         return "" if own is None or best is None else why_less(own, best)
+
+
+class _DirectoryMetrics(Collector):
+    """Names as in docs/counters.md."""
+
+    def __init__(self, directory: TenantDirectory) -> None:
+        self._directory = directory
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        there, broken = float(len(self._directory)), float(len(self._directory.refused))
+        yield GaugeMetricFamily("sipbridge_tenants", "Tenants from files that are in force.", there)
+        yield GaugeMetricFamily("sipbridge_tenants_broken", "Files that are wrong: not in force as they are.", broken)
+        changes = float(self._directory.changes)
+        yield CounterMetricFamily("sipbridge_tenants_changes", "Versions of files that came into force.", changes)
 
 
 def _kept(versions: Versions, refused: dict[str, str], directory: Path, config: Config) -> list[Candidate]:

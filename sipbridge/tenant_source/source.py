@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
+
+from prometheus_client.registry import Collector
 
 from sipbridge.call_fields import CallFields
 from sipbridge.tenants import Tenant
@@ -16,7 +18,17 @@ class TenantSource(Protocol):
     def tenants(self) -> Sequence[Tenant]:
         """Those that are known now."""
 
+    def subscribe(self, changed: Callable[[Tenant], None], gone: Callable[[str], None]) -> None:
+        """`changed` is told of each version of a tenant that is in force from then on, for whoever calls; `gone` of
+        those that are not there any more."""
+
+    def collectors(self) -> Sequence[Collector]:
+        """What is measured of them, for Prometheus."""
+
     def get(self, tenant_id: str) -> Tenant | None: ...
+
+    async def fetch(self, tenant_id: str) -> Tenant | None:
+        """Likewise, asking whoever has to be asked. Raises `TenantSourceError`."""
 
     def find(self, fields: CallFields) -> Tenant | None | Awaitable[Tenant | None]:
         """The tenant that a call is for: at once where it is known here, so that the call begins within its INVITE.

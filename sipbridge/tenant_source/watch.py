@@ -1,4 +1,4 @@
-"""The gateway's side of tenants that change: what the reader beside it (`reader`) says is put in force.
+"""The gateway's side of tenants that change: what the process beside it (`watching`) says is put in force.
 
 A new version is there for calls that come from then on. Many at once are taken over in slices, with pauses between, so
 that no packet waits for them.
@@ -18,6 +18,7 @@ from typing import Self
 import structlog
 
 from sipbridge.config import Config
+from sipbridge.prompts import read_wav_again
 from sipbridge.tenant_source.directory import TenantDirectory
 from sipbridge.tenant_source.news import (
     LENGTH,
@@ -32,7 +33,7 @@ from sipbridge.tenant_source.news import (
     Trouble,
     framed,
 )
-from sipbridge.tenant_source.reader import LOOK
+from sipbridge.tenant_source.watching import LOOK
 from sipbridge.tenants import Tenant
 
 log = structlog.get_logger(__name__)
@@ -43,35 +44,26 @@ _MOST_AT_ONCE = 50
 _MOST_TOLD = 20
 """Of the tenants that one look finds changed; how many there are is told in any case."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
-_CODE = "from sipbridge.tenant_source.reader import main; main()"
+_CODE = "from sipbridge.tenant_source.watching import main; main()"
 
 
 class TenantWatch:
-    """While it is entered, the directory's tenants are what the files say. `changed` is told of each new version that is
-    in force, `settled` after each look that has brought some."""
+    """While it is entered, the directory's tenants are what the files say. `settled` is told after each look that has
+    changed something."""
 
     def __init__(
-        self,
-        config: Config,
-        path: Path,
-        directory: TenantDirectory,
-        *,
-        changed: Callable[[Tenant], None] = lambda tenant: None,
-        settled: Callable[[], None] = lambda: None,
+        self, config: Config, path: Path, directory: TenantDirectory, *, settled: Callable[[], None] = lambda: None
     ) -> None:
         """`path`: sipbridge.yaml."""
         self._config = config
         self._path = path
         self._directory = directory
-        self._changed = changed
         self._settled = settled
         self._process: asyncio.subprocess.Process | None = None
         self._moving: list[Changed | Gone] = []
         """Of this look: those that calls come to by other ways now."""
         self._sliced = 0.0
         self._in_look = 0
-        self.taken = 0
-        """New versions so far."""
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run(), name="tenants")
@@ -137,6 +129,7 @@ class TenantWatch:
         directory = self._directory
         match news:
             case Changed():
+                await _read_sounds(news)
                 known = directory.get(news.id)
                 if known is not None and known.config.match == news.config.match:
                     self._put(news)
@@ -164,8 +157,7 @@ class TenantWatch:
         before = self._directory.get(news.id)
         self._directory.take(tenant)
         self._directory.digests[news.id] = news.digest
-        self._changed(tenant)
-        self.taken += 1
+        self._directory.changes += 1
         self._in_look += 1
         if self._in_look > _MOST_TOLD:
             return
@@ -206,3 +198,13 @@ def _tell_of_settings(news: SettingsLookedAt) -> None:
         log.warning("sipbridge.yaml has changed; what differs needs a restart", keys=", ".join(news.differing))
     else:
         log.info("sipbridge.yaml says what is in force")
+
+
+async def _read_sounds(news: Changed) -> None:
+    """What its callers hear is read before it is in force, and not where their sound is waiting."""
+    files = Tenant(news.id, news.config).sound_files
+    try:
+        for path in files:
+            await asyncio.to_thread(read_wav_again, path, (8000, 16000, 24000))
+    except ValueError as error:  # it has changed since it was found to be right
+        log.error("sound not read again", tenant=news.id, error=str(error))
