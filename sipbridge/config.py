@@ -195,6 +195,10 @@ class Tenants(BackendKeys):
     """`auto`: the backend where there is a `url`, and the directory for what it does not know; `http`: the backend
     alone; either without a `url`: the directory, as `directory` has it."""
     directory: str = "tenants"
+    versions: str | None = "var/tenants"
+    """Where the versions of the files are kept; both lie beside the file."""
+    rescan_seconds: float = Field(default=30, ge=0.2, le=86_400)
+    """So often the directory is looked at where no change of it was told."""
 
     @property
     def backend(self) -> str | None:
