@@ -10,13 +10,14 @@ import gc
 import json
 import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from sipbridge import __version__, logs
+from sipbridge.commands import history
+from sipbridge.commands.common import DEFAULT_CONFIG, ConfigPath, run
 from sipbridge.errors import ConfigError, SipbridgeError
 
 app = typer.Typer(
@@ -28,10 +29,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show the configuration, and what it may contain.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
-
-ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="sipbridge.yaml")]
-DEFAULT_CONFIG = Path("config/sipbridge.yaml")
-T = TypeVar("T")
+app.add_typer(history.app, name="history")
+app.command()(history.why)
 
 
 def main() -> None:
@@ -49,15 +48,6 @@ def main() -> None:
 def _failed(error: Exception, status: int) -> int:
     print(f"sipbridge: {error}", file=sys.stderr)
     return status
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it on uvloop where that is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(work)
-    return uvloop.run(work)
 
 
 @app.callback(invoke_without_command=True)

@@ -27,12 +27,13 @@ from pydantic import (
 from sipbridge.backend_config import BackendKeys
 from sipbridge.configfile import Place, Section, error_at, load
 from sipbridge.errors import TlsFileError
-from sipbridge.history_config import HistoryConfig, WebhookConfig
+from sipbridge.history_config import HistoryConfig
 from sipbridge.logins import Login, Secret
 from sipbridge.prices import Prices
 from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.tls import TlsContexts, TlsSettings
 from sipbridge.trunk_config import CodecName, OffIsAWord, SrtpPolicy, Trunk
+from sipbridge.webhook_config import WebhookConfig
 
 PLANNED: Final = "planned"
 """Metadata of a key that is part of the shape and has no effect yet."""
@@ -247,6 +248,14 @@ class Config(Section):
         return bool(self.sip.accounts) or any(trunk.auth and not trunk.sources for trunk in self.trunks)
 
     @model_validator(mode="after")
+    def _webhooks_differ(self) -> Config:
+        urls = [webhook.url for webhook in self.webhooks]
+        for number, url in enumerate(urls):
+            if url in urls[:number]:  # what it is still owed is kept under it
+                raise error_at(("webhooks", number, "url"), "another webhook has the same; one may have several events")
+        return self
+
+    @model_validator(mode="after")
     def _users_differ(self) -> Config:
         known: set[str] = set()
         places: list[tuple[Place, str]]
@@ -286,6 +295,11 @@ def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
                 yield f"trunks[{number}].{name}.password", section.password
         if trunk.outbound is not None and trunk.outbound.auth is not None:
             yield f"trunks[{number}].outbound.auth.password", trunk.outbound.auth.password
+    if config.history.secret is not None:
+        yield "history.secret", config.history.secret
+    for number, webhook in enumerate(config.webhooks):
+        if webhook.secret is not None:
+            yield f"webhooks[{number}].secret", webhook.secret
 
 
 def not_in_use(section: BaseModel, place: str = "") -> Iterator[str]:
