@@ -135,16 +135,16 @@ async def test_what_is_fresh_is_not_asked_for(tmp_path: Path) -> None:
 
 
 async def test_calls_that_are_alike_wait_together(tmp_path: Path) -> None:
-    gate = asyncio.Event()
+    gate, came = asyncio.Event(), asyncio.Event()
 
     async def later(asked: Asked) -> bytes:
+        came.set()
         await gate.wait()
         return http(200, document())
 
     async with bench(tmp_path, server=FakeBackend(later)) as b:
         calls = [asyncio.create_task(b.name()) for _ in range(20)]
-        while not b.server.asked:
-            await asyncio.sleep(0)
+        await came.wait()
         calls[0].cancel()  # he has hung up, and nobody else is harmed
         gate.set()
         assert await asyncio.gather(*calls[1:]) == ["acme"] * 19
@@ -364,14 +364,17 @@ async def test_nothing_is_kept_that_is_not_to_be(tmp_path: Path) -> None:
     assert known_in(tmp_path / "t.db") == []
 
 
+def on_disk(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.glob("t.db*"))
+
+
 async def test_a_caller_is_erased(tmp_path: Path) -> None:
     async with bench(tmp_path, server=FakeBackend(personal)) as b:
         await b.name(caller="+15550111")
         await b.name(caller="+15550122")
-        while b.source.known._writing is not None:
-            await b.source.known._writing
+        await b.source.known.written()
         assert erase(b.cache, lambda caller: caller == "+15550111") == 1  # while it runs
-        kept = b"".join(path.read_bytes() for path in tmp_path.glob("t.db*"))
+        kept = on_disk(tmp_path)
         assert b"15550111" not in kept
         assert b"15550122" in kept
     assert [known.caller for known in known_in(b.cache)] == ["+15550122"]
@@ -392,8 +395,7 @@ async def test_a_file_that_cannot_be_used_costs_no_call(tmp_path: Path, kind: st
 async def test_a_file_that_is_locked_is_written_later(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         await b.name()
-        while b.source.known._writing is not None:
-            await b.source.known._writing
+        await b.source.known.written()
         other = sqlite3.connect(b.cache)
         other.execute("BEGIN EXCLUSIVE")
         assert await b.name(to="2") == "acme"
