@@ -33,6 +33,10 @@ def open_store(config: Config, *, read_only: bool = False) -> Store:
     path = config.history.sqlite_path
     if path is not None:
         return SqliteStore(path, read_only=read_only)
+    if config.history.store.startswith("postgresql"):
+        from sipbridge.history.sql_store import SqlStore  # takes longer to load than anything else here
+
+        return SqlStore(config.history.store_url())
     raise ConfigError(f"history.store: {config.history.store}: not there yet")
 
 
