@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from sipbridge.config import Config
-from sipbridge.errors import ConfigError, SipbridgeError
+from sipbridge.errors import SipbridgeError
 from sipbridge.history.facts import Entry
 from sipbridge.history.history import History
+from sipbridge.history.http_store import HttpStore
 from sipbridge.history.sink import Pace, Sink, SinkUnavailableError, Store
 from sipbridge.history.sqlite_store import SqliteStore
+from sipbridge.history.webhooks import webhooks_of
 
 
 @asynccontextmanager
@@ -19,13 +21,18 @@ async def opened(config: Config) -> AsyncIterator[History | None]:
     if not config.history.enabled:
         yield None
         return
+    # What cannot be, such as a secret that is not there, is told before anybody calls.
+    webhooks_of(config.webhooks)
+    if config.history.store.startswith("http"):
+        open_store(config)
+    config.history.store_url()
     async with History(config.history, lambda: sinks_of(config), node=config.node.name) as history:
         yield history
 
 
 def sinks_of(config: Config) -> list[Sink]:
     """The store first of all. One that cannot be made is owed everything until it can."""
-    return [_made(config)]
+    return [_made(config), *webhooks_of(config.webhooks)]
 
 
 def open_store(config: Config, *, read_only: bool = False) -> Store:
@@ -37,7 +44,7 @@ def open_store(config: Config, *, read_only: bool = False) -> Store:
         from sipbridge.history.sql_store import SqlStore  # takes longer to load than anything else here
 
         return SqlStore(config.history.store_url())
-    raise ConfigError(f"history.store: {config.history.store}: not there yet")
+    return HttpStore(config.history)
 
 
 def _made(config: Config) -> Sink:
