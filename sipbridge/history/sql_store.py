@@ -77,9 +77,6 @@ class SqlStore:
     def wants(self, entry: Entry) -> bool:
         return True
 
-    def wants(self, entry: Entry) -> bool:
-        return True
-
     async def deliver(self, entries: Sequence[Entry]) -> None:
         """See `Sink`. All of them or none: in one transaction. Without any: is it there?"""
         rows = [_entry_row(entry) for entry in sorted(entries, key=lambda entry: (entry.record, entry.seq))]
