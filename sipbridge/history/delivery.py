@@ -130,7 +130,9 @@ class Schedule:
 class Courier:
     """Delivers to one sink while `run` runs. `counters`: `delivered`, `retries`, `refused`."""
 
-    def __init__(self, sink: Sink, outbox: Outbox, retry: Retry, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, sink: Sink, outbox: Outbox, retry: Retry, clock: Callable[[], float]) -> None:
+        """`name`: under which the outbox owes it what it owes it."""
+        self.name = name
         self.sink = sink
         self.outbox = outbox
         """May be replaced by another that has all of it."""
@@ -145,13 +147,13 @@ class Courier:
         """By call: what the sink has and the outbox could not be told of yet."""
         self._stumbled: Counter[tuple[str, int]] = Counter()
         """Entries that the sink has raised something unforeseen of."""
-        for call in outbox.calls_due(sink.name, kinds=_AT_THE_END if sink.pace.whole else ()):
+        for call in outbox.calls_due(name, kinds=_AT_THE_END if sink.pace.whole else ()):
             self._due(call)
         self._look()
 
     def added(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            if not self.sink.pace.whole or entry.kind in _AT_THE_END:
+            if self.sink.wants(entry) and (not self.sink.pace.whole or entry.kind in _AT_THE_END):
                 self._due(entry.record)
         self._look()
 
@@ -200,10 +202,10 @@ class Courier:
 
     async def _deliver(self, call: str) -> bool:
         """Whether there is more of it."""
-        name, most = self.sink.name, _MOST_AT_ONCE if self.sink.pace.whole else self.sink.pace.entries
+        most = _MOST_AT_ONCE if self.sink.pace.whole else self.sink.pace.entries
         if (taken := self._taken.pop(call, None)) is not None:
             self._done(call, taken)
-        entries = self.outbox.due(name, most, None if call == _ALL else call)
+        entries = self.outbox.due(self.name, most, None if call == _ALL else call)
         if entries:
             await self._give(call, entries)
         return len(entries) >= most
@@ -218,7 +220,7 @@ class Courier:
                 return
             entry = entries[0]
             log.error("history refused", sink=self.sink.name, record=entry.record, seq=entry.seq, error=str(error))
-            self.outbox.refused(self.sink.name, entry, str(error))
+            self.outbox.refused(self.name, entry, str(error))
             self.counters["refused"] += 1
         else:
             self.counters["delivered"] += len(entries)
@@ -226,7 +228,7 @@ class Courier:
 
     def _done(self, call: str, entries: Sequence[Entry]) -> None:
         try:
-            self.outbox.done(self.sink.name, entries)
+            self.outbox.done(self.name, entries)
         except OutboxError:
             self._taken[call] = entries
             raise

@@ -14,16 +14,17 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
 import structlog
 
+from sipbridge.history.call_journal import CallJournal
 from sipbridge.history.delivery import Courier
 from sipbridge.history.facts import Entry, Fact
-from sipbridge.history.journal import CallJournal, Journal
+from sipbridge.history.journal import Journal
 from sipbridge.history.outbox import LATE, Outbox, OutboxError
 from sipbridge.history.sink import Sink
 from sipbridge.history_config import HistoryConfig
@@ -31,6 +32,8 @@ from sipbridge.tenants import Tenant
 
 log = structlog.get_logger(__name__)
 
+STORE = "store"
+"""Another store gets what the one before has not taken."""
 _SWITCH_INTERVAL_S = 0.0005
 """The interpreter runs one thread at a time: so long the loop of the calls waits for it."""
 _GATHER_S = 0.05
@@ -44,12 +47,13 @@ _CLOSING_S = 5.0
 
 
 class History:
-    """Of one gateway, while it is entered. `sinks` is called in the thread: what they need is loaded there."""
+    """Of one gateway, while it is entered. `sinks` makes them in the thread, where what they need is loaded; by the
+    names under which they are owed what they have not taken, the store's being `STORE`."""
 
     def __init__(
         self,
         config: HistoryConfig,
-        sinks: Callable[[], Sequence[Sink]],
+        sinks: Callable[[], Mapping[str, Sink]],
         *,
         node: str,
         clock: Callable[[], float] = time.monotonic,
@@ -96,7 +100,14 @@ class History:
 
     def journal(self, tenant: Tenant) -> Journal:
         """Of a call that begins now."""
-        return CallJournal(queue_max=self._config.queue_max, wake=self._woken, clock=self._clock, wall=self._wall())
+        return CallJournal(
+            wall=self._wall(),
+            clock=self._clock,
+            storage=tenant.config.storage,
+            queue_max=self._config.queue_max,
+            node=self.node,
+            wake=self._woken,
+        )
 
     def note_late(self, record: str, fact: Fact) -> None:
         """Something about a call that is over, by somebody who does not have its journal. From any thread."""
@@ -126,12 +137,14 @@ class History:
 
     async def _live(self) -> None:
         async with AsyncExitStack() as stack:
-            sinks = list(self._make_sinks())
-            for sink in sinks:
+            sinks = dict(self._make_sinks())
+            for sink in sinks.values():
                 stack.push_async_callback(sink.close)
-            self._open([sink.name for sink in sinks])
+            self._open({name: sink.wants for name, sink in sinks.items()})
             stack.callback(lambda: self._outbox.close())
-            self._couriers = [Courier(sink, self._outbox, self._config.retry, self._clock) for sink in sinks]
+            self._couriers = [
+                Courier(name, sink, self._outbox, self._config.retry, self._clock) for name, sink in sinks.items()
+            ]
             self._opened.set()
             tasks = [asyncio.create_task(courier.run()) for courier in self._couriers]
             tasks.append(asyncio.create_task(self._look_after()))
@@ -142,13 +155,13 @@ class History:
                 task.cancel()
             await asyncio.gather(*tasks, writing, return_exceptions=True)
 
-    def _open(self, names: Sequence[str]) -> None:
+    def _open(self, wants: Mapping[str, Callable[[Entry], bool]]) -> None:
         try:
             self._outbox = Outbox.open(self._config.outbox)
         except OutboxError as error:
             log.error("no outbox: what is not delivered is lost when this process ends", error=str(error))
             self._outbox = Outbox(None)
-        forgotten = self._outbox.owe(names)
+        forgotten = self._outbox.owe(wants)
         if forgotten:
             log.warning("no longer configured: what it was owed is forgotten", **forgotten)
         self._recover()

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +48,7 @@ CREATE INDEX IF NOT EXISTS due_of_call ON due (sink, record, entry);
 CREATE INDEX IF NOT EXISTS due_of_entry ON due (entry);
 CREATE TABLE IF NOT EXISTS calls (
     record TEXT PRIMARY KEY, seq INTEGER NOT NULL, at REAL NOT NULL, up INTEGER NOT NULL,
+    call_id TEXT NOT NULL DEFAULT '', tenant TEXT NOT NULL DEFAULT '',
     started TEXT, began REAL, answered REAL, setup_ms INTEGER, codec TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (
     sink TEXT NOT NULL, record TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
@@ -69,6 +70,7 @@ class Outbox:
         self.path = path
         self._lock = lock
         self._sinks: dict[str, int] = {}
+        self._wants: dict[str, Callable[[Entry], bool]] = {}
         with _told(path):
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=2)
             try:
@@ -117,19 +119,21 @@ class Outbox:
 
     # --- who is owed what -----------------------------------------------------------------------------------------
 
-    def owe(self, names: Sequence[str]) -> dict[str, int]:
-        """From now on every entry is owed to these; what others were still owed is forgotten, and counted by name."""
+    def owe(self, wants: Mapping[str, Callable[[Entry], bool]]) -> dict[str, int]:
+        """From now on entries are owed to these, each what it wants; what others were still owed is forgotten, and
+        counted by name."""
         with self._changing() as db:
             known = dict(db.execute("SELECT name, id FROM sinks").fetchall())
             forgotten = {}
-            for name in known.keys() - set(names):
+            for name in known.keys() - wants.keys():
                 forgotten[name] = db.execute("DELETE FROM due WHERE sink = ?", (known[name],)).rowcount
                 db.execute("DELETE FROM sinks WHERE id = ?", (known[name],))
-            for name in names:
+            for name in wants:
                 if name not in known:
                     db.execute("INSERT INTO sinks (name) VALUES (?)", (name,))
             db.execute("DELETE FROM entries WHERE id NOT IN (SELECT entry FROM due)")
             self._sinks = dict(db.execute("SELECT name, id FROM sinks").fetchall())
+        self._wants = dict(wants)
         return {name: count for name, count in forgotten.items() if count}
 
     # --- entries come ---------------------------------------------------------------------------------------------
@@ -152,8 +156,11 @@ class Outbox:
         added = db.execute("INSERT OR IGNORE INTO entries (record, seq, at, kind, data) VALUES (?, ?, ?, ?, ?)", row)
         if not added.rowcount:
             return entry
-        due = [(sink, added.lastrowid, entry.record) for sink in self._sinks.values()]
+        debtors = [number for name, number in self._sinks.items() if self._wants.get(name, _everything)(entry)]
+        due = [(number, added.lastrowid, entry.record) for number in debtors]
         db.executemany("INSERT INTO due (sink, entry, record) VALUES (?, ?, ?)", due)
+        if not due:
+            db.execute("DELETE FROM entries WHERE id = ?", (added.lastrowid,))
         self._remember(db, entry, text)
         return entry
 
@@ -165,8 +172,10 @@ class Outbox:
         )
         match entry.kind:
             case Started.kind:
+                names = str(entry.data.get("call_id", "")), str(entry.data.get("tenant", ""))
                 db.execute(
-                    "UPDATE calls SET up = 1, started = ?, began = ? WHERE record = ?", (text, entry.at, entry.record)
+                    "UPDATE calls SET up = 1, started = ?, began = ?, call_id = ?, tenant = ? WHERE record = ?",
+                    (text, entry.at, *names, entry.record),
                 )
             case "call.answered":
                 values = (entry.at, entry.data.get("setup_ms"), entry.data.get("codec"), entry.record)
@@ -189,7 +198,8 @@ class Outbox:
             which, values = which + " AND due.record = ?", (*values, record)
         with _told(self.path):
             rows = self._db.execute(
-                "SELECT e.record, e.seq, e.at, e.kind, e.data FROM due JOIN entries AS e ON e.id = due.entry"
+                "SELECT e.record, e.seq, e.at, e.kind, e.data, coalesce(c.call_id, ''), coalesce(c.tenant, '')"
+                " FROM due JOIN entries AS e ON e.id = due.entry LEFT JOIN calls AS c ON c.record = e.record"
                 f" WHERE {which} ORDER BY due.entry LIMIT ?",
                 (*values, most),
             ).fetchall()
@@ -247,6 +257,11 @@ class Outbox:
             rows = db.execute("SELECT * FROM calls WHERE up = 1 ORDER BY record").fetchall()
             return [self._add(db, _crashed(row, alive[0] if alive else 0.0, node)) for row in rows]
 
+    def _remember_sinks(self) -> None:
+        """Who this file's entries are owed to."""
+        with _told(self.path):
+            self._sinks = dict(self._db.execute("SELECT name, id FROM sinks").fetchall())
+
     def take_over(self, other: Outbox) -> None:
         """All that another one has."""
         with _told(other.path):
@@ -265,7 +280,7 @@ class Outbox:
                 number = self._sinks.get(names[sink])
                 if identity in ours and number is not None:
                     db.execute("INSERT OR IGNORE INTO due VALUES (?, ?, ?)", (number, *ours[identity]))
-            db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", calls)
+            db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", calls)
             db.executemany("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", refused)
 
     def adopt(self, node: str) -> int:
@@ -281,7 +296,7 @@ class Outbox:
                 continue
             other = self._of(path, lock)
             try:
-                other._sinks = dict(other._db.execute("SELECT name, id FROM sinks").fetchall())
+                other._remember_sinks()
                 other.close_crashed(node)
                 self.take_over(other)
                 for leftover in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
@@ -294,7 +309,10 @@ class Outbox:
     def forget(self, now: float) -> None:
         """Calls that ended long ago need not be remembered."""
         with self._changing(durable=False) as db:
-            db.execute("DELETE FROM calls WHERE up = 0 AND at < ?", (now - _REMEMBERED_S,))
+            db.execute(
+                "DELETE FROM calls WHERE up = 0 AND at < ? AND record NOT IN (SELECT record FROM due)",
+                (now - _REMEMBERED_S,),
+            )
 
     @contextmanager
     def _changing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -336,12 +354,16 @@ def _finite(data: Any) -> Any:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    record, seq, at, kind, data = row
-    return Entry(record, seq, at, kind, json.loads(data))
+    record, seq, at, kind, data, call_id, tenant = row
+    return Entry(record, seq, at, kind, json.loads(data), call_id, tenant)
+
+
+def _everything(entry: Entry) -> bool:
+    return True
 
 
 def _crashed(row: tuple[Any, ...], alive: float, node: str) -> Entry:
-    record, seq, at, _, started, began, answered, setup_ms, codec = row
+    record, seq, at, _, _, _, started, began, answered, setup_ms, codec = row
     seen = max(at, alive)
     report = crash_report(json.loads(started), began, answered, setup_ms, codec, seen, node, record)
     return Entry(record, seq + 1, seen, Ended.kind, Ended(report).to_json())

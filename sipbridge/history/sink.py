@@ -48,6 +48,9 @@ class Sink(Protocol):
     """In logs and metrics; nothing secret. What it has not taken yet it is owed under this name, over restarts."""
     pace: Pace
 
+    def wants(self, entry: Entry) -> bool:
+        """False: nobody need keep it for this sink. Of its kind and data alone."""
+
     async def deliver(self, entries: Sequence[Entry]) -> None:
         """All of them, or none that it does not know again by (`record`, `seq`).
 
