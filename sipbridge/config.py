@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from sipbridge.backend_config import BackendKeys
 from sipbridge.configfile import Place, Section, error_at, load
 from sipbridge.errors import TlsFileError
 from sipbridge.history_config import HistoryConfig
@@ -188,19 +189,16 @@ class NodeLimits(Section):
     media_timeout_seconds: float = Field(default=30, gt=0)
 
 
-class Tenants(Section):
+class Tenants(BackendKeys):
     source: Literal["auto", "http", "directory"] = "auto"
-    """`http` without a `url` reads the directory, as `auto` does."""
+    """`auto`: the backend where there is a `url`, and the directory for what it does not know; `http`: the backend
+    alone; either without a `url`: the directory, as `directory` has it."""
     directory: str = "tenants"
-    url: str | None = None
-    timeout_seconds: Annotated[float, PLANNED] = 3
 
-    @field_validator("url")
-    @classmethod
-    def _no_backend_yet(cls, url: str | None) -> str | None:
-        if url is not None:
-            raise ValueError("asking an HTTP backend for tenants does not exist yet; use a directory")
-        return url
+    @property
+    def backend(self) -> str | None:
+        """The URL of whom is asked."""
+        return None if self.source == "directory" else self.url
 
 
 class RecordingsConfig(Section):
@@ -228,7 +226,7 @@ class Config(Section):
     media: Media = Media()
     limits: NodeLimits = NodeLimits()
     trunks: tuple[Trunk, ...] = ()
-    tenants: Tenants = Tenants()
+    tenants: Tenants = Field(default={}, validate_default=True)  # as history, below
     history: HistoryConfig = Field(default={}, validate_default=True)  # so that its paths start beside the file
     recordings: RecordingsConfig = RecordingsConfig()
     webhooks: tuple[WebhookConfig, ...] = ()
@@ -287,6 +285,8 @@ def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
     """The secrets of `sipbridge.yaml`, each with its place."""
     if config.sip.nonce_secret is not None:
         yield "sip.nonce_secret", config.sip.nonce_secret
+    if config.tenants.token is not None:
+        yield "tenants.token", config.tenants.token
     for number, account in enumerate(config.sip.accounts):
         yield f"sip.accounts[{number}].password", account.password
     for number, trunk in enumerate(config.trunks):

@@ -10,7 +10,6 @@ from sipbridge.history.facts import Fact
 class Journal(Protocol):
     record: str
     """Names the call for good (`Entry.record`)."""
-
     began_at: float
     """Unix time, as the clock on the wall has it."""
 
