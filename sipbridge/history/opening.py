@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 
-import structlog
-
 from sipbridge.config import Config
-from sipbridge.errors import ConfigError, SipbridgeError
-from sipbridge.history.facts import Entry
+from sipbridge.errors import ConfigError
 from sipbridge.history.history import STORE, History
 from sipbridge.history.http_store import HttpStore
-from sipbridge.history.sink import Pace, Sink, SinkUnavailableError, Store
+from sipbridge.history.sink import Sink, Store
 from sipbridge.history.sqlite_store import SqliteStore
 from sipbridge.history.webhooks import webhooks_of
-
-log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[History | None]:
-    """None where it is switched off, and nobody else is to be told."""
+    """None where it is switched off and nobody else is to be told. Raises `ConfigError` where the store or a webhook
+    cannot be what is configured."""
     if not config.history.enabled and not config.webhooks:
         yield None
         return
-    # What cannot be, such as a secret that is not there, is told before anybody calls.
-    webhooks_of(config.webhooks)
-    if config.history.enabled and config.history.store.startswith("http"):
-        open_store(config)
     async with History(config.history, lambda: sinks_of(config), node=config.node.name) as history:
         yield history
 
 
 def sinks_of(config: Config) -> dict[str, Sink]:
-    """By the names under which they are owed what they have not taken. A store that cannot be opened is owed everything
-    until it can."""
-    sinks: dict[str, Sink] = {STORE: _store(config)} if config.history.enabled else {}
-    return {**sinks, **{webhook.name: webhook for webhook in webhooks_of(config.webhooks)}}
+    """By the names under which they are owed what they have not taken. Raises `ConfigError`."""
+    sinks: dict[str, Sink] = {webhook.name: webhook for webhook in webhooks_of(config.webhooks)}
+    return {STORE: open_store(config), **sinks} if config.history.enabled else sinks
 
 
 def open_store(config: Config, *, read_only: bool = False) -> Store:
@@ -54,30 +45,3 @@ def open_store(config: Config, *, read_only: bool = False) -> Store:
         store: Store = sql_store.SqlStore(config.history.store)
         return store
     return HttpStore(config.history)
-
-
-def _store(config: Config) -> Sink:
-    try:
-        return open_store(config)
-    except SipbridgeError as error:
-        log.error("no store", error=str(error))
-        return Unusable(STORE, str(error))
-
-
-class Unusable:
-    """In the place of a sink that could not be made."""
-
-    pace = Pace()
-
-    def __init__(self, name: str, why: str) -> None:
-        self.name = name
-        self._why = why
-
-    def wants(self, entry: Entry) -> bool:
-        return True
-
-    async def deliver(self, entries: Sequence[Entry]) -> None:
-        raise SinkUnavailableError(self._why)
-
-    async def close(self) -> None:
-        pass

@@ -62,6 +62,12 @@ class OutboxError(SipbridgeError):
 
     label = "history_outbox"
 
+    @property
+    def damaged(self) -> bool:
+        """No attempt will mend it."""
+        cause = self.__cause__
+        return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError)
+
 
 class Outbox:
     """One file of it, or (`path` None) one in memory, for as long as no file can be had."""
@@ -100,15 +106,21 @@ class Outbox:
             try:
                 return cls(path, lock)
             except OutboxError as error:
-                if not _is_damaged(error):
+                if not error.damaged:
                     raise
-                aside = path.with_name(f"{path.name}.damaged-{os.urandom(3).hex()}")
-                log.error("outbox damaged: set aside, a new one is begun", path=str(path), aside=aside.name)
-                path.rename(aside)
+                _set_aside(path)
                 return cls(path, lock)
         except BaseException:
             os.close(lock)
             raise
+
+    def begin_anew(self) -> Outbox:
+        """A new file in the place of this one, which is set aside: it is damaged. This one can still be read from."""
+        assert self.path is not None
+        with _told(self.path):
+            _set_aside(self.path)
+        lock, self._lock = self._lock, None
+        return Outbox(self.path, lock)
 
     def close(self) -> None:
         with suppress(sqlite3.Error):
@@ -151,6 +163,7 @@ class Outbox:
         if entry.seq == LATE:
             known = db.execute("SELECT seq FROM calls WHERE record = ?", (entry.record,)).fetchone()
             entry = replace(entry, seq=_STRANGER if known is None else known[0] + 1)
+        entry = self._named(db, entry)
         text = encode(entry.data)
         row = (entry.record, entry.seq, entry.at, entry.kind, text)
         added = db.execute("INSERT OR IGNORE INTO entries (record, seq, at, kind, data) VALUES (?, ?, ?, ?, ?)", row)
@@ -164,6 +177,13 @@ class Outbox:
         self._remember(db, entry, text)
         return entry
 
+    def _named(self, db: sqlite3.Connection, entry: Entry) -> Entry:
+        """With its call's names, as `due` has it: sinks want or do not want it by its tenant, too."""
+        if entry.kind == Started.kind:
+            return replace(entry, call_id=str(entry.data.get("call_id", "")), tenant=str(entry.data.get("tenant", "")))
+        names = db.execute("SELECT call_id, tenant FROM calls WHERE record = ?", (entry.record,)).fetchone()
+        return entry if names is None else replace(entry, call_id=names[0], tenant=names[1])
+
     def _remember(self, db: sqlite3.Connection, entry: Entry, text: str) -> None:
         db.execute(
             "INSERT INTO calls (record, seq, at, up) VALUES (?, ?, ?, 0)"
@@ -172,10 +192,9 @@ class Outbox:
         )
         match entry.kind:
             case Started.kind:
-                names = str(entry.data.get("call_id", "")), str(entry.data.get("tenant", ""))
                 db.execute(
                     "UPDATE calls SET up = 1, started = ?, began = ?, call_id = ?, tenant = ? WHERE record = ?",
-                    (text, entry.at, *names, entry.record),
+                    (text, entry.at, entry.call_id, entry.tenant, entry.record),
                 )
             case "call.answered":
                 values = (entry.at, entry.data.get("setup_ms"), entry.data.get("codec"), entry.record)
@@ -257,19 +276,13 @@ class Outbox:
             rows = db.execute("SELECT * FROM calls WHERE up = 1 ORDER BY record").fetchall()
             return [self._add(db, _crashed(row, alive[0] if alive else 0.0, node)) for row in rows]
 
-    def _remember_sinks(self) -> None:
-        """Who this file's entries are owed to."""
-        with _told(self.path):
-            self._sinks = dict(self._db.execute("SELECT name, id FROM sinks").fetchall())
-
     def take_over(self, other: Outbox) -> None:
         """All that another one has."""
-        with _told(other.path):
-            entries = other._db.execute("SELECT id, record, seq, at, kind, data FROM entries ORDER BY id").fetchall()
-            names = dict(other._db.execute("SELECT id, name FROM sinks").fetchall())
-            due = other._db.execute("SELECT sink, entry FROM due").fetchall()
-            calls = other._db.execute("SELECT * FROM calls").fetchall()
-            refused = other._db.execute("SELECT * FROM refused").fetchall()
+        entries = other._rows("SELECT id, record, seq, at, kind, data FROM entries ORDER BY id")
+        names = dict(other._rows("SELECT id, name FROM sinks"))
+        due = other._rows("SELECT sink, entry FROM due")
+        calls = other._rows("SELECT * FROM calls")
+        refused = other._rows("SELECT * FROM refused")
         with self._changing() as db:
             ours = {}
             for identity, *row in entries:
@@ -284,27 +297,34 @@ class Outbox:
             db.executemany("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", refused)
 
     def adopt(self, node: str) -> int:
-        """Take over what dead processes have left beside this file; how many files."""
+        """Take over what dead processes have left beside this file; how many calls of theirs were up."""
         if self.path is None:
             return 0
-        adopted = 0
+        crashed = 0
         with _told(self.path.parent):
             others = sorted(path for path in self.path.parent.glob(f"*{_SUFFIX}") if path != self.path)
         for path in others:
             lock = _locked(path)
             if lock is None:
                 continue
-            other = self._of(path, lock)
             try:
-                other._remember_sinks()
-                other.close_crashed(node)
-                self.take_over(other)
+                crashed += self._adopt(path, lock, node)
+            except OutboxError as error:
+                log.error("what a dead process has left cannot be taken over", error=str(error))
+        return crashed
+
+    def _adopt(self, path: Path, lock: int, node: str) -> int:
+        other = self._of(path, lock)
+        try:
+            other._sinks = {name: number for number, name in other._rows("SELECT id, name FROM sinks")}
+            crashed = len(other.close_crashed(node))
+            self.take_over(other)
+            with _told(path):
                 for leftover in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
                     leftover.unlink(missing_ok=True)
-            finally:
-                other.close()
-            adopted += 1
-        return adopted
+        finally:
+            other.close()
+        return crashed
 
     def forget(self, now: float) -> None:
         """Calls that ended long ago need not be remembered."""
@@ -313,6 +333,10 @@ class Outbox:
                 "DELETE FROM calls WHERE up = 0 AND at < ? AND record NOT IN (SELECT record FROM due)",
                 (now - _REMEMBERED_S,),
             )
+
+    def _rows(self, query: str) -> list[Any]:
+        with _told(self.path):
+            return self._db.execute(query).fetchall()
 
     @contextmanager
     def _changing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -381,14 +405,18 @@ def _locked(path: Path) -> int | None:
     return lock
 
 
+def _set_aside(path: Path) -> None:
+    aside = path.with_name(f"{path.name}.damaged-{os.urandom(3).hex()}")
+    log.error("outbox damaged: set aside, a new one is begun", path=str(path), aside=aside.name)
+    path.rename(aside)
+    for end in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
+
+
 @contextmanager
 def _told(path: Path | None) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
         raise OutboxError(f"{path or 'outbox in memory'}: {error}") from error
-
-
-def _is_damaged(error: OutboxError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError)

@@ -15,10 +15,11 @@ class SinkUnavailableError(SipbridgeError):
 
     label = "history_sink"
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        """`retry_after`: seconds that it wants to be left alone for."""
+    def __init__(self, message: str, *, retry_after: float | None = None, only_this_call: bool = False) -> None:
+        """`retry_after`: seconds that it wants to be left alone for. `only_this_call`: it takes those of others."""
         super().__init__(message)
         self.retry_after = retry_after
+        self.only_this_call = only_this_call
 
 
 class EntryRefusedError(SipbridgeError):
