@@ -24,7 +24,6 @@ from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
 from sipbridge.call_fields import CallFields
 from sipbridge.config import Config, SessionTimersConfig, codec_lists
-from sipbridge.conversation.sounds import sound_of
 from sipbridge.errors import CallNotPlacedError, TenantSourceError
 from sipbridge.history.history import History
 from sipbridge.ladder_files import LadderFiles
@@ -91,6 +90,8 @@ class Gateway:
         self._serves = serves
         self.metrics = Metrics()
         self.metrics.watch_providers(self.breaker)
+        for collector in tenants.collectors():
+            self.metrics.registry.register(collector)
         self._clock = clock
         self.ladders = Ladders()
         self._arriving: set[asyncio.Task[None]] = set()
@@ -337,11 +338,6 @@ def _load_what_a_call_needs(tenants: Iterable[Tenant]) -> None:
         for rate in (8000, 16000, 24000):
             load_prompt(name, rate)
     for tenant in tenants:
-        for rate in (8000, 16000, 24000):
-            tenant.notice(rate)
-            if tenant.config.tools.transfer_call is not None or tenant.config.tools.hold is not None:
-                tenant.hold_music(rate)
-            if (waiting := tenant.config.waiting_sound) is not None:
-                sound_of(waiting)(rate)
+        tenant.load_sounds()
     for source, target in ((8000, 16000), (8000, 24000), (16000, 24000), (24000, 8000), (24000, 16000)):
         Resampler(source, target).process(bytes(source // 25))

@@ -1,4 +1,4 @@
-"""The configuration's shape: `history:` and `webhooks:` of sipbridge.yaml."""
+"""The configuration's shape: `history:` of sipbridge.yaml."""
 
 from __future__ import annotations
 
@@ -69,13 +69,6 @@ class HistoryConfig(Section):
     def sqlite_path(self) -> Path | None:
         """Where the store is a file."""
         return Path(self.store.removeprefix(_SQLITE)) if self.store.startswith(_SQLITE) else None
-
-
-class WebhookConfig(Section):
-    url: str = Field(pattern=r"^https?://[^\s]+$", max_length=2000)
-    secret: Secret | None = None
-    events: tuple[str, ...] = ("call.*", "recording.*")
-    """Kinds of facts, as globs."""
 
 
 def _beside(path: Path, info: ValidationInfo) -> Path:
