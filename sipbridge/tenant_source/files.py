@@ -8,6 +8,7 @@ from pathlib import Path
 from sipbridge import tenant_checks
 from sipbridge.config import Config
 from sipbridge.configfile import located, located_in, parse
+from sipbridge.configfile import text_of as text_of
 from sipbridge.errors import ConfigError
 from sipbridge.matching import Index, Rule
 from sipbridge.tenant_config import TenantConfig
@@ -32,14 +33,6 @@ def checked(text: str, path: Path, config: Config) -> TenantConfig:
     if problems := [located_in(text, str(path), place, words) for place, words in tenant_checks.faults(tenant, config)]:
         raise ConfigError("\n".join(problems))
     return tenant
-
-
-def text_of(path: Path) -> str:
-    """Raises `ConfigError`."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
 def ties(index: Index, paths: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
