@@ -39,6 +39,8 @@ class YamlTextError(Exception):
 class Document:
     data: Any
     """`{}` where there is nothing."""
+    root: yaml.Node | None
+    """The same as it is written."""
     lines: dict[Place, int]
     """Of every key and position. Where `<<` merges a mapping, its keys have the lines that they were written in."""
     twice: list[tuple[Place, int]]
@@ -61,7 +63,7 @@ def read(text: str) -> Document:
         raise YamlTextError(1, str(error)) from error
     lines: dict[Place, int] = {}
     twice = [] if root is None else list(_walk(root, (), lines))
-    return Document(data, lines, twice)
+    return Document(data, root, lines, twice)
 
 
 def _bounded(text: str) -> None:
