@@ -12,9 +12,9 @@ RUN apt-get update \
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY sipbridge ./sipbridge
-# With the media plane compiled (a call costs a fifth less), and what MCP servers are reached with (`tools.mcp`).
+# With the media plane compiled (a call costs a fifth less), and what MCP servers and PostgreSQL are reached with.
 RUN python3 -m venv /opt/sipbridge \
-    && HATCH_BUILD_HOOKS_ENABLE=1 /opt/sipbridge/bin/pip install --no-cache-dir --disable-pip-version-check ".[fast,mcp]"
+    && HATCH_BUILD_HOOKS_ENABLE=1 /opt/sipbridge/bin/pip install --no-cache-dir --disable-pip-version-check ".[fast,mcp,postgres]"
 
 FROM debian:trixie-slim
 # espeak-ng is for the embedded provider: it speaks the texts that do not ship as recordings.

@@ -13,7 +13,8 @@ import time
 from bench import machine
 from bench.tools import FUNCTIONS
 from sipbridge import logs
-from sipbridge.cli import keep_start_up, run
+from sipbridge.cli import keep_start_up
+from sipbridge.commands.common import run
 from sipbridge.config import Config
 from sipbridge.gateway import Gateway
 from sipbridge.media import engine

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install the real peers that tests/interop talks to (SIPp, baresip, Kamailio, Asterisk), espeak-ng and tshark into a
-# folder of the project's own.
+# Install the real peers that tests/interop talks to (SIPp, baresip, Kamailio, Asterisk, PostgreSQL), espeak-ng and
+# tshark into a folder of the project's own.
 #
 #   scripts/lab.sh            install what is missing; at once when nothing is
 #   scripts/lab.sh --remove   delete the folder
@@ -15,9 +15,9 @@
 # all the same, but not in CI, where a missing peer is a failure.
 set -euo pipefail
 
-VERSION=3 # raise when what is done below changes
-PACKAGES=(sip-tester baresip-core espeak-ng kamailio kamailio-tls-modules tshark)
-PROGRAMS=(sipp baresip espeak-ng kamailio tshark)
+VERSION=4 # raise when what is done below changes
+PACKAGES=(sip-tester baresip-core espeak-ng kamailio kamailio-tls-modules tshark postgresql)
+PROGRAMS=(sipp baresip espeak-ng kamailio tshark initdb postgres)
 ASTERISK_SUITES=(sid testing stable)
 ASTERISK_OLDEST=20
 # What packages ask for, and what is used of them here does not: three quarters of the download.
@@ -25,10 +25,11 @@ WITHOUT=(adduser base-passwd debconf dirmngr dpkg 'gnupg.*' 'gpg.*' 'init-system
     'python3.*' pci.ids readline-common tar tzdata usrmerge 'asterisk-config' 'asterisk-core-sounds-.*'
     openssl-provider-legacy 'libc-gconv.*' 'lib.*-perl' 'libx11-data'
     'lib(codec2|db5|directfb|drm|elf|gl[0-9x]|glapi|gles|glvnd|gmime|gpgme|ical3|jack|llvm)[-.0-9].*'
-    'lib(mariadb|neon|odbc|pam|perl|portaudio|pq|python3|radcli|semanage|sensors|sepol)[-.0-9].*'
+    'lib(mariadb|neon|odbc|pam-.*|perl|portaudio|python3|radcli|semanage|sensors|sepol)[-.0-9].*' 'libpam-.*'
+    'postgresql' 'postgresql-(client|common).*' 'sensible-utils' 'ssl-cert' 'sysvinit-utils' 'ucf' 'netbase' 'locales' 'libc-l10n'
     'lib(snmp|sybdb|unbound|vpx|xcb-.*|z3-)[-.0-9a-z]*')
 # What tshark needs and Asterisk does not.
-ASTERISK_WITHOUT=('lib(glib2|gmp|gnutls|hogweed|icu|lua|nettle|p11-kit|pcre2)[-.0-9].*')
+ASTERISK_WITHOUT=('lib(glib2|gmp|gnutls|hogweed|icu|lua|nettle|p11-kit|pam|pcre2|pq)[-.0-9].*')
 
 cd "$(dirname "$0")/.."
 . scripts/private-apt.sh
@@ -124,7 +125,7 @@ END
     chmod 755 "$new/bin/$(basename "$program")"
 }
 
-echo "lab: fetching ${PACKAGES[*]} and what they need (once, about 75 MB)"
+echo "lab: fetching ${PACKAGES[*]} and what they need (once, about 95 MB)"
 private_apt "$new/apt"
 if ! { twice apt-get -c "$new/apt/apt.conf" update && fetch "$new/apt" "${PACKAGES[@]}"; }; then
     tail -n 15 "$log" >&2
@@ -171,6 +172,13 @@ rm -rf -- "$new"/apt "$new"/apt-*
 
 for program in sipp baresip espeak-ng tshark; do wrap "usr/bin/$program" root; done
 wrap usr/sbin/kamailio root -L "'$lab/root/usr/lib/TRIPLET/kamailio/modules'"
+# initdb starts the postgres beside it, so that one has to be the wrapper.
+postgresql=$(cd "$new/root" && echo usr/lib/postgresql/*/bin)
+mv "$new/root/$postgresql/postgres" "$new/root/$postgresql/postgres.program"
+wrap "$postgresql/postgres.program" root
+mv "$new/bin/postgres.program" "$new/root/$postgresql/postgres"
+ln -s "../root/$postgresql/postgres" "$new/bin/postgres"
+wrap "$postgresql/initdb" root
 
 rm -rf -- "$lab"
 mv -- "$new" "$lab"
@@ -186,6 +194,8 @@ runs baresip -h 'Usage'
 runs espeak-ng --version 'eSpeak'
 runs kamailio -v 'version: kamailio'
 runs tshark -v 'TShark '
+runs initdb --version 'initdb (PostgreSQL)'
+runs postgres --version 'postgres (PostgreSQL)'
 [[ $stamp == "$incomplete" ]] || runs asterisk -V 'Asterisk '
 printf '%s' "$stamp" >"$lab/stamp"
 [[ $stamp == "$incomplete" ]] || PROGRAMS+=(asterisk)

@@ -31,6 +31,7 @@ from sipbridge.conversation.handover import Legs, TransferLeg, refuse_transfer
 from sipbridge.conversation.parts import Parts
 from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
+from sipbridge.history.facts import Noted, Started
 from sipbridge.history.journal import NOWHERE, Journal
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
@@ -49,7 +50,7 @@ from sipbridge.outbound_leg import OutboundLeg
 from sipbridge.outcome import ENDINGS, CallReport, Ended, ended_by, reason_header, unanswered
 from sipbridge.prices import Prices
 from sipbridge.recordings import StartRecording
-from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, SipEvent
+from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, ReinviteReceived, SipEvent
 from sipbridge.sip.invite import Invite
 from sipbridge.tenants import Tenant
 from sipbridge.tools.services import ToolServices
@@ -88,7 +89,16 @@ class CallSession:
         self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
         self._sounds = Sounds(self._legs)
         self._floor = Floor(self._turn, self._legs, self._sounds, clock, self._log)
-        self._record = CallRecord(fields, tenant.id, outbound=leg.outbound, clock=clock)
+        self.journal = journal
+        self._record = CallRecord(
+            fields,
+            tenant.id,
+            outbound=leg.outbound,
+            clock=clock,
+            journal=journal,
+            tenant_version=tenant.version,
+            model=tenant.config.agent.model or "",
+        )
         self._call = CallContext(
             tenant,
             fields,
@@ -124,6 +134,7 @@ class CallSession:
     async def run(self) -> CallReport:
         """Answer, converse, clean up. Raises nothing but cancellation, and has cleaned up even then."""
         self._log.info("call began", to=self._fields.to)
+        self._begin_journal()
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._spawn(self._live())
@@ -149,6 +160,21 @@ class CallSession:
         self._log.info("call ended", **report.to_log())
         self._report.set_result(report)
         return report
+
+    def _begin_journal(self) -> None:
+        fields, tenant = self._fields, self._tenant
+        started = Started(
+            call_id=fields.call_id,
+            direction="outbound" if self._record.outbound else "inbound",
+            caller=fields.caller,
+            to=fields.to,
+            trunk=fields.trunk,
+            tenant=tenant.id,
+            tenant_version=tenant.version,
+            provider=tenant.config.agent.provider,
+            model=tenant.config.agent.model or "",
+        )
+        self.journal.note(started)
 
     @property
     def call_id(self) -> str:
@@ -202,6 +228,7 @@ class CallSession:
                 stream = self._call.stream
                 if stream and self._turn.may_play(reply_id, item_id, len(pcm), self._clock()):
                     self._sounds.give_way()
+                    self._parts.journalist.plays(speaker, reply_id, item_id, pcm)
                     speaker.play(stream, pcm, reply_id, item_id)
             case model.AssistantTurnStarted(reply_id):
                 self._turn.reply_started(reply_id)
@@ -249,6 +276,7 @@ class CallSession:
                 if not parts.privacy.lasts and not parts.agents.deaf:
                     parts.failure.caller_said(pcm)
             case SpeechStarted() | SpeechEnded():
+                parts.journalist.ear_heard(event)
                 if parts.privacy.lasts:
                     parts.limits.caller_acted()
                 elif (heard := parts.barge_in.ear_heard(event)) is not None:
@@ -256,6 +284,7 @@ class CallSession:
             case Drained(item_id=item_id):
                 self._turn.item_heard(item_id)
                 self._sounds.drained(item_id)
+                parts.journalist.heard_out(item_id)
                 parts.barge_in.heard_out()
                 parts.limits.agent_heard()
                 self._floor.moved()
@@ -268,6 +297,7 @@ class CallSession:
                 self.end(Ended.ENCRYPTION_FAILED, reason)
             case SourceChanged():
                 self._log.debug("media source learned")
+                self.journal.note(Noted("media_source"))
             case _:
                 assert_never(event)
 
@@ -302,6 +332,8 @@ class CallSession:
                 ),
                 status=None if self.answered else event.status,
             )
+        elif isinstance(event, ReinviteReceived):
+            self.journal.note(Noted("reinvite"))
         elif isinstance(event, ReferReceived):
             self._spawn(self._move(event))
         elif isinstance(event, InfoReceived) and event.key is not None:
@@ -321,6 +353,7 @@ class CallSession:
     def replaced(self, leg: InboundLeg) -> None:
         """Another telephone takes the far end's place (RFC 3891)."""
         if self.can_move:
+            self.journal.note(Noted("moved", "another telephone takes the far end's place (Replaces)"))
             self._legs.replaced(leg)
         else:
             leg.reject(486, reason_header(Ended.BUSY))
@@ -328,6 +361,7 @@ class CallSession:
     async def _move(self, event: ReferReceived) -> None:
         """The far end wants us to call somebody who is to go on with this conversation (RFC 3515)."""
         failure = await self._legs.referred(event)
+        self.journal.note(Noted("moved", failure and f"not: {failure}"))
         if failure and self._legs.abandoned:
             self.end(Ended.CALLER_HUNG_UP, f"after a transfer that failed: {failure}")
 

@@ -11,8 +11,10 @@ from sipbridge.agent import ToolCall, Usage
 from sipbridge.audio_health import AudioHealth, LegAudio
 from sipbridge.call_fields import CallFields
 from sipbridge.codecs import Codec
+from sipbridge.history.facts import Answered, Noted, ToolUsed
+from sipbridge.history.journal import NOWHERE, Journal
 from sipbridge.media.events import MediaStats
-from sipbridge.outcome import CallReport, Ended, RunOutcome, Spent, ToolRun
+from sipbridge.outcome import CallReport, Ended, Latency, RunOutcome, Spent, ToolRun, TurnLatency
 from sipbridge.prices import Prices, cost
 from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.turn import Turn
@@ -24,10 +26,22 @@ _MOST_FALLBACKS = 50
 _MOST_RUNS = 200
 _MOST_ERROR = 500
 """Of tools: what a model that asks without end may add to the record."""
+_MOST_LATENCIES = 200
 
 
 class CallRecord:
-    def __init__(self, fields: CallFields, tenant: str, *, outbound: bool, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        fields: CallFields,
+        tenant: str,
+        *,
+        outbound: bool,
+        clock: Callable[[], float],
+        journal: Journal = NOWHERE,
+        tenant_version: int = 0,
+        model: str = "",
+    ) -> None:
+        """Some of it is noted in `journal` at once. `model` is the first agent's."""
         self.barge_ins = 0
         self.false_alarms = 0
         """How often the agent was silenced for something that was nothing, and went on."""
@@ -39,7 +53,10 @@ class CallRecord:
         self.outbound = outbound
         self._clock = clock
         self._status: int | None = None
-        self._began = self._ended_at = clock()
+        self._journal = journal
+        self._tenant_version = tenant_version
+        self._model = model
+        self.began = self._ended_at = clock()
         self._delivered_at: float | None = None
         self.machine = ""
         """What has answered a call of ours, where it is said that it is no person."""
@@ -49,12 +66,21 @@ class CallRecord:
         self._tool_runs: list[ToolRun] = []
         self._usage: dict[tuple[str, str], defaultdict[str, float]] = {}
         self._agents: list[str] = []
+        self._latencies: list[TurnLatency] = []
 
     def took_the_line(self, agent: str) -> None:
         self._agents.append(agent)
+        self._journal.note(Noted("agent", agent))
 
-    def answered(self) -> None:
+    def answered(self, codec: Codec | None) -> None:
         self.answered_at = self._clock()
+        setup_ms = round((self.answered_at - self.began) * 1000)
+        self._journal.note(Answered(setup_ms, None if codec is None else codec.name))
+
+    def turn_answered(self, turn: int, latency: Latency) -> None:
+        """So long the caller has waited for this one of the agent's."""
+        if len(self._latencies) < _MOST_LATENCIES:
+            self._latencies.append(TurnLatency(turn, latency))
 
     def audio_delivered(self) -> None:
         """The provider has been handed audio of the caller's."""
@@ -65,6 +91,7 @@ class CallRecord:
         """Who failed, and who stood in."""
         if len(self._fallback) < _MOST_FALLBACKS:
             self._fallback.append(text)
+            self._journal.note(Noted("fallback", text))
 
     def used(self, agent: AgentConfig, usage: Usage) -> None:
         """What an agent's provider charges for."""
@@ -75,8 +102,10 @@ class CallRecord:
     def tool_ran(self, request: ToolCall, arguments: str, began: float, outcome: RunOutcome, error: str = "") -> None:
         """A tool's run is over. `arguments` as they may be shown; `began` by the call's clock."""
         if len(self._tool_runs) < _MOST_RUNS:
-            at, ms = round(began - self._began, 3), round((self._clock() - began) * 1000)
-            self._tool_runs.append(ToolRun(request.name[:64], arguments, at, ms, outcome, error[:_MOST_ERROR]))
+            at, ms = round(began - self.began, 3), round((self._clock() - began) * 1000)
+            run = ToolRun(request.name[:64], arguments, at, ms, outcome, error[:_MOST_ERROR])
+            self._tool_runs.append(run)
+            self._journal.note(ToolUsed(run))
 
     def end(self, ended: Ended, detail: str, status: int | None) -> bool:
         """False where it has ended before: the first reason stands. `status`: the final
@@ -94,7 +123,7 @@ class CallRecord:
         heard_at = legs[0].stats.first_audio_received_at if legs else None
         return AudioHealth(
             legs,
-            first_audio_ms=_ms_between(self._began, sent_at),
+            first_audio_ms=_ms_between(self.began, sent_at),
             first_audio_after_answer_ms=_ms_between(self.answered_at, sent_at),
             first_delivery_ms=_ms_between(heard_at, self._delivered_at),
         )
@@ -123,8 +152,8 @@ class CallRecord:
             detail=detail,
             status=self._status,
             codec=codec.name if codec else None,
-            setup_ms=_ms_between(self._began, self.answered_at),
-            seconds=round(self._ended_at - self._began, 3),
+            setup_ms=_ms_between(self.began, self.answered_at),
+            seconds=round(self._ended_at - self.began, 3),
             replies=turn.replies,
             barge_ins=self.barge_ins,
             false_alarms=self.false_alarms,
@@ -141,6 +170,13 @@ class CallRecord:
             cost_usd=None if not spent or any(each.cost_usd is None for each in spent) else _sum(spent),
             spent=spent,
             tool_runs=tuple(self._tool_runs),
+            latencies=tuple(self._latencies),
+            record=self._journal.record,
+            began_at=self._journal.began_at,
+            caller=self._fields.caller,
+            to=self._fields.to,
+            tenant_version=self._tenant_version,
+            model=self._model,
         )
 
     def spent(self, prices: Prices) -> float:

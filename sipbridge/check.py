@@ -30,6 +30,7 @@ from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.flow import Transport
 from sipbridge.sip.headers import Uri
 from sipbridge.sip.sockets import parse_listen
+from sipbridge.tenant_source.looking import look_at_backend
 from sipbridge.tenants import Tenant
 from sipbridge.trunks import proxy_of
 
@@ -50,12 +51,16 @@ async def check(
     *,
     resolver: DnsResolver | None = None,
     answer_s: float = ANSWER_S,
+    base: Path = Path(),
 ) -> list[Finding]:
-    """All that can be looked at from here, in the order of the configuration; then the tenants' agents and tools."""
+    """All that can be looked at from here, in the order of the configuration; then the tenants' agents and tools.
+    `base`: where sipbridge.yaml lies."""
     resolver = resolver or DnsResolver(config.sip.nameservers)
     looks: list[Coroutine[Any, Any, Finding]] = [_listener(url) for url in config.sip.listen]
     looks.append(_media(config))
     looks += [_name(name, where, resolver) for name, where in _names(config)]
+    if config.tenants.backend is not None:
+        looks.append(look_at_backend(config, base))
     found = list(await asyncio.gather(*looks))
     found += await asyncio.to_thread(_codecs, config)
     found += _certificates(config)

@@ -10,13 +10,14 @@ import gc
 import json
 import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from sipbridge import __version__, logs
+from sipbridge.commands import history
+from sipbridge.commands.common import DEFAULT_CONFIG, ConfigPath, run
 from sipbridge.errors import ConfigError, SipbridgeError
 
 app = typer.Typer(
@@ -28,10 +29,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show the configuration, and what it may contain.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
-
-ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="sipbridge.yaml")]
-DEFAULT_CONFIG = Path("config/sipbridge.yaml")
-T = TypeVar("T")
+app.add_typer(history.app, name="history")
+app.command()(history.why)
 
 
 def main() -> None:
@@ -49,15 +48,6 @@ def main() -> None:
 def _failed(error: Exception, status: int) -> int:
     print(f"sipbridge: {error}", file=sys.stderr)
     return status
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it on uvloop where that is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(work)
-    return uvloop.run(work)
 
 
 @app.callback(invoke_without_command=True)
@@ -86,10 +76,15 @@ def serve(
 async def _serve(path: Path, drain_seconds: float) -> None:
     from sipbridge.gateway import Gateway
     from sipbridge.history.opening import opened
+    from sipbridge.tenant_source.opening import opened_tenants
 
     config, tenants = _load(path)
     stop, now = _signals()
-    async with opened(config) as history, Gateway(config, tenants, history=history) as gateway:
+    async with (
+        opened(config) as history,
+        opened_tenants(config, tenants, path.parent) as source,
+        Gateway(config, source, history=history) as gateway,
+    ):
         keep_start_up()
         # They are read again without it when they change; this is for those who want to see at once that they can be.
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.transport.tls.reload)
@@ -127,10 +122,10 @@ def _load(path: Path) -> tuple[Any, Any]:
     """Configuration and tenants, with what will have no effect said aloud."""
     from sipbridge.config import load_config
     from sipbridge.tenant_checks import warnings
-    from sipbridge.tenant_source.directory import TenantDirectory
+    from sipbridge.tenant_source.opening import load_directory
 
     config = load_config(path)
-    tenants = TenantDirectory.load(config, path.parent)
+    tenants = load_directory(config, path.parent)
     for warning in warnings(config):
         print(f"{path}: warning: {warning}", file=sys.stderr)
     for tenant in tenants.tenants:
@@ -234,10 +229,12 @@ def dial(
 
 async def _dial(path: Path, tenant: str, number: str, trunk: str | None, caller: str | None) -> Any:
     from sipbridge.dial import dial
+    from sipbridge.tenant_source.opening import opened_tenants
 
     config, tenants = _load(path)
     stop, _ = _signals()
-    return await dial(config, tenants, tenant, number, trunk=trunk, from_=caller, stop=stop)
+    async with opened_tenants(config, tenants, path.parent) as source:
+        return await dial(config, source, tenant, number, trunk=trunk, from_=caller, stop=stop)
 
 
 @app.command()
@@ -265,19 +262,19 @@ def check(
     for line in missing:
         print(line, file=sys.stderr)
     print(f"{config}: {len(tenants.tenants)} tenants: {', '.join(tenant.id for tenant in tenants.tenants)}")
-    failed = False if offline else _looked_at(settings, tenants.tenants)
+    failed = False if offline else _looked_at(settings, tenants.tenants, config.parent)
     agents = (agent for tenant in tenants.tenants for _, agent in tenant.config.places_of_agents())
     incomplete = missing or any(map(lacking, agents))  # the latter is said by now
     if incomplete or failed:
         raise typer.Exit(2 if incomplete else 1)
 
 
-def _looked_at(settings: Any, tenants: Any) -> bool:
+def _looked_at(settings: Any, tenants: Any, base: Path) -> bool:
     """Print what was found; whether something does not work."""
     from sipbridge.check import check
 
     logs.set_up("error", json=False)  # what the parts would log is in the findings
-    findings = run(check(settings, tenants))
+    findings = run(check(settings, tenants, base=base))
     print(*findings, sep="\n")
     return any(finding.verdict == "failed" for finding in findings)
 
@@ -293,13 +290,27 @@ def route(
     """Say which tenant a call would be for, and why not the others."""
     from sipbridge.call_fields import CallFields
 
-    _, tenants = _load(config)
+    settings, tenants = _load(config)
     headers = dict(_header(text) for text in header or ())
     fields = CallFields(to=to, caller=caller, trunk=trunk, headers=headers)
+    if settings.tenants.backend is not None and run(_backend_routes(settings, config.parent, fields)):
+        return
     for tenant, reason in tenants.explain(fields):
         print(f"{tenant}: {reason}")
     if tenants.resolve(fields) is None:
         raise typer.Exit(1)
+
+
+async def _backend_routes(settings: Any, base: Path, fields: Any) -> bool:
+    """Whether the tenants' backend has one for such a call; it is printed."""
+    from sipbridge.tenant_source.looking import ask_once
+
+    found = await ask_once(settings, base, fields)
+    if found is None:
+        print(f"{settings.tenants.url_to_show}: nobody's")
+        return False
+    print(f"{found.id}: chosen: {settings.tenants.url_to_show} says so (version {found.version})")
+    return True
 
 
 def _header(text: str) -> tuple[str, str]:

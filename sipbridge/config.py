@@ -24,15 +24,17 @@ from pydantic import (
     model_validator,
 )
 
+from sipbridge.backend_config import BackendKeys
 from sipbridge.configfile import Place, Section, error_at, load
 from sipbridge.errors import TlsFileError
-from sipbridge.history_config import HistoryConfig, WebhookConfig
+from sipbridge.history_config import HistoryConfig
 from sipbridge.logins import Login, Secret
 from sipbridge.prices import Prices
 from sipbridge.recordings_config import RecordingsConfig
 from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.tls import TlsContexts, TlsSettings
 from sipbridge.trunk_config import CodecName, OffIsAWord, SrtpPolicy, Trunk
+from sipbridge.webhook_config import WebhookConfig
 
 PLANNED: Final = "planned"
 """Metadata of a key that is part of the shape and has no effect yet."""
@@ -188,19 +190,16 @@ class NodeLimits(Section):
     media_timeout_seconds: float = Field(default=30, gt=0)
 
 
-class Tenants(Section):
+class Tenants(BackendKeys):
     source: Literal["auto", "http", "directory"] = "auto"
-    """`http` without a `url` reads the directory, as `auto` does."""
+    """`auto`: the backend where there is a `url`, and the directory for what it does not know; `http`: the backend
+    alone; either without a `url`: the directory, as `directory` has it."""
     directory: str = "tenants"
-    url: str | None = None
-    timeout_seconds: Annotated[float, PLANNED] = 3
 
-    @field_validator("url")
-    @classmethod
-    def _no_backend_yet(cls, url: str | None) -> str | None:
-        if url is not None:
-            raise ValueError("asking an HTTP backend for tenants does not exist yet; use a directory")
-        return url
+    @property
+    def backend(self) -> str | None:
+        """The URL of whom is asked."""
+        return None if self.source == "directory" else self.url
 
 
 class Config(Section):
@@ -211,7 +210,7 @@ class Config(Section):
     media: Media = Media()
     limits: NodeLimits = NodeLimits()
     trunks: tuple[Trunk, ...] = ()
-    tenants: Tenants = Tenants()
+    tenants: Tenants = Field(default={}, validate_default=True)  # as history, below
     history: HistoryConfig = Field(default={}, validate_default=True)  # so that its paths start beside the file
     recordings: RecordingsConfig = RecordingsConfig()
     webhooks: tuple[WebhookConfig, ...] = ()
@@ -231,6 +230,14 @@ class Config(Section):
     def admits_strangers(self) -> bool:
         """Somebody may call whose address is not known: he will have to prove who he is."""
         return bool(self.sip.accounts) or any(trunk.auth and not trunk.sources for trunk in self.trunks)
+
+    @model_validator(mode="after")
+    def _webhooks_differ(self) -> Config:
+        urls = [webhook.url for webhook in self.webhooks]
+        for number, url in enumerate(urls):
+            if url in urls[:number]:  # what it is still owed is kept under it
+                raise error_at(("webhooks", number, "url"), "another webhook has the same; one may have several events")
+        return self
 
     @model_validator(mode="after")
     def _users_differ(self) -> Config:
@@ -263,6 +270,8 @@ def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
     if config.sip.nonce_secret is not None:
         yield "sip.nonce_secret", config.sip.nonce_secret
     yield from config.recordings.secrets()
+    if config.tenants.token is not None:
+        yield "tenants.token", config.tenants.token
     for number, account in enumerate(config.sip.accounts):
         yield f"sip.accounts[{number}].password", account.password
     for number, trunk in enumerate(config.trunks):
@@ -271,6 +280,11 @@ def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
                 yield f"trunks[{number}].{name}.password", section.password
         if trunk.outbound is not None and trunk.outbound.auth is not None:
             yield f"trunks[{number}].outbound.auth.password", trunk.outbound.auth.password
+    if config.history.secret is not None:
+        yield "history.secret", config.history.secret
+    for number, webhook in enumerate(config.webhooks):
+        if webhook.secret is not None:
+            yield f"webhooks[{number}].secret", webhook.secret
 
 
 def not_in_use(section: BaseModel, place: str = "") -> Iterator[str]:

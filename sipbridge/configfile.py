@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from sipbridge.errors import ConfigError
@@ -99,10 +107,39 @@ def parse(text: str, model: type[M], name: str, *, directory: Path | None = None
         raise ConfigError("\n".join(f"{name}:{line}: {dotted(place)}: key given twice" for place, line in twice))
     if not isinstance(data, dict):
         raise ConfigError(f"{name}:1: a mapping of keys is expected, not {type(data).__name__}")
+    return _validated(data, lines, model, name, {"directory": directory or Path()})
+
+
+def validated(data: dict[str, Any], model: type[M], name: str, context: Mapping[str, Any]) -> M:
+    """Like `parse`, for what is no file's: without lines."""
+    return _validated(data, dict.fromkeys([(), *_places(data, ())], 0), model, name, context)
+
+
+def _validated(
+    data: dict[str, Any], lines: Mapping[Place, int], model: type[M], name: str, context: Mapping[str, Any]
+) -> M:
     try:
-        return model.model_validate(data, context={"directory": directory or Path()})
+        return model.model_validate(data, context=dict(context))
     except ValidationError as error:
         raise ConfigError("\n".join(_describe(error, lines, name))) from None
+
+
+def _places(value: object, place: Place) -> Iterator[Place]:
+    """Of all keys and positions below."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for part, each in inner:
+        yield (*place, part)
+        yield from _places(each, (*place, part))
+
+
+def beside(name: str, info: ValidationInfo) -> Path:
+    """The path of a file that a tenant names, from where the tenant's own is. Raises `ValueError` where it lies outside
+    and may not."""
+    context = info.context or {}
+    path = Path(context.get("directory", ""), name)
+    if context.get("confined") and not path.resolve().is_relative_to(Path(context["directory"]).resolve()):
+        raise ValueError(f"{name!r} does not lie in the tenants' directory")
+    return path
 
 
 _CLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -221,11 +258,17 @@ def _describe(error: ValidationError, lines: Mapping[Place, int], name: str) -> 
                 near = difflib.get_close_matches(key, context["known"], n=1, cutoff=0.5)
                 known = "known are " + ", ".join(context["known"]) if context["known"] else "nothing can be set here"
                 hint = f"did you mean {near[0]!r}?" if near else known
-                yield f"{name}:{lines.get(where, 1)}: {dotted(where)}: unknown key; {hint}"
+                yield f"{_line(name, lines, where)}: {dotted(where)}: unknown key; {hint}"
         else:
             message = _in_plain_words(problem)
             nearest = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in lines), place)
-            yield f"{name}:{lines.get(nearest, 1)}: {dotted(place)}: {message}"
+            yield f"{_line(name, lines, nearest)}: {dotted(place)}: {message}"
+
+
+def _line(name: str, lines: Mapping[Place, int], place: Place) -> str:
+    """`FILE:LINE`; what has no lines is named alone."""
+    line = lines.get(place, 1 if any(lines.values()) or not lines else 0)
+    return f"{name}:{line}" if line else name
 
 
 _EXPECTED = {

@@ -9,7 +9,7 @@ from sipbridge.config import Config
 from sipbridge.gateway import Gateway
 from sipbridge.history.opening import opened
 from sipbridge.outcome import ENDINGS, CallReport, Ended
-from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenant_source.source import TenantSource
 
 
 def beside_another(config: Config) -> Config:
@@ -20,7 +20,7 @@ def beside_another(config: Config) -> Config:
 
 async def dial(
     config: Config,
-    tenants: TenantDirectory,
+    tenants: TenantSource,
     tenant: str,
     to: str,
     *,
@@ -36,7 +36,7 @@ async def dial(
         opened(config) as history,
         Gateway(beside_another(config), tenants, history=history, serves=False) as gateway,
     ):
-        session = gateway.dial(tenant, to, trunk=trunk, from_=from_)
+        session = gateway.dial(await tenants.fetch(tenant) or tenant, to, trunk=trunk, from_=from_)
         stopped = asyncio.create_task(_stopped(session, stop))
         try:
             return await session.report()

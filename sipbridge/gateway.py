@@ -24,7 +24,6 @@ from sipbridge.agent import NewAgent
 from sipbridge.call import CallSession
 from sipbridge.call_fields import CallFields
 from sipbridge.config import Config, SessionTimersConfig, codec_lists
-from sipbridge.conversation.sounds import sound_of
 from sipbridge.errors import CallNotPlacedError, TenantSourceError
 from sipbridge.history.history import History
 from sipbridge.ladder_files import LadderFiles
@@ -38,6 +37,7 @@ from sipbridge.outcome import ENDINGS, CallReport, Ended, reason_header
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
 from sipbridge.providers.breaker import Breaker
+from sipbridge.recording_files.care import care_of
 from sipbridge.recordings import Recordings
 from sipbridge.registrations import Registrations
 from sipbridge.sip.admission import LOOPBACK, Admission
@@ -91,6 +91,8 @@ class Gateway:
         self._serves = serves
         self.metrics = Metrics()
         self.metrics.watch_providers(self.breaker)
+        for collector in tenants.collectors():
+            self.metrics.registry.register(collector)
         self._clock = clock
         self.ladders = Ladders()
         self._arriving: set[asyncio.Task[None]] = set()
@@ -123,9 +125,13 @@ class Gateway:
             if files is not None:
                 stack.push_async_callback(files.close)
             self.recordings = None
+            # Raises ConfigError where the key cannot be had: nothing that is to be sealed is ever written plain.
+            keys = config.recordings.key_ring()
+            if self._serves:
+                care = care_of(config, keys, self._tenants, self._history, self.metrics.count_recordings)
+                care.start()
+                stack.push_async_callback(care.close)
             if (directory := config.recordings.directory) is not None:
-                # Raises ConfigError where the key cannot be had: nothing that is to be sealed is ever written plain.
-                keys = config.recordings.key_ring()
                 key = None if keys is None else keys.current
                 self.recordings = Recordings(directory, self._clock, key=key, on_count=self.metrics.count_recordings)
                 stack.push_async_callback(self.recordings.close)
@@ -340,11 +346,6 @@ def _load_what_a_call_needs(tenants: Iterable[Tenant]) -> None:
         for rate in (8000, 16000, 24000):
             load_prompt(name, rate)
     for tenant in tenants:
-        for rate in (8000, 16000, 24000):
-            tenant.notice(rate)
-            if tenant.config.tools.transfer_call is not None or tenant.config.tools.hold is not None:
-                tenant.hold_music(rate)
-            if (waiting := tenant.config.waiting_sound) is not None:
-                sound_of(waiting)(rate)
+        tenant.load_sounds()
     for source, target in ((8000, 16000), (8000, 24000), (16000, 24000), (24000, 8000), (24000, 16000)):
         Resampler(source, target).process(bytes(source // 25))

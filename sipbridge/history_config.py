@@ -1,4 +1,4 @@
-"""The configuration's shape: `history:` and `webhooks:` of sipbridge.yaml."""
+"""The configuration's shape: `history:` of sipbridge.yaml."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ class HistoryConfig(Section):
     enabled: bool = True
     queue_max: int = Field(default=1000, ge=10, le=1_000_000)
     """Entries of one call that wait for the outbox."""
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    """Then calls are deleted from the store; None: never."""
     retry: Retry = Retry()
     drain_seconds: float = Field(default=10, ge=0, le=3600)
     """So long the end of the gateway may take for what waits."""
@@ -69,13 +71,6 @@ class HistoryConfig(Section):
     def sqlite_path(self) -> Path | None:
         """Where the store is a file."""
         return Path(self.store.removeprefix(_SQLITE)) if self.store.startswith(_SQLITE) else None
-
-
-class WebhookConfig(Section):
-    url: str = Field(pattern=r"^https?://[^\s]+$", max_length=2000)
-    secret: Secret | None = None
-    events: tuple[str, ...] = ("call.*", "recording.*")
-    """Kinds of facts, as globs."""
 
 
 def _beside(path: Path, info: ValidationInfo) -> Path:

@@ -33,6 +33,16 @@ class Secret:
         """Written out in the file, where everybody who may read the configuration can read it."""
         return not self._reference.startswith("file:") and not _VARIABLE.search(self._reference)
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The names of the environment that it is made of."""
+        return () if self.path is not None else tuple(_VARIABLE.findall(self._reference))
+
+    @property
+    def path(self) -> Path | None:
+        """Of the file that it is in."""
+        return Path(self._reference.removeprefix("file:")) if self._reference.startswith("file:") else None
+
     def reveal(self) -> str:
         """The value. Raises `ConfigError` naming the variable or file that is missing."""
         if self._reference.startswith("file:"):

@@ -89,10 +89,16 @@ class ToolRun:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
+Outcome: TypeAlias = Literal["completed", "failed", "unanswered", "refused"]
+"""What became of a call, in a word that a list is filtered by: there was a conversation, or as much of one as was
+wanted; something broke; nobody took it, or nobody waited for that; it was not wanted, here or for now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What a reason to end means outside this house."""
 
+    outcome: Outcome
     cause: int
     """In a Reason header field: of ITU-T Q.850."""
     status: int | None = None
@@ -103,35 +109,35 @@ class Ending:
 
 
 ENDINGS: Final[Mapping[Ended, Ending]] = {
-    Ended.CALLER_HUNG_UP: Ending(16, good=True),
-    Ended.CALLEE_HUNG_UP: Ending(16, good=True),
-    Ended.CALLER_CANCELLED: Ending(16, 487),
-    Ended.ANSWERED_ELSEWHERE: Ending(26, 487),
-    Ended.AGENT_HUNG_UP: Ending(16, good=True),
-    Ended.TRANSFERRED: Ending(16, good=True),
-    Ended.REFUSED: Ending(88, 488),
-    Ended.BUSY: Ending(17),
-    Ended.NO_ANSWER: Ending(19, 487),
-    Ended.DECLINED: Ending(21),
-    Ended.REDIRECTED: Ending(23),
-    Ended.UNREACHABLE: Ending(20),
-    Ended.CANCELLED: Ending(16),
-    Ended.ANSWERING_MACHINE: Ending(16),
-    Ended.AGENT_NOT_READY: Ending(41, 480),
-    Ended.PROVIDER_FAILED: Ending(41, 480),
-    Ended.MEDIA_TIMEOUT: Ending(102),
-    Ended.ENCRYPTION_FAILED: Ending(102),
-    Ended.SIGNALLING_FAILED: Ending(111),
-    Ended.TOO_LONG: Ending(16, 480, good=True),
-    Ended.CALLER_SILENT: Ending(16),
-    Ended.SPEND_LIMIT: Ending(16, good=True),
-    Ended.LOOP_DETECTED: Ending(16),
-    Ended.NO_TENANT: Ending(1, 404),
-    Ended.TENANT_UNKNOWN: Ending(41, 480),
-    Ended.TENANT_LIMIT: Ending(17, 486),
-    Ended.SHUTDOWN: Ending(41, 503),
-    Ended.NODE_CRASHED: Ending(41),
-    Ended.INTERNAL_ERROR: Ending(41, 500),
+    Ended.CALLER_HUNG_UP: Ending("completed", 16, good=True),
+    Ended.CALLEE_HUNG_UP: Ending("completed", 16, good=True),
+    Ended.CALLER_CANCELLED: Ending("unanswered", 16, 487),
+    Ended.ANSWERED_ELSEWHERE: Ending("unanswered", 26, 487),
+    Ended.AGENT_HUNG_UP: Ending("completed", 16, good=True),
+    Ended.TRANSFERRED: Ending("completed", 16, good=True),
+    Ended.REFUSED: Ending("refused", 88, 488),
+    Ended.BUSY: Ending("unanswered", 17),
+    Ended.NO_ANSWER: Ending("unanswered", 19, 487),
+    Ended.DECLINED: Ending("unanswered", 21),
+    Ended.REDIRECTED: Ending("unanswered", 23),
+    Ended.UNREACHABLE: Ending("failed", 20),
+    Ended.CANCELLED: Ending("unanswered", 16),
+    Ended.ANSWERING_MACHINE: Ending("unanswered", 16),
+    Ended.AGENT_NOT_READY: Ending("failed", 41, 480),
+    Ended.PROVIDER_FAILED: Ending("failed", 41, 480),
+    Ended.MEDIA_TIMEOUT: Ending("failed", 102),
+    Ended.ENCRYPTION_FAILED: Ending("failed", 102),
+    Ended.SIGNALLING_FAILED: Ending("failed", 111),
+    Ended.TOO_LONG: Ending("completed", 16, 480, good=True),
+    Ended.CALLER_SILENT: Ending("completed", 16),
+    Ended.SPEND_LIMIT: Ending("completed", 16, good=True),
+    Ended.LOOP_DETECTED: Ending("completed", 16),
+    Ended.NO_TENANT: Ending("refused", 1, 404),
+    Ended.TENANT_UNKNOWN: Ending("failed", 41, 480),
+    Ended.TENANT_LIMIT: Ending("refused", 17, 486),
+    Ended.SHUTDOWN: Ending("failed", 41, 503),
+    Ended.NODE_CRASHED: Ending("failed", 41),
+    Ended.INTERNAL_ERROR: Ending("failed", 41, 500),
 }
 """Every reason has its line; docs/ended-reasons.md is held against it (`tests/test_outcome.py`)."""
 
@@ -147,6 +153,26 @@ class Spent:
     """By the names of `agent.Usage`."""
     cost_usd: float | None
     """By `prices`; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """From the caller's last sound to the first packet of what answers it, in its parts; None where one of them cannot
+    be told."""
+
+    endpointing_ms: int | None = None
+    """The caller is silent -> the model, or our own ear, takes his turn for over."""
+    model_ms: int | None = None
+    """-> the first sound of the answer is there."""
+    playout_ms: int | None = None
+    """-> its first packet leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnLatency:
+    turn: int
+    """Its number (`history.facts.Turn`)."""
+    latency: Latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +220,21 @@ class CallReport:
     """The same by provider and model."""
     tool_runs: tuple[ToolRun, ...] = ()
     """In the order in which they ended."""
+    latencies: tuple[TurnLatency, ...] = ()
+    """Of the agent's turns that answer the caller, in their order; the first so many."""
+    record: str = ""
+    """Names the call for good, in the history; "": there is none."""
+    began_at: float = 0.0
+    """Unix time."""
+    caller: str = ""
+    to: str = ""
+    tenant_version: int = 0
+    model: str = ""
+    """Of the agent that the call began with; "": the provider's default."""
+
+    @property
+    def outcome(self) -> Outcome:
+        return ENDINGS[self.ended].outcome
 
     def to_json(self) -> dict[str, Any]:
         """Nothing but dictionaries, lists, numbers, text and None."""
@@ -205,20 +246,22 @@ class CallReport:
             "fallback": list(self.fallback),
             "audio": self.audio.to_json(),
             "tool_runs": [run.to_json() for run in self.tool_runs],
+            "latencies": [{"turn": each.turn, **asdict(each.latency)} for each in self.latencies],
         }
 
     def to_log(self) -> dict[str, Any]:
-        """For the line that ends the call: flat."""
+        """For the line that ends the call: flat, and without who it was."""
         usage = {f"usage_{name}": count for name, count in self.usage.items()}
         more: dict[str, Any] = {"agents": " ".join(self.agents), "tools": len(self.tool_runs)}
         if self.fallback:
             more["fallback"] = "; ".join(self.fallback)
-        return {**self._figures(), **more, **usage, **self.audio.to_log()}
+        figures = {name: value for name, value in self._figures().items() if name not in ("began_at", "caller", "to")}
+        return {**figures, **more, **usage, **self.audio.to_log()}
 
     def _figures(self) -> dict[str, Any]:
-        apart = ("agents", "audio", "fallback", "spent", "tool_runs", "usage")
+        apart = ("agents", "audio", "fallback", "latencies", "spent", "tool_runs", "usage")
         figures = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in apart}
-        return {**figures, "ended": self.ended.value}
+        return {**figures, "ended": self.ended.value, "outcome": self.outcome}
 
 
 _OF_FAR_END = {

@@ -18,6 +18,7 @@ from sipbridge.agent_settings import (
 from sipbridge.audio import AudioFormat
 from sipbridge.call_fields import CallFields
 from sipbridge.codecs import Codec
+from sipbridge.conversation.sounds import sound_of
 from sipbridge.prompts import PROMPT_RATE, load_wav, music
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenant_file.agent import AgentConfig
@@ -65,6 +66,15 @@ class Tenant:
         recording = self.config.recording
         path = recording.notice_file if recording.enabled else None
         return None if path is None else load_wav(path, rate)
+
+    def load_sounds(self) -> None:
+        """What is read at first use: no caller should wait for it, nor the sound of the others."""
+        for rate in (8000, 16000, 24000):
+            self.notice(rate)
+            if self.config.tools.transfer_call is not None or self.config.tools.hold is not None:
+                self.hold_music(rate)
+            if (waiting := self.config.waiting_sound) is not None:
+                sound_of(waiting)(rate)
 
     @property
     def protect_greeting_ms(self) -> int:

@@ -141,7 +141,7 @@ class TestTimes:
         now = [10.0]
         record = self.record(now)
         now[0] = 11.0
-        record.answered()
+        record.answered(None)
         now[0] = 11.25
         record.audio_delivered()
         now[0] = 12.0

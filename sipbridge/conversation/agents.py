@@ -49,6 +49,8 @@ class Agents:
         self._untold: list[Callable[[], None]] = []
         self.asked: Callable[[str], None] = lambda call_id: None
         """Told whenever an agent is given something to answer (see `Speaker`)."""
+        self.followed: Callable[[], None] = lambda: None
+        """Told that another one has the line."""
         self.deaf = False
         """The agent is not to hear what is said: it is given silence, for its stream must go on."""
 
@@ -95,6 +97,7 @@ class Agents:
     def use(self, speaker: Speaker) -> None:
         """It has the line from now on; its predecessor is closed. What that one has said is still heard."""
         predecessor, self.current = self.current, speaker
+        self.followed()
         self._call.record.took_the_line(speaker.name)
         self._call.turn.rule = speaker.turns.rule
         self._call.legs.use_formats(speaker.uplink, speaker.downlink)

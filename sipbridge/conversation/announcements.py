@@ -41,7 +41,7 @@ class Announcements:
         call = self._call
         if not await call.floor.happens(lambda: call.turn.silent, _LET_FINISH_S) and call.stream is not None:
             call.turn.cut_all()
-            self._agents.cancel(call.stream.discard())
+            self._agents.cancel(call.discard())
 
     async def goodbye(self, ended: Ended, detail: str) -> None:
         """Say farewell, which nothing interrupts, and hang up when it has been heard. Does nothing where somebody is

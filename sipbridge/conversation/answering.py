@@ -18,6 +18,7 @@ from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.failure import Failure
 from sipbridge.conversation.sounds import sound_of
 from sipbridge.errors import AgentStartError, CallNotAnsweredError, SipbridgeError
+from sipbridge.history.facts import Noted
 from sipbridge.outcome import Ended, reason_header
 from sipbridge.outcome import unanswered as ended_unanswered
 from sipbridge.tenant_file.sounds import TONE
@@ -90,9 +91,10 @@ class Answering:
         except CallNotAnsweredError as error:
             call.end(ended_unanswered(error), str(error), status=error.sip_status)
             return
-        call.record.answered()
+        call.record.answered(leg.codec)
         if leg.machine:
             call.log.info("answered by a machine", kind=leg.machine)
+            call.journal.note(Noted("machine", leg.machine))
             call.answered_by_machine(leg.machine)
             if call.tenant.config.machine == "hang_up":
                 call.end(Ended.ANSWERING_MACHINE, leg.machine)

@@ -14,6 +14,7 @@ from sipbridge import agent as model
 from sipbridge.agent import AgentEvent
 from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.context import CallContext
+from sipbridge.conversation.journalist import Journalist
 from sipbridge.conversation.watch import Watch
 from sipbridge.media.events import SpeechEnded, SpeechStarted
 from sipbridge.turn import Verdict
@@ -26,8 +27,9 @@ _ITS_ANSWER_S = 2.0
 class BargeIn:
     """An `Observer` of the agent's events; the rest is told by `CallSession`."""
 
-    def __init__(self, call: CallContext, agents: Agents, watch: Watch) -> None:
+    def __init__(self, call: CallContext, agents: Agents, watch: Watch, journalist: Journalist) -> None:
         self._call = call
+        self._journalist = journalist
         self._watch = watch
         self._turn = call.turn
         self._agents = agents
@@ -138,11 +140,14 @@ class BargeIn:
                 stream.pause()
             case Verdict.RESUME if stream is not None:
                 self._went_on_at = self._call.clock()
-                self._call.record.false_alarms += self._turn.false_alarm
+                if self._turn.false_alarm:
+                    self._call.record.false_alarms += 1
+                    self._journalist.no_turn()
                 stream.resume()
             case Verdict.DISCARD:
                 self._call.record.barge_ins += 1
-                self._agents.cancel(stream.discard() if stream else ())
+                self._journalist.note("interrupted")
+                self._agents.cancel(self._call.discard())
                 self._watch.discarded()
             case _:
                 pass

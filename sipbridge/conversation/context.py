@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
 
 from sipbridge.agent import AgentEvent
+from sipbridge.audio import Played
 from sipbridge.call_fields import CallFields
 from sipbridge.call_record import CallRecord
 from sipbridge.conversation.floor import Floor
@@ -51,6 +52,8 @@ class CallContext:
     end: End
     clock: Callable[[], float]
     log: structlog.stdlib.BoundLogger
+    on_discard: Callable[[Sequence[Played]], None] = lambda played: None
+    """Told what was heard of what is thrown away (`discard`)."""
 
     @property
     def stream(self) -> MediaStream | None:
@@ -72,6 +75,12 @@ class CallContext:
         if self.stream is not None:
             for item_id in item_ids:
                 self.stream.finish(item_id)
+
+    def discard(self) -> tuple[Played, ...]:
+        """Nothing more is heard of what has been said; so much was."""
+        played = () if self.stream is None else self.stream.discard()
+        self.on_discard(played)
+        return played
 
     async def end_when_heard(self, ended: Ended, detail: str = "") -> None:
         """The last word has been said: hang up when it has been heard to its last packet. Nothing is said after it."""

@@ -23,6 +23,7 @@ from sipbridge.conversation.switching import Switching
 from sipbridge.conversation.transfers import Transfers
 from sipbridge.conversation.watch import Watch
 from sipbridge.errors import SipbridgeError
+from sipbridge.history.facts import Noted
 from sipbridge.media.convert import Converter
 from sipbridge.outcome import Ended
 from sipbridge.providers.waiting_audio import WaitingAudio
@@ -116,6 +117,7 @@ class Failure:
                 self._begin("its session was lost")
             return  # else it may go on trying: there is nobody better
         self._call.log.warning("deadline missed", phase=phase.name.lower())
+        self._call.journal.note(Noted("deadline", phase.name.lower()))
         self._misses += 1
         if self._at < len(self._steps) or self._misses > _PATIENCE.get(phase, 1):
             self._begin(why)

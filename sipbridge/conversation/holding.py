@@ -7,6 +7,7 @@ import asyncio
 from sipbridge import agent as model
 from sipbridge.agent import AgentEvent
 from sipbridge.conversation.context import CallContext
+from sipbridge.history.facts import Noted
 
 
 class Holding:
@@ -24,14 +25,18 @@ class Holding:
         sounds = self._call.sounds
         self._over = asyncio.get_running_loop().create_future()
         sounds.loop(self._call.tenant.hold_music)
+        self._call.journal.note(Noted("hold", "begins"))
+        why = "the call is over"
         try:
             async with asyncio.timeout(seconds):
-                return await self._over
+                why = await self._over
         except TimeoutError:
-            return f"{seconds:g} seconds are over"
+            why = f"{seconds:g} seconds are over"
         finally:
             self._over = None
+            self._call.journal.note(Noted("hold", f"ends: {why}"))
             sounds.stop()
+        return why
 
     def agent_event(self, event: AgentEvent) -> None:
         match event:

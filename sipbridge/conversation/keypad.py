@@ -25,6 +25,8 @@ class Keypad:
     def __init__(self, send: Callable[[str], None] | None) -> None:
         self._send = send
         self._taker: Taker | None = None
+        self.on_press: Callable[[], None] = lambda: None
+        """Told of every press, but not of which key."""
         self._keys = ""
         self._last: tuple[str, str, float] = ("", "", 0.0)
         self._timer: asyncio.TimerHandle | None = None
@@ -49,6 +51,7 @@ class Keypad:
         if digit == last and way != last_way and now - at < _SAME_PRESS_S:
             return False
         self._last = (digit, way, now)
+        self.on_press()
         if self._taker is not None:
             self._taker(digit)
             return False
@@ -63,6 +66,7 @@ class Keypad:
         """Send nothing more, and let go of whom it would be sent to."""
         self._wait_no_longer()
         self._send = self._taker = None
+        self.on_press = lambda: None
         self._keys = ""
 
     def _wait_no_longer(self) -> None:

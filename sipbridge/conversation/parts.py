@@ -14,6 +14,7 @@ from sipbridge.conversation.context import CallContext, Observer
 from sipbridge.conversation.digits import Digits
 from sipbridge.conversation.failure import Failure
 from sipbridge.conversation.holding import Holding
+from sipbridge.conversation.journalist import Journalist
 from sipbridge.conversation.keypad import Keypad
 from sipbridge.conversation.limits import Limits
 from sipbridge.conversation.phrases import Phrases
@@ -64,7 +65,9 @@ class Parts:
         switching = Switching(call, agents, self.transfers)
         watch = Watch(call, agents)
         self.failure = Failure(call, agents, self.transfers, switching, watch)
-        self.barge_in = BargeIn(call, agents, watch)
+        self.journalist = Journalist(call, agents)
+        self.keypad.on_press = lambda: None if self.privacy.lasts else self.journalist.note("key", "*")
+        self.barge_in = BargeIn(call, agents, watch, self.journalist)
         self.tools = CallTools(
             call, agents, toolbox, self.transfers, self.digits, self.holding, self.confirmation, switching
         )
@@ -78,6 +81,7 @@ class Parts:
         )
         self.answering = Answering(call, agents, self.failure, self._answered)
         self.observers: tuple[Observer, ...] = (
+            self.journalist,
             self.barge_in,
             self.failure,
             self.limits,
@@ -104,6 +108,7 @@ class Parts:
     def close(self) -> None:
         """The call is over: no timer rings any more. The agents are closed when the legs are."""
         self.keypad.close()
+        self.journalist.close()
         self.barge_in.close()
         self.failure.close()
         self.digits.close()

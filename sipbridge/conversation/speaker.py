@@ -15,6 +15,7 @@ from sipbridge.agent import (
     AgentOptions,
     Capabilities,
     HistoryItem,
+    Resumed,
     SessionClosed,
     ToolUsed,
 )
@@ -61,6 +62,7 @@ class Speaker:
         self.briefing = briefing
         self.lost = False
         self.why_lost = ""
+        self._pushed = 0
         self._agent = agent
         self._asked = asked
         self._names = Names(number, "a")
@@ -79,6 +81,8 @@ class Speaker:
         event = await anext(self._agent)
         if isinstance(event, AgentError) and event.fatal:
             self.why_lost = event.message
+        elif isinstance(event, Resumed):
+            self._pushed = 0
         elif isinstance(event, SessionClosed):
             self.lost = True
             closed, why = event.reason, self.why_lost
@@ -126,6 +130,11 @@ class Speaker:
         return next((item for item in calls if item.call_id == own_name), None)
 
     @property
+    def pushed_ms(self) -> float:
+        """Of the caller's sound, as its session counts it."""
+        return self._pushed / self.uplink.bytes_per_ms
+
+    @property
     def late_audio_bytes(self) -> int:
         return self._agent.counters["late_audio_bytes"]
 
@@ -144,6 +153,7 @@ class Speaker:
 
     def push_audio(self, pcm: bytes) -> None:
         if not self.lost:
+            self._pushed += len(pcm)
             self._agent.push_audio(pcm)
 
     def commit_input_audio(self) -> None:

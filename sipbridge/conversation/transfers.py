@@ -17,6 +17,7 @@ from sipbridge.conversation.agents import Agents
 from sipbridge.conversation.bridge import Bridge, SecondLeg
 from sipbridge.conversation.context import CallContext
 from sipbridge.conversation.keypad import Keypad
+from sipbridge.history.facts import Transferred
 from sipbridge.media.events import MediaEvent, SpeechEnded, SpeechStarted
 from sipbridge.outcome import Ended
 from sipbridge.referring import Referred
@@ -36,6 +37,8 @@ class Transfers:
         self.bridge = Bridge(call, second_leg)
         self.target = ""
         """Name of the latest."""
+        self._way = ""
+        """Which it takes: see `facts.Transferred`."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._patience: asyncio.Timeout | None = None
@@ -80,10 +83,11 @@ class Transfers:
         if tool is None:
             return "this tenant transfers nobody"
         if self.under_way:
+            self._call.journal.note(Transferred(name, "", False, "another transfer is under way"))
             return "another transfer is under way"
         words = f"{summary} {tool.question}".strip()
         consult = partial(self._consult, name, tool, say or self._agents.say, words)
-        self.target = name
+        self.target, self._way = name, ""
         self._idle.clear()
         self.settled.clear()
         failure = "taken back"
@@ -91,6 +95,7 @@ class Transfers:
             async with asyncio.timeout(None) as self._patience:
                 await announced()
                 if tool.mode == "attended":
+                    self._way = "attended"
                     failure = await self._call_and(consult, target, tool)
                 else:
                     failure = await self._blind(name, target, tool)
@@ -101,8 +106,19 @@ class Transfers:
             self.settled.set()
             if failure:
                 self._idle.set()
-                self._call.log.info("transfer failed", target=name, failure=failure)
+                self._failed(name, failure)
         return failure
+
+    def _failed(self, name: str, failure: str) -> None:
+        outcome = self._call.record.outcome
+        if outcome is not None and outcome[0] is Ended.TRANSFERRED:  # their BYE was quicker than their last NOTIFY
+            self._call.journal.note(Transferred(name, self._way, True, outcome[1]))
+            return
+        self._call.log.info("transfer failed", target=name, failure=failure)
+        self._call.journal.note(Transferred(name, self._way, False, failure))
+
+    def _succeeded(self, name: str) -> None:
+        self._call.journal.note(Transferred(name, self._way, True))
 
     async def stop(self) -> None:
         """The call is about to end: whoever is being called or asked is hung up, and it is the caller who is spoken to.
@@ -127,12 +143,15 @@ class Transfers:
     async def _blind(self, name: str, target: str, tool: TransferCallConfig) -> str:
         refused = ""
         if tool.via != "bridge":
+            self._way = "refer"
             referred = await self._refer(target, tool)
             if not referred.failure:
+                self._succeeded(name)
                 self._call.end(Ended.TRANSFERRED, name)
             if not referred.failure or tool.via == "refer" or referred.by_target:
                 return referred.failure
             refused = f"{referred.failure}; "
+        self._way = "bridge"
         failure = await self._call_and(partial(self._connect, name), target, tool)
         return failure and refused + failure
 
@@ -160,6 +179,7 @@ class Transfers:
         self._call.turn.cut_all()
         self._call.sounds.stop()
         self.bridge.connect(name)
+        self._succeeded(name)
         self._call.log.info("bridged", target=name)
         self._call.spawn(self._agents.retire())
         return ""
@@ -181,6 +201,8 @@ class Transfers:
         legs = self._call.legs
         referred = await legs.current.refer("", seconds=tool.ring_seconds, replaces=legs.second)
         if not referred.failure:
+            if not legs.bridged:
+                self._succeeded(name)
             self._call.end(Ended.TRANSFERRED, name)
         return referred.failure
 
@@ -211,7 +233,7 @@ class Transfers:
             asking.cancel()
             # What it has not said by now is nothing for the caller.
             call.turn.cut_all()
-            self._agents.cancel(call.stream.discard() if call.stream is not None else ())
+            self._agents.cancel(call.discard())
             call.legs.consulting = False
 
     async def _ask(self, say: Callable[[str], None], words: str) -> None:

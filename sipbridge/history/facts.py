@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from sipbridge.outcome import CallReport, ToolRun
+from sipbridge.outcome import Latency as Latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +49,6 @@ class Answered:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """From the caller's last sound to the first packet of what answers it, in its parts; None where one of them cannot
-    be told."""
-
-    endpointing_ms: int | None = None
-    """The caller is silent -> the model, or our own ear, takes his turn for over."""
-    model_ms: int | None = None
-    """-> the first sound of the answer is there."""
-    playout_ms: int | None = None
-    """-> its first packet leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +108,7 @@ class Noted:
 
     kind: ClassVar = "call.note"
     what: str
-    """A stable word: `agent`, `fallback`, `interrupted`, `false_alarm`, `reconnecting`, `resumed`, `agent_error` ..."""
+    """A stable word: `agent`, `fallback`, `interrupted`, `false_alarm`, `reconnecting` ... docs/history.md has all."""
     detail: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -134,7 +122,8 @@ class Ended:
     kind: ClassVar = "call.ended"
     report: Mapping[str, Any]
     ladder: tuple[Mapping[str, Any], ...] = ()
-    """The SIP messages, oldest first: `at` (seconds since the first), `sent`, `peer`, `title`, `text`."""
+    """The SIP messages, oldest first: `at` (seconds since the first), `sent`, `peer`, `title`, `text`. One that was
+    repeated has no text again."""
 
     @classmethod
     def of(cls, report: CallReport, ladder: tuple[Mapping[str, Any], ...] = ()) -> Ended:
@@ -188,3 +177,7 @@ class Entry:
     kind: str
     data: Mapping[str, Any] = field(default_factory=dict)
     """`Fact.to_json()`."""
+    call_id: str = ""
+    """As in `Started`, likewise `tenant`: who is told of a turn alone is to know whose it is. Stores have them from
+    `Started`; those that they give back have none."""
+    tenant: str = ""

@@ -21,9 +21,10 @@ from typing import Self
 
 import structlog
 
+from sipbridge.history.call_journal import CallJournal
 from sipbridge.history.delivery import Courier
 from sipbridge.history.facts import Entry, Fact
-from sipbridge.history.journal import CallJournal, Journal
+from sipbridge.history.journal import Journal
 from sipbridge.history.outbox import LATE, Outbox, OutboxError
 from sipbridge.history.sink import Sink
 from sipbridge.history_config import HistoryConfig
@@ -96,7 +97,14 @@ class History:
 
     def journal(self, tenant: Tenant) -> Journal:
         """Of a call that begins now."""
-        return CallJournal(queue_max=self._config.queue_max, wake=self._woken, clock=self._clock, wall=self._wall())
+        return CallJournal(
+            wall=self._wall(),
+            clock=self._clock,
+            storage=tenant.config.storage,
+            queue_max=self._config.queue_max,
+            node=self.node,
+            wake=self._woken,
+        )
 
     def note_late(self, record: str, fact: Fact) -> None:
         """Something about a call that is over, by somebody who does not have its journal. From any thread."""

@@ -9,8 +9,10 @@ from sipbridge.config import Config
 from sipbridge.errors import ConfigError, SipbridgeError
 from sipbridge.history.facts import Entry
 from sipbridge.history.history import History
+from sipbridge.history.http_store import HttpStore
 from sipbridge.history.sink import Pace, Sink, SinkUnavailableError, Store
 from sipbridge.history.sqlite_store import SqliteStore
+from sipbridge.history.webhooks import webhooks_of
 
 
 @asynccontextmanager
@@ -19,13 +21,17 @@ async def opened(config: Config) -> AsyncIterator[History | None]:
     if not config.history.enabled:
         yield None
         return
+    # What cannot be, such as a secret that is not there, is told before anybody calls.
+    webhooks_of(config.webhooks)
+    if config.history.store.startswith("http"):
+        open_store(config)
     async with History(config.history, lambda: sinks_of(config), node=config.node.name) as history:
         yield history
 
 
 def sinks_of(config: Config) -> list[Sink]:
     """The store first of all. One that cannot be made is owed everything until it can."""
-    return [_made(config)]
+    return [_made(config), *webhooks_of(config.webhooks)]
 
 
 def open_store(config: Config, *, read_only: bool = False) -> Store:
@@ -33,6 +39,8 @@ def open_store(config: Config, *, read_only: bool = False) -> Store:
     path = config.history.sqlite_path
     if path is not None:
         return SqliteStore(path, read_only=read_only)
+    if config.history.store.startswith("http"):
+        return HttpStore(config.history)
     raise ConfigError(f"history.store: {config.history.store}: not there yet")
 
 

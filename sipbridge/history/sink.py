@@ -118,5 +118,5 @@ class Store(Sink, Protocol):
         """Delete every call that somebody made to us, or we to him, with all its entries; returns what there was. His
         number is any form of it (`numbers.same_number`)."""
 
-    async def expire(self, tenant: str, before: float) -> int:
-        """Delete the calls of a tenant that began earlier; how many there were."""
+    async def expire(self, tenant: str | None, before: float) -> int:
+        """Delete the calls of a tenant (None: of all) that began earlier, some at a time; how many there were."""

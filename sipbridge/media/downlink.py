@@ -154,6 +154,8 @@ class Downlink:
             self._refill()
         pacer.clock_ms = (now - late) * 1000
         frame = own = pacer.next_frame(self._frame_bytes)
+        if pacer.starting and own is not None:
+            pacer.note_started(now)
         if self.mixer is not None:
             ring = pacer.audio_format
             frame = self.mixer.mix(own, self._frame_bytes // ring.bytes_per_sample, ring, now - late)

@@ -212,6 +212,10 @@ class MediaEngine:
         """The same, with nothing thrown away."""
         return self._seats[handle].leg.downlink.pacer.position()
 
+    def started_at(self, handle: Handle, item_id: str) -> float | None:
+        """When the first packet of an item left; None: none has, or it is one of long ago."""
+        return self._seats[handle].leg.downlink.pacer.started_at(item_id)
+
     def send_key(self, handle: Handle, digit: str) -> bool:
         """Press a key (telephone-event), after those that wait; speech waits meanwhile. False: the other side takes
         none.

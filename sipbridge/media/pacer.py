@@ -93,6 +93,9 @@ class Pacer:
         self._hold_until = 0.0  # speech does not begin before,
         self._gather_ms = 0.0  # unless so much waits
         self._holding = False
+        self.starting: deque[Item] = deque()
+        """Items of which nothing has been handed out yet."""
+        self._started: dict[str, float] = {}
         self._drained: list[str] = []
         self._done: deque[str] = deque(maxlen=_REMEMBERED_ITEMS)  # drained or discarded: their finish() comes too late
 
@@ -129,6 +132,7 @@ class Pacer:
             item = Item(reply_id, item_id)
             self._items.append(item)
             self._by_id[item_id] = item
+            self.starting.append(item)
         return item
 
     def _arriving(self, item: Item, ms: float) -> None:
@@ -279,6 +283,22 @@ class Pacer:
             del self._by_id[item.item_id]
         self._done.append(item.item_id)
 
+    def note_started(self, now: float) -> None:
+        """A frame was handed out at this time, and there are items in `starting`."""
+        while self.starting and (self.starting[0].sent or self.starting[0].finished):
+            item = self.starting[0]
+            if item.sent:
+                if len(self._started) >= _REMEMBERED_ITEMS:
+                    del self._started[next(iter(self._started))]
+                self._started[item.item_id] = now
+            elif item.waiting or item.promised:
+                break
+            self.starting.popleft()
+
+    def started_at(self, item_id: str) -> float | None:
+        """When the first frame of an item was handed out; None: not yet, or long ago."""
+        return self._started.get(item_id)
+
     def take_drained(self) -> Sequence[str]:
         """Items drained since the last call. Ask after the frame has been sent: then their last packet is out."""
         if not self._drained:
@@ -353,6 +373,7 @@ class Pacer:
         played = self.position()
         for item in tuple(self._items):
             self._forget(item)
+        self.starting.clear()
         self._segments.clear()
         self._buffered = 0
         self._promised = 0

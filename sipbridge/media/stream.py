@@ -54,6 +54,10 @@ class MediaStream:
         """What was heard so far of each item that is not drained."""
         return () if self._final is not None else self._engine.position(self.handle)
 
+    def started_at(self, item_id: str) -> float | None:
+        """When the first packet of an item left, by the engine's clock; None: none has, or it is one of long ago."""
+        return None if self._final is not None else self._engine.started_at(self.handle, item_id)
+
     def send_key(self, digit: str) -> bool:
         """False where the other side takes no telephone events. Raises ValueError where `digit` is no key."""
         return self._final is None and self._engine.send_key(self.handle, digit)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from sipbridge.configfile import Section
+from sipbridge.configfile import Section, beside
 from sipbridge.logins import Secret
 
 
@@ -90,7 +89,7 @@ class VertexConfig(Section):
     @field_validator("service_account")
     @classmethod
     def _beside_the_tenant_s_file(cls, path: str | None, info: ValidationInfo) -> str | None:
-        return None if path is None else str(Path((info.context or {}).get("directory", ""), path))
+        return None if path is None else str(beside(path, info))
 
 
 class AwsConfig(Section):

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sipbridge import prompts
-from sipbridge.configfile import Section
+from sipbridge.configfile import Section, beside
 from sipbridge.tenant_file.agent import AgentConfig
 
 StepKind: TypeAlias = Literal["prompt", "agent", "transfer", "goodbye"]
@@ -48,7 +48,7 @@ class FallbackStep(Section):
         """Beside the tenant's file; else a sentence that ships with sipbridge, by its name (prompts/one-moment.wav)."""
         if name is None:
             return None
-        path = Path((info.context or {}).get("directory", ""), name)
+        path = beside(name, info)
         stem = Path(name).stem if Path(name).suffix.lower() in ("", ".wav") else ""
         if not path.exists() and stem in prompts.PROMPTS:
             path = prompts.DIRECTORY / f"{stem}.wav"

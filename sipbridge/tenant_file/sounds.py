@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, ValidationInfo
 
+from sipbridge.configfile import beside
 from sipbridge.prompts import PROMPT_RATE, load_wav
 
 TONE: Final = "tone"
@@ -16,7 +16,7 @@ TONE: Final = "tone"
 def playable(name: str, info: ValidationInfo) -> str:
     """Where the file is: beside the tenant's unless the path is absolute. Raises `ValueError` where it is none that can
     be played."""
-    path = Path((info.context or {}).get("directory", ""), name)
+    path = beside(name, info)
     try:
         load_wav(path, PROMPT_RATE)
     except ValueError as error:

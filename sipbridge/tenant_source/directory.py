@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
+from prometheus_client.registry import Collector
+
 from sipbridge.call_fields import CallFields
 from sipbridge.config import Config
 from sipbridge.errors import ConfigError
@@ -43,7 +45,7 @@ class TenantDirectory:
                 tenants.append(Tenant(path.stem, checked(text_of(path), path, config)))
             except ConfigError as error:
                 problems.append(str(error))
-        if not tenants and not problems:
+        if not tenants and not problems and config.tenants.backend is None:
             raise ConfigError(f"{directory}: there is no tenant, so nobody could be answered")
         if problems:
             raise ConfigError("\n".join(problems))
@@ -65,8 +67,14 @@ class TenantDirectory:
         if self._tenants.pop(tenant_id, None) is not None:
             self._index.remove(tenant_id)
 
+    def collectors(self) -> Sequence[Collector]:
+        return ()
+
     def get(self, tenant_id: str) -> Tenant | None:
         return self._tenants.get(tenant_id)
+
+    async def fetch(self, tenant_id: str) -> Tenant | None:
+        return self.get(tenant_id)
 
     def find(self, fields: CallFields) -> Tenant | None:
         """As `TenantSource` has it."""

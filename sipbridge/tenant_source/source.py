@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
+from prometheus_client.registry import Collector
+
 from sipbridge.call_fields import CallFields
 from sipbridge.tenants import Tenant
 
@@ -16,7 +18,13 @@ class TenantSource(Protocol):
     def tenants(self) -> Sequence[Tenant]:
         """Those that are known now."""
 
+    def collectors(self) -> Sequence[Collector]:
+        """What is measured of them, for Prometheus."""
+
     def get(self, tenant_id: str) -> Tenant | None: ...
+
+    async def fetch(self, tenant_id: str) -> Tenant | None:
+        """Likewise, asking whoever has to be asked. Raises `TenantSourceError`."""
 
     def find(self, fields: CallFields) -> Tenant | None | Awaitable[Tenant | None]:
         """The tenant that a call is for: at once where it is known here, so that the call begins within its INVITE.

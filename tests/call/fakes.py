@@ -117,16 +117,17 @@ class ScriptedAgent:
 class FakeStream:
     """Notes what is played; what was heard the test decides."""
 
-    played: list[tuple[str, str, int]] = field(default_factory=list)
+    given: list[tuple[str, str, int]] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     discards: int = 0
     moves: list[str] = field(default_factory=list)
     """Pauses, resumptions, discards, in their order."""
     detector: Detector | None = None
     heard: tuple[Played, ...] = ()
+    started: dict[str, float] = field(default_factory=dict)
 
     def play(self, pcm: bytes, reply_id: str, item_id: str) -> None:
-        self.played.append((reply_id, item_id, len(pcm)))
+        self.given.append((reply_id, item_id, len(pcm)))
 
     def finish(self, item_id: str) -> None:
         self.finished.append(item_id)
@@ -139,6 +140,12 @@ class FakeStream:
 
     def resume(self) -> None:
         self.moves.append("resume")
+
+    def started_at(self, item_id: str) -> float | None:
+        return self.started.get(item_id)
+
+    def played(self) -> tuple[Played, ...]:
+        return self.heard
 
     def discard(self) -> tuple[Played, ...]:
         self.discards += 1

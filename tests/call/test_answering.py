@@ -38,7 +38,7 @@ def a_wav(path: Path, seconds: float) -> Path:
 
 def heard(call: Call) -> list[str]:
     """The items that were played, in order; of a sound that is looped any number of pieces."""
-    names = [item.partition("-")[0] if item.startswith("sound-") else item for _, item, _ in call.stream.played]
+    names = [item.partition("-")[0] if item.startswith("sound-") else item for _, item, _ in call.stream.given]
     return [name for name, before in zip(names, ["", *names], strict=False) if name != before]
 
 
@@ -176,9 +176,9 @@ def test_music_gives_way(tmp_path: Path) -> None:
         call.begin()
         await settle()
         assert heard(call) == ["sound"]
-        pieces = len(call.stream.played)
+        pieces = len(call.stream.given)
         await all_is_heard(call)
-        assert len(call.stream.played) > pieces, "over and over"
+        assert len(call.stream.given) > pieces, "over and over"
         await virtual.pass_time(0.3)
         call.agent.emit(AssistantTurnStarted("r"), AssistantAudio("r", "i", bytes(4800)))
         await settle()
@@ -234,9 +234,9 @@ async def test_early_media_is_heard_until_the_answer() -> None:
     await settle()
     assert call.leg.steps == [("183",)]
     assert heard(call) == ["sound"]
-    pieces = len(call.stream.played)
+    pieces = len(call.stream.given)
     await all_is_heard(call)
-    assert len(call.stream.played) > pieces
+    assert len(call.stream.given) > pieces
     assert not call.session.answered
     await virtual.pass_time(2.1)
     assert call.leg.steps[1][0] == "200"

@@ -160,7 +160,7 @@ async def test_audio_goes_up_and_speech_comes_down() -> None:
     call.agent.emit(AssistantTurnStarted("r1"), speech("r1", "i1"), speech("r1", "i1"), AssistantTurnEnd("r1"))
     await settle()
     assert call.agent.commands == [("audio", 640)]
-    assert call.stream.played == [("r1", "i1", 4800), ("r1", "i1", 4800)]
+    assert call.stream.given == [("r1", "i1", 4800), ("r1", "i1", 4800)]
     assert call.stream.finished == ["i1"]
     call.session.end(Ended.SHUTDOWN)
     await call.over()
@@ -176,7 +176,7 @@ async def test_barge_in_flushes_tells_what_was_heard_and_drops_what_comes_late()
     call.agent.emit(AssistantTurnStarted("r2"), speech("r2", "i2"))
     await settle()
     assert call.agent.commands == [("cancel", (Played("r1", "i1", 40),))]
-    assert call.stream.played == [("r1", "i1", 4800), ("r2", "i2", 4800)]
+    assert call.stream.given == [("r1", "i1", 4800), ("r2", "i2", 4800)]
     call.session.end(Ended.SHUTDOWN)
     report = await call.over()
     assert (report.barge_ins, report.late_bytes_dropped, report.replies) == (1, 4800, 2)
@@ -278,7 +278,7 @@ async def test_a_model_that_dies_ends_in_a_spoken_sentence_and_bye() -> None:
     call.agent.emit(AssistantTurnStarted("r1"), speech("r1", "i1"), AgentError("gone", "1006", fatal=True))
     call.agent.die("connection lost")
     await settle()
-    assert [item for _, item, _ in call.stream.played] == ["i1", "prompt-unavailable"]
+    assert [item for _, item, _ in call.stream.given] == ["i1", "prompt-unavailable"]
     assert call.stream.finished == ["i1", "prompt-unavailable"]
     call.session.media_event(Audio(1, b"\x00" * 640))
     call.session.media_event(Drained(1, "i1"))
@@ -295,15 +295,15 @@ async def test_the_caller_hears_a_word_while_another_session_is_opened_once_what
     call = await Call().up()
     call.agent.emit(AssistantTurnStarted("r1"), speech("r1", "i1"), AssistantTurnEnd("r1", "failed"), Reconnecting(1))
     await settle()
-    assert [reply for reply, _, _ in call.stream.played] == ["r1"]
+    assert [reply for reply, _, _ in call.stream.given] == ["r1"]
     call.session.media_event(Drained(handle=0, item_id="i1"))
     call.agent.emit(Reconnecting(2))
     await settle()
-    assert [reply for reply, _, _ in call.stream.played] == ["r1", "fallback-1"], "once"
+    assert [reply for reply, _, _ in call.stream.given] == ["r1", "fallback-1"], "once"
     call.session.media_event(Drained(handle=0, item_id="fallback-1"))
     call.agent.emit(Resumed(context_kept=True), AssistantTurnStarted("s2-r1"), speech("s2-r1", "s2-i1"))
     await settle()
-    assert call.stream.played[-1][0] == "s2-r1"
+    assert call.stream.given[-1][0] == "s2-r1"
     call.agent.emit(AssistantTurnEnd("s2-r1", "failed"), Reconnecting(1), Resumed(context_kept=True))
     call.agent.emit(AssistantTurnStarted("s3-r1"), speech("s3-r1", "s3-i1"))
     await settle()
@@ -311,10 +311,10 @@ async def test_the_caller_hears_a_word_while_another_session_is_opened_once_what
     call.agent.emit(AssistantTurnEnd("s3-r1"))
     call.session.media_event(Drained(handle=0, item_id="s3-i1"))
     await settle()
-    assert len(call.stream.played) == 4, "the model had gone on before there was silence"
+    assert len(call.stream.given) == 4, "the model had gone on before there was silence"
     call.agent.emit(Reconnecting(1))
     await settle()
-    assert call.stream.played[-1][0] == "fallback-2"
+    assert call.stream.given[-1][0] == "fallback-2"
     call.session.end(Ended.CALLER_HUNG_UP)
     assert (await call.over()).reconnects == 2
 
@@ -329,13 +329,13 @@ async def test_no_word_where_nobody_has_missed_anything() -> None:
     await settle()
     call.session.media_event(Drained(handle=0, item_id="i1"))
     await settle()
-    assert [reply for reply, _, _ in call.stream.played] == ["r1"]
+    assert [reply for reply, _, _ in call.stream.given] == ["r1"]
     call.agent.emit(AssistantTurnStarted("s2-r1"), speech("s2-r1", "s2-i1"), AssistantTurnEnd("s2-r1", "failed"))
     call.agent.emit(Reconnecting(1), Resumed(context_kept=True))
     await settle()
     call.session.media_event(Drained(handle=0, item_id="s2-i1"))
     await settle()
-    assert call.stream.played[-1][0] == "fallback-1", "in the middle of a sentence is another matter"
+    assert call.stream.given[-1][0] == "fallback-1", "in the middle of a sentence is another matter"
     call.session.end(Ended.CALLER_HUNG_UP)
     assert (await call.over()).reconnects == 2
 
@@ -347,7 +347,7 @@ async def test_no_word_in_a_goodbye() -> None:
     await settle()
     call.agent.emit(Reconnecting(1))
     await settle()
-    assert call.stream.played == []
+    assert call.stream.given == []
     call.agent.emit(Resumed(context_kept=True), AssistantTurnStarted("r2"), AssistantTurnEnd("r2"))
     assert (await call.over()).ended is Ended.AGENT_HUNG_UP
 
@@ -360,11 +360,11 @@ async def test_a_goodbye_that_was_lost_before_a_word_of_it_is_waited_for_once_mo
     call.agent.emit(AssistantTurnStarted("r2"), AssistantTurnEnd("r2", "failed"), Reconnecting(1))
     await settle()
     await virtual.pass_time(2.0)
-    assert call.stream.played == []
+    assert call.stream.given == []
     call.agent.emit(Resumed(context_kept=True), AssistantTurnStarted("s2-r1"), speech("s2-r1", "s2-i1"))
     call.agent.emit(AssistantTurnEnd("s2-r1"))
     await settle()
-    assert [reply for reply, _, _ in call.stream.played] == ["s2-r1"]
+    assert [reply for reply, _, _ in call.stream.given] == ["s2-r1"]
     call.session.media_event(Drained(handle=0, item_id="s2-i1"))
     assert (await call.over()).ended is Ended.AGENT_HUNG_UP
 
@@ -415,7 +415,7 @@ async def test_a_model_that_dies_in_its_goodbye_has_said_it() -> None:
     await settle()
     call.agent.die("connection lost")
     await settle()
-    assert [item for _, item, _ in call.stream.played] == ["i1"], "no word about a failure"
+    assert [item for _, item, _ in call.stream.given] == ["i1"], "no word about a failure"
     assert call.leg.steps[-1][0] == "200"
     call.session.media_event(Drained(1, "i1"))
     assert (await call.over()).ended is Ended.AGENT_HUNG_UP
@@ -428,7 +428,7 @@ async def test_a_model_that_dies_before_its_goodbye_is_stood_in_for() -> None:
     await settle()
     call.agent.die("connection lost")
     await settle()
-    assert [item for _, item, _ in call.stream.played] == ["prompt-goodbye"]
+    assert [item for _, item, _ in call.stream.given] == ["prompt-goodbye"]
     call.session.media_event(Drained(1, "prompt-goodbye"))
     assert (await call.over()).ended is Ended.AGENT_HUNG_UP
 

@@ -48,6 +48,9 @@ class Ring:
     def played(self) -> Sequence[Played]:
         return self.pacer.position()
 
+    def started_at(self, item_id: str) -> float | None:
+        return self.pacer.started_at(item_id)
+
     def hear(self, ms: int) -> None:
         for _ in range(0, ms, 20):
             self.heard.append(self.pacer.next_frame(20 * self.pacer.audio_format.bytes_per_ms))

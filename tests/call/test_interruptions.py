@@ -297,7 +297,7 @@ async def test_a_reply_that_stalls_after_a_false_alarm_is_missed() -> None:
     await pass_time(0.8)
     await emit(call, UserSpeechEnded(), UserTranscript("Mm-hm.", final=True, item_id="u1"))
     await pass_time(2.5)
-    assert len(call.stream.played) == 1
+    assert len(call.stream.given) == 1
     await pass_time(2)
-    assert len(call.stream.played) == 2, "one moment, please"
+    assert len(call.stream.given) == 2, "one moment, please"
     await hang_up(call)

@@ -50,7 +50,7 @@ def said(call: Call) -> list[str]:
 
 
 def prompts(call: Call) -> list[str]:
-    return [item for _, item, _ in call.stream.played if item.startswith("prompt-")]
+    return [item for _, item, _ in call.stream.given if item.startswith("prompt-")]
 
 
 # --- length -----------------------------------------------------------------------------------------------------------

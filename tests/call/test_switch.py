@@ -99,7 +99,7 @@ async def test_the_other_is_opened_while_the_one_speaks_and_takes_the_line_when_
     assert billing.commands[-1] == ("audio", 640)
     billing.emit(AssistantTurnStarted("r1"), speech("r1", "i1"), AssistantTurnEnd("r1"))
     await settle()
-    assert call.stream.played[-1][:2] == ("a2-r1", "a2-i1")
+    assert call.stream.given[-1][:2] == ("a2-r1", "a2-i1")
     call.session.end(Ended.SHUTDOWN)
     report = await call.over()
     assert report.agents == ("triage", "billing")
@@ -133,7 +133,7 @@ async def test_its_replies_items_and_tools_are_told_apart_from_the_first_ones() 
     billing = call.agents[1]
     billing.emit(AssistantTurnStarted("r2"), speech("r2", "i2"))
     await settle()
-    assert call.stream.played[-1][:2] == ("a2-r2", "a2-i2")
+    assert call.stream.given[-1][:2] == ("a2-r2", "a2-i2")
     call.stream.heard = (Played("a2-r2", "a2-i2", 40),)
     billing.emit(UserSpeechStarted(), AssistantTurnEnd("r2", "cancelled"))
     await settle()
@@ -200,7 +200,7 @@ async def test_an_agent_that_cannot_be_reached_leaves_the_one_on_the_line() -> N
     assert json.loads(result[2]) == {"error": "billing cannot be reached now (401): go on yourself"}
     triage.emit(AssistantTurnStarted("r3"), speech("r3", "i3"))
     await settle()
-    assert call.stream.played[-1][:2] == ("r3", "i3")
+    assert call.stream.given[-1][:2] == ("r3", "i3")
     call.session.end(Ended.SHUTDOWN)
     assert (await call.over()).agents == ("triage",)
 
@@ -218,9 +218,9 @@ async def test_who_waits_in_silence_is_told_so() -> None:
     call = await handing_over(starts=2.5)
     call.session.media_event(Drained(1, "i2"))
     await virtual.pass_time(0.9)
-    assert [item for _, item, _ in call.stream.played] == ["i2"]
+    assert [item for _, item, _ in call.stream.given] == ["i2"]
     await virtual.pass_time(0.2)
-    assert [item for _, item, _ in call.stream.played] == ["i2", "prompt-one-moment"]
+    assert [item for _, item, _ in call.stream.given] == ["i2", "prompt-one-moment"]
     call.session.media_event(Drained(1, "prompt-one-moment"))
     await virtual.pass_time(2)
     assert call.agents[1].commands == [("respond",)]
@@ -360,7 +360,7 @@ async def test_an_agent_that_is_lost_on_the_way_is_followed_all_the_same() -> No
     call.session.media_event(Drained(1, "i2"))
     await virtual.pass_time(1.5)
     assert call.agents[1].commands == [("respond",)]
-    assert [item for _, item, _ in call.stream.played] == ["i2"]
+    assert [item for _, item, _ in call.stream.given] == ["i2"]
     await over(call)
 
 
@@ -371,7 +371,7 @@ async def test_where_both_are_gone_the_call_has_failed() -> None:
     await settle()
     call.session.media_event(Drained(1, "i2"))
     await settle()
-    assert call.stream.played[-1][1] == "prompt-unavailable"
+    assert call.stream.given[-1][1] == "prompt-unavailable"
     call.session.media_event(Drained(1, "prompt-unavailable"))
     assert (await call.over()).ended is Ended.PROVIDER_FAILED
 

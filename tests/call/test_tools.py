@@ -40,7 +40,7 @@ def results(call: Call) -> list[tuple[str, str]]:
 
 
 def sounds(call: Call) -> list[str]:
-    return [item for _, item, _ in call.stream.played if item.startswith("sound")]
+    return [item for _, item, _ in call.stream.given if item.startswith("sound")]
 
 
 @timed
@@ -138,7 +138,7 @@ async def test_a_slow_one_does_until_the_agent_speaks() -> None:
     call.agent.emit(AssistantTurnStarted("r2"), AssistantAudio("r2", "i2", bytes(480)))
     await settle()
     assert call.stream.discards == 1
-    assert call.stream.played[-1][1] == "i2"
+    assert call.stream.given[-1][1] == "i2"
     await over(call)
 
 

@@ -34,7 +34,7 @@ class Stream(FakeStream):
     @property
     def sounds(self) -> int:
         """How often something of a sound was played."""
-        return sum(item.startswith("sound-") for _, item, _ in self.played)
+        return sum(item.startswith("sound-") for _, item, _ in self.given)
 
 
 class Leg(FakeLeg):
@@ -155,7 +155,7 @@ async def test_a_model_that_is_lost_while_it_rings_in_vain() -> None:
     await settle()
     call.desk.answered.set_exception(CallNotAnsweredError("486 Busy Here", status=486, reason=None, rang=True))
     await virtual.pass_time(5)
-    for _, item, _ in call.caller.played:
+    for _, item, _ in call.caller.given:
         call.session.media_event(Drained(CALLER, item))
     assert (await call.over()).ended is Ended.PROVIDER_FAILED
 
@@ -165,7 +165,7 @@ async def test_without_a_model_the_person_is_asked_in_our_words() -> None:
     call = await Handed("mode: attended").asked()
     call.agent.die()
     await call.picked_up()
-    assert [item for _, item, _ in call.at_desk.played] == ["prompt-consult"]
+    assert [item for _, item, _ in call.at_desk.given] == ["prompt-consult"]
     assert call.commands("say") == []
     call.session.media_event(KeyPressed(DESK, "1"))
     await settle()
@@ -180,7 +180,7 @@ async def test_a_model_that_says_nothing_to_the_person_is_not_waited_for_for_eve
     await call.picked_up()
     assert "An order. Press 1" in str(call.agent.commands)
     await virtual.pass_time(10.5)
-    assert [item for _, item, _ in call.at_desk.played] == ["prompt-consult"]
+    assert [item for _, item, _ in call.at_desk.given] == ["prompt-consult"]
     assert call.caller.sounds >= 2, "and the caller hears nothing of it"
     call.session.media_event(KeyPressed(DESK, "2"))
     await settle()
@@ -209,7 +209,7 @@ async def test_an_agent_that_cannot_be_told_what_to_say_is_not_waited_for() -> N
     assert speaker is not None
     speaker.capabilities = replace(speaker.capabilities, can_say=False)
     await call.picked_up()
-    assert [item for _, item, _ in call.at_desk.played] == ["prompt-consult"]
+    assert [item for _, item, _ in call.at_desk.given] == ["prompt-consult"]
     call.session.end(Ended.SHUTDOWN)
     await call.over()
 
@@ -249,7 +249,7 @@ async def test_once_they_are_connected_the_agent_is_gone_and_the_longest_call_en
     call.session.media_event(Audio(DESK, bytes(640)))
     await virtual.pass_time(575)
     for _ in range(30):  # what is said of it is heard
-        for _, item, _ in list(call.caller.played):
+        for _, item, _ in list(call.caller.given):
             call.session.media_event(Drained(CALLER, item))
         await virtual.pass_time(2)
     report = await call.over()

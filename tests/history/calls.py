@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sipbridge.history.facts import Answered, Ended, Entry, Fact, Latency, Noted, Started, ToolUsed, Transferred, Turn
+from sipbridge.history.sink import CallRow
 from sipbridge.outcome import ToolRun
 
 BEGAN = 1_795_000_000.0
@@ -66,3 +68,29 @@ def a_call() -> list[Entry]:
         (9.0, Transferred("desk", "refer", False, "486 Busy Here")),
         (20.4, ended("caller_hung_up", leg(), ladder=(step(0.0, False, "INVITE +sdp"), step(0.4, True, "200 OK")))),
     )
+
+
+def call_row(**more: Any) -> CallRow:
+    row = CallRow(
+        record=RECORD,
+        call_id="c1@phone.example.com",
+        node="n1",
+        tenant="acme",
+        tenant_version=3,
+        direction="inbound",
+        caller="+15550123",
+        to="+15550100",
+        trunk="pbx",
+        provider="openai",
+        model="gpt-realtime",
+        began_at=BEGAN,
+        answered_at=BEGAN + 0.4,
+        ended_at=BEGAN + 20.4,
+        ended="caller_hung_up",
+        outcome="completed",
+        detail="",
+        seconds=20.4,
+        cost_usd=0.012,
+        report={"ended": "caller_hung_up", "codec": "PCMU", "audio": {"legs": [leg()]}},
+    )
+    return replace(row, **more)

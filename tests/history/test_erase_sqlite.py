@@ -6,14 +6,15 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from sipbridge.history.facts import Ended, Entry, Turn
+from sipbridge.history.facts import Ended, Entry, Fact, Turn
 from sipbridge.history.sink import Query
 from sipbridge.history.sqlite_store import SqliteStore
 from tests.history.calls import entries, started
 
 
 def call(record: str, caller: str, words: str, **more: str) -> list[Entry]:
-    facts = (started(caller=caller, **more), Turn(1, "caller", words, 1.0, 2.0), Ended({"ended": "caller_hung_up"}))
+    said = Turn(1, "caller", words, 1.0, 2.0)
+    facts: tuple[Fact, ...] = (started(caller=caller, **more), said, Ended({"ended": "caller_hung_up"}))
     return entries(*((float(at), fact) for at, fact in enumerate(facts)), record=record)
 
 
