@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from sipbridge import __version__, logs
-from sipbridge.commands import history
+from sipbridge.commands import erase, history, recordings
 from sipbridge.commands.common import DEFAULT_CONFIG, ConfigPath, run
 from sipbridge.errors import ConfigError, SipbridgeError
 
@@ -31,6 +31,8 @@ config_app = typer.Typer(help="Show the configuration, and what it may contain."
 app.add_typer(config_app, name="config")
 app.add_typer(history.app, name="history")
 app.command()(history.why)
+app.add_typer(recordings.app, name="recordings", no_args_is_help=True)
+app.command()(erase.erase)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -70,8 +70,8 @@ class SqliteStore:
     async def entries(self, record: str) -> list[Entry]:
         return await self._do(lambda db: _entries(db, record))
 
-    async def erase(self, caller: str) -> list[CallRow]:
-        found = await self._do(lambda db: _erase(db, caller))
+    async def erase(self, caller: str, also: Collection[str] = ()) -> list[CallRow]:
+        found = await self._do(lambda db: _erase(db, caller, also))
         await self._do(_scrub, transaction=False)
         return found
 
@@ -199,15 +199,17 @@ def _entries(db: sqlite3.Connection, record: str) -> list[Entry]:
     return [Entry(name, seq, at, kind, json.loads(data)) for name, seq, at, kind, data in rows]
 
 
-def _erase(db: sqlite3.Connection, caller: str) -> list[CallRow]:
-    if not (wanted := same_number(caller)):
-        return []
+def _erase(db: sqlite3.Connection, caller: str, also: Collection[str]) -> list[CallRow]:
     db.create_function("same_number", 1, same_number, deterministic=True)
     person = """CASE direction WHEN 'outbound' THEN "to" ELSE caller END"""
-    found = [_row(row) for row in db.execute(f"SELECT {_NAMES} FROM calls WHERE same_number({person}) = ?", (wanted,))]
-    for row in found:
-        _delete(db, row.record)
-    return found
+    his = f"SELECT {_NAMES} FROM calls WHERE ? <> '' AND same_number({person}) = ?"
+    wanted = same_number(caller)
+    found = {row.record: row for row in map(_row, db.execute(his, (wanted, wanted)))}
+    for record in also:
+        found |= {row.record: row for row in _find(db, record) if row.record == record}
+    for record in {*found, *also}:
+        _delete(db, record)
+    return list(found.values())
 
 
 def _scrub(db: sqlite3.Connection) -> None:

@@ -27,10 +27,17 @@ class About:
     """As the history knows it."""
     caller: str = ""
     to: str = ""
+    outbound: bool = False
+    """We have called."""
     began: float = 0
     """Unix time."""
     retention_days: int | None = None
     """What the tenant wanted when it was recorded."""
+
+    @property
+    def person(self) -> str:
+        """Whose call it was: who called us, or whom we called."""
+        return self.to if self.outbound else self.caller
 
     @property
     def file_name(self) -> str:
@@ -65,6 +72,7 @@ class About:
         began, days = known.get("began"), known.get("retention_days")
         return cls(
             **texts,
+            outbound=known.get("outbound") is True,
             began=began if isinstance(began, (int, float)) else 0,
             retention_days=days if isinstance(days, int) and days > 0 else None,
         )
