@@ -195,6 +195,10 @@ class Tenants(BackendKeys):
     """`auto`: the backend where there is a `url`, and the directory for what it does not know; `http`: the backend
     alone; either without a `url`: the directory, as `directory` has it."""
     directory: str = "tenants"
+    versions: str | None = "var/tenants"
+    """Where the versions of the files are kept; both lie beside the file."""
+    rescan_seconds: float = Field(default=30, ge=0.2, le=86_400)
+    """So often the directory is looked at where no change of it was told."""
 
     @property
     def backend(self) -> str | None:
@@ -269,9 +273,9 @@ def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
     """The secrets of `sipbridge.yaml`, each with its place."""
     if config.sip.nonce_secret is not None:
         yield "sip.nonce_secret", config.sip.nonce_secret
-    yield from config.recordings.secrets()
     if config.tenants.token is not None:
         yield "tenants.token", config.tenants.token
+    yield from config.recordings.secrets()
     for number, account in enumerate(config.sip.accounts):
         yield f"sip.accounts[{number}].password", account.password
     for number, trunk in enumerate(config.trunks):

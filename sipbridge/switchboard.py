@@ -108,6 +108,13 @@ class Switchboard:
         """How many calls are up or being set up."""
         return len(self._lines)
 
+    def tenant_changed(self, tenant: Tenant) -> None:
+        """Another version is in force: calls of its that are up may take something of it."""
+        if tenant.config.apply_changes != "new_calls":
+            for session in self.sessions:
+                if session.tenant_id == tenant.id:
+                    session.tenant_changed(tenant)
+
     def end_all(self, ended: Ended) -> None:
         for session in self.sessions:
             session.end(ended)

@@ -331,10 +331,10 @@ def test_a_sealed_one_is_sound_only_with_its_key(tmp_path: Path) -> None:
 
 
 class Notes:
-    record, began_at = "00ff", 0.0
-
     def __init__(self) -> None:
         self.facts: list[Fact] = []
+        self.record = "00ff"
+        self.began_at = 0.0
 
     def note(self, fact: Fact, *, ago: float = 0.0) -> None:
         self.facts.append(fact)

@@ -15,10 +15,11 @@ class SinkUnavailableError(SipbridgeError):
 
     label = "history_sink"
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        """`retry_after`: seconds that it wants to be left alone for."""
+    def __init__(self, message: str, *, retry_after: float | None = None, only_this_call: bool = False) -> None:
+        """`retry_after`: seconds that it wants to be left alone for. `only_this_call`: it takes those of others."""
         super().__init__(message)
         self.retry_after = retry_after
+        self.only_this_call = only_this_call
 
 
 class EntryRefusedError(SipbridgeError):
@@ -47,6 +48,9 @@ class Sink(Protocol):
     name: str
     """In logs and metrics; nothing secret. What it has not taken yet it is owed under this name, over restarts."""
     pace: Pace
+
+    def wants(self, entry: Entry) -> bool:
+        """False: nobody need keep it for this sink. Of its kind and data alone."""
 
     async def deliver(self, entries: Sequence[Entry]) -> None:
         """All of them, or none that it does not know again by (`record`, `seq`).

@@ -29,7 +29,7 @@ from sipbridge.history import sql_migration
 from sipbridge.history import sql_schema as table
 from sipbridge.history.facts import Entry
 from sipbridge.history.numbers import forms_of
-from sipbridge.history.sink import CallRow, EntryRefusedError, Query, SinkUnavailableError
+from sipbridge.history.sink import CallRow, EntryRefusedError, Pace, Query, SinkUnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +54,7 @@ _UNSPEAKABLE = re.compile("[\x00\ud800-\udfff]")
 
 class SqlStore:
     name = "postgresql"
+    pace = Pace()
 
     def __init__(self, url: str) -> None:
         """`url`: postgresql://USER:PASSWORD@HOST[:PORT]/NAME, with what libpq's URLs may have (several hosts, sslmode,
@@ -72,6 +73,9 @@ class SqlStore:
         self._migrating = asyncio.Lock()
 
     # --- a sink -------------------------------------------------------------------------------------------------------
+
+    def wants(self, entry: Entry) -> bool:
+        return True
 
     async def deliver(self, entries: Sequence[Entry]) -> None:
         """See `Sink`. All of them or none: in one transaction. Without any: is it there?"""

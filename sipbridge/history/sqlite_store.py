@@ -58,6 +58,9 @@ class SqliteStore:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history-store")
         self._db: sqlite3.Connection | None = None
 
+    def wants(self, entry: Entry) -> bool:
+        return True
+
     async def deliver(self, entries: Sequence[Entry]) -> None:
         await self._do(lambda db: _write(db, entries))
 

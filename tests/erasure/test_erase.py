@@ -38,6 +38,9 @@ class Down:
 
     name, pace = "webhook", Pace()
 
+    def wants(self, entry: Entry) -> bool:
+        return True
+
     async def deliver(self, entries: Sequence[Entry]) -> None:
         raise SinkUnavailableError("down")
 
@@ -118,7 +121,7 @@ def test_nothing_is_left(config: Config, tmp_path: Path) -> None:
 
     async def main() -> None:
         store = Watched(config)
-        async with History(config.history, lambda: [store, Down()], node="n") as history:
+        async with History(config.history, lambda: {"store": store, "webhook": Down()}, node="n") as history:
             ended = begun(history, "ended", NUMBER, CANARY)
             ended.note(Ended({"ended": "caller_hung_up"}))
             up = begun(history, "up", "sip:0015550123@192.0.2.7", CANARY)
@@ -158,7 +161,7 @@ def test_looking_removes_nothing(config: Config, tmp_path: Path) -> None:
 
     async def main() -> None:
         store = Watched(config)
-        async with History(config.history, lambda: [store, Down()], node="n") as history:
+        async with History(config.history, lambda: {"store": store, "webhook": Down()}, node="n") as history:
             begun(history, "one", NUMBER, CANARY).note(Ended({}))
             await store.has(1)
         found = await Eraser(config, NUMBER).look()

@@ -13,8 +13,11 @@ from tests.history.calls import entries, started
 
 
 def call(record: str, caller: str, words: str, **more: str) -> list[Entry]:
-    said = Turn(1, "caller", words, 1.0, 2.0)
-    facts: tuple[Fact, ...] = (started(caller=caller, **more), said, Ended({"ended": "caller_hung_up"}))
+    facts: tuple[Fact, ...] = (
+        started(caller=caller, **more),
+        Turn(1, "caller", words, 1.0, 2.0),
+        Ended({"ended": "caller_hung_up"}),
+    )
     return entries(*((float(at), fact) for at, fact in enumerate(facts)), record=record)
 
 
