@@ -374,6 +374,7 @@ class Switchboard:
             record=journal.record,
             caller=fields.caller,
             to=fields.to,
+            outbound=fields.identity is None,
             retention_days=recording.retention_days,
         )
         return self._recordings.of(about, recording.format, journal)
