@@ -61,7 +61,8 @@ class RecordingConfig(Section):
     notice: str | None = Field(default=None, min_length=1)
     """What the caller hears first: a sentence for the agent to say, or the path of a WAV file."""
     format: Literal["wav", "flac"] = "wav"
-    retention_days: Annotated[int, PLANNED] = Field(default=30, ge=1)
+    retention_days: int = Field(default=30, ge=1, le=36_500)
+    """Then recordings of its calls are deleted."""
 
     @field_validator("notice")
     @classmethod
@@ -112,6 +113,8 @@ class TenantConfig(Section):
     """The path of a WAV file; None: a quiet one of ours."""
     summary: SummaryConfig | None = None
     """Who writes down what a call was about, when it is over; None: nobody."""
+    apply_changes: Literal["new_calls", "instructions"] = "new_calls"
+    """What calls that are up take of a newer version of this file."""
     storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
 
     @field_validator("several")
