@@ -111,10 +111,10 @@ class TenantConfig(Section):
     recording: RecordingConfig = RecordingConfig()
     hold_music: WavFile | None = None
     """The path of a WAV file; None: a quiet one of ours."""
-    summary: SummaryConfig | None = None
-    """Who writes down what a call was about, when it is over; None: nobody."""
     apply_changes: Literal["new_calls", "instructions"] = "new_calls"
     """What calls that are up take of a newer version of this file."""
+    summary: SummaryConfig | None = None
+    """Who writes down what a call was about, when it is over; None: nobody."""
     storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
 
     @field_validator("several")

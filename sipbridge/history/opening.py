@@ -17,9 +17,9 @@ from sipbridge.tenant_source.source import TenantSource
 
 @asynccontextmanager
 async def opened(config: Config, tenants: TenantSource) -> AsyncIterator[History | None]:
-    """None where it is switched off. `tenants` is looked at from the history's thread. Raises `ConfigError` where the
-    store or a webhook cannot be what is configured."""
-    if not config.history.enabled:
+    """None where it is switched off and nobody else is to be told. `tenants` is looked at from the history's thread.
+    Raises `ConfigError` where the store or a webhook cannot be what is configured."""
+    if not config.history.enabled and not config.webhooks:
         yield None
         return
 
@@ -34,7 +34,8 @@ async def opened(config: Config, tenants: TenantSource) -> AsyncIterator[History
 
 def sinks_of(config: Config) -> dict[str, Sink]:
     """By the names under which they are owed what they have not taken. Raises `ConfigError`."""
-    return {STORE: open_store(config)} | {webhook.name: webhook for webhook in webhooks_of(config.webhooks)}
+    sinks: dict[str, Sink] = {webhook.name: webhook for webhook in webhooks_of(config.webhooks)}
+    return {STORE: open_store(config), **sinks} if config.history.enabled else sinks
 
 
 def open_store(config: Config, *, read_only: bool = False) -> Store:

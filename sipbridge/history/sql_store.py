@@ -28,8 +28,7 @@ from sipbridge.history import sql_migration
 from sipbridge.history import sql_schema as table
 from sipbridge.history.facts import Entry
 from sipbridge.history.numbers import forms_of
-from sipbridge.history.outbox import encode
-from sipbridge.history.rows import BLANK, changes
+from sipbridge.history.rows import BLANK, changes, encode
 from sipbridge.history.sink import CallRow, EntryRefusedError, Pace, Query, SinkUnavailableError
 
 log = structlog.get_logger(__name__)
