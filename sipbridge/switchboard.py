@@ -39,6 +39,7 @@ from sipbridge.sip.ladder import Ladder, Ladders
 from sipbridge.sip.refer import Referral
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
+from sipbridge.tenant_gate import Allowance
 from sipbridge.tenants import Tenant
 from sipbridge.tools.services import ToolServices
 from sipbridge.trunk_config import Outbound, Trunk
@@ -53,6 +54,8 @@ class _Line:
 
     trunk: Trunk | None
     fade_ms: int = 10
+    allowance: Allowance | None = None
+    turned_away: str | None = None
     session: CallSession | None = None
     handles: list[int] = field(default_factory=list)
     calls: list[Invite] = field(default_factory=list)
@@ -107,6 +110,12 @@ class Switchboard:
         """How many calls are up or being set up."""
         return len(self._lines)
 
+    def turning_away(self, tenant_id: str) -> int:
+        """How many calls of a tenant's are just told that there is no room for them."""
+        return sum(
+            line.turned_away is not None and session.tenant_id == tenant_id for session, line in self._lines.items()
+        )
+
     def end_all(self, ended: Ended) -> None:
         for session in self.sessions:
             session.end(ended)
@@ -130,13 +139,23 @@ class Switchboard:
 
     # --- calls ------------------------------------------------------------------------------------
 
-    def answer(self, event: InviteReceived, tenant: Tenant, fields: CallFields, trunk: Trunk | None) -> CallSession:
-        """A call that came in begins."""
-        line = _Line(trunk, tenant.config.barge_in.fade_ms)
+    def answer(
+        self,
+        event: InviteReceived,
+        tenant: Tenant,
+        fields: CallFields,
+        trunk: Trunk | None,
+        allowance: Allowance | None = None,
+        turned_away: str | None = None,
+    ) -> CallSession:
+        """A call that came in begins; the last two as in `CallSession`."""
+        line = _Line(trunk, tenant.config.barge_in.fade_ms, allowance, turned_away)
         leg = InboundLeg(event.call, event.offer, self._parts(line, trunk))
         return self._begin(leg, line, tenant, fields, event.call)
 
-    def dial(self, tenant: Tenant, to: str, trunk: Trunk, from_: str | None) -> CallSession:
+    def dial(
+        self, tenant: Tenant, to: str, trunk: Trunk, from_: str | None, allowance: Allowance | None = None
+    ) -> CallSession:
         """A call of our own begins. Raises `CallNotPlacedError` where it can be seen beforehand that it cannot."""
         outbound = _way_out(trunk)
         target, caller = target_of(outbound, to), caller_of(trunk, outbound, from_)
@@ -144,7 +163,7 @@ class Switchboard:
         fields = CallFields(
             to=readable(target.username), caller=readable(caller.uri.username), trunk=trunk.name, call_id=call_id
         )
-        line = _Line(trunk, tenant.config.barge_in.fade_ms)
+        line = _Line(trunk, tenant.config.barge_in.fade_ms, allowance)
         leg = self._calling(line, trunk, target, caller, call_id=call_id)
         return self._begin(leg, line, tenant, fields)
 
@@ -341,6 +360,8 @@ class Switchboard:
             second_leg=lambda target, seconds: self._second_leg(line, tenant, target, seconds),
             record=self._recording_of(fields.call_id, tenant),
             journal=NOWHERE if self._history is None else self._history.journal(tenant),
+            allowance=line.allowance,
+            turned_away=line.turned_away,
         )
         self._lines[session] = line
         self._ladders.opened(session.call_id)
@@ -358,12 +379,16 @@ class Switchboard:
         return self._recordings.of(call_id, tenant.id, recording.format)
 
     async def _run(self, session: CallSession, line: _Line) -> None:
+        report = None
         try:
-            self._on_report(await session.run())
+            report = await session.run()
+            self._on_report(report)
         except Exception:
             # The boundary of one call: what goes wrong in it must not take the others with it.
             log.exception("call failed", call_id=session.call_id)
         finally:
+            if line.allowance is not None:
+                line.allowance.over(report)
             for handle in line.handles:
                 del self._by_handle[handle]
             for call in line.calls:
