@@ -33,6 +33,7 @@ from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.history.facts import Noted, Started
 from sipbridge.history.journal import NOWHERE, Journal
+from sipbridge.history.refusals import report_of_none
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
 from sipbridge.media.events import (
@@ -210,6 +211,24 @@ class CallSession:
     def audio_health(self) -> AudioHealth:
         """How it sounds, as far as it has come."""
         return self._record.audio_health(self._legs.figures)
+
+    def tenant_changed(self, newer: Tenant) -> None:
+        """Another version of the tenant is in force. The call keeps its own, but for what can change in mid-call, where
+        the tenant wants that."""
+        before = self._call.tenant
+        if newer.config.apply_changes != "instructions" or self._record.outcome is not None:
+            return
+        self._call.tenant = before.with_instructions_of(newer)
+        if self._parts.agents.renew(before, self._call.tenant):
+            self._log.info("instructions changed", version=newer.version)
+            self._call.journal.note(Noted("instructions", f"those of version {newer.version}"))
+
+    def report_of_none(self) -> CallReport:
+        """Where it has come to none."""
+        outbound = self._record.outbound
+        return report_of_none(
+            self._fields, Ended.INTERNAL_ERROR, None, tenant=self._tenant, journal=self.journal, outbound=outbound
+        )
 
     async def report(self) -> CallReport:
         """How it went, once it is over."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from sipbridge import __version__, logs
-from sipbridge.commands import history
+from sipbridge.commands import configuration, history
 from sipbridge.commands.common import DEFAULT_CONFIG, ConfigPath, run
 from sipbridge.errors import ConfigError, SipbridgeError
 
@@ -27,8 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-config_app = typer.Typer(help="Show the configuration, and what it may contain.", no_args_is_help=True)
-app.add_typer(config_app, name="config")
+app.add_typer(configuration.app, name="config")
 app.add_typer(history.app, name="history")
 app.command()(history.why)
 
@@ -76,18 +75,24 @@ def serve(
 async def _serve(path: Path, drain_seconds: float) -> None:
     from sipbridge.gateway import Gateway
     from sipbridge.history.opening import opened
-    from sipbridge.tenant_source.opening import opened_tenants
+    from sipbridge.tenant_source.opening import opened_tenants, watched
 
-    config, tenants = _load(path)
+    config, tenants = _load(path, keep=True)
     stop, now = _signals()
     async with (
-        opened(config) as history,
         opened_tenants(config, tenants, path.parent) as source,
+        opened(config, source) as history,
         Gateway(config, source, history=history) as gateway,
+        watched(config, tenants, path, settled=gc.freeze) as look,  # what is new stays, too: see `keep_start_up`
     ):
         keep_start_up()
-        # They are read again without it when they change; this is for those who want to see at once that they can be.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.transport.tls.reload)
+
+        def reload() -> None:
+            """All that is read again when it changes, now: for those who want to see at once that it can be."""
+            gateway.transport.tls.reload()
+            look()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
         await stop.wait()
         drained = asyncio.create_task(gateway.drain(drain_seconds))
         forced = asyncio.create_task(now.wait())
@@ -118,14 +123,14 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
     return first, second
 
 
-def _load(path: Path) -> tuple[Any, Any]:
-    """Configuration and tenants, with what will have no effect said aloud."""
+def _load(path: Path, *, keep: bool = False) -> tuple[Any, Any]:
+    """Configuration and tenants, with what will have no effect said aloud. `keep` as in `load_directory`."""
     from sipbridge.config import load_config
     from sipbridge.tenant_checks import warnings
     from sipbridge.tenant_source.opening import load_directory
 
     config = load_config(path)
-    tenants = load_directory(config, path.parent)
+    tenants = load_directory(config, path.parent, keep=keep)
     for warning in warnings(config):
         print(f"{path}: warning: {warning}", file=sys.stderr)
     for tenant in tenants.tenants:
@@ -344,33 +349,6 @@ def ladder(
         raise SipbridgeError(f"{directory} has no ladder of {call_id}")
     heads, drawing, full = text.split("\n\n", 2)
     print(heads, drawing, *([full] if messages else []), sep="\n\n")
-
-
-@config_app.command("show")
-def config_show(
-    config: ConfigPath = DEFAULT_CONFIG,
-    tenant: Annotated[str | None, typer.Option(help="Of this tenant's file, by its id.")] = None,
-) -> None:
-    """Print what is in force, defaults included, as YAML; of secrets where they come from."""
-    from sipbridge.configfile import shown
-
-    gateway, tenants = _load(config)
-    if tenant is None:
-        print(shown(gateway), end="")
-        return
-    found = tenants.get(tenant)
-    if found is None:
-        raise ConfigError(f"no tenant is called {tenant!r}; there are {', '.join(one.id for one in tenants.tenants)}")
-    print(shown(found.config), end="")
-
-
-@config_app.command("schema")
-def config_schema(tenant: Annotated[bool, typer.Option(help="Of a tenant's file.")] = False) -> None:
-    """Print the JSON Schema, for editors."""
-    from sipbridge.config import Config
-    from sipbridge.tenant_config import TenantConfig
-
-    print(json.dumps((TenantConfig if tenant else Config).model_json_schema(), indent=2))
 
 
 @app.command()

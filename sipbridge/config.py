@@ -8,6 +8,7 @@ act on yet carry `PLANNED`: setting one is allowed and reported by `not_in_use()
 from __future__ import annotations
 
 import ipaddress
+import os
 import platform
 import re
 from collections.abc import Iterator
@@ -29,7 +30,9 @@ from sipbridge.configfile import Place, Section, error_at, load
 from sipbridge.errors import TlsFileError
 from sipbridge.history_config import HistoryConfig
 from sipbridge.logins import Login, Secret
+from sipbridge.overrides import of_environment
 from sipbridge.prices import Prices
+from sipbridge.recordings_config import RecordingsConfig
 from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.tls import TlsContexts, TlsSettings
 from sipbridge.trunk_config import CodecName, OffIsAWord, SrtpPolicy, Trunk
@@ -194,28 +197,15 @@ class Tenants(BackendKeys):
     """`auto`: the backend where there is a `url`, and the directory for what it does not know; `http`: the backend
     alone; either without a `url`: the directory, as `directory` has it."""
     directory: str = "tenants"
+    versions: str | None = "var/tenants"
+    """Where the versions of the files are kept; both lie beside the file."""
+    rescan_seconds: float = Field(default=30, ge=0.2, le=86_400)
+    """So often the directory is looked at where no change of it was told."""
 
     @property
     def backend(self) -> str | None:
         """The URL of whom is asked."""
         return None if self.source == "directory" else self.url
-
-
-class RecordingsConfig(Section):
-    directory: Path | None = None
-    key: Secret | None = None
-
-    @field_validator("directory")
-    @classmethod
-    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return path if path is None else Path((info.context or {}).get("directory", ""), path)
-
-    @field_validator("key")
-    @classmethod
-    def _no_encryption_yet(cls, key: Secret | None) -> Secret | None:
-        if key is not None:
-            raise ValueError("recordings cannot be encrypted yet: with a key they would be thought to be")
-        return key
 
 
 class Config(Section):
@@ -269,8 +259,8 @@ class Config(Section):
 
 
 def load_config(path: Path) -> Config:
-    """Read `sipbridge.yaml`. Raises `ConfigError`."""
-    return load(path, Config)
+    """Read `sipbridge.yaml`, and what the environment says instead (`overrides`). Raises `ConfigError`."""
+    return load(path, Config, of_environment(os.environ))
 
 
 def codec_lists(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -287,6 +277,7 @@ def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
         yield "sip.nonce_secret", config.sip.nonce_secret
     if config.tenants.token is not None:
         yield "tenants.token", config.tenants.token
+    yield from config.recordings.secrets()
     for number, account in enumerate(config.sip.accounts):
         yield f"sip.accounts[{number}].password", account.password
     for number, trunk in enumerate(config.trunks):

@@ -21,7 +21,8 @@ from sipbridge.config import Config
 from sipbridge.encryption import local_security
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.history.history import History
-from sipbridge.history.journal import NOWHERE
+from sipbridge.history.journal import NOWHERE, Journal
+from sipbridge.history.last_words import LastWords
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import LegParts, MediaChoices, SipLeg
 from sipbridge.media.engine import MediaEngine
@@ -31,6 +32,7 @@ from sipbridge.media.ports import LocalPort
 from sipbridge.media.stream import MediaStream
 from sipbridge.outbound_leg import OutboundLeg, Place
 from sipbridge.outcome import CallReport, Ended
+from sipbridge.recording_files.about import About
 from sipbridge.recordings import Recordings, StartRecording
 from sipbridge.sip.events import CallEnded, InviteReceived, ReferReceived, SipEvent
 from sipbridge.sip.headers import NameAddr, Uri, readable
@@ -78,6 +80,7 @@ class Switchboard:
         recordings: Recordings | None,
         tool_services: ToolServices,
         history: History | None,
+        last_words: LastWords,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
@@ -86,6 +89,7 @@ class Switchboard:
         self._recordings = recordings
         self._tool_services = tool_services
         self._history = history
+        self._last_words = last_words
         self._user_agent = user_agent
         self._engine = engine
         self._spawn = spawn
@@ -115,6 +119,13 @@ class Switchboard:
         return sum(
             line.turned_away is not None and session.tenant_id == tenant_id for session, line in self._lines.items()
         )
+
+    def tenant_changed(self, tenant: Tenant) -> None:
+        """Another version is in force: calls of its that are up may take something of it."""
+        if tenant.config.apply_changes != "new_calls":
+            for session in self.sessions:
+                if session.tenant_id == tenant.id:
+                    session.tenant_changed(tenant)
 
     def end_all(self, ended: Ended) -> None:
         for session in self.sessions:
@@ -347,6 +358,7 @@ class Switchboard:
     def _begin(
         self, leg: SipLeg, line: _Line, tenant: Tenant, fields: CallFields, call: Invite | None = None
     ) -> CallSession:
+        journal = NOWHERE if self._history is None else self._history.journal(tenant)
         session = CallSession(
             leg,
             tenant,
@@ -358,8 +370,8 @@ class Switchboard:
             clock=self._clock,
             transfer_leg=lambda event: self._transfer_leg(line, event),
             second_leg=lambda target, seconds: self._second_leg(line, tenant, target, seconds),
-            record=self._recording_of(fields.call_id, tenant),
-            journal=NOWHERE if self._history is None else self._history.journal(tenant),
+            record=self._recording_of(fields, tenant, journal),
+            journal=journal,
             allowance=line.allowance,
             turned_away=line.turned_away,
         )
@@ -372,11 +384,20 @@ class Switchboard:
         self._spawn(self._run(session, line))
         return session
 
-    def _recording_of(self, call_id: str, tenant: Tenant) -> StartRecording | None:
+    def _recording_of(self, fields: CallFields, tenant: Tenant, journal: Journal) -> StartRecording | None:
         recording = tenant.config.recording
-        if not recording.enabled or self._recordings is None:
+        # A voice is personal data: what may keep none may not be recorded, whatever else was asked for.
+        if not recording.enabled or self._recordings is None or tenant.config.storage != "everything":
             return None
-        return self._recordings.of(call_id, tenant.id, recording.format)
+        about = About(
+            fields.call_id,
+            tenant.id,
+            record=journal.record,
+            caller=fields.caller,
+            to=fields.to,
+            retention_days=recording.retention_days,
+        )
+        return self._recordings.of(about, recording.format, journal)
 
     async def _run(self, session: CallSession, line: _Line) -> None:
         report = None
@@ -396,6 +417,7 @@ class Switchboard:
             del self._lines[session]
             line.session = None  # its leg knows the line: without this nothing of the call is freed before a collection
             ladder = self._ladders.ended(session.call_id)
+            self._last_words.note(session.journal, report or session.report_of_none(), ladder)
             if ladder is not None and self._keep_ladder is not None:
                 self._keep_ladder(ladder)
             if not self._lines:

@@ -16,6 +16,7 @@ from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.tenant_file.fallback import FallbackStep
 from sipbridge.tenant_file.limits import CallLimits, PhrasesConfig, SilenceConfig
 from sipbridge.tenant_file.sounds import TONE, ToneOrWav, WavFile, playable
+from sipbridge.tenant_file.summary import SummaryConfig
 from sipbridge.tenant_file.tools import ToolsConfig
 
 
@@ -60,7 +61,8 @@ class RecordingConfig(Section):
     notice: str | None = Field(default=None, min_length=1)
     """What the caller hears first: a sentence for the agent to say, or the path of a WAV file."""
     format: Literal["wav", "flac"] = "wav"
-    retention_days: Annotated[int, PLANNED] = Field(default=30, ge=1)
+    retention_days: int = Field(default=30, ge=1, le=36_500)
+    """Then recordings of its calls are deleted."""
 
     @field_validator("notice")
     @classmethod
@@ -109,6 +111,10 @@ class TenantConfig(Section):
     recording: RecordingConfig = RecordingConfig()
     hold_music: WavFile | None = None
     """The path of a WAV file; None: a quiet one of ours."""
+    apply_changes: Literal["new_calls", "instructions"] = "new_calls"
+    """What calls that are up take of a newer version of this file."""
+    summary: SummaryConfig | None = None
+    """Who writes down what a call was about, when it is over; None: nobody."""
     storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
 
     @field_validator("several")

@@ -41,6 +41,19 @@ class Tenant:
         """The same tenant, whose calls are not recorded."""
         return replace(self, config=self.config.model_copy(update={"recording": RecordingConfig()}))
 
+    def with_instructions_of(self, newer: Tenant) -> Tenant:
+        """The same tenant whose agents are told what a newer version says; itself, where that is the same."""
+        config, theirs = self.config, newer.config.agents
+        changed = {
+            name: agent.model_copy(update={"instructions": theirs[name].instructions})
+            for name, agent in config.agents.items()
+            if name in theirs and theirs[name].instructions != agent.instructions
+        }
+        if not changed:
+            return self
+        update = {"several": config.several | changed} if config.single is None else {"single": changed["main"]}
+        return replace(self, config=config.model_copy(update=update))
+
     def instructions(self, fields: CallFields) -> str:
         """Where they say nothing of a machine that has answered, a sentence of ours does."""
         template = self.config.agent.instructions
@@ -71,6 +84,15 @@ class Tenant:
         recording = self.config.recording
         path = recording.notice_file if recording.enabled else None
         return None if path is None else load_wav(path, rate)
+
+    @property
+    def sound_files(self) -> frozenset[Path]:
+        """Files of the operator's that its callers hear."""
+        config = self.config
+        named = [config.hold_music, config.waiting_sound, config.recording.notice]
+        named.append(None if config.tools.waiting is None else config.tools.waiting.sound)
+        named += [step.prompt or step.goodbye for step in config.fallback]
+        return frozenset(Path(name) for name in named if name is not None and Path(name).suffix.lower() == ".wav")
 
     def load_sounds(self) -> None:
         """What is read at first use: no caller should wait for it, nor the sound of the others."""

@@ -111,6 +111,11 @@ class TenantBackend:
         tenant = None if known is None else self._read.get(known.digest)
         return tenant or (None if self._beside is None else self._beside.get(tenant_id))
 
+    def subscribe(self, changed: Callable[[Tenant], None], gone: Callable[[str], None]) -> None:
+        """Of the backend's nobody is told: what it says may be for one caller alone."""
+        if self._beside is not None:
+            self._beside.subscribe(changed, gone)
+
     def collectors(self) -> Sequence[Collector]:
         return (BackendMetrics(self), *(() if self._beside is None else self._beside.collectors()))
 
