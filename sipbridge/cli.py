@@ -80,8 +80,8 @@ async def _serve(path: Path, drain_seconds: float) -> None:
     config, tenants = _load(path, keep=True)
     stop, now = _signals()
     async with (
-        opened(config) as history,
         opened_tenants(config, tenants, path.parent) as source,
+        opened(config, source) as history,
         Gateway(config, source, history=history) as gateway,
         watched(config, tenants, path, settled=gc.freeze) as look,  # what is new stays, too: see `keep_start_up`
     ):
