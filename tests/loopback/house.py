@@ -21,6 +21,7 @@ import yaml
 from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.gateway import Gateway
+from sipbridge.history.history import History
 from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport
 from sipbridge.simulator.model import WIRES, ModelServer, SessionRecord
@@ -119,9 +120,10 @@ async def house(
     provider: str = "openai",
     url: Callable[[ModelServer], str] = lambda model: model.url,
     phones: Sequence[Phone] = (),
+    history: History | None = None,
 ) -> AsyncIterator[House]:
     """`tenant` and `config` are YAML, merged over what a test needs in any case. The tenant is dialled as `agent`.
-    `phones` had to be there before."""
+    `phones` had to be there before. `history` is entered already."""
     descriptors = _descriptors()
     async with ModelServer(script or Script(), wire=provider if provider in WIRES else "openai") as model:
         bench = House(model)
@@ -133,7 +135,9 @@ async def house(
             "limits": {"media_timeout_seconds": 600},
         }
         settings = parse(yaml.safe_dump(_merged(base, config)), Config, "sipbridge.yaml")
-        async with Gateway(settings, directory, on_report=bench.reported, clock=bench.clock) as gateway:
+        async with Gateway(
+            settings, directory, on_report=bench.reported, clock=bench.clock, history=history
+        ) as gateway:
             bench.gateway = gateway
             engine = gateway._engine
             free = engine.free_ports
