@@ -109,7 +109,8 @@ class TenantConfig(Section):
     recording: RecordingConfig = RecordingConfig()
     hold_music: WavFile | None = None
     """The path of a WAV file; None: a quiet one of ours."""
-    storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
+    storage: Literal["everything", "no_personal_data", "attributes"] = "everything"
+    """How much of a call is kept (docs/history.md)."""
 
     @field_validator("several")
     @classmethod
