@@ -17,7 +17,8 @@ from bench import machine
 from sipbridge import logs
 from sipbridge.agent import Agent, AgentOptions, AssistantAudio
 from sipbridge.audio import PCM_24K
-from sipbridge.cli import keep_start_up, run
+from sipbridge.cli import keep_start_up
+from sipbridge.commands.common import run
 from sipbridge.providers import new_agent_from_credential
 
 BLOCK_MS = 60

@@ -190,6 +190,10 @@ class CallSession:
         return self._fields.call_id
 
     @property
+    def tenant_id(self) -> str:
+        return self._tenant.id
+
+    @property
     def answered(self) -> bool:
         """They can talk, or could."""
         return self._call.answered
@@ -208,6 +212,17 @@ class CallSession:
     def audio_health(self) -> AudioHealth:
         """How it sounds, as far as it has come."""
         return self._record.audio_health(self._legs.figures)
+
+    def tenant_changed(self, newer: Tenant) -> None:
+        """Another version of the tenant is in force. The call keeps its own, but for what can change in mid-call, where
+        the tenant wants that."""
+        before = self._call.tenant
+        if newer.config.apply_changes != "instructions" or self._record.outcome is not None:
+            return
+        self._call.tenant = before.with_instructions_of(newer)
+        if self._parts.agents.renew(before, self._call.tenant):
+            self._log.info("instructions changed", version=newer.version)
+            self._call.journal.note(Noted("instructions", f"those of version {newer.version}"))
 
     def report_of_none(self) -> CallReport:
         """Where it has come to none."""

@@ -76,18 +76,24 @@ def serve(
 async def _serve(path: Path, drain_seconds: float) -> None:
     from sipbridge.gateway import Gateway
     from sipbridge.history.opening import opened
-    from sipbridge.tenant_source.opening import opened_tenants
+    from sipbridge.tenant_source.opening import opened_tenants, watched
 
-    config, tenants = _load(path)
+    config, tenants = _load(path, keep=True)
     stop, now = _signals()
     async with (
         opened(config) as history,
         opened_tenants(config, tenants, path.parent) as source,
         Gateway(config, source, history=history) as gateway,
+        watched(config, tenants, path, settled=gc.freeze) as look,  # what is new stays, too: see `keep_start_up`
     ):
         keep_start_up()
-        # They are read again without it when they change; this is for those who want to see at once that they can be.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.transport.tls.reload)
+
+        def reload() -> None:
+            """All that is read again when it changes, now: for those who want to see at once that it can be."""
+            gateway.transport.tls.reload()
+            look()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
         await stop.wait()
         drained = asyncio.create_task(gateway.drain(drain_seconds))
         forced = asyncio.create_task(now.wait())
@@ -118,14 +124,14 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
     return first, second
 
 
-def _load(path: Path) -> tuple[Any, Any]:
-    """Configuration and tenants, with what will have no effect said aloud."""
+def _load(path: Path, *, keep: bool = False) -> tuple[Any, Any]:
+    """Configuration and tenants, with what will have no effect said aloud. `keep` as in `load_directory`."""
     from sipbridge.config import load_config
     from sipbridge.tenant_checks import warnings
     from sipbridge.tenant_source.opening import load_directory
 
     config = load_config(path)
-    tenants = load_directory(config, path.parent)
+    tenants = load_directory(config, path.parent, keep=keep)
     for warning in warnings(config):
         print(f"{path}: warning: {warning}", file=sys.stderr)
     for tenant in tenants.tenants:

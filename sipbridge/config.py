@@ -30,6 +30,7 @@ from sipbridge.errors import TlsFileError
 from sipbridge.history_config import HistoryConfig
 from sipbridge.logins import Login, Secret
 from sipbridge.prices import Prices
+from sipbridge.recordings_config import RecordingsConfig
 from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.tls import TlsContexts, TlsSettings
 from sipbridge.trunk_config import CodecName, OffIsAWord, SrtpPolicy, Trunk
@@ -194,28 +195,15 @@ class Tenants(BackendKeys):
     """`auto`: the backend where there is a `url`, and the directory for what it does not know; `http`: the backend
     alone; either without a `url`: the directory, as `directory` has it."""
     directory: str = "tenants"
+    versions: str | None = "var/tenants"
+    """Where the versions of the files are kept; both lie beside the file."""
+    rescan_seconds: float = Field(default=30, ge=0.2, le=86_400)
+    """So often the directory is looked at where no change of it was told."""
 
     @property
     def backend(self) -> str | None:
         """The URL of whom is asked."""
         return None if self.source == "directory" else self.url
-
-
-class RecordingsConfig(Section):
-    directory: Path | None = None
-    key: Secret | None = None
-
-    @field_validator("directory")
-    @classmethod
-    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return path if path is None else Path((info.context or {}).get("directory", ""), path)
-
-    @field_validator("key")
-    @classmethod
-    def _no_encryption_yet(cls, key: Secret | None) -> Secret | None:
-        if key is not None:
-            raise ValueError("recordings cannot be encrypted yet: with a key they would be thought to be")
-        return key
 
 
 class Config(Section):
@@ -287,6 +275,7 @@ def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
         yield "sip.nonce_secret", config.sip.nonce_secret
     if config.tenants.token is not None:
         yield "tenants.token", config.tenants.token
+    yield from config.recordings.secrets()
     for number, account in enumerate(config.sip.accounts):
         yield f"sip.accounts[{number}].password", account.password
     for number, trunk in enumerate(config.trunks):

@@ -95,7 +95,7 @@ def parse(text: str, model: type[M], name: str, *, directory: Path | None = None
     """Like `load`, for a text that is already there; `name` stands for the file in messages, and relative paths in it
     start at `directory`."""
     try:
-        root, data = _read(text)
+        root, data = read_document(text)
         lines: dict[Place, int] = {}
         twice = [] if root is None else list(_walk(root, (), lines))
     except yaml.MarkedYAMLError as error:
@@ -149,7 +149,7 @@ _LONGEST_SLOW = 100_000
 """Above it a fault is told in the fast loader's words, which are the poorer ones."""
 
 
-def _read(text: str) -> tuple[yaml.Node | None, Any]:
+def read_document(text: str) -> tuple[yaml.Node | None, Any]:
     """The document as nodes, and what it says. Raises `yaml.YAMLError`, `RecursionError`, `ValueError`."""
     try:
         depth = 0
@@ -193,7 +193,7 @@ def located(path: Path, place: Place, message: str) -> str:
 def located_in(text: str, name: str, place: Place, message: str) -> str:
     """The same of a text that was parsed before."""
     lines: dict[Place, int] = {}
-    root, _ = _read(text)
+    root, _ = read_document(text)
     if root is not None:
         list(_walk(root, (), lines))
     nearest = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in lines), place)

@@ -132,9 +132,12 @@ class Gateway:
                 stack.push_async_callback(files.close)
             self.recordings = None
             if (directory := config.recordings.directory) is not None:
-                self.recordings = Recordings(directory, self._clock, on_count=self.metrics.count_recordings)
+                # Raises ConfigError where the key cannot be had: nothing that is to be sealed is ever written plain.
+                keys = config.recordings.key_ring()
+                key = None if keys is None else keys.current
+                self.recordings = Recordings(directory, self._clock, key=key, on_count=self.metrics.count_recordings)
                 stack.push_async_callback(self.recordings.close)
-            tool_services = ToolServices()
+            tool_services = self._tool_services = ToolServices()
             stack.push_async_callback(tool_services.close)
             await tool_services.start({tenant.id: tenant.config.tools for tenant in self._tenants.tenants})
             identity = await asyncio.to_thread(_prepare_encryption) if encryption.wanted(config) else None
@@ -167,6 +170,8 @@ class Gateway:
                 clock=self._clock,
             )
             self.metrics.count_calls(lambda: len(self.calls))
+            self._tenants.subscribe(self._tenant_changed, self._tool_services.forget)
+            stack.callback(self._tenants.subscribe, lambda tenant: None, lambda tenant_id: None)
             policy = self.user_agent.transfer_policy
             policy.refer = self.calls.may_refer
             policy.replace = lambda call, *_: self.calls.may_replace(call)
@@ -239,6 +244,12 @@ class Gateway:
     def _over(self, report: CallReport) -> None:
         self.metrics.observe(report)
         self._on_report(report)
+
+    def _tenant_changed(self, tenant: Tenant) -> None:
+        """Another version is in force."""
+        if tenant.config.tools.mcp:
+            self._tool_services.of(tenant.id, tenant.config.tools)  # starting a server takes longer than a call waits
+        self.calls.tenant_changed(tenant)
 
     # --- events -----------------------------------------------------------------------------------
 

@@ -24,6 +24,13 @@ class Secret:
     def __repr__(self) -> str:
         return "Secret(...)"
 
+    def __eq__(self, other: object) -> bool:
+        """They are the same reference, so a file that is read again says the same."""
+        return isinstance(other, Secret) and other._reference == self._reference
+
+    def __hash__(self) -> int:
+        return hash(self._reference)
+
     def __str__(self) -> str:
         """Where it comes from; nothing of one that is written out."""
         return "***" if self.in_plain_sight else self._reference

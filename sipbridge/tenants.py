@@ -36,6 +36,19 @@ class Tenant:
         """The same tenant where another agent speaks."""
         return replace(self, config=self.config.model_copy(update={"single": agent, "several": {}}))
 
+    def with_instructions_of(self, newer: Tenant) -> Tenant:
+        """The same tenant whose agents are told what a newer version says; itself, where that is the same."""
+        config, theirs = self.config, newer.config.agents
+        changed = {
+            name: agent.model_copy(update={"instructions": theirs[name].instructions})
+            for name, agent in config.agents.items()
+            if name in theirs and theirs[name].instructions != agent.instructions
+        }
+        if not changed:
+            return self
+        update = {"several": config.several | changed} if config.single is None else {"single": changed["main"]}
+        return replace(self, config=config.model_copy(update=update))
+
     def instructions(self, fields: CallFields) -> str:
         """Where they say nothing of a machine that has answered, a sentence of ours does."""
         template = self.config.agent.instructions
@@ -52,8 +65,7 @@ class Tenant:
 
     def first_words(self, fields: CallFields) -> str | None:
         """What the agent says first of all: that the call is recorded, where it is to say so, and the greeting."""
-        recording = self.config.recording
-        notice = recording.notice_text if recording.enabled else None
+        notice = self.config.recording.notice_text if self.config.records else None
         return " ".join(text for text in (notice, self.greeting(fields)) if text) or None
 
     def hold_music(self, rate: int) -> bytes:
@@ -63,9 +75,17 @@ class Tenant:
 
     def notice(self, rate: int) -> bytes | None:
         """The same as speech, PCM at `rate`, where it is a file."""
-        recording = self.config.recording
-        path = recording.notice_file if recording.enabled else None
+        path = self.config.recording.notice_file if self.config.records else None
         return None if path is None else load_wav(path, rate)
+
+    @property
+    def sound_files(self) -> frozenset[Path]:
+        """Files of the operator's that its callers hear."""
+        config = self.config
+        named = [config.hold_music, config.waiting_sound, config.recording.notice]
+        named.append(None if config.tools.waiting is None else config.tools.waiting.sound)
+        named += [step.prompt or step.goodbye for step in config.fallback]
+        return frozenset(Path(name) for name in named if name is not None and Path(name).suffix.lower() == ".wav")
 
     def load_sounds(self) -> None:
         """What is read at first use: no caller should wait for it, nor the sound of the others."""

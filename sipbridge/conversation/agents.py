@@ -21,6 +21,7 @@ from sipbridge.conversation.speaker import Speaker
 from sipbridge.errors import AgentStartError
 from sipbridge.providers.phrases import late_result
 from sipbridge.tenant_file.agent import AgentConfig
+from sipbridge.tenants import Tenant
 from sipbridge.tools.switch_agent import SWITCH_AGENT
 
 _GRACE_S = 0.2
@@ -242,6 +243,22 @@ class Agents:
     def create_response(self) -> None:
         if self.current is not None:
             self.current.create_response()
+
+    def renew(self, before: Tenant, now: Tenant) -> bool:
+        """The instructions of the tenant's agents are others now. Whether that changes anything for who has the line; a
+        model whose instructions can't be changed goes on as it began."""
+        speaker = self.current
+        if speaker is None:
+            return False
+        old, new = before.config.agents.get(speaker.name), now.config.agents.get(speaker.name)
+        if old is None or new is None or speaker.config.instructions != old.instructions:
+            return False  # somebody else stands in for it, with instructions of its own
+        speaker.config = speaker.config.model_copy(update={"instructions": new.instructions})
+        text = now.with_agent(speaker.config).instructions(self._call.fields) + speaker.briefing
+        if text == speaker.instructions or not speaker.capabilities.takes_instructions:
+            return False
+        speaker.update_instructions(text)
+        return True
 
     def brief(self, fact: str) -> None:
         """More is known of the call (`CallContext.fields`) than when the agent was opened: `fact`, which is in its

@@ -54,6 +54,7 @@ class Parts:
         )
         self._call = call
         self._record = record
+        self._toolbox = toolbox
         agents = Agents(call, new_agent, lambda name, agent: declared_to(name, agent, config.agents, toolbox))
         self.agents = agents
         self.keypad = Keypad(self._keys_pressed if config.keys == "text" else None)
@@ -112,3 +113,4 @@ class Parts:
         self.barge_in.close()
         self.failure.close()
         self.digits.close()
+        self._toolbox.close()

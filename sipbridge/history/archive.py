@@ -80,7 +80,7 @@ class Archive:
             return await question(self._store)
         except SinkUnavailableError as error:
             self.trouble = f"the store cannot be asked, so only what waits for it is shown: {error}"
-            self._store, store = None, self._store
+            store, self._store = self._store, None
             await store.close()
             return []
 
@@ -108,7 +108,9 @@ def _entries_of(path: Path, which: str, values: tuple[str, ...]) -> list[Entry]:
     query = f"SELECT record, seq, at, kind, data FROM entries WHERE {which} ORDER BY record, seq"
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
-            return [Entry(*row[:4], _object(row[4])) for row in db.execute(query, values)]
+            return [
+                Entry(record, seq, at, kind, _object(data)) for record, seq, at, kind, data in db.execute(query, values)
+            ]
     except sqlite3.Error as error:
         if not path.exists():  # another process has just taken it over
             return []

@@ -24,7 +24,8 @@ DELIVERY_S = 60.0
 """So long one delivery may take in all."""
 _LONGEST_REST_S = 60.0
 _LONGEST_RETRY_AFTER_S = 3600.0
-_LONGEST_BREATH_S = 0.2
+_BREATH_S = 0.0003
+"""For each entry, after a delivery that is followed by another."""
 _MOST_AT_ONCE = 100_000
 _ALL = ""
 """Stands for every call, where deliveries are mixed."""
@@ -96,15 +97,18 @@ class Schedule:
         else:
             del self._where[call]
 
-    def failed(self, call: str, now: float, retry_after: float | None = None) -> float:
-        """The sink could not take it; how many seconds it is left alone for."""
+    def failed(self, call: str, now: float, retry_after: float | None = None, *, only_this_call: bool = False) -> float:
+        """The sink could not take it; in how many seconds it is asked again."""
         self._under_way -= 1
-        self.failures += 1
         self._failures[call] = self._failures.get(call, 0) + 1
-        pause = max(self._pause(self.failures), min(retry_after or 0.0, _LONGEST_RETRY_AFTER_S))
-        self._resumes = max(self._resumes, now + pause)
+        pause = max(self._pause(self._failures[call]), min(retry_after or 0.0, _LONGEST_RETRY_AFTER_S))
+        if not only_this_call:
+            self.failures += 1
+            of_sink = max(self._pause(self.failures), min(retry_after or 0.0, _LONGEST_RETRY_AFTER_S))
+            self._resumes = max(self._resumes, now + of_sink)
+            pause = max(pause, of_sink)
         self._where[call] = "put off"
-        heappush(self._put_off, (now + max(pause, self._pause(self._failures[call])), call))
+        heappush(self._put_off, (now + pause, call))
         return pause
 
     @property
@@ -130,10 +134,10 @@ class Schedule:
 class Courier:
     """Delivers to one sink while `run` runs. `counters`: `delivered`, `retries`, `refused`."""
 
-    def __init__(self, sink: Sink, outbox: Outbox, retry: Retry, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, sink: Sink, outbox: Outbox, retry: Retry, clock: Callable[[], float]) -> None:
+        """`name`: under which the outbox owes it what it owes it."""
+        self.name = name
         self.sink = sink
-        self.outbox = outbox
-        """May be replaced by another that has all of it."""
         self.counters: Counter[str] = Counter()
         self.schedule = Schedule(retry, 1 if sink.pace.mixed else sink.pace.calls)
         self.settled = asyncio.Event()
@@ -145,13 +149,18 @@ class Courier:
         """By call: what the sink has and the outbox could not be told of yet."""
         self._stumbled: Counter[tuple[str, int]] = Counter()
         """Entries that the sink has raised something unforeseen of."""
-        for call in outbox.calls_due(sink.name, kinds=_AT_THE_END if sink.pace.whole else ()):
+        self.use(outbox)
+
+    def use(self, outbox: Outbox) -> None:
+        """From now on; and it may have more than is known."""
+        self._outbox = outbox
+        for call in outbox.calls_due(self.name, kinds=_AT_THE_END if self.sink.pace.whole else ()):
             self._due(call)
         self._look()
 
     def added(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            if not self.sink.pace.whole or entry.kind in _AT_THE_END:
+            if self.sink.wants(entry) and (not self.sink.pace.whole or entry.kind in _AT_THE_END):
                 self._due(entry.record)
         self._look()
 
@@ -177,14 +186,13 @@ class Courier:
                         await self._changed.wait()
 
     async def _serve(self, call: str) -> None:
-        began = self._clock()
         try:
-            more = await self._deliver(call)
+            entries, more = await self._deliver(call)
         except (SinkUnavailableError, OutboxError) as error:
             self._failed(call, error)
         else:
-            if more:  # a thread that computes holds up the audio's: never for long without a rest
-                await asyncio.sleep(min(_LONGEST_BREATH_S, self._clock() - began))
+            if more:  # a thread that computes holds up the audio's: not for long without a rest
+                await asyncio.sleep(entries * _BREATH_S)
             if self.schedule.failures:
                 log.info("history is taken again", sink=self.sink.name)
             self.schedule.delivered(call, more=more)
@@ -192,21 +200,24 @@ class Courier:
 
     def _failed(self, call: str, error: SinkUnavailableError | OutboxError) -> None:
         self.counters["retries"] += 1
-        rested = self.schedule.resting
-        pause = self.schedule.failed(call, self._clock(), getattr(error, "retry_after", None))
+        rested, now = self.schedule.resting, self._clock()
+        if isinstance(error, SinkUnavailableError):
+            pause = self.schedule.failed(call, now, error.retry_after, only_this_call=error.only_this_call)
+        else:
+            pause = self.schedule.failed(call, now)
         if not rested:  # then it has been said often enough
             tell = log.error if self.schedule.resting else log.warning
             tell("history not taken", sink=self.sink.name, error=str(error), again_in_seconds=round(pause, 1))
 
-    async def _deliver(self, call: str) -> bool:
-        """Whether there is more of it."""
-        name, most = self.sink.name, _MOST_AT_ONCE if self.sink.pace.whole else self.sink.pace.entries
+    async def _deliver(self, call: str) -> tuple[int, bool]:
+        """How many entries, and whether there are more of them."""
+        most = _MOST_AT_ONCE if self.sink.pace.whole else self.sink.pace.entries
         if (taken := self._taken.pop(call, None)) is not None:
             self._done(call, taken)
-        entries = self.outbox.due(name, most, None if call == _ALL else call)
+        entries = self._outbox.due(self.name, most, None if call == _ALL else call)
         if entries:
             await self._give(call, entries)
-        return len(entries) >= most
+        return len(entries), len(entries) >= most
 
     async def _give(self, call: str, entries: Sequence[Entry]) -> None:
         try:
@@ -218,7 +229,7 @@ class Courier:
                 return
             entry = entries[0]
             log.error("history refused", sink=self.sink.name, record=entry.record, seq=entry.seq, error=str(error))
-            self.outbox.refused(self.sink.name, entry, str(error))
+            self._outbox.refused(self.name, entry, str(error))
             self.counters["refused"] += 1
         else:
             self.counters["delivered"] += len(entries)
@@ -226,7 +237,7 @@ class Courier:
 
     def _done(self, call: str, entries: Sequence[Entry]) -> None:
         try:
-            self.outbox.done(self.sink.name, entries)
+            self._outbox.done(self.name, entries)
         except OutboxError:
             self._taken[call] = entries
             raise

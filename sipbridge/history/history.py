@@ -14,13 +14,14 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 
 import structlog
 
+from sipbridge.errors import ConfigError
 from sipbridge.history.call_journal import CallJournal
 from sipbridge.history.delivery import Courier
 from sipbridge.history.facts import Entry, Fact
@@ -33,11 +34,15 @@ from sipbridge.tenants import Tenant
 
 log = structlog.get_logger(__name__)
 
+STORE = "store"
+"""Another store gets what the one before has not taken."""
 _SWITCH_INTERVAL_S = 0.0005
 """The interpreter runs one thread at a time: so long the loop of the calls waits for it."""
 _GATHER_S = 0.05
 """Between two commits."""
 _MOST_AT_ONCE = 200
+_MOST_JOURNALS = 2000
+"""Of calls whose facts wait to be written."""
 _TRY_AGAIN_S = 5.0
 _SIGN_OF_LIFE_S = 5.0
 _LOOK_AROUND_S = 30.0
@@ -46,50 +51,55 @@ _CLOSING_S = 5.0
 
 
 class History:
-    """Of one gateway, while it is entered. `sinks` is called in the thread: what they need is loaded there."""
+    """Of one gateway, while it is entered. `sinks` makes them in the thread, where what they need is loaded; by the
+    names under which they are owed what they have not taken, the store's being `STORE`."""
 
     def __init__(
         self,
         config: HistoryConfig,
-        sinks: Callable[[], Sequence[Sink]],
+        sinks: Callable[[], Mapping[str, Sink]],
         *,
         node: str,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.node = node
-        self.counters: Counter[str] = Counter()
-        """`written`, `crashed`: calls closed after a crash, `failed`: attempts to write."""
+        self.figures = Figures()
         self._config = config
         self._make_sinks = sinks
         self._clock = clock
         self._wall = wall
-        self._woken_journals: deque[CallJournal] = deque()
+        self._journals: deque[CallJournal] = deque()
         self._late: deque[Entry] = deque()
         self._awake = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
         self._opened = threading.Event()
+        self._failure: ConfigError | None = None
         # Of the thread:
         self._outbox: Outbox
-        self._couriers: list[Courier] = []
+        self._couriers: dict[str, Courier] = {}
         self._batch: list[Entry] = []
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        """The outbox is open, and calls that a crash has cut are closed. Where that takes long it goes on beside."""
+        """The outbox is open, and calls that a crash has cut are closed. Where that takes long it goes on beside: calls
+        are taken meanwhile. Raises `ConfigError` where a sink cannot be what is configured."""
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
         self._thread.start()
         if not await asyncio.to_thread(self._opened.wait, _OPENING_S):
             log.error("history is not open yet: calls are taken meanwhile", outbox=str(self._config.outbox))
+        if self._failure is not None:
+            raise self._failure
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """What waits is written, and delivered within `drain_seconds`; the rest is when it is opened again."""
-        self._loop.call_soon_threadsafe(self._stop.set)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
         await asyncio.to_thread(self._thread.join, self._config.drain_seconds + _CLOSING_S)
         if self._thread.is_alive():
             log.error("history is stuck: left alone", outbox=str(self._config.outbox))
@@ -104,7 +114,7 @@ class History:
             storage=storage if tenant is None else tenant.config.storage,
             queue_max=self._config.queue_max,
             node=self.node,
-            wake=self._woken,
+            wake=self._noted,
         )
 
     def note_late(self, record: str, fact: Fact) -> None:
@@ -112,14 +122,17 @@ class History:
         self._late.append(Entry(record, LATE, round(self._wall(), 6), fact.kind, fact.to_json()))
         self._rouse()
 
-    def _woken(self, journal: CallJournal) -> None:
-        self._woken_journals.append(journal)
+    def _noted(self, journal: CallJournal) -> None:
+        """There is something in a journal that was empty."""
+        if len(self._journals) >= _MOST_JOURNALS:  # nothing could be written for long
+            self.figures.counts["dropped"] += self._journals.popleft().waiting
+        self._journals.append(journal)
         self._rouse()
 
     def _rouse(self) -> None:
         if not self._awake:
             self._awake = True
-            if not self._loop.is_closed():
+            with suppress(RuntimeError):  # it has been closed
                 self._loop.call_soon_threadsafe(self._wake.set)
 
     # --- in the thread ------------------------------------------------------------------------------------------------
@@ -128,6 +141,8 @@ class History:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._live())
+        except ConfigError as error:
+            self._failure = error
         except Exception:
             log.exception("history has ended: nothing is kept any more")
         finally:
@@ -135,92 +150,163 @@ class History:
 
     async def _live(self) -> None:
         async with AsyncExitStack() as stack:
-            sinks = list(self._make_sinks())
-            for sink in sinks:
+            sinks = dict(self._make_sinks())
+            for sink in sinks.values():
                 stack.push_async_callback(sink.close)
-            self._open([sink.name for sink in sinks])
+            self._wants = {name: sink.wants for name, sink in sinks.items()}
+            self._outbox = self._open() or self._in_memory()
             stack.callback(lambda: self._outbox.close())
-            self._couriers = [Courier(sink, self._outbox, self._config.retry, self._clock) for sink in sinks]
+            for name, sink in sinks.items():
+                self._couriers[name] = Courier(name, sink, self._outbox, self._config.retry, self._clock)
             self._opened.set()
-            tasks = [asyncio.create_task(courier.run()) for courier in self._couriers]
-            tasks.append(asyncio.create_task(self._look_after()))
-            writing = asyncio.create_task(self._write())
-            await self._stop.wait()
+            tasks = [asyncio.create_task(courier.run()) for courier in self._couriers.values()]
+            tasks += [asyncio.create_task(self._look_after()), asyncio.create_task(self._write())]
+            stopped = asyncio.create_task(self._stop.wait())
+            await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
             await self._drain()
-            for task in (*tasks, writing):
+            for task in (stopped, *tasks):
                 task.cancel()
-            await asyncio.gather(*tasks, writing, return_exceptions=True)
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    log.error("history is incomplete", exc_info=ended)
 
-    def _open(self, names: Sequence[str]) -> None:
+    # --- the outbox ---------------------------------------------------------------------------------------------------
+
+    def _open(self) -> Outbox | None:
+        """The one on the disk, with what the dead have left; None where there is no such thing."""
         try:
-            self._outbox = Outbox.open(self._config.outbox)
+            outbox = Outbox.open(self._config.outbox)
         except OutboxError as error:
             log.error("no outbox: what is not delivered is lost when this process ends", error=str(error))
-            self._outbox = Outbox(None)
-        forgotten = self._outbox.owe(names)
+            return None
+        try:
+            forgotten = outbox.owe(self._wants)
+            crashed = len(outbox.close_crashed(self.node)) + outbox.adopt(self.node)
+        except OutboxError as error:
+            log.error(
+                "the outbox cannot be used: what is not delivered is lost when this process ends", error=str(error)
+            )
+            outbox.close()
+            return None
         if forgotten:
-            log.warning("no longer configured: what it was owed is forgotten", **forgotten)
-        self._recover()
-
-    def _recover(self) -> None:
-        crashed = self._outbox.close_crashed(self.node)
-        self._outbox.adopt(self.node)
+            log.warning("no longer configured: what they were owed is forgotten", **forgotten)
         if crashed:
-            self.counters["crashed"] += len(crashed)
-            log.warning("calls closed that were up when the node died", calls=len(crashed))
+            self.figures.counts["crashed"] += crashed
+            log.warning("calls closed that were up when a node died", calls=crashed)
+        self.figures.durable = True
+        return outbox
+
+    def _in_memory(self) -> Outbox:
+        outbox = Outbox(None)
+        outbox.owe(self._wants)
+        self.figures.durable = False
+        return outbox
+
+    def _use(self, outbox: Outbox) -> None:
+        """Another one, from now on: what the old one has is taken over."""
+        old, self._outbox = self._outbox, outbox
+        try:
+            outbox.take_over(old)
+        except OutboxError as error:
+            log.error("what was in the outbox is lost", error=str(error))
+        old.close()
+        for courier in self._couriers.values():
+            courier.use(outbox)
+
+    # --- from the journals to the outbox ------------------------------------------------------------------------------
 
     async def _write(self) -> None:
-        """What journals have goes into the outbox, a few times a second."""
+        """A few times a second."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             self._awake = False
             while self._gather():
-                await self._commit()
+                while not self._commit():  # noqa: ASYNC110 (there is nothing to wait for: a disk tells nobody)
+                    await asyncio.sleep(_TRY_AGAIN_S)
                 await asyncio.sleep(_GATHER_S)
 
     def _gather(self) -> bool:
-        """Fill the batch; whether there is anything."""
+        """Fill the batch; whether there is anything. What comes late comes after what was noted before it."""
+        while self._journals and len(self._batch) < _MOST_AT_ONCE:
+            journal = self._journals.popleft()
+            try:
+                self._batch += journal.take(_MOST_AT_ONCE - len(self._batch))
+            except Exception:
+                # The boundary of one call: what is wrong with its facts must not keep those of others.
+                log.exception("history of a call is incomplete", record=journal.record)
+            if journal.waiting:
+                self._journals.append(journal)
         while self._late and len(self._batch) < _MOST_AT_ONCE:
             self._batch.append(self._late.popleft())
-        while self._woken_journals and len(self._batch) < _MOST_AT_ONCE:
-            journal = self._woken_journals.popleft()
-            taken = journal.take(_MOST_AT_ONCE - len(self._batch))
-            self._batch += taken
-            if len(self._batch) >= _MOST_AT_ONCE:  # there may be more of it
-                self._woken_journals.append(journal)
         return bool(self._batch)
 
-    async def _commit(self) -> None:
-        while not self._try_to_commit():  # noqa: ASYNC110 (there is nothing to wait for: a disk tells nobody)
-            await asyncio.sleep(_TRY_AGAIN_S)
-
-    def _try_to_commit(self) -> bool:
+    def _commit(self) -> bool:
+        """Write the batch; False: it is to be tried again."""
         try:
             kept = self._outbox.add(self._batch, self._wall())
         except OutboxError as error:
-            self.counters["failed"] += 1
-            log.error("history not written: it waits", error=str(error), entries=len(self._batch))
+            self.figures.counts["failed"] += 1
+            log.error("history is not written: it waits", error=str(error), entries=len(self._batch))
+            self._mend(error)
             return False
-        self.counters["written"] += len(kept)
+        self.figures.counts["written"] += len(kept)
         self._batch = []
-        for courier in self._couriers:
+        for courier in self._couriers.values():
             courier.added(kept)
         return True
 
+    def _mend(self, error: OutboxError) -> None:
+        if error.damaged:
+            with suppress(OutboxError):
+                fresh = self._outbox.begin_anew()
+                fresh.owe(self._wants)
+                self._use(fresh)
+
     async def _look_after(self) -> None:
+        """What is to be done now and then."""
+        looked_around = self._clock()
         while True:
             await asyncio.sleep(_SIGN_OF_LIFE_S)
-            try:
+            with suppress(OutboxError):  # it is told of where entries are to be written
                 self._outbox.alive(self._wall())
-            except OutboxError as error:
-                log.warning("outbox", error=str(error))
+                self._measure()
+                if self._clock() - looked_around >= _LOOK_AROUND_S:
+                    looked_around = self._clock()
+                    self._look_around()
+
+    def _look_around(self) -> None:
+        """Has somebody died beside us? Is there an outbox on the disk again?"""
+        if self._outbox.path is not None:
+            self.figures.counts["crashed"] += self._outbox.adopt(self.node)
+            self._outbox.forget(self._wall())
+            for courier in self._couriers.values():
+                courier.use(self._outbox)
+        elif (outbox := self._open()) is not None:
+            log.info("there is an outbox again", outbox=str(outbox.path))
+            self._use(outbox)
+
+    def _measure(self) -> None:
+        self.figures.waiting = self._outbox.waiting()
 
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(self._config.drain_seconds):
                 while self._gather():
-                    await self._commit()
-                await asyncio.gather(*(courier.settled.wait() for courier in self._couriers))
+                    while not self._commit():  # noqa: ASYNC110 (likewise)
+                        await asyncio.sleep(_TRY_AGAIN_S)
+                await asyncio.gather(*(courier.settled.wait() for courier in self._couriers.values()))
         except TimeoutError:
             log.warning("history is not delivered yet: it waits in the outbox", outbox=str(self._config.outbox))
+
+
+class Figures:
+    """What is counted and measured: written by the thread, read by anybody."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        """`written`, `failed` (attempts to write), `crashed` (calls closed after a crash), `dropped`."""
+        self.durable = False
+        """The outbox is on the disk."""
+        self.waiting: dict[str, tuple[int, float | None]] = {}
+        """By sink: how many entries it is owed, and when the oldest of them happened."""

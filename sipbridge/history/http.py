@@ -57,8 +57,8 @@ class HttpPeer:
     one has the same after every restart."""
 
     def __init__(self, reference: str, secret: Secret | None, *, kind: str, seconds: float, connections: int) -> None:
-        """`reference` is the URL, and may contain `${NAME}`. Raises `ConfigError` where that or the secret is not there,
-        or is none."""
+        """`reference` is the URL, and may contain `${NAME}`. Raises `ConfigError` where that or the secret is not
+        there, or is none."""
         url = expanded(reference)
         where = urlsplit(url)
         self.place = where.netloc.rpartition("@")[2]

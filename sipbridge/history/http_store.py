@@ -36,6 +36,9 @@ class HttpStore:
         """Last `seq` of batches of which nobody knows whether they were taken: they are sent as they were, so that the
         backend knows them again by their key."""
 
+    def wants(self, entry: Entry) -> bool:
+        return True
+
     async def deliver(self, entries: Sequence[Entry]) -> None:
         record = entries[0].record
         if len(self._unsure) >= _MOST_UNSURE:

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ import structlog
 
 from sipbridge.errors import SipbridgeError
 from sipbridge.history.facts import Ended, Entry, Started
-from sipbridge.history.rows import crash_report
+from sipbridge.history.rows import crash_report, encode, plain
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +48,7 @@ CREATE INDEX IF NOT EXISTS due_of_call ON due (sink, record, entry);
 CREATE INDEX IF NOT EXISTS due_of_entry ON due (entry);
 CREATE TABLE IF NOT EXISTS calls (
     record TEXT PRIMARY KEY, seq INTEGER NOT NULL, at REAL NOT NULL, up INTEGER NOT NULL,
+    call_id TEXT NOT NULL DEFAULT '', tenant TEXT NOT NULL DEFAULT '',
     started TEXT, began REAL, answered REAL, setup_ms INTEGER, codec TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (
     sink TEXT NOT NULL, record TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
@@ -61,6 +62,12 @@ class OutboxError(SipbridgeError):
 
     label = "history_outbox"
 
+    @property
+    def damaged(self) -> bool:
+        """No attempt will mend it."""
+        cause = self.__cause__
+        return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError)
+
 
 class Outbox:
     """One file of it, or (`path` None) one in memory, for as long as no file can be had."""
@@ -69,6 +76,7 @@ class Outbox:
         self.path = path
         self._lock = lock
         self._sinks: dict[str, int] = {}
+        self._wants: dict[str, Callable[[Entry], bool]] = {}
         with _told(path):
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=2)
             try:
@@ -98,15 +106,21 @@ class Outbox:
             try:
                 return cls(path, lock)
             except OutboxError as error:
-                if not _is_damaged(error):
+                if not error.damaged:
                     raise
-                aside = path.with_name(f"{path.name}.damaged-{os.urandom(3).hex()}")
-                log.error("outbox damaged: set aside, a new one is begun", path=str(path), aside=aside.name)
-                path.rename(aside)
+                _set_aside(path)
                 return cls(path, lock)
         except BaseException:
             os.close(lock)
             raise
+
+    def begin_anew(self) -> Outbox:
+        """A new file in the place of this one, which is set aside: it is damaged. This one can still be read from."""
+        assert self.path is not None
+        with _told(self.path):
+            _set_aside(self.path)
+        lock, self._lock = self._lock, None
+        return Outbox(self.path, lock)
 
     def close(self) -> None:
         with suppress(sqlite3.Error):
@@ -117,19 +131,21 @@ class Outbox:
 
     # --- who is owed what -----------------------------------------------------------------------------------------
 
-    def owe(self, names: Sequence[str]) -> dict[str, int]:
-        """From now on every entry is owed to these; what others were still owed is forgotten, and counted by name."""
+    def owe(self, wants: Mapping[str, Callable[[Entry], bool]]) -> dict[str, int]:
+        """From now on entries are owed to these, each what it wants; what others were still owed is forgotten, and
+        counted by name."""
         with self._changing() as db:
             known = dict(db.execute("SELECT name, id FROM sinks").fetchall())
             forgotten = {}
-            for name in known.keys() - set(names):
+            for name in known.keys() - wants.keys():
                 forgotten[name] = db.execute("DELETE FROM due WHERE sink = ?", (known[name],)).rowcount
                 db.execute("DELETE FROM sinks WHERE id = ?", (known[name],))
-            for name in names:
+            for name in wants:
                 if name not in known:
                     db.execute("INSERT INTO sinks (name) VALUES (?)", (name,))
             db.execute("DELETE FROM entries WHERE id NOT IN (SELECT entry FROM due)")
             self._sinks = dict(db.execute("SELECT name, id FROM sinks").fetchall())
+        self._wants = dict(wants)
         return {name: count for name, count in forgotten.items() if count}
 
     # --- entries come ---------------------------------------------------------------------------------------------
@@ -147,14 +163,19 @@ class Outbox:
         if entry.seq == LATE:
             known = db.execute("SELECT seq FROM calls WHERE record = ?", (entry.record,)).fetchone()
             entry = replace(entry, seq=_STRANGER if known is None else known[0] + 1)
-        text = encode(entry.data)
+        text = _encode(entry.data)
         row = (entry.record, entry.seq, entry.at, entry.kind, text)
         added = db.execute("INSERT OR IGNORE INTO entries (record, seq, at, kind, data) VALUES (?, ?, ?, ?, ?)", row)
         if not added.rowcount:
             return entry
-        due = [(sink, added.lastrowid, entry.record) for sink in self._sinks.values()]
-        db.executemany("INSERT INTO due (sink, entry, record) VALUES (?, ?, ?)", due)
         self._remember(db, entry, text)
+        names = db.execute("SELECT call_id, tenant FROM calls WHERE record = ?", (entry.record,)).fetchone()
+        entry = replace(entry, call_id=names[0], tenant=names[1])
+        debtors = [number for name, number in self._sinks.items() if self._wants.get(name, _everything)(entry)]
+        due = [(number, added.lastrowid, entry.record) for number in debtors]
+        db.executemany("INSERT INTO due (sink, entry, record) VALUES (?, ?, ?)", due)
+        if not due:
+            db.execute("DELETE FROM entries WHERE id = ?", (added.lastrowid,))
         return entry
 
     def _remember(self, db: sqlite3.Connection, entry: Entry, text: str) -> None:
@@ -165,8 +186,10 @@ class Outbox:
         )
         match entry.kind:
             case Started.kind:
+                names = plain(entry.data.get("call_id")), plain(entry.data.get("tenant"))
                 db.execute(
-                    "UPDATE calls SET up = 1, started = ?, began = ? WHERE record = ?", (text, entry.at, entry.record)
+                    "UPDATE calls SET up = 1, started = ?, began = ?, call_id = ?, tenant = ? WHERE record = ?",
+                    (text, entry.at, *names, entry.record),
                 )
             case "call.answered":
                 values = (entry.at, entry.data.get("setup_ms"), entry.data.get("codec"), entry.record)
@@ -189,7 +212,8 @@ class Outbox:
             which, values = which + " AND due.record = ?", (*values, record)
         with _told(self.path):
             rows = self._db.execute(
-                "SELECT e.record, e.seq, e.at, e.kind, e.data FROM due JOIN entries AS e ON e.id = due.entry"
+                "SELECT e.record, e.seq, e.at, e.kind, e.data, coalesce(c.call_id, ''), coalesce(c.tenant, '')"
+                " FROM due JOIN entries AS e ON e.id = due.entry LEFT JOIN calls AS c ON c.record = e.record"
                 f" WHERE {which} ORDER BY due.entry LIMIT ?",
                 (*values, most),
             ).fetchall()
@@ -212,7 +236,7 @@ class Outbox:
 
     def refused(self, sink: str, entry: Entry, why: str) -> None:
         """It will never take that one."""
-        row = (sink, entry.record, entry.seq, entry.at, entry.kind, encode(entry.data), why[:1000])
+        row = (sink, entry.record, entry.seq, entry.at, entry.kind, _encode(entry.data), why[:1000])
         with self._changing() as db:
             db.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             self._settle(db, sink, [entry])
@@ -249,12 +273,11 @@ class Outbox:
 
     def take_over(self, other: Outbox) -> None:
         """All that another one has."""
-        with _told(other.path):
-            entries = other._db.execute("SELECT id, record, seq, at, kind, data FROM entries ORDER BY id").fetchall()
-            names = dict(other._db.execute("SELECT id, name FROM sinks").fetchall())
-            due = other._db.execute("SELECT sink, entry FROM due").fetchall()
-            calls = other._db.execute("SELECT * FROM calls").fetchall()
-            refused = other._db.execute("SELECT * FROM refused").fetchall()
+        entries = other._rows("SELECT id, record, seq, at, kind, data FROM entries ORDER BY id")
+        names = dict(other._rows("SELECT id, name FROM sinks"))
+        due = other._rows("SELECT sink, entry FROM due")
+        calls = other._rows("SELECT * FROM calls")
+        refused = other._rows("SELECT * FROM refused")
         with self._changing() as db:
             ours = {}
             for identity, *row in entries:
@@ -265,36 +288,50 @@ class Outbox:
                 number = self._sinks.get(names[sink])
                 if identity in ours and number is not None:
                     db.execute("INSERT OR IGNORE INTO due VALUES (?, ?, ?)", (number, *ours[identity]))
-            db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", calls)
+            db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", calls)
             db.executemany("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", refused)
 
     def adopt(self, node: str) -> int:
-        """Take over what dead processes have left beside this file; how many files."""
+        """Take over what dead processes have left beside this file; how many calls of theirs were up."""
         if self.path is None:
             return 0
-        adopted = 0
+        crashed = 0
         with _told(self.path.parent):
             others = sorted(path for path in self.path.parent.glob(f"*{_SUFFIX}") if path != self.path)
         for path in others:
             lock = _locked(path)
             if lock is None:
                 continue
-            other = self._of(path, lock)
             try:
-                other._sinks = dict(other._db.execute("SELECT name, id FROM sinks").fetchall())
-                other.close_crashed(node)
-                self.take_over(other)
+                crashed += self._adopt(path, lock, node)
+            except OutboxError as error:
+                log.error("what a dead process has left cannot be taken over", error=str(error))
+        return crashed
+
+    def _adopt(self, path: Path, lock: int, node: str) -> int:
+        other = self._of(path, lock)
+        try:
+            other._sinks = {name: number for number, name in other._rows("SELECT id, name FROM sinks")}
+            crashed = len(other.close_crashed(node))
+            self.take_over(other)
+            with _told(path):
                 for leftover in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
                     leftover.unlink(missing_ok=True)
-            finally:
-                other.close()
-            adopted += 1
-        return adopted
+        finally:
+            other.close()
+        return crashed
 
     def forget(self, now: float) -> None:
         """Calls that ended long ago need not be remembered."""
         with self._changing(durable=False) as db:
-            db.execute("DELETE FROM calls WHERE up = 0 AND at < ?", (now - _REMEMBERED_S,))
+            db.execute(
+                "DELETE FROM calls WHERE up = 0 AND at < ? AND record NOT IN (SELECT record FROM due)",
+                (now - _REMEMBERED_S,),
+            )
+
+    def _rows(self, query: str) -> list[Any]:
+        with _told(self.path):
+            return self._db.execute(query).fetchall()
 
     @contextmanager
     def _changing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -310,38 +347,39 @@ class Outbox:
                 raise
 
 
-def encode(data: Any) -> str:
-    """As JSON that every database takes: no NaN, no half of a surrogate pair."""
+def _encode(data: Any) -> str:
+    """Whatever it is: a fact that no JSON can say is kept as far as JSON can."""
     try:
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
-    except ValueError:
-        text = json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":"), default=str)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-8", "replace").decode()
-    return text
+        return encode(data)
+    except (TypeError, ValueError):
+        return encode(_tame(data))
 
 
-def _finite(data: Any) -> Any:
+def _tame(data: Any) -> Any:
     match data:
         case dict():
-            return {str(key): _finite(value) for key, value in data.items()}
+            return {str(key): _tame(value) for key, value in data.items()}
         case list() | tuple():
-            return [_finite(value) for value in data]
-        case float():
-            return data if abs(data) < float("inf") else None
-        case _:
+            return [_tame(value) for value in data]
+        case float() if not abs(data) < float("inf"):
+            return None
+        case None | bool() | int() | float() | str():
             return data
+        case _:
+            return str(data)
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    record, seq, at, kind, data = row
-    return Entry(record, seq, at, kind, json.loads(data))
+    record, seq, at, kind, data, call_id, tenant = row
+    return Entry(record, seq, at, kind, json.loads(data), call_id, tenant)
+
+
+def _everything(entry: Entry) -> bool:
+    return True
 
 
 def _crashed(row: tuple[Any, ...], alive: float, node: str) -> Entry:
-    record, seq, at, _, started, began, answered, setup_ms, codec = row
+    record, seq, at, _, _, _, started, began, answered, setup_ms, codec = row
     seen = max(at, alive)
     report = crash_report(json.loads(started), began, answered, setup_ms, codec, seen, node, record)
     return Entry(record, seq + 1, seen, Ended.kind, Ended(report).to_json())
@@ -359,14 +397,18 @@ def _locked(path: Path) -> int | None:
     return lock
 
 
+def _set_aside(path: Path) -> None:
+    aside = path.with_name(f"{path.name}.damaged-{os.urandom(3).hex()}")
+    log.error("outbox damaged: set aside, a new one is begun", path=str(path), aside=aside.name)
+    path.rename(aside)
+    for end in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
+
+
 @contextmanager
 def _told(path: Path | None) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
         raise OutboxError(f"{path or 'outbox in memory'}: {error}") from error
-
-
-def _is_damaged(error: OutboxError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError)

@@ -15,10 +15,11 @@ class SinkUnavailableError(SipbridgeError):
 
     label = "history_sink"
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        """`retry_after`: seconds that it wants to be left alone for."""
+    def __init__(self, message: str, *, retry_after: float | None = None, only_this_call: bool = False) -> None:
+        """`retry_after`: seconds that it wants to be left alone for. `only_this_call`: it takes those of others."""
         super().__init__(message)
         self.retry_after = retry_after
+        self.only_this_call = only_this_call
 
 
 class EntryRefusedError(SipbridgeError):
@@ -47,6 +48,9 @@ class Sink(Protocol):
     name: str
     """In logs and metrics; nothing secret. What it has not taken yet it is owed under this name, over restarts."""
     pace: Pace
+
+    def wants(self, entry: Entry) -> bool:
+        """False: nobody need keep it for this sink. Of its kind and data alone."""
 
     async def deliver(self, entries: Sequence[Entry]) -> None:
         """All of them, or none that it does not know again by (`record`, `seq`).
@@ -115,7 +119,8 @@ class Store(Sink, Protocol):
         """Of one call, in their order."""
 
     async def erase(self, caller: str) -> list[CallRow]:
-        """Delete every call from or to that number with all its entries; returns what there was."""
+        """Delete every call that somebody made to us, or we to him, with all its entries; returns what there was. His
+        number is any form of it (`numbers.same_number`)."""
 
     async def expire(self, tenant: str, before: float) -> int:
         """Delete the calls of a tenant that began earlier; how many there were."""

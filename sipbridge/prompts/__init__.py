@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 import wave
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -59,10 +61,50 @@ def load_prompt(name: str, rate: int) -> bytes:
 _RATES = range(4000, 384_000)
 
 
-@lru_cache(maxsize=64)
+_MOST_WAVS = 64
+_WAVS: dict[tuple[Path, int], tuple[int, bytes]] = {}
+"""What was read: (path, rate) -> when the file was written, its sound."""
+
+
 def load_wav(path: Path, rate: int) -> bytes:
-    """A WAV file of the operator's as PCM16 mono at `rate` Hz. Raises `ValueError` where it is none that can be
-    played: 16 bit, one channel."""
+    """A WAV file of the operator's as PCM16 mono at `rate` Hz: as it was when it was first asked for, or when
+    `read_wav_again` was last. Raises `ValueError` where it is none that can be played: 16 bit, one channel."""
+    known = _WAVS.get((path, rate))
+    return _kept(path, rate) if known is None else known[1]
+
+
+def read_wav_again(path: Path, rates: Iterable[int]) -> None:
+    """What is heard of it from now on is what it says now, at these rates. It takes a while, so do it in a thread.
+    Raises `ValueError` where it cannot be played any more; then it is heard as before."""
+    for rate in rates:
+        known = _WAVS.get((path, rate))
+        if known is None or known[0] != _written(path):
+            _kept(path, rate)
+
+
+def forget_wavs() -> None:
+    """Whoever asks next for one reads it anew."""
+    _WAVS.clear()
+
+
+def _kept(path: Path, rate: int) -> bytes:
+    written = _written(path)
+    pcm = _read_wav(path, rate)
+    while len(_WAVS) >= _MOST_WAVS:
+        with suppress(KeyError, RuntimeError, StopIteration):  # another thread may have done so
+            del _WAVS[next(iter(_WAVS))]
+    _WAVS[path, rate] = written, pcm
+    return pcm
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+
+
+def _read_wav(path: Path, rate: int) -> bytes:
     try:
         with wave.open(str(path)) as file:
             if (file.getsampwidth(), file.getnchannels()) != (2, 1):

@@ -52,6 +52,7 @@ class TenantBackend:
         directory: Path,
         *,
         beside: TenantSource | None = None,
+        reader: Reader | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -65,7 +66,7 @@ class TenantBackend:
         self._clock = clock
         self.wall = wall
         self._client = BackendClient(settings.url, settings.token, config.node.name)
-        self._reader = Reader(config, directory)
+        self._reader = reader or Reader(config, directory)
         self.known = KnownGood(settings.cache, wall)
         self._breaker = Breaker()
         self._server = ("tenants", server_of(settings.url))
@@ -109,6 +110,11 @@ class TenantBackend:
         known = self.known.by_tenant(tenant_id)
         tenant = None if known is None else self._read.get(known.digest)
         return tenant or (None if self._beside is None else self._beside.get(tenant_id))
+
+    def subscribe(self, changed: Callable[[Tenant], None], gone: Callable[[str], None]) -> None:
+        """Of the backend's nobody is told: what it says may be for one caller alone."""
+        if self._beside is not None:
+            self._beside.subscribe(changed, gone)
 
     def collectors(self) -> Sequence[Collector]:
         return (BackendMetrics(self), *(() if self._beside is None else self._beside.collectors()))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import structlog
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sipbridge.call_fields import CallFields
 from sipbridge.config import Config
 from sipbridge.errors import ConfigError
 from sipbridge.matching import Index, Rule, mismatch, why_less
-from sipbridge.tenant_source.files import checked, said_twice, tenant_files, text_of, ties
+from sipbridge.tenant_source.files import checked, said_twice, tenant_files, text_of, ties, without_secrets
+from sipbridge.tenant_source.intake import Candidate, Intake
+from sipbridge.tenant_source.versions import Text, Versions, digest_of
 from sipbridge.tenants import Tenant
+
+log = structlog.get_logger(__name__)
 
 _MOST_TOLD = 20
 """Of tenants that are equally specific: whoever copied a file a thousand times has read enough by then."""
@@ -22,38 +28,74 @@ _MOST_TOLD = 20
 class TenantDirectory:
     """All tenants of one gateway. They may change (`take`, `drop`); a call keeps the one it was given."""
 
-    def __init__(self, tenants: Sequence[Tenant], paths: Mapping[str, Path] | None = None) -> None:
-        """Raises `ConfigError` where a call may be for two of them. `paths`: the files that they are from."""
+    def __init__(self, tenants: Sequence[Tenant]) -> None:
+        """Raises `ConfigError` where a call may be for two of them."""
         self._tenants: dict[str, Tenant] = {}
         self._index = Index()
+        self.digests: dict[str, str] = {}
+        """Of the texts of those that are from files."""
+        self._changed: Callable[[Tenant], None] = lambda tenant: None
+        self._gone: Callable[[str], None] = lambda tenant_id: None
+        self.changes = 0
+        """Versions that have taken the place of others, or of none, since it was loaded."""
+        self.refused: dict[str, str] = {}
+        """tenant -> why what its file says now is not in force."""
         for tenant in tenants:
             self.take(tenant)
-        if problems := [words for _, words in islice(ties(self._index, paths or {}), _MOST_TOLD)]:
+        if problems := [words for _, words in islice(ties(self._index, {}), _MOST_TOLD)]:
             raise ConfigError("\n".join(problems))
 
     @classmethod
-    def load(cls, config: Config, base: Path) -> TenantDirectory:
-        """Read every `*.yaml` of the tenants' directory. Raises `ConfigError` with everything that is wrong."""
+    def load(cls, config: Config, base: Path, *, versions: Versions | None = None) -> TenantDirectory:
+        """Read every `*.yaml` of the tenants' directory. Raises `ConfigError` with everything that is wrong. With
+        `versions` they are numbered, and a file that is wrong leaves its tenant as it was at last."""
         directory = base / config.tenants.directory
         if not directory.is_dir():
             raise ConfigError(f"{directory}: the tenants' directory does not exist (tenants.directory)")
         paths = tenant_files(directory)
-        tenants: list[Tenant] = []
-        problems = [words for _, words in said_twice(paths)]
+        candidates: list[Candidate] = []
+        problems = {path.stem: words for path, words in said_twice(paths)}
         for path in paths:
-            try:
-                tenants.append(Tenant(path.stem, checked(text_of(path), path, config)))
-            except ConfigError as error:
-                problems.append(str(error))
-        if not tenants and not problems and config.tenants.backend is None:
+            if path.stem not in problems:
+                try:
+                    text = text_of(path)
+                    candidates.append(Candidate(path.stem, path, text, checked(text, path, config)))
+                except ConfigError as error:
+                    problems[path.stem] = str(error)
+        intake = Intake({})
+        taken = intake.step(candidates, problems).taken
+        refused = dict(intake.refused)
+        if refused and versions is not None:
+            taken += intake.step(_kept(versions, refused, directory, config), {}).taken
+        if lost := refused.keys() - {each.id for each in taken}:
+            raise ConfigError("\n".join(islice((refused[tenant] for tenant in refused if tenant in lost), 1000)))
+        if not taken and config.tenants.backend is None:
             raise ConfigError(f"{directory}: there is no tenant, so nobody could be answered")
-        if problems:
-            raise ConfigError("\n".join(problems))
-        return cls(tenants, {path.stem: path for path in paths})
+        return cls._of(sorted(taken, key=lambda each: each.id), refused, versions)
+
+    @classmethod
+    def _of(cls, taken: Sequence[Candidate], refused: dict[str, str], versions: Versions | None) -> TenantDirectory:
+        numbers: dict[str, int] = {}
+        if versions is not None:
+            try:
+                numbers = versions.keep(Text(each.id, each.text, without_secrets(each.text)) for each in taken)
+            except ConfigError as error:
+                log.warning("versions of tenants not kept", error=str(error))
+        made = cls([])
+        for each in taken:
+            made.take(Tenant(each.id, each.config, numbers.get(each.id, 0)))
+            made.digests[each.id] = digest_of(each.text)
+        made.refused = refused
+        for tenant, why in refused.items():
+            log.error("tenant's file refused, its last version is in force", tenant=tenant, error=why)
+        return made
 
     @property
     def tenants(self) -> Sequence[Tenant]:
         return tuple(self._tenants.values())
+
+    def __len__(self) -> int:
+        return len(self._tenants)
 
     def take(self, tenant: Tenant) -> None:
         """It is there from now on, in the place of the one with its id. That nobody ties with it is known already."""
@@ -61,14 +103,21 @@ class TenantDirectory:
         self._tenants[tenant.id] = tenant
         if before is None or before.config.match != tenant.config.match:
             self._index.add(tenant.id, tenant.config.match)
+        self._changed(tenant)
 
     def drop(self, tenant_id: str) -> None:
         """It is not there any more."""
+        self.digests.pop(tenant_id, None)
         if self._tenants.pop(tenant_id, None) is not None:
             self._index.remove(tenant_id)
+            self._gone(tenant_id)
+
+    def subscribe(self, changed: Callable[[Tenant], None], gone: Callable[[str], None]) -> None:
+        """As `TenantSource` has it."""
+        self._changed, self._gone = changed, gone
 
     def collectors(self) -> Sequence[Collector]:
-        return ()
+        return (_DirectoryMetrics(self),)
 
     def get(self, tenant_id: str) -> Tenant | None:
         return self._tenants.get(tenant_id)
@@ -98,3 +147,33 @@ class TenantDirectory:
     def _why_less(self, tenant: Tenant, best: Rule | None, fields: CallFields) -> str:
         own = self._index.best(fields, of=tenant.id)
         return "" if own is None or best is None else why_less(own, best)
+
+
+class _DirectoryMetrics(Collector):
+    """Names as in docs/counters.md."""
+
+    def __init__(self, directory: TenantDirectory) -> None:
+        self._directory = directory
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        there, broken = float(len(self._directory)), float(len(self._directory.refused))
+        yield GaugeMetricFamily("sipbridge_tenants", "Tenants from files that are in force.", there)
+        yield GaugeMetricFamily("sipbridge_tenants_broken", "Files that are wrong: not in force as they are.", broken)
+        changes = float(self._directory.changes)
+        yield CounterMetricFamily("sipbridge_tenants_changes", "Versions of files that came into force.", changes)
+
+
+def _kept(versions: Versions, refused: dict[str, str], directory: Path, config: Config) -> list[Candidate]:
+    """The last versions of tenants whose files are wrong, as far as they are complete and still right."""
+    found = []
+    try:
+        for tenant, (version, text) in versions.newest(refused).items():
+            path = directory / f"{tenant}.yaml"
+            if version.complete:
+                found.append(Candidate(tenant, path, text, checked(text, path, config)))
+    except ConfigError as error:
+        log.warning("version of a tenant not in force", error=str(error))
+    return found

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sipbridge.config import Config
 from sipbridge.tenant_source.directory import TenantDirectory
 from sipbridge.tenant_source.source import TenantSource
+from sipbridge.tenant_source.versions import Versions
+from sipbridge.tenant_source.watch import TenantWatch
 
 
-def load_directory(config: Config, base: Path) -> TenantDirectory:
+def load_directory(config: Config, base: Path, *, keep: bool = False) -> TenantDirectory:
     """The tenants that are files beside `sipbridge.yaml`, which lies in `base`; none where only a backend is asked, or
-    where there is no such directory beside one. Raises `ConfigError`."""
-    if config.tenants.backend is not None:
-        alone = config.tenants.source == "http"
-        if alone or not (base / config.tenants.directory).is_dir():
-            return TenantDirectory([])
-    return TenantDirectory.load(config, base)
+    where there is no such directory beside one. `keep`: their versions are kept, and the last one of a tenant whose
+    file is wrong now is in force. Raises `ConfigError`."""
+    if not _has_directory(config, base):
+        return TenantDirectory([])
+    return TenantDirectory.load(config, base, versions=versions_of(config, base) if keep else None)
+
+
+def _has_directory(config: Config, base: Path) -> bool:
+    if config.tenants.backend is None:
+        return True
+    return config.tenants.source != "http" and (base / config.tenants.directory).is_dir()
+
+
+def versions_of(config: Config, base: Path) -> Versions | None:
+    """Where the versions of tenants' files are kept, if they are."""
+    return None if config.tenants.versions is None else Versions(base / config.tenants.versions)
+
+
+@asynccontextmanager
+async def watched(
+    config: Config, directory: TenantDirectory, path: Path, *, settled: Callable[[], None] = lambda: None
+) -> AsyncIterator[Callable[[], None]]:
+    """While it is entered, the directory's tenants are what the files beside `path` (sipbridge.yaml) say; `settled` is
+    told when that has become something else. What it yields has them looked at now."""
+    if not _has_directory(config, path.parent):
+        yield lambda: None
+        return
+    async with TenantWatch(config, path, directory, settled=settled) as watch:
+        yield watch.look
 
 
 @asynccontextmanager

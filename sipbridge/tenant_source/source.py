@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from prometheus_client.registry import Collector
@@ -17,6 +17,10 @@ class TenantSource(Protocol):
     @property
     def tenants(self) -> Sequence[Tenant]:
         """Those that are known now."""
+
+    def subscribe(self, changed: Callable[[Tenant], None], gone: Callable[[str], None]) -> None:
+        """`changed` is told of each version of a tenant that is in force from then on, for whoever calls; `gone` of
+        those that are not there any more."""
 
     def collectors(self) -> Sequence[Collector]:
         """What is measured of them, for Prometheus."""

@@ -113,7 +113,16 @@ class Answer:
 class Toolbox:
     """The tools that one call has."""
 
-    def __init__(self, tools: Iterable[Tool], *, timeout_seconds: float = 10, quota: Quota | None = None) -> None:
+    def __init__(
+        self,
+        tools: Iterable[Tool],
+        *,
+        timeout_seconds: float = 10,
+        quota: Quota | None = None,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`close` gives back what the tools share with other calls; call it when the call is over."""
+        self.close = close
         self._tools = {tool.name: tool for tool in tools}
         self._timeout_seconds = timeout_seconds
         self._quota = quota
@@ -187,7 +196,7 @@ def toolbox_for(
     from sipbridge.tools.switch_agent import switch_agent
     from sipbridge.tools.transfer_call import transfer_call
 
-    shared = (services or ToolServices()).of(tenant, config)
+    shared = (services or ToolServices()).borrow(tenant, config)
     tools = []
     if config.hang_up is not None:
         tools.append(hang_up())
@@ -203,7 +212,8 @@ def toolbox_for(
     if agents is not None and len(agents) > 1:
         tools.append(switch_agent(agents))
     tools += [_given_secrets(tool, config) for tool in shared.tools]
-    return Toolbox(tools, timeout_seconds=timeout_seconds, quota=Quota(config.quotas.per_call, shared.minute))
+    quota = Quota(config.quotas.per_call, shared.minute)
+    return Toolbox(tools, timeout_seconds=timeout_seconds, quota=quota, close=shared.give_back)
 
 
 def _given_secrets(tool: Tool, config: ToolsConfig) -> Tool:

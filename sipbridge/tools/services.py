@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -28,13 +28,30 @@ _FIRST_TRY_S = 5.0
 """How long the gateway's start waits for MCP servers: calls that come before they are there have to do without."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class TenantTools:
+    """One version of a tenant's. When another has taken its place it is closed, but not before the last call that has
+    borrowed it has given it back."""
+
     config: ToolsConfig
     minute: MinuteQuota
     http: tuple[HttpTool, ...]
     servers: tuple[McpServer, ...]
     others: tuple[Tool, ...]
+    unused: Callable[[TenantTools], None]
+    """Told when nobody needs it any more."""
+    borrowed: int = 0
+    retired: bool = False
+
+    def give_back(self) -> None:
+        self.borrowed -= 1
+        if self.retired and not self.borrowed:
+            self.unused(self)
+
+    def retire(self) -> None:
+        self.retired = True
+        if not self.borrowed:
+            self.unused(self)
 
     @property
     def tools(self) -> list[Tool]:
@@ -71,10 +88,26 @@ class ToolServices:
         for server in made.servers if self._started else ():
             server.start()
         if known is not None:
-            task = asyncio.create_task(known.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            known.retire()
         return made
+
+    def borrow(self, tenant: str, config: ToolsConfig) -> TenantTools:
+        """The same for a call, which says when it is over (`give_back`)."""
+        tools = self.of(tenant, config)
+        tools.borrowed += 1
+        return tools
+
+    def forget(self, tenant: str) -> None:
+        """There is no such tenant any more."""
+        if (known := self._tenants.pop(tenant, None)) is not None:
+            known.retire()
+
+    def _close(self, tools: TenantTools) -> None:
+        if not tools.http and not tools.servers:
+            return
+        task = asyncio.create_task(tools.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def _make(self, config: ToolsConfig, before: TenantTools | None) -> TenantTools:
         http: tuple[HttpTool, ...] = ()
@@ -95,7 +128,7 @@ class ToolServices:
                 log.error("tool left out", tool=name, error=str(error))
         most = config.quotas.per_minute
         minute = before.minute if before is not None and before.minute.most == most else MinuteQuota(most)
-        return TenantTools(config, minute, http, servers, tuple(others))
+        return TenantTools(config, minute, http, servers, tuple(others), self._close)
 
     async def start(self, configs: Mapping[str, ToolsConfig]) -> None:
         """Import, and connect; not longer than a few seconds. What is not there by then is tried again later."""

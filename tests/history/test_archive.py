@@ -35,7 +35,7 @@ async def archive(
     store = SqliteStore(directory / "history.db")
     await store.deliver(stored)
     outbox = Outbox.open(directory / "outbox")
-    outbox.owe(["store"])
+    outbox.owe({"store": lambda entry: True})
     outbox.add(waiting, BEGAN)
     reader = Archive(SqliteStore(directory / "history.db", read_only=True), directory / "outbox")
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sipbridge.configfile import parse
 from sipbridge.history.facts import Answered, Ended, Fact, RecordingReady, Started, Turn
-from sipbridge.history.history import History
+from sipbridge.history.history import STORE, History
 from sipbridge.history.outbox import Outbox
 from sipbridge.history.sink import Query, Sink
 from sipbridge.history.sqlite_store import SqliteStore
@@ -35,8 +35,8 @@ def config(path: Path, **keys: Any) -> HistoryConfig:
     )
 
 
-def history(path: Path, *sinks: Sink, **keys: Any) -> History:
-    return History(config(path, **keys), lambda: sinks or [SqliteStore(path / "history.db")], node="n1")
+def history(path: Path, sinks: dict[str, Sink] | None = None, **keys: Any) -> History:
+    return History(config(path, **keys), lambda: sinks or {STORE: SqliteStore(path / "history.db")}, node="n1")
 
 
 async def kept(path: Path, name: str = "c1") -> list[tuple[str, list[str]]]:
@@ -69,6 +69,6 @@ def test_what_is_noted_is_in_the_store_when_it_is_closed(tmp_path: Path) -> None
 
     asyncio.run(main())
     outbox = Outbox.open(tmp_path / "outbox")
-    outbox.owe(["store"])
+    outbox.owe({STORE: lambda entry: True})
     assert outbox.waiting() == {"store": (0, None)}
     outbox.close()
