@@ -160,6 +160,10 @@ class Summarised:
     text: str
     provider: str
     model: str
+    usage: Mapping[str, float] = field(default_factory=dict)
+    """What it was charged by, by the names of `agent.Usage`."""
+    cost_usd: float | None = None
+    """By `prices`; it is not in the call's own cost. None: there is no price."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
