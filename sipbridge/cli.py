@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from sipbridge import __version__, logs
-from sipbridge.commands import history
+from sipbridge.commands import history, tenants
 from sipbridge.commands.common import DEFAULT_CONFIG, ConfigPath, run
 from sipbridge.errors import ConfigError, SipbridgeError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Show the configuration, and what it may contain.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(history.app, name="history")
+app.add_typer(tenants.app, name="tenants")
 app.command()(history.why)
 
 
