@@ -30,6 +30,7 @@ from sipbridge.errors import TlsFileError
 from sipbridge.history_config import HistoryConfig
 from sipbridge.logins import Login, Secret
 from sipbridge.prices import Prices
+from sipbridge.recordings_config import RecordingsConfig
 from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.tls import TlsContexts, TlsSettings
 from sipbridge.trunk_config import CodecName, OffIsAWord, SrtpPolicy, Trunk
@@ -205,23 +206,6 @@ class Tenants(BackendKeys):
         return None if self.source == "directory" else self.url
 
 
-class RecordingsConfig(Section):
-    directory: Path | None = None
-    key: Secret | None = None
-
-    @field_validator("directory")
-    @classmethod
-    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return path if path is None else Path((info.context or {}).get("directory", ""), path)
-
-    @field_validator("key")
-    @classmethod
-    def _no_encryption_yet(cls, key: Secret | None) -> Secret | None:
-        if key is not None:
-            raise ValueError("recordings cannot be encrypted yet: with a key they would be thought to be")
-        return key
-
-
 class Config(Section):
     """`sipbridge.yaml`. `directory` is where it lies; relative paths in it start there."""
 
@@ -291,6 +275,7 @@ def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
         yield "sip.nonce_secret", config.sip.nonce_secret
     if config.tenants.token is not None:
         yield "tenants.token", config.tenants.token
+    yield from config.recordings.secrets()
     for number, account in enumerate(config.sip.accounts):
         yield f"sip.accounts[{number}].password", account.password
     for number, trunk in enumerate(config.trunks):

@@ -125,7 +125,10 @@ class Gateway:
                 stack.push_async_callback(files.close)
             self.recordings = None
             if (directory := config.recordings.directory) is not None:
-                self.recordings = Recordings(directory, self._clock, on_count=self.metrics.count_recordings)
+                # Raises ConfigError where the key cannot be had: nothing that is to be sealed is ever written plain.
+                keys = config.recordings.key_ring()
+                key = None if keys is None else keys.current
+                self.recordings = Recordings(directory, self._clock, key=key, on_count=self.metrics.count_recordings)
                 stack.push_async_callback(self.recordings.close)
             tool_services = self._tool_services = ToolServices()
             stack.push_async_callback(tool_services.close)

@@ -3,7 +3,8 @@
     DIRECTORY/TENANT/CALL.part.wav      while the call is up, playable all the time; also what a killed process leaves
     DIRECTORY/TENANT/CALL.wav           it is over, and all of it is here
 
-CALL is what of the Call-ID is plain, and a hash of the whole; a Call-ID that comes again gets a number behind it.
+With `.sealed` behind it where recordings are encrypted (`recording_files.sealed`). CALL is what
+of the Call-ID is plain, and a hash of the whole; a Call-ID that comes again gets a number behind it.
 
 On the loop a packet costs an append. The thread looks after what came three times a second, so a kill costs little
 more than half a second of sound. Where a file cannot be made or written (no space, no directory, no permission) that
@@ -18,9 +19,11 @@ import re
 import secrets
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import blake2s
 from pathlib import Path
 from typing import TypeAlias
@@ -29,7 +32,11 @@ import structlog
 
 from sipbridge.audio import AudioFormat
 from sipbridge.codecs import Codec
+from sipbridge.history.facts import Fact, Noted, RecordingReady
+from sipbridge.history.journal import NOWHERE, Journal
 from sipbridge.media.recorder import Recorder
+from sipbridge.recording_files.about import About
+from sipbridge.recording_files.keys import Key
 from sipbridge.sound_files import SoundFile, SoundFormat, create
 
 log = structlog.get_logger(__name__)
@@ -53,15 +60,27 @@ _Packet: TypeAlias = tuple[float, int, bytes | None, AudioFormat]
 StartRecording: TypeAlias = Callable[[Codec], "Recording"]
 """Of a call whose leg speaks this codec."""
 Count: TypeAlias = Callable[[str, int], None]
-CreateFile: TypeAlias = Callable[[Path, int, SoundFormat], SoundFile]
+CreateFile: TypeAlias = Callable[[Path, int, SoundFormat, Key | None, str], SoundFile]
+SEALED_SUFFIX = ".sealed"
 
 
 class Recording:
     """One call's, a `Tap` of its leg. On the loop."""
 
-    def __init__(self, call_id: str, directory: Path, rate: int, sound_format: SoundFormat, began: float) -> None:
-        self.call_id = call_id
+    def __init__(
+        self,
+        about: About,
+        directory: Path,
+        rate: int,
+        sound_format: SoundFormat,
+        began: float,
+        tell: Callable[[Fact], None] = lambda fact: None,
+    ) -> None:
+        """`tell` is called in the thread: what became of it."""
+        self.about = about
+        self.call_id = about.call_id
         self.directory = directory
+        self.tell = tell
         self.rate = rate
         self.sound_format: SoundFormat = sound_format
         self.began = began
@@ -127,13 +146,15 @@ class Recordings:
         directory: Path,
         clock: Callable[[], float],
         *,
+        key: Key | None = None,
         on_count: Count = lambda state, number: None,
         create_file: CreateFile = create,
     ) -> None:
-        """`on_count` is told of everything that is counted, in the thread."""
+        """With a `key` they are sealed. `on_count` is told of everything that is counted, in the thread."""
         self.counters: Counter[str] = Counter()
         """`started`, `finished`, `failed`, and `dropped`: packets that the disk was too slow for."""
         self._directory = directory
+        self._key = key
         self._clock = clock
         self._on_count = on_count
         self._create = create_file
@@ -142,18 +163,29 @@ class Recordings:
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def of(self, call_id: str, tenant: str, sound_format: SoundFormat) -> StartRecording:
+    def of(self, about: About, sound_format: SoundFormat, journal: Journal = NOWHERE) -> StartRecording:
         """For a call that may begin to be recorded. What is wideband when it begins is kept as such."""
 
         def start(codec: Codec) -> Recording:
             rate = _NARROWBAND if codec.sample_rate <= _NARROWBAND else _WIDEBAND
-            return self.begin(call_id, tenant, rate=rate, sound_format=sound_format)
+            return self.begin(about, rate=rate, sound_format=sound_format, journal=journal)
 
         return start
 
-    def begin(self, call_id: str, tenant: str, *, rate: int, sound_format: SoundFormat = "wav") -> Recording:
-        """Record from now on what the recording is told as a `Tap`, until it `ended`."""
-        recording = Recording(call_id, self._directory / folder_name(tenant), rate, sound_format, self._clock())
+    def begin(
+        self, about: About, *, rate: int, sound_format: SoundFormat = "wav", journal: Journal = NOWHERE
+    ) -> Recording:
+        """Record from now on what the recording is told as a `Tap`, until it `ended`. The journal is told of what
+        became of it."""
+        loop = asyncio.get_running_loop()
+        recording = Recording(
+            replace(about, began=time.time()),
+            self._directory / folder_name(about.tenant),
+            rate,
+            sound_format,
+            self._clock(),
+            tell=lambda fact: _tell(loop, journal, fact),
+        )
         self._new.append(recording)
         if self._thread is None:
             sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
@@ -183,7 +215,7 @@ class Recordings:
             self._woken.clear()
             closing = self._closing
             while self._new:
-                reels.append(_Reel(self._new.popleft(), self._create, self._count))
+                reels.append(_Reel(self._new.popleft(), self._create, self._key, self._count))
             groups = [reels[start : start + _AT_ONCE] for start in range(0, len(reels), _AT_ONCE)]
             for group in groups:
                 now = self._clock()
@@ -200,8 +232,9 @@ class Recordings:
 class _Reel:
     """A recording's other end, in the thread."""
 
-    def __init__(self, recording: Recording, create_file: CreateFile, count: Count) -> None:
+    def __init__(self, recording: Recording, create_file: CreateFile, key: Key | None, count: Count) -> None:
         self.recording = recording
+        self._key = key
         self.over = False
         self._create = create_file
         self._count = count
@@ -243,12 +276,15 @@ class _Reel:
             name = file_name(recording.call_id) + (f".{number}" if number > 1 else "")
             if number > _MOST_SAME_NAMES:  # a caller must not be able to use up all names of his
                 name = f"{file_name(recording.call_id)}.{secrets.token_hex(8)}"
-            self._final = recording.directory / f"{name}.{recording.sound_format}"
-            self._path = recording.directory / f"{name}.part.{recording.sound_format}"
+            suffix = recording.sound_format + ("" if self._key is None else SEALED_SUFFIX)
+            self._final = recording.directory / f"{name}.{suffix}"
+            self._path = recording.directory / f"{name}.part.{suffix}"
             if self._final.exists():
                 continue
             with suppress(FileExistsError):
-                self._file = self._create(self._path, recording.rate, recording.sound_format)
+                self._file = self._create(
+                    self._path, recording.rate, recording.sound_format, self._key, recording.about.to_text()
+                )
                 return
         raise FileExistsError(f"{self._path}: there are too many of this name")
 
@@ -263,6 +299,8 @@ class _Reel:
         self._path.rename(self._final)
         self._end()
         self._count("finished", 1)
+        path, seconds = str(Path(*self._final.parts[-2:])), round(self._recorder.seconds, 2)
+        self.recording.tell(RecordingReady(path, seconds, self._key is not None))
         log.info(
             "recording finished",
             call_id=self.recording.call_id,
@@ -275,13 +313,15 @@ class _Reel:
         self._count("failed", 1)
         path = str(self._path) if self._path.name else str(self.recording.directory)
         details = {"call_id": self.recording.call_id, "path": path, "seconds": round(self._recorder.seconds, 1)}
+        said = error.strerror or str(error) if isinstance(error, OSError) else type(error).__name__
         if isinstance(error, OSError):
-            log.error("recording stopped", error=error.strerror or str(error), **details)
+            log.error("recording stopped", error=said, **details)
         else:
             log.exception("recording stopped", **details)
+        self.recording.tell(Noted("recording_failed", said))
         if self._file is not None:
             with suppress(OSError):  # it has said what was wrong
-                self._file.close()
+                self._file.close(whole=False)
         self._end()
 
     def _end(self) -> None:
@@ -289,6 +329,12 @@ class _Reel:
         self.recording.stop()
         self.recording.waiting.clear()
         self._count("dropped", self.recording.dropped)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, journal: Journal, fact: Fact) -> None:
+    """In the thread; the journal lives on the loop."""
+    with suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+        loop.call_soon_threadsafe(journal.note, fact)
 
 
 def file_name(call_id: str) -> str:

@@ -1,5 +1,7 @@
 """Stereo sound files that can be played at any moment of their making, also when nobody lived to close them.
 
+A comment says in either what the file is (`recording_files.about`); what it is written to may be sealed.
+
 WAV: the header's two lengths are set right after each piece. FLAC: whole blocks are in the file as soon as they are
 full, and the header says how many samples those are. Nothing is forced to the disk: it is killed processes that a file
 outlives, not power cuts.
@@ -16,11 +18,16 @@ from typing import Literal, Protocol, TypeAlias
 
 import soundfile
 
+from sipbridge.recording_files.keys import Key
+from sipbridge.recording_files.medium import Medium, create_medium
+
 SoundFormat: TypeAlias = Literal["wav", "flac"]
 
-_HEADER = struct.Struct("<4sI8sIHHIIHH4sI")
+_WAV_START = struct.Struct("<4sI8sIHHIIHH")
+_WAV_DATA = struct.Struct("<4sI")
+_WAV_HEADER_BYTES = _WAV_START.size + _WAV_DATA.size
 _FRAME_BYTES = 4
-_MOST_WAV_BYTES = 0xFFFFFFFF - _HEADER.size - 0xFFFF
+_MOST_WAV_BYTES = 0xFFFFFFFF - _WAV_HEADER_BYTES - 0xFFFF
 # libsndfile's scale of 0 to 1, a quarter of which is FLAC's level 2: blocks of 1152 samples, so that 144 ms at 8 kHz is
 # all that a kill costs. Higher levels wait for half a second and save a few per cent.
 _FLAC_LEVEL = 0.25
@@ -32,54 +39,44 @@ class SoundFile(Protocol):
     def write(self, pcm: bytes, /) -> None:
         """Interleaved 16-bit PCM. Raises OSError; then only `close` is left."""
 
-    def close(self) -> None:
-        """Raises OSError."""
+    def close(self, *, whole: bool = True) -> None:
+        """Not `whole`: it could not be written to its end. Raises OSError."""
 
 
 class WavFile:
-    def __init__(self, descriptor: int, rate: int) -> None:
-        """The file becomes its own. Raises OSError."""
-        self._descriptor = descriptor
+    def __init__(self, medium: Medium, rate: int, comment: str = "") -> None:
+        """The medium becomes its own. Raises OSError."""
+        self._medium = medium
         self._rate = rate
+        self._comment = _list_chunk(comment.encode()) if comment else b""
         self._size = 0
-        _write_all(descriptor, self._header())
+        medium.write((0, self._header()))
 
     def write(self, pcm: bytes, /) -> None:
         if self._size + len(pcm) > _MOST_WAV_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        _write_all(self._descriptor, pcm)
+        at = len(self._comment) + _WAV_HEADER_BYTES + self._size
         self._size += len(pcm)
-        os.pwrite(self._descriptor, self._header(), 0)
+        self._medium.write((at, pcm), (0, self._header()))
 
-    def close(self) -> None:
-        os.close(self._descriptor)
+    def close(self, *, whole: bool = True) -> None:
+        self._medium.close(whole=whole)
 
     def _header(self) -> bytes:
-        size, rate = self._size, self._rate
-        return _HEADER.pack(
-            b"RIFF",
-            size + _HEADER.size - 8,
-            b"WAVEfmt ",
-            16,
-            1,
-            2,
-            rate,
-            rate * _FRAME_BYTES,
-            _FRAME_BYTES,
-            16,
-            b"data",
-            size,
-        )
+        return wav_header(self._rate, self._comment, self._size)
 
 
 class FlacFile:
-    def __init__(self, descriptor: int, rate: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, medium: Medium, rate: int, comment: str = "") -> None:
+        self._medium = medium
         self._samples = 0
+        self._encoded = _Encoded()
         try:
             self._file = soundfile.SoundFile(
-                descriptor, "w", rate, 2, "PCM_16", format="FLAC", closefd=False, compression_level=_FLAC_LEVEL
+                self._encoded, "w", rate, 2, "PCM_16", format="FLAC", closefd=False, compression_level=_FLAC_LEVEL
             )
+            if comment:
+                self._file.comment = comment
         except soundfile.LibsndfileError as error:
             raise OSError(errno.EIO, str(error)) from error
 
@@ -91,31 +88,81 @@ class FlacFile:
         self._samples += len(pcm) // _FRAME_BYTES
         # A block is written when the sample after it is there.
         whole = max(0, self._samples - 1) // _FLAC_BLOCK * _FLAC_BLOCK
-        if whole:
-            os.pwrite(self._descriptor, (whole & 0xFFFFFFFF).to_bytes(4, "big"), _FLAC_SAMPLES_AT)
+        self._medium.write(
+            *self._encoded.take(),
+            *([(_FLAC_SAMPLES_AT, (whole & 0xFFFFFFFF).to_bytes(4, "big"))] if whole else []),
+        )
 
-    def close(self) -> None:
+    def close(self, *, whole: bool = True) -> None:
         try:
             self._file.close()
+            if whole:
+                self._medium.write(*self._encoded.take())
         except soundfile.LibsndfileError as error:
             raise OSError(errno.EIO, str(error)) from error
         finally:
-            os.close(self._descriptor)
+            self._medium.close(whole=whole)
 
 
-def create(path: Path, rate: int, sound_format: SoundFormat) -> SoundFile:
-    """A new file that only its owner may read. Raises OSError, FileExistsError among them."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+class _Encoded:
+    """What libsndfile writes, and where, until it is taken. Nothing is raised in here: it is called from C."""
+
+    def __init__(self) -> None:
+        self._writes: list[tuple[int, bytes]] = []
+        self._at = self._size = 0
+
+    def take(self) -> list[tuple[int, bytes]]:
+        writes, self._writes = self._writes, []
+        return writes
+
+    def write(self, data: bytes) -> int:
+        self._writes.append((self._at, bytes(data)))
+        self._at += len(data)
+        self._size = max(self._size, self._at)
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        return b""  # who encodes does not look back
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+
+def wav_header(rate: int, between: bytes, size: int) -> bytes:
+    """`between`: whole chunks before the sound, of which there are `size` bytes."""
+    start = _WAV_START.pack(
+        b"RIFF",
+        size + len(between) + _WAV_HEADER_BYTES - 8,
+        b"WAVEfmt ",
+        16,
+        1,
+        2,
+        rate,
+        rate * _FRAME_BYTES,
+        _FRAME_BYTES,
+        16,
+    )
+    return start + between + _WAV_DATA.pack(b"data", size)
+
+
+def _list_chunk(text: bytes) -> bytes:
+    text += b"\0" * (2 - len(text) % 2)  # ends with a zero, has an even length
+    return struct.pack("<4sI4s4sI", b"LIST", 12 + len(text), b"INFO", b"ICMT", len(text)) + text
+
+
+def create(path: Path, rate: int, sound_format: SoundFormat, key: Key | None = None, comment: str = "") -> SoundFile:
+    """A new file that only its owner may read, sealed with the key where there is one. Raises OSError, FileExistsError
+    among them."""
+    medium = create_medium(path, key)
     try:
-        return WavFile(descriptor, rate) if sound_format == "wav" else FlacFile(descriptor, rate)
+        return (WavFile if sound_format == "wav" else FlacFile)(medium, rate, comment)
     except OSError:
-        os.close(descriptor)
+        with suppress(OSError):
+            medium.close(whole=False)
         with suppress(OSError):
             path.unlink()
         raise
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

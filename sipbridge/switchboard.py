@@ -21,7 +21,7 @@ from sipbridge.config import Config
 from sipbridge.encryption import local_security
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.history.history import History
-from sipbridge.history.journal import NOWHERE
+from sipbridge.history.journal import NOWHERE, Journal
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import LegParts, MediaChoices, SipLeg
 from sipbridge.media.engine import MediaEngine
@@ -31,6 +31,7 @@ from sipbridge.media.ports import LocalPort
 from sipbridge.media.stream import MediaStream
 from sipbridge.outbound_leg import OutboundLeg, Place
 from sipbridge.outcome import CallReport, Ended
+from sipbridge.recording_files.about import About
 from sipbridge.recordings import Recordings, StartRecording
 from sipbridge.sip.events import CallEnded, InviteReceived, ReferReceived, SipEvent
 from sipbridge.sip.headers import NameAddr, Uri, readable
@@ -335,6 +336,7 @@ class Switchboard:
     def _begin(
         self, leg: SipLeg, line: _Line, tenant: Tenant, fields: CallFields, call: Invite | None = None
     ) -> CallSession:
+        journal = NOWHERE if self._history is None else self._history.journal(tenant)
         session = CallSession(
             leg,
             tenant,
@@ -346,8 +348,8 @@ class Switchboard:
             clock=self._clock,
             transfer_leg=lambda event: self._transfer_leg(line, event),
             second_leg=lambda target, seconds: self._second_leg(line, tenant, target, seconds),
-            record=self._recording_of(fields.call_id, tenant),
-            journal=NOWHERE if self._history is None else self._history.journal(tenant),
+            record=self._recording_of(fields, tenant, journal),
+            journal=journal,
         )
         self._lines[session] = line
         self._ladders.opened(session.call_id)
@@ -358,11 +360,20 @@ class Switchboard:
         self._spawn(self._run(session, line))
         return session
 
-    def _recording_of(self, call_id: str, tenant: Tenant) -> StartRecording | None:
+    def _recording_of(self, fields: CallFields, tenant: Tenant, journal: Journal) -> StartRecording | None:
         recording = tenant.config.recording
-        if not recording.enabled or self._recordings is None:
+        # A voice is personal data: what may keep none may not be recorded, whatever else was asked for.
+        if not recording.enabled or self._recordings is None or tenant.config.storage != "everything":
             return None
-        return self._recordings.of(call_id, tenant.id, recording.format)
+        about = About(
+            fields.call_id,
+            tenant.id,
+            record=journal.record,
+            caller=fields.caller,
+            to=fields.to,
+            retention_days=recording.retention_days,
+        )
+        return self._recordings.of(about, recording.format, journal)
 
     async def _run(self, session: CallSession, line: _Line) -> None:
         try:

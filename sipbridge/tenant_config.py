@@ -60,7 +60,8 @@ class RecordingConfig(Section):
     notice: str | None = Field(default=None, min_length=1)
     """What the caller hears first: a sentence for the agent to say, or the path of a WAV file."""
     format: Literal["wav", "flac"] = "wav"
-    retention_days: Annotated[int, PLANNED] = Field(default=30, ge=1)
+    retention_days: int = Field(default=30, ge=1, le=36_500)
+    """Then recordings of its calls are deleted."""
 
     @field_validator("notice")
     @classmethod

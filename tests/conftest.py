@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from sipbridge import providers
@@ -21,3 +23,14 @@ def _registries_as_they_were() -> Iterator[None]:
     for registry, before in ((providers._providers, known), (model.WIRES, wires)):
         registry.clear()
         registry.update(before)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that a test runs sets up logging, to an error output that ends with it."""
+    before = structlog.get_config()
+    handlers = list(logging.getLogger().handlers)
+    yield
+    if structlog.get_config()["logger_factory"] is not before["logger_factory"]:
+        structlog.configure(**before)
+        logging.getLogger().handlers[:] = handlers

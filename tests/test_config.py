@@ -296,7 +296,7 @@ def test_keys_without_effect_are_known_only_where_they_were_changed() -> None:
         TenantConfig,
         "f.yaml",
     )
-    assert list(not_in_use(tenant)) == ["recording.retention_days", "storage"]
+    assert list(not_in_use(tenant)) == ["storage"]
 
 
 class TestSecret:

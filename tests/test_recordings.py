@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -17,6 +18,11 @@ import soundfile
 from structlog.testing import capture_logs
 
 from sipbridge.audio import PCMU
+from sipbridge.history.facts import Fact, Noted, RecordingReady
+from sipbridge.recording_files.about import HEAD_BYTES, About
+from sipbridge.recording_files.keys import Key, KeyRing
+from sipbridge.recording_files.medium import PlainFile
+from sipbridge.recording_files.sealed import Closing, SealedReader, unseal
 from sipbridge.recordings import Recording, Recordings, file_name, folder_name
 from sipbridge.sound_files import SoundFormat, WavFile, create
 
@@ -50,7 +56,7 @@ def test_a_call_is_a_file_under_its_name(tmp_path: Path, sound_format: SoundForm
 
     async def scenario() -> None:
         recordings = Recordings(tmp_path / "deep" / "down", clock)
-        recording = recordings.begin("a84b4c76@192.0.2.1", "acme", rate=8000, sound_format=sound_format)
+        recording = recordings.begin(About("a84b4c76@192.0.2.1", "acme"), rate=8000, sound_format=sound_format)
         converse(recording, clock)
         recording.ended(clock.now)
         await recordings.close()
@@ -74,7 +80,7 @@ def test_a_call_id_is_a_strangers_text(tmp_path: Path) -> None:
     async def scenario() -> None:
         recordings = Recordings(tmp_path / "here", clock)
         for call_id in wild * 2:
-            recording = recordings.begin(call_id, "t", rate=8000)
+            recording = recordings.begin(About(call_id, "t"), rate=8000)
             converse(recording, clock, 2)
             recording.ended(clock.now)
         await recordings.close()
@@ -90,7 +96,7 @@ def test_pause_leaves_silence_and_time(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         recordings = Recordings(tmp_path, clock)
-        recording = recordings.begin("a", "t", rate=8000)
+        recording = recordings.begin(About("a", "t"), rate=8000)
         converse(recording, clock)
         recording.pause()
         converse(recording, clock)
@@ -115,7 +121,7 @@ def test_the_gateway_stops_in_mid_call(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         recordings = Recordings(tmp_path, clock)
-        converse(recordings.begin("a", "t", rate=8000), clock)
+        converse(recordings.begin(About("a", "t"), rate=8000), clock)
         await recordings.close()
         assert recordings.counters["finished"] == 1
 
@@ -127,12 +133,12 @@ def test_the_gateway_stops_in_mid_call(tmp_path: Path) -> None:
 class TestWhatGoesWrong:
     """The recording stops, the others go on, one line says why."""
 
-    def outcome(self, directory: Path, create_file: Callable[[Path, int, SoundFormat], WavFile]) -> tuple[str, str]:
+    def outcome(self, directory: Path, create_file: Callable[..., WavFile]) -> tuple[str, str]:
         clock = Clock()
 
         async def scenario() -> None:
             recordings = Recordings(directory, clock, create_file=create_file)
-            recording = recordings.begin("a", "t", rate=8000)
+            recording = recordings.begin(About("a", "t"), rate=8000)
             converse(recording, clock)
             await recordings.close()
             converse(recording, clock)
@@ -147,8 +153,8 @@ class TestWhatGoesWrong:
         return entry["event"], entry["error"]
 
     def test_the_disk_is_full(self, tmp_path: Path) -> None:
-        def on_a_full_disk(path: Path, rate: int, sound_format: SoundFormat) -> WavFile:
-            return WavFile(os.open("/dev/full", os.O_RDWR), rate)
+        def on_a_full_disk(path: Path, rate: int, *_: object) -> WavFile:
+            return WavFile(PlainFile(os.open("/dev/full", os.O_RDWR)), rate)
 
         said = self.outcome(tmp_path, on_a_full_disk)
         assert said == ("recording stopped", os.strerror(errno.ENOSPC))
@@ -159,8 +165,8 @@ class TestWhatGoesWrong:
                 super().write(pcm[:800])
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        def small(path: Path, rate: int, sound_format: SoundFormat) -> WavFile:
-            return Small(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), rate)
+        def small(path: Path, rate: int, *_: object) -> WavFile:
+            return Small(PlainFile(os.open(path, os.O_RDWR | os.O_CREAT, 0o600)), rate)
 
         self.outcome(tmp_path, small)
         (path,) = (tmp_path / "t").iterdir()
@@ -179,7 +185,7 @@ class TestWhatGoesWrong:
 
         async def scenario() -> None:
             recordings = Recordings(tmp_path, clock)
-            bad, good = (recordings.begin("a", tenant, rate=8000) for tenant in ("bad", "good"))
+            bad, good = (recordings.begin(About("a", tenant), rate=8000) for tenant in ("bad", "good"))
             converse(good, clock)
             good.ended(clock.now)
             bad.ended(clock.now)
@@ -190,7 +196,7 @@ class TestWhatGoesWrong:
         assert len(list((tmp_path / "good").iterdir())) == 1
 
     def test_a_disk_that_stands_still_costs_sound_not_memory(self, tmp_path: Path) -> None:
-        recording = Recording("a", tmp_path, 8000, "wav", 1000.0)
+        recording = Recording(About("a", "t"), tmp_path, 8000, "wav", 1000.0)
         clock = Clock()
         converse(recording, clock, 1000)  # nobody takes it
         assert len(recording.waiting) == 1500
@@ -201,11 +207,12 @@ _VICTIM = """
 import asyncio, sys, time
 from pathlib import Path
 from sipbridge.audio import PCMU
+from sipbridge.recording_files.about import About
 from sipbridge.recordings import Recordings
 
 async def main():
     recordings = Recordings(Path(sys.argv[1]), time.monotonic)
-    recording = recordings.begin("a", "t", rate=8000, sound_format=sys.argv[2])
+    recording = recordings.begin(About("a", "t"), rate=8000, sound_format=sys.argv[2])
     began = time.monotonic()
     for number in range(10_000):
         await asyncio.sleep(began + number * 0.02 - time.monotonic())
@@ -236,6 +243,7 @@ _LIMITED = """
 import asyncio, os, resource, sys
 from pathlib import Path
 from sipbridge.audio import PCMU
+from sipbridge.recording_files.about import About
 from sipbridge.recordings import Recordings
 
 async def main():
@@ -243,7 +251,7 @@ async def main():
     for sound_format in ("wav", "flac"):
         recordings = Recordings(Path(sys.argv[1]), lambda: 1000 + number * 0.02)
         number = 0
-        recording = recordings.begin("a", "t", rate=8000, sound_format=sound_format)
+        recording = recordings.begin(About("a", "t"), rate=8000, sound_format=sound_format)
         for number in range(150):
             recording.received(os.urandom(160), PCMU, 1000 + number * 0.02)
         recording.ended(1003.0)
@@ -272,7 +280,7 @@ def test_a_call_id_that_comes_hundreds_of_times_is_still_recorded(tmp_path: Path
 
     async def scenario() -> None:
         recordings = Recordings(tmp_path, clock)
-        recording = recordings.begin("again", "acme", rate=8000)
+        recording = recordings.begin(About("again", "acme"), rate=8000)
         converse(recording, clock)
         recording.ended(clock.now)
         await recordings.close()
@@ -286,3 +294,76 @@ def test_tenants_that_look_alike_have_folders_of_their_own() -> None:
     assert folder_name("acme-2_b") == "acme-2_b"
     assert len({folder_name(tenant) for tenant in ("a.b", "a_b", "a b", "a/b", "..")}) == 5
     assert all("/" not in name and not name.startswith(".") for name in map(folder_name, ("a/b", "..", "../etc")))
+
+
+def test_a_sealed_one_is_sound_only_with_its_key(tmp_path: Path) -> None:
+    """Both formats; and it says of itself what it is."""
+    clock, key = Clock(), Key(bytes(range(32)))
+
+    async def scenario() -> None:
+        recordings = Recordings(tmp_path, clock, key=key)
+        for sound_format in FORMATS:
+            about = About("a", "t", record="00ff", caller="+15550100", to="agent", retention_days=7)
+            recording = recordings.begin(about, rate=8000, sound_format=sound_format)
+            converse(recording, clock)
+            recording.ended(clock.now)
+        await recordings.close()
+
+    run(scenario)
+    paths = sorted((tmp_path / "t").iterdir())
+    assert [path.name for path in paths] == [f"{file_name('a')}.{kind}.sealed" for kind in ("flac", "wav")]
+    for path in paths:
+        data = path.read_bytes()
+        assert b"5550100" not in data
+        assert not any(word in data for word in (b"RIFF", b"fLaC", VOICE[:16], b"\x7c\x7d" * 8))
+        reader, plain = SealedReader(io.BytesIO(data), KeyRing(key)), io.BytesIO()
+        unseal(reader, plain)
+        assert reader.closing is Closing.CLOSED
+        plain.seek(0)
+        sound, rate = soundfile.read(plain, dtype="int16")
+        assert (rate, len(sound)) == (8000, 16000)
+        assert sound[1000:-1000].min() == sound[1000:-1000].max() == 32124
+        about = About.find(plain.getvalue()[:HEAD_BYTES])
+        assert about is not None
+        assert (about.caller, about.record, about.retention_days) == ("+15550100", "00ff", 7)
+        assert about.began > 1.7e9
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+        self.record = "00ff"
+        self.began_at = 0.0
+
+    def note(self, fact: Fact, *, ago: float = 0.0) -> None:
+        self.facts.append(fact)
+
+
+def test_the_journal_hears_what_became_of_it(tmp_path: Path) -> None:
+    clock, journal = Clock(), Notes()
+    (tmp_path / "bad").write_text("a file where a directory should be")
+
+    async def scenario() -> None:
+        for key in (None, Key(bytes(32))):
+            recordings = Recordings(tmp_path, clock, key=key)
+            for tenant in ("acme", "bad"):
+                recording = recordings.begin(About("a", tenant), rate=8000, journal=journal)
+                converse(recording, clock)
+                recording.ended(clock.now)
+            await recordings.close()
+
+    run(scenario)
+    name = f"acme/{file_name('a')}.wav"
+    ready = [fact for fact in journal.facts if isinstance(fact, RecordingReady)]
+    assert ready == [RecordingReady(name, 2.0, False), RecordingReady(f"{name}.sealed", 2.0, True)]
+    assert journal.facts.count(Noted("recording_failed", "File exists")) == 2
+
+
+def test_what_strangers_say_of_themselves_ends_somewhere_and_means_nothing() -> None:
+    for text in ('"}\n{"sipbridge":1,"tenant":"other"', "ü\udcff\0", "x" * 100_000):
+        about = About.find(b"RIFF...." + About(text, "t", caller=text).to_text().encode() + b"\0data")
+        assert about is not None
+        assert about.tenant == "t"
+        assert len(about.caller) <= 200
+    for head in (b"", b'{"sipbridge":1,', b'{"sipbridge":1,' + b"[" * 100_000, b'{"sipbridge":1,"began":"x"}'):
+        assert About.find(head) in (None, About("", ""))

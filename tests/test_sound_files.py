@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from sipbridge.recording_files.medium import PlainFile
 from sipbridge.sound_files import FlacFile, SoundFormat, WavFile, create
 
 NOISE = np.random.default_rng(1).integers(-3000, 3000, (40000, 2)).astype("<i2")
@@ -67,7 +68,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
 def test_no_space_is_an_os_error(kind: type[WavFile] | type[FlacFile]) -> None:
     descriptor = os.open("/dev/full", os.O_RDWR)
     with pytest.raises(OSError):  # noqa: PT011
-        kind(descriptor, 8000).write(NOISE.tobytes() * 4)
+        kind(PlainFile(descriptor), 8000).write(NOISE.tobytes() * 4)
     os.close(descriptor)
 
 

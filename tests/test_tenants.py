@@ -255,11 +255,6 @@ class TestTheNotice:
             parse(text, TenantConfig, "t.yaml", directory=tmp_path)
 
 
-def test_recordings_are_not_encrypted_and_do_not_seem_to_be() -> None:
-    with pytest.raises(ConfigError, match=r"s.yaml:1: recordings.key: recordings cannot be encrypted yet"):
-        parse("recordings: {directory: d, key: secret}", Config, "s.yaml")
-
-
 def test_a_ceiling_that_nothing_would_hold_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tenants").mkdir()
     text = "agent: {provider: quiet}\nlimits:\n  spend_per_call: 0.5\n"

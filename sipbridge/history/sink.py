@@ -119,7 +119,8 @@ class Store(Sink, Protocol):
         """Of one call, in their order."""
 
     async def erase(self, caller: str) -> list[CallRow]:
-        """Delete every call from or to that number with all its entries; returns what there was."""
+        """Delete every call that somebody made to us, or we to him, with all its entries; returns what there was. His
+        number is any form of it (`numbers.same_number`)."""
 
     async def expire(self, tenant: str, before: float) -> int:
         """Delete the calls of a tenant that began earlier; how many there were."""

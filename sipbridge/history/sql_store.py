@@ -19,7 +19,7 @@ from typing import Any
 
 import asyncpg
 import structlog
-from sqlalchemy import ColumnElement, Executable, Select, and_, delete, or_, select
+from sqlalchemy import ColumnElement, Executable, Select, and_, case, delete, or_, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -28,6 +28,7 @@ from sqlalchemy.pool import NullPool
 from sipbridge.history import sql_migration
 from sipbridge.history import sql_schema as table
 from sipbridge.history.facts import Entry
+from sipbridge.history.numbers import forms_of
 from sipbridge.history.sink import CallRow, EntryRefusedError, Pace, Query, SinkUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -119,8 +120,10 @@ class SqlStore:
             return [Entry(row.record, row.seq, row.at, row.kind, row.data) for row in await connection.execute(wanted)]
 
     async def erase(self, caller: str) -> list[CallRow]:
-        number = _text(caller)
-        gone = await self._delete(or_(_call.caller == number, _call.to == number))
+        person = case((_call.direction == "outbound", _call.to), else_=_call.caller)
+        async with self._transaction() as connection:
+            known = (await connection.execute(select(person).distinct())).scalars().all()
+        gone = await self._delete(person.in_(forms_of(_text(caller), known)))
         return sorted(gone, key=lambda row: (row.began_at, row.record), reverse=True)
 
     async def expire(self, tenant: str, before: float) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sipbridge.history.facts import Entry
+from sipbridge.history.numbers import same_number
 from sipbridge.history.outbox import encode
 from sipbridge.history.rows import BLANK, COLUMNS, changes
 from sipbridge.history.sink import CallRow, Pace, Query, SinkUnavailableError
@@ -70,10 +71,15 @@ class SqliteStore:
         return await self._do(lambda db: _entries(db, record))
 
     async def erase(self, caller: str) -> list[CallRow]:
-        return await self._do(lambda db: _erase(db, caller))
+        found = await self._do(lambda db: _erase(db, caller))
+        await self._do(_scrub, transaction=False)
+        return found
 
     async def expire(self, tenant: str, before: float) -> int:
-        return await self._do(lambda db: _expire(db, tenant, before))
+        expired = await self._do(lambda db: _expire(db, tenant, before))
+        if expired:
+            await self._do(_scrub, transaction=False)
+        return expired
 
     async def close(self) -> None:
         def close() -> None:
@@ -85,14 +91,14 @@ class SqliteStore:
             await asyncio.get_running_loop().run_in_executor(self._thread, close)
         self._thread.shutdown(wait=False)
 
-    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_thread, work)
+    async def _do(self, work: Callable[[sqlite3.Connection], T], *, transaction: bool = True) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_thread, work, transaction)
 
-    def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _in_thread(self, work: Callable[[sqlite3.Connection], T], transaction: bool) -> T:
         try:
             if self._db is None:
                 self._db = self._open()
-            if self._read_only:
+            if self._read_only or not transaction:
                 return work(self._db)
             return _transaction(self._db, work)
         except (sqlite3.Error, OSError) as error:
@@ -191,10 +197,21 @@ def _entries(db: sqlite3.Connection, record: str) -> list[Entry]:
 
 
 def _erase(db: sqlite3.Connection, caller: str) -> list[CallRow]:
-    found = [_row(row) for row in db.execute(f'SELECT {_NAMES} FROM calls WHERE ? IN (caller, "to")', (caller,))]
+    if not (wanted := same_number(caller)):
+        return []
+    db.create_function("same_number", 1, same_number, deterministic=True)
+    person = """CASE direction WHEN 'outbound' THEN "to" ELSE caller END"""
+    found = [_row(row) for row in db.execute(f"SELECT {_NAMES} FROM calls WHERE same_number({person}) = ?", (wanted,))]
     for row in found:
         _delete(db, row.record)
     return found
+
+
+def _scrub(db: sqlite3.Connection) -> None:
+    """What was deleted is nowhere in the file (`secure_delete`); nor beside it from here on."""
+    (busy, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("somebody reads it for long: what was deleted is still in its -wal; try again")
 
 
 def _expire(db: sqlite3.Connection, tenant: str, before: float) -> int:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import BinaryIO, Final
@@ -69,10 +69,21 @@ class Sealer:
         self._sealing = _Sealing(secret, self.header)
         self._number = 0
 
-    def record(self, *writes: tuple[int, bytes]) -> bytes:
-        """Of what is written where. Never empty writes alone."""
-        plain = b"".join(_WRITE.pack(offset, len(data)) + data for offset, data in writes)
-        record = self._sealing.seal(self._number, plain, 0)
+    def records(self, writes: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+        """Of what is written where: one record, so that a kill leaves all or nothing of it; more where it is huge."""
+        plain = bytearray()
+        for offset, data in writes:
+            for start in range(0, len(data), _PIECE_BYTES):
+                piece = data[start : start + _PIECE_BYTES]
+                if plain and len(plain) + len(piece) > _PIECE_BYTES:
+                    yield self._record(plain)
+                    plain.clear()
+                plain += _WRITE.pack(offset + start, len(piece)) + piece
+        if plain:
+            yield self._record(plain)
+
+    def _record(self, plain: bytes | bytearray) -> bytes:
+        record = self._sealing.seal(self._number, bytes(plain), 0)
         self._number += 1
         return record
 
@@ -187,9 +198,3 @@ def unseal(reader: SealedReader, into: BinaryIO) -> int:
             into.write(data)
             size = max(size, offset + len(data))
     return size
-
-
-def pieces(data: bytes) -> Iterator[bytes]:
-    """For records that are never too long."""
-    for start in range(0, len(data), _PIECE_BYTES):
-        yield data[start : start + _PIECE_BYTES]

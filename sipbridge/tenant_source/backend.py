@@ -52,6 +52,7 @@ class TenantBackend:
         directory: Path,
         *,
         beside: TenantSource | None = None,
+        reader: Reader | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -65,7 +66,7 @@ class TenantBackend:
         self._clock = clock
         self.wall = wall
         self._client = BackendClient(settings.url, settings.token, config.node.name)
-        self._reader = Reader(config, directory)
+        self._reader = reader or Reader(config, directory)
         self.known = KnownGood(settings.cache, wall)
         self._breaker = Breaker()
         self._server = ("tenants", server_of(settings.url))

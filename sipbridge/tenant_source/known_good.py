@@ -122,9 +122,13 @@ class KnownGood:
             self._keep(known, body)
 
     async def close(self) -> None:
+        await self.written()
+        self._thread.shutdown(wait=True)
+
+    async def written(self) -> None:
+        """All that is to be kept is on disk."""
         while self._writing is not None:
             await self._writing
-        self._thread.shutdown(wait=True)
 
     # --- what is known ------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from sipbridge.audio import PCM_16K, PCM_24K
 from sipbridge.codecs import Codec
 from sipbridge.media.rtcp_session import RtcpSession
 from sipbridge.media.rtp import RtpPacket
+from sipbridge.recording_files.about import About
 from sipbridge.recordings import Recording
 from tests.compiled import takes_weak_references
 from tests.media.test_leg import PARAMS, PHONE, VOICE, Bench
@@ -58,7 +59,7 @@ def test_those_that_heard_each_other_and_were_recorded() -> None:
     one, two = Bench(WIDE), Bench(PARAMS)
     one.leg.handle = 8
     legs = (one.leg, two.leg)
-    tap = Recording("a", Path(), 8000, "wav", one.now)
+    tap = Recording(About("a", "t"), Path(), 8000, "wav", one.now)
     one.leg.listeners.use_tap(tap, one.now)
     one.leg.listeners.add(two.leg.listeners, 1.0)
     two.leg.listeners.add(one.leg.listeners, 0.5)

@@ -27,8 +27,9 @@ RING = KeyRing(KEY)
 def sealed(*, last: bool = True, words: bytes = b"abcdefghij") -> list[bytes]:
     """Header and records."""
     sealer = Sealer(KEY)
-    parts = [sealer.header, sealer.record((0, b"....")), *(sealer.record((4 + n, words[n : n + 1])) for n in range(10))]
-    parts.append(sealer.record((14, b"!"), (0, b"HEAD")))
+    writes = [[(0, b"....")], *([(4 + n, words[n : n + 1])] for n in range(10)), [(14, b"!"), (0, b"HEAD")]]
+    parts = [sealer.header, *(record for write in writes for record in sealer.records(write))]
+    assert len(parts) == 13
     return [*parts, sealer.last()] if last else parts
 
 
@@ -43,6 +44,13 @@ def test_what_was_written_comes_back_and_is_nowhere_in_the_file() -> None:
     assert opened(data) == (b"HEADabcdefghij!", Closing.CLOSED)
     assert b"HEAD" not in data
     assert KEY.secret not in data
+
+
+def test_what_is_huge_is_sealed_in_pieces() -> None:
+    sealer, data = Sealer(KEY), os.urandom(5_000_000)
+    records = list(sealer.records([(0, data), (5, b"here")]))
+    assert 4 < len(records) < 8
+    assert opened(sealer.header + b"".join(records)) == (data[:5] + b"here" + data[9:], None)
 
 
 def test_two_files_have_nothing_in_common_but_the_key() -> None:

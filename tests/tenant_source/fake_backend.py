@@ -44,10 +44,12 @@ class FakeBackend:
     answer: Callable[[Asked], bytes | None | Awaitable[bytes | None]] = lambda asked: http(200, document())
     asked: list[Asked] = field(default_factory=list)
     port: int = 0
+    hangs_up: bool = False
+    """After each answer."""
 
     async def __aenter__(self) -> Self:
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -55,16 +57,21 @@ class FakeBackend:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/tenant"
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -80,10 +87,11 @@ class FakeBackend:
                     return
                 writer.write(answer)
                 await writer.drain()
+                if self.hangs_up:
+                    return
         except (EOFError, OSError):
             pass
         finally:
-            self._writers.discard(writer)
             writer.close()
 
 
