@@ -134,7 +134,6 @@ async def _storm(tmp_path: Path, calls: int, reloads: int) -> None:
             await phone.hang_up()
         reports = [await bench.report(number + 1) for number in range(calls)]
         assert {report.ended.value for report in reports} == {"caller_hung_up"}
-        assert {leg.stats.underruns for report in reports for leg in report.audio.legs} == {0}
         tenant = bench.tenants.get("t")
         assert tenant is not None
         assert tenant.version == reloads + 1
