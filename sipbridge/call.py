@@ -53,6 +53,7 @@ from sipbridge.prices import Prices
 from sipbridge.recordings import StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, ReinviteReceived, SipEvent
 from sipbridge.sip.invite import Invite
+from sipbridge.tenant_gate import Allowance
 from sipbridge.tenants import Tenant
 from sipbridge.tools.services import ToolServices
 from sipbridge.turn import Rule, Turn
@@ -78,10 +79,14 @@ class CallSession:
         prices: Prices | None = None,
         tool_services: ToolServices | None = None,
         journal: Journal = NOWHERE,
+        allowance: Allowance | None = None,
+        turned_away: str | None = None,
     ) -> None:
         """`transfer_leg` makes the leg that calls whom the far end asks for, `second_leg` the one to whom the tenant
         names; both raise `CallNotPlacedError`. `record` begins a recording of the call. `tool_services` is what its
-        tools share with those of other calls. What happens is noted in `journal`."""
+        tools share with those of other calls. What happens is noted in `journal`.
+        `allowance` is its part in its tenant's limits; `turned_away`: there is no room for it, and why: it only hears
+        that (`limits.spoken`)."""
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
         self._fields = fields
@@ -122,7 +127,9 @@ class CallSession:
             record=record,
             prices=prices or Prices(),
             tool_services=tool_services,
+            allowance=allowance,
         )
+        self._turned_away = turned_away
         self._prices = prices
 
         self._group: asyncio.TaskGroup | None = None
@@ -233,7 +240,9 @@ class CallSession:
             self._over.set()
 
     async def _live(self) -> None:
-        if await self._parts.answering.answer():
+        if self._turned_away is not None:
+            await self._parts.answering.turn_away(self._turned_away)
+        elif await self._parts.answering.answer():
             await self._parts.agents.converse(self._agent_event, self._parts.failure.lost)
 
     async def _shut(self) -> None:

@@ -41,6 +41,7 @@ from sipbridge.sip.ladder import Ladder, Ladders
 from sipbridge.sip.refer import Referral
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
+from sipbridge.tenant_gate import Allowance
 from sipbridge.tenants import Tenant
 from sipbridge.tools.services import ToolServices
 from sipbridge.trunk_config import Outbound, Trunk
@@ -55,6 +56,8 @@ class _Line:
 
     trunk: Trunk | None
     fade_ms: int = 10
+    allowance: Allowance | None = None
+    turned_away: str | None = None
     session: CallSession | None = None
     handles: list[int] = field(default_factory=list)
     calls: list[Invite] = field(default_factory=list)
@@ -111,6 +114,12 @@ class Switchboard:
         """How many calls are up or being set up."""
         return len(self._lines)
 
+    def turning_away(self, tenant_id: str) -> int:
+        """How many calls of a tenant's are just told that there is no room for them."""
+        return sum(
+            line.turned_away is not None and session.tenant_id == tenant_id for session, line in self._lines.items()
+        )
+
     def tenant_changed(self, tenant: Tenant) -> None:
         """Another version is in force: calls of its that are up may take something of it."""
         if tenant.config.apply_changes != "new_calls":
@@ -141,13 +150,23 @@ class Switchboard:
 
     # --- calls ------------------------------------------------------------------------------------
 
-    def answer(self, event: InviteReceived, tenant: Tenant, fields: CallFields, trunk: Trunk | None) -> CallSession:
-        """A call that came in begins."""
-        line = _Line(trunk, tenant.config.barge_in.fade_ms)
+    def answer(
+        self,
+        event: InviteReceived,
+        tenant: Tenant,
+        fields: CallFields,
+        trunk: Trunk | None,
+        allowance: Allowance | None = None,
+        turned_away: str | None = None,
+    ) -> CallSession:
+        """A call that came in begins; the last two as in `CallSession`."""
+        line = _Line(trunk, tenant.config.barge_in.fade_ms, allowance, turned_away)
         leg = InboundLeg(event.call, event.offer, self._parts(line, trunk))
         return self._begin(leg, line, tenant, fields, event.call)
 
-    def dial(self, tenant: Tenant, to: str, trunk: Trunk, from_: str | None) -> CallSession:
+    def dial(
+        self, tenant: Tenant, to: str, trunk: Trunk, from_: str | None, allowance: Allowance | None = None
+    ) -> CallSession:
         """A call of our own begins. Raises `CallNotPlacedError` where it can be seen beforehand that it cannot."""
         outbound = _way_out(trunk)
         target, caller = target_of(outbound, to), caller_of(trunk, outbound, from_)
@@ -155,7 +174,7 @@ class Switchboard:
         fields = CallFields(
             to=readable(target.username), caller=readable(caller.uri.username), trunk=trunk.name, call_id=call_id
         )
-        line = _Line(trunk, tenant.config.barge_in.fade_ms)
+        line = _Line(trunk, tenant.config.barge_in.fade_ms, allowance)
         leg = self._calling(line, trunk, target, caller, call_id=call_id)
         return self._begin(leg, line, tenant, fields)
 
@@ -353,6 +372,8 @@ class Switchboard:
             second_leg=lambda target, seconds: self._second_leg(line, tenant, target, seconds),
             record=self._recording_of(fields, tenant, journal),
             journal=journal,
+            allowance=line.allowance,
+            turned_away=line.turned_away,
         )
         self._lines[session] = line
         self._ladders.opened(session.call_id)
@@ -388,6 +409,8 @@ class Switchboard:
             # The boundary of one call: what goes wrong in it must not take the others with it.
             log.exception("call failed", call_id=session.call_id)
         finally:
+            if line.allowance is not None:
+                line.allowance.over(report)
             for handle in line.handles:
                 del self._by_handle[handle]
             for call in line.calls:

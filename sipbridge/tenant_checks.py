@@ -113,11 +113,12 @@ def faults(tenant: TenantConfig, config: Config) -> Iterator[tuple[Place, str]]:
     yield from _way_problems(tenant, {trunk.name: trunk.outbound is not None for trunk in config.trunks})
     if tenant.recording.enabled and config.recordings.directory is None:
         yield ("recording", "enabled"), "there is no recordings.directory in sipbridge.yaml to record to"
-    if tenant.limits.spend_per_call is not None:
+    for key in ("spend_per_call", "spend_per_day"):
+        if getattr(tenant.limits, key) is None:
+            continue
         for _, agent in tenant.places_of_agents():
             if not _has_prices(agent, config.prices):
-                words = f"sipbridge.yaml has no prices for {agent.provider}, so nothing would hold it"
-                yield ("limits", "spend_per_call"), words
+                yield ("limits", key), f"sipbridge.yaml has no prices for {agent.provider}, so nothing would hold it"
 
 
 def _way_problems(config: TenantConfig, trunks: Mapping[str, bool]) -> Iterator[tuple[Place, str]]:

@@ -20,7 +20,7 @@ from sipbridge.call_fields import CallFields
 from sipbridge.codecs import Codec
 from sipbridge.conversation.sounds import sound_of
 from sipbridge.prompts import PROMPT_RATE, load_wav, music
-from sipbridge.tenant_config import TenantConfig
+from sipbridge.tenant_config import RecordingConfig, TenantConfig
 from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.turn_taking import TurnTaking, turn_taking
 
@@ -35,6 +35,11 @@ class Tenant:
     def with_agent(self, agent: AgentConfig) -> Tenant:
         """The same tenant where another agent speaks."""
         return replace(self, config=self.config.model_copy(update={"single": agent, "several": {}}))
+
+    @property
+    def unrecorded(self) -> Tenant:
+        """The same tenant, whose calls are not recorded."""
+        return replace(self, config=self.config.model_copy(update={"recording": RecordingConfig()}))
 
     def with_instructions_of(self, newer: Tenant) -> Tenant:
         """The same tenant whose agents are told what a newer version says; itself, where that is the same."""
