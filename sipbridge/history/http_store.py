@@ -76,7 +76,8 @@ class HttpStore:
     async def erase(self, caller: str, also: Collection[str] = ()) -> list[CallRow]:
         """By DELETE. What it says that it has removed; of a backend that only says yes, nothing."""
         identity = f"erase-{token_hex(8)}"
-        answer = await self._peer.ask(identity, {"caller": caller, "records": list(also)}, method="DELETE")
+        asked = {"caller": caller} | ({"records": list(also)} if also else {})
+        answer = await self._peer.ask(identity, asked, method="DELETE")
         if answer.status in _NO_SUCH_METHOD:
             raise SinkUnavailableError(f"{self._peer.place} cannot erase ({answer.status}): ask whoever runs it")
         if answer.status == 404:
