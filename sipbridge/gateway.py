@@ -39,6 +39,7 @@ from sipbridge.outcome import ENDINGS, CallReport, Ended, reason_header
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
 from sipbridge.providers.breaker import Breaker
+from sipbridge.recording_files.care import care_of
 from sipbridge.recordings import Recordings
 from sipbridge.registrations import Registrations
 from sipbridge.sip.admission import LOOPBACK, Admission
@@ -135,9 +136,13 @@ class Gateway:
             if files is not None:
                 stack.push_async_callback(files.close)
             self.recordings = None
+            # Raises ConfigError where the key cannot be had: nothing that is to be sealed is ever written plain.
+            keys = config.recordings.key_ring()
+            if self._serves:
+                care = care_of(config, keys, self._tenants, self._history, self.metrics.count_recordings)
+                care.start()
+                stack.push_async_callback(care.close)
             if (directory := config.recordings.directory) is not None:
-                # Raises ConfigError where the key cannot be had: nothing that is to be sealed is ever written plain.
-                keys = config.recordings.key_ring()
                 key = None if keys is None else keys.current
                 self.recordings = Recordings(directory, self._clock, key=key, on_count=self.metrics.count_recordings)
                 stack.push_async_callback(self.recordings.close)
