@@ -243,14 +243,6 @@ class Config(Section):
         return bool(self.sip.accounts) or any(trunk.auth and not trunk.sources for trunk in self.trunks)
 
     @model_validator(mode="after")
-    def _webhooks_differ(self) -> Config:
-        urls = [webhook.url for webhook in self.webhooks]
-        for number, url in enumerate(urls):
-            if url in urls[:number]:  # what it is still owed is kept under it
-                raise error_at(("webhooks", number, "url"), "another webhook has the same; one may have several events")
-        return self
-
-    @model_validator(mode="after")
     def _users_differ(self) -> Config:
         known: set[str] = set()
         places: list[tuple[Place, str]]
