@@ -107,9 +107,7 @@ def _loaded(text: str, name: str) -> Any:
 
     config: Any = parse(text, FILES[name], name)
     places = config.places_of_agents() if name == "tenant.json" else ()
-    wrong = (
-        [fault for at, agent in places for fault in problems(agent, at)]
-    )
+    wrong = [fault for at, agent in places for fault in problems(agent, at)]
     if wrong:
         raise ConfigError(str(wrong))
     return config
