@@ -20,6 +20,7 @@ from bench.results import Chart, Finding, Line, Row, Table, late, ms
 from bench.rig import Figures
 from bench.scaling import interpreted, scaling
 from bench.size import Size
+from bench.tenants import tenants
 
 _IDLE_SECONDS = 2.0
 _GROWTH_KIB = 2048
@@ -377,4 +378,5 @@ MEASUREMENTS: dict[str, Callable[[Size], Sequence[Finding]]] = {
     "providers": providers,
     "handovers": handovers,
     "bridges": bridges,
+    "tenants": tenants,
 }

@@ -14,6 +14,7 @@ class Size:
     crowd: int = 200
     hundred: int = 100
     thousand: int = 1000
+    tenants: int = 10_000
     timer_seconds: float = 33.0
     """Until the last SIP transaction of a call is forgotten (RFC 3261: 64 * T1 = 32 s)."""
     flood_seconds: float = 60
@@ -35,6 +36,7 @@ SMALL = Size(
     crowd=3,
     hundred=5,
     thousand=20,
+    tenants=200,
     timer_seconds=0,
     flood_seconds=2,
     steps=(1, 3),

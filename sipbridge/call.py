@@ -33,9 +33,11 @@ from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.history.facts import Noted, Started
 from sipbridge.history.journal import NOWHERE, Journal
+from sipbridge.history.privacy import discreet
 from sipbridge.history.refusals import report_of_none
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
+from sipbridge.logs import DISCREET
 from sipbridge.media.events import (
     Audio,
     Drained,
@@ -91,7 +93,10 @@ class CallSession:
         self._tenant = tenant
         self._fields = fields
         self._clock = clock
-        self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
+        self.discreet = _discreet(tenant, fields, outbound=leg.outbound)
+        """To be bound to every line in the log that may say who it is."""
+        self._log = log.bind(call_id=fields.call_id, tenant=tenant.id, **self.discreet)
+        self._legs = Legs(leg, clock, transfer_leg, self._log)
         self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
         self._sounds = Sounds(self._legs)
         self._floor = Floor(self._turn, self._legs, self._sounds, clock, self._log)
@@ -165,7 +170,10 @@ class CallSession:
             uplink_dropped_ms=self._parts.agents.uplink_dropped_ms,
             prices=self._prices,
         )
-        self._log.info("call ended", **report.to_log())
+        line = report.to_log()
+        if self._tenant.config.storage == "attributes":
+            line |= {"detail": ""} | ({"fallback": ""} if report.fallback else {})
+        self._log.info("call ended", **line)
         self._report.set_result(report)
         return report
 
@@ -181,6 +189,7 @@ class CallSession:
             tenant_version=tenant.version,
             provider=tenant.config.agent.provider,
             model=tenant.config.agent.model or "",
+            caller_name="" if fields.identity is None else fields.identity.display,
         )
         self.journal.note(started)
 
@@ -403,3 +412,8 @@ class CallSession:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _discreet(tenant: Tenant, fields: CallFields, *, outbound: bool) -> dict[str, Any]:
+    storage = tenant.config.storage
+    return {} if storage == "everything" else {DISCREET: discreet(storage, fields.to if outbound else fields.caller)}

@@ -39,7 +39,7 @@ def schema_of(model: type[Section]) -> dict[str, Any]:
 class _Generator(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
-        model = schema["cls"]
+        model: type[BaseModel] = schema["cls"]
         properties = made.get("properties", {})
         words = _words(model)
         for name, field in model.model_fields.items():

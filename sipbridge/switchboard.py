@@ -225,7 +225,9 @@ class Switchboard:
         if trunk is None or target is None:
             raise CallNotPlacedError("no trunk permits it")
         headers = event.replaces.headers if event.replaces is not None else ()
-        log.info("transfer asked for", call_id=event.call.call_id, by=str(event.referred_by or ""), to=str(target))
+        discreet = {} if line.session is None else line.session.discreet
+        by = str(event.referred_by or "")
+        log.info("transfer asked for", call_id=event.call.call_id, by=by, to=str(target), **discreet)
         return self._calling(line, trunk, target, caller_of(trunk, _way_out(trunk), None), headers=headers)
 
     def _second_leg(self, line: _Line, tenant: Tenant, target: str, ring_seconds: float) -> OutboundLeg:
@@ -320,7 +322,8 @@ class Switchboard:
             raise
         self._placed[call] = budget
         self._belongs(call, session)
-        log.info("calling", trunk=trunk.name, to=str(target), call_id=call.call_id, session=session.call_id)
+        names = {"call_id": call.call_id, "session": session.call_id}
+        log.info("calling", trunk=trunk.name, to=str(target), **names, **session.discreet)
         return call
 
     def _belongs(self, call: Invite, session: CallSession) -> None:
@@ -387,7 +390,7 @@ class Switchboard:
     def _recording_of(self, fields: CallFields, tenant: Tenant, journal: Journal) -> StartRecording | None:
         recording = tenant.config.recording
         # A voice is personal data: what may keep none may not be recorded, whatever else was asked for.
-        if not recording.enabled or self._recordings is None or tenant.config.storage != "everything":
+        if not tenant.config.records or self._recordings is None:
             return None
         about = About(
             fields.call_id,
@@ -419,7 +422,8 @@ class Switchboard:
             line.session = None  # its leg knows the line: without this nothing of the call is freed before a collection
             ladder = self._ladders.ended(session.call_id)
             self._last_words.note(session.journal, report or session.report_of_none(), ladder)
-            if ladder is not None and self._keep_ladder is not None:
+            discreet = bool(session.discreet)  # a ladder has everybody's numbers in it
+            if ladder is not None and self._keep_ladder is not None and not discreet:
                 self._keep_ladder(ladder)
             if not self._lines:
                 self.all_over.set()

@@ -52,6 +52,8 @@ def _without_effect(config: TenantConfig) -> Iterator[tuple[Place, str]]:
         yield ("barge_in", "backchannels"), "recover_false_alarms is false, so nothing is judged"
     if not barge_in.enabled and barge_in.recover_false_alarms:
         yield ("barge_in", "recover_false_alarms"), "enabled is false"
+    if config.recording.enabled and config.storage != "everything":
+        yield ("recording", "enabled"), f"storage is {config.storage}: a voice says who it is, so nothing is recorded"
     if len(config.agents) == 1:
         only = next(at for at, _ in config.places_of_agents())
         for key in ("description", "greet"):

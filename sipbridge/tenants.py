@@ -70,8 +70,7 @@ class Tenant:
 
     def first_words(self, fields: CallFields) -> str | None:
         """What the agent says first of all: that the call is recorded, where it is to say so, and the greeting."""
-        recording = self.config.recording
-        notice = recording.notice_text if recording.enabled else None
+        notice = self.config.recording.notice_text if self.config.records else None
         return " ".join(text for text in (notice, self.greeting(fields)) if text) or None
 
     def hold_music(self, rate: int) -> bytes:
@@ -81,8 +80,7 @@ class Tenant:
 
     def notice(self, rate: int) -> bytes | None:
         """The same as speech, PCM at `rate`, where it is a file."""
-        recording = self.config.recording
-        path = recording.notice_file if recording.enabled else None
+        path = self.config.recording.notice_file if self.config.records else None
         return None if path is None else load_wav(path, rate)
 
     @property

@@ -52,18 +52,8 @@ class TenantDirectory:
         directory = base / config.tenants.directory
         if not directory.is_dir():
             raise ConfigError(f"{directory}: the tenants' directory does not exist (tenants.directory)")
-        paths = tenant_files(directory)
-        candidates: list[Candidate] = []
-        problems = {path.stem: words for path, words in said_twice(paths)}
-        for path in paths:
-            if path.stem not in problems:
-                try:
-                    text = text_of(path)
-                    candidates.append(Candidate(path.stem, path, text, checked(text, path, config)))
-                except ConfigError as error:
-                    problems[path.stem] = str(error)
         intake = Intake({})
-        taken = intake.step(candidates, problems).taken
+        taken = intake.step(*read_all(directory, config)).taken
         refused = dict(intake.refused)
         if refused and versions is not None:
             taken += intake.step(_kept(versions, refused, directory, config), {}).taken
@@ -147,6 +137,21 @@ class TenantDirectory:
     def _why_less(self, tenant: Tenant, best: Rule | None, fields: CallFields) -> str:
         own = self._index.best(fields, of=tenant.id)
         return "" if own is None or best is None else why_less(own, best)
+
+
+def read_all(directory: Path, config: Config) -> tuple[list[Candidate], dict[str, str]]:
+    """What each file says, and of those that are wrong by themselves (tenant ->) what is wrong. Raises `OSError`."""
+    paths = tenant_files(directory)
+    candidates: list[Candidate] = []
+    problems = {path.stem: words for path, words in said_twice(paths)}
+    for path in paths:
+        if path.stem not in problems:
+            try:
+                text = text_of(path)
+                candidates.append(Candidate(path.stem, path, text, checked(text, path, config)))
+            except ConfigError as error:
+                problems[path.stem] = str(error)
+    return candidates, problems
 
 
 class _DirectoryMetrics(Collector):

@@ -25,6 +25,14 @@ def tenant_files(directory: Path) -> list[Path]:
     return sorted(path for path in directory.iterdir() if path.suffix in (".yaml", ".yml") and path.name[0] != ".")
 
 
+def file_of(directory: Path, tenant: str) -> Path:
+    """Where a tenant's file is, or would be. Raises `ConfigError` where there cannot be such a file."""
+    if not tenant or tenant[0] == "." or "/" in tenant or "\0" in tenant:
+        raise ConfigError(f"no tenant can be called {tenant!r}: its file's name is its id")
+    short = directory / f"{tenant}.yml"
+    return short if short.exists() else directory / f"{tenant}.yaml"
+
+
 def said_twice(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     """Files that would be one tenant's: acme.yaml and acme.yml."""
     first: dict[str, Path] = {}

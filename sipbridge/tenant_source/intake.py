@@ -12,6 +12,7 @@ from pathlib import Path
 from sipbridge.matching import Index
 from sipbridge.tenant_config import Match, TenantConfig
 from sipbridge.tenant_source.files import ties
+from sipbridge.tenant_source.versions import digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,10 @@ class Candidate:
     path: Path
     text: str
     config: TenantConfig
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,13 @@ def load_directory(config: Config, base: Path, *, keep: bool = False) -> TenantD
     """The tenants that are files beside `sipbridge.yaml`, which lies in `base`; none where only a backend is asked, or
     where there is no such directory beside one. `keep`: their versions are kept, and the last one of a tenant whose
     file is wrong now is in force. Raises `ConfigError`."""
-    if not _has_directory(config, base):
+    if not has_directory(config, base):
         return TenantDirectory([])
     return TenantDirectory.load(config, base, versions=versions_of(config, base) if keep else None)
 
 
-def _has_directory(config: Config, base: Path) -> bool:
+def has_directory(config: Config, base: Path) -> bool:
+    """Tenants are files, too."""
     if config.tenants.backend is None:
         return True
     return config.tenants.source != "http" and (base / config.tenants.directory).is_dir()
@@ -39,7 +40,7 @@ async def watched(
 ) -> AsyncIterator[Callable[[], None]]:
     """While it is entered, the directory's tenants are what the files beside `path` (sipbridge.yaml) say; `settled` is
     told when that has become something else. What it yields has them looked at now."""
-    if not _has_directory(config, path.parent):
+    if not has_directory(config, path.parent):
         yield lambda: None
         return
     async with TenantWatch(config, path, directory, settled=settled) as watch:

@@ -16,7 +16,7 @@ from pathlib import Path
 from sipbridge.tenant_source.files import said_twice, tenant_files
 from sipbridge.tenant_source.versions import digest_of
 
-QUIET_S = 0.1
+QUIET_S = 0.05
 _GONE_S = 0.3
 _NO_LAST_LINE_S = 2.0
 _OPEN_S = 10.0

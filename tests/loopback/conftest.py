@@ -10,7 +10,7 @@ import pytest
 
 from tests.providers.judges import all_judged
 
-_LONGEST_S = 20.0
+_LONGEST_S, _LONGEST_SLOW_S = 20.0, 600.0
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -21,7 +21,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(test).parameters}
 
     async def run() -> None:
-        async with asyncio.timeout(_LONGEST_S):
+        async with asyncio.timeout(_LONGEST_S if pyfuncitem.get_closest_marker("slow") is None else _LONGEST_SLOW_S):
             await test(**arguments)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"tasks left behind: {left}"

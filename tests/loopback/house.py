@@ -13,7 +13,8 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Literal
 
 import yaml
@@ -28,6 +29,7 @@ from sipbridge.simulator.model import WIRES, ModelServer, SessionRecord
 from sipbridge.simulator.script import Script
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenant_source.directory import TenantDirectory
+from sipbridge.tenant_source.opening import load_directory, watched
 from sipbridge.tenants import Tenant
 from tests.loopback.phone import Phone
 from tests.loopback.waiting import Watched
@@ -65,6 +67,7 @@ class House(Watched):
         self.model = model
         model.sessions = _Sessions(self.changed)
         self.gateway: Gateway
+        self.tenants: TenantDirectory
         self.clock = Clock()
         self.reports: list[CallReport] = []
         self.phones: list[Phone] = []
@@ -121,23 +124,34 @@ async def house(
     url: Callable[[ModelServer], str] = lambda model: model.url,
     phones: Sequence[Phone] = (),
     history: History | None = None,
+    files: Path | None = None,
 ) -> AsyncIterator[House]:
     """`tenant` and `config` are YAML, merged over what a test needs in any case. The tenant is dialled as `agent`.
-    `phones` had to be there before. `history` is entered already."""
+    `phones` had to be there before. `history` is entered already. `files`: where the tenant is a file,
+    `tenants/t.yaml`, which may change."""
     descriptors = _descriptors()
     async with ModelServer(script or Script(), wire=provider if provider in WIRES else "openai") as model:
         bench = House(model)
         bench.phones += phones
-        directory = TenantDirectory([Tenant("t", _tenant(tenant, provider, url(model)))])
+        text = _tenant(tenant, provider, url(model))
+        directory = TenantDirectory([Tenant("t", parse(text, TenantConfig, "t.yaml"))])
         base = {
             "sip": {"listen": ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]},
             "media": {"ports": _PORTS, "codecs": ["PCMU", "PCMA"]},
             "limits": {"media_timeout_seconds": 600},
         }
         settings = parse(yaml.safe_dump(_merged(base, config)), Config, "sipbridge.yaml")
-        async with Gateway(
-            settings, directory, on_report=bench.reported, clock=bench.clock, history=history
-        ) as gateway:
+        watch: AbstractAsyncContextManager[object] = nullcontext()
+        if files is not None:
+            (files / "tenants").mkdir(exist_ok=True)
+            (files / "tenants" / "t.yaml").write_text(text)
+            directory = load_directory(settings, files, keep=True)
+            watch = watched(settings, directory, files / "sipbridge.yaml", settled=bench.changed)
+        bench.tenants = directory
+        async with (
+            watch,
+            Gateway(settings, directory, on_report=bench.reported, clock=bench.clock, history=history) as gateway,
+        ):
             bench.gateway = gateway
             engine = gateway._engine
             free = engine.free_ports
@@ -158,14 +172,14 @@ async def house(
     assert {item for item in _descriptors().items() if item not in descriptors.items()} == set()
 
 
-def _tenant(text: str, provider: str, url: str) -> TenantConfig:
+def _tenant(text: str, provider: str, url: str) -> str:
     agent = {"provider": provider, "instructions": "You are a test.", "turn_detection": {"silence_ms": 100}}
     if provider in WIRES:
         agent |= {"url": url}
     base = {"match": {"to": "agent"}, "agent": agent, "deadlines": {"connect_seconds": 1}}
     if "agents" in (yaml.safe_load(text) or {}):  # all of them are the test's own
         del base["agent"]
-    return parse(yaml.safe_dump(_merged(base, text), sort_keys=False), TenantConfig, "t.yaml")
+    return yaml.safe_dump(_merged(base, text), sort_keys=False)
 
 
 def _merged(base: dict[str, object], text: str) -> dict[str, object]:
