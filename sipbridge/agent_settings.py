@@ -119,9 +119,11 @@ def secrets_in(section: Section, place: str) -> Iterator[tuple[str, Secret]]:
 
 
 def secrets_of_agents(config: TenantConfig) -> Iterator[tuple[str, Secret]]:
-    """Those of every agent of a tenant's, each with its place."""
+    """Those of every agent of a tenant's, and of who sums its calls up, each with its place."""
     for at, agent in config.places_of_agents():
         yield from secrets_in(agent, dotted(at))
+    if config.summary is not None:
+        yield from secrets_in(config.summary, "summary")
 
 
 # --- what is sent -----------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.history.facts import Noted, Started
 from sipbridge.history.journal import NOWHERE, Journal
+from sipbridge.history.refusals import report_of_none
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
 from sipbridge.media.events import (
@@ -214,6 +215,13 @@ class CallSession:
         if self._parts.agents.renew(before, self._call.tenant):
             self._log.info("instructions changed", version=newer.version)
             self._call.journal.note(Noted("instructions", f"those of version {newer.version}"))
+
+    def report_of_none(self) -> CallReport:
+        """Where it has come to none."""
+        outbound = self._record.outbound
+        return report_of_none(
+            self._fields, Ended.INTERNAL_ERROR, None, tenant=self._tenant, journal=self.journal, outbound=outbound
+        )
 
     async def report(self) -> CallReport:
         """How it went, once it is over."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from sipbridge import __version__, logs
-from sipbridge.commands import history, tenants
+from sipbridge.commands import configuration, history, tenants
 from sipbridge.commands.common import DEFAULT_CONFIG, ConfigPath, run
 from sipbridge.errors import ConfigError, SipbridgeError
 
@@ -27,8 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-config_app = typer.Typer(help="Show the configuration, and what it may contain.", no_args_is_help=True)
-app.add_typer(config_app, name="config")
+app.add_typer(configuration.app, name="config")
 app.add_typer(history.app, name="history")
 app.add_typer(tenants.app, name="tenants")
 app.command()(history.why)
@@ -81,11 +80,13 @@ async def _serve(path: Path, drain_seconds: float) -> None:
 
     config, tenants = _load(path, keep=True)
     stop, now = _signals()
+    signals = asyncio.get_running_loop()
+    signals.add_signal_handler(signal.SIGHUP, lambda: None)  # who asks too early is not to end us
     async with (
-        opened(config) as history,
         opened_tenants(config, tenants, path.parent) as source,
+        opened(config, source) as history,
+        watched(config, tenants, path, settled=keep_new_tenants) as look,
         Gateway(config, source, history=history) as gateway,
-        watched(config, tenants, path, settled=gc.freeze) as look,  # what is new stays, too: see `keep_start_up`
     ):
         keep_start_up()
 
@@ -94,7 +95,7 @@ async def _serve(path: Path, drain_seconds: float) -> None:
             gateway.transport.tls.reload()
             look()
 
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+        signals.add_signal_handler(signal.SIGHUP, reload)
         await stop.wait()
         drained = asyncio.create_task(gateway.drain(drain_seconds))
         forced = asyncio.create_task(now.wait())
@@ -110,6 +111,12 @@ def keep_start_up() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(700, 10, 1000)
+
+
+def keep_new_tenants(count: int) -> None:
+    """Many stay as well, and would be walked through like what there was at the start."""
+    if count >= 100:
+        gc.freeze()
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:
@@ -351,33 +358,6 @@ def ladder(
         raise SipbridgeError(f"{directory} has no ladder of {call_id}")
     heads, drawing, full = text.split("\n\n", 2)
     print(heads, drawing, *([full] if messages else []), sep="\n\n")
-
-
-@config_app.command("show")
-def config_show(
-    config: ConfigPath = DEFAULT_CONFIG,
-    tenant: Annotated[str | None, typer.Option(help="Of this tenant's file, by its id.")] = None,
-) -> None:
-    """Print what is in force, defaults included, as YAML; of secrets where they come from."""
-    from sipbridge.configfile import shown
-
-    gateway, tenants = _load(config)
-    if tenant is None:
-        print(shown(gateway), end="")
-        return
-    found = tenants.get(tenant)
-    if found is None:
-        raise ConfigError(f"no tenant is called {tenant!r}; there are {', '.join(one.id for one in tenants.tenants)}")
-    print(shown(found.config), end="")
-
-
-@config_app.command("schema")
-def config_schema(tenant: Annotated[bool, typer.Option(help="Of a tenant's file.")] = False) -> None:
-    """Print the JSON Schema, for editors."""
-    from sipbridge.config import Config
-    from sipbridge.tenant_config import TenantConfig
-
-    print(json.dumps((TenantConfig if tenant else Config).model_json_schema(), indent=2))
 
 
 @app.command()

@@ -8,6 +8,7 @@ act on yet carry `PLANNED`: setting one is allowed and reported by `not_in_use()
 from __future__ import annotations
 
 import ipaddress
+import os
 import platform
 import re
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from sipbridge.configfile import Place, Section, error_at, load
 from sipbridge.errors import TlsFileError
 from sipbridge.history_config import HistoryConfig
 from sipbridge.logins import Login, Secret
+from sipbridge.overrides import of_environment
 from sipbridge.prices import Prices
 from sipbridge.recordings_config import RecordingsConfig
 from sipbridge.sip.dns import parse_nameserver
@@ -257,8 +259,8 @@ class Config(Section):
 
 
 def load_config(path: Path) -> Config:
-    """Read `sipbridge.yaml`. Raises `ConfigError`."""
-    return load(path, Config)
+    """Read `sipbridge.yaml`, and what the environment says instead (`overrides`). Raises `ConfigError`."""
+    return load(path, Config, of_environment(os.environ))
 
 
 def codec_lists(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -26,9 +25,12 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from sipbridge.errors import ConfigError
+from sipbridge.overrides import Override, put
+from sipbridge.yamltext import Place as Place
+from sipbridge.yamltext import YamlTextError, read
 
-Place = tuple[str | int, ...]
-"""Where in the document: keys and list positions, from the root."""
+Lines: TypeAlias = Mapping[Place, int | str]
+"""Where each key and position stands: the line, or `environment:VARIABLE`."""
 
 M = TypeVar("M", bound="Section")
 
@@ -82,32 +84,91 @@ def _raised_again(problem: ErrorDetails) -> InitErrorDetails:
     return InitErrorDetails(type=kind, loc=problem["loc"], input=problem["input"])
 
 
-def load(path: Path, model: type[M]) -> M:
+def load(path: Path, model: type[M], overrides: Sequence[Override] = ()) -> M:
     """Read `path` as `model`. Raises `ConfigError` naming file, line and key of everything that is wrong."""
+    return parse(text_of(path), model, str(path), directory=path.parent, overrides=overrides)
+
+
+def text_of(path: Path) -> str:
+    """Raises `ConfigError`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.stat().st_size > _LONGEST or not path.is_file():
+            raise ConfigError(f"{path}: cannot be read: it is no file, or longer than {_LONGEST // 1_000_000} MB")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return parse(text, model, str(path), directory=path.parent)
 
 
-def parse(text: str, model: type[M], name: str, *, directory: Path | None = None) -> M:
+_LONGEST = 8_000_000
+
+
+def parse(
+    text: str, model: type[M], name: str, *, directory: Path | None = None, overrides: Sequence[Override] = ()
+) -> M:
     """Like `load`, for a text that is already there; `name` stands for the file in messages, and relative paths in it
     start at `directory`."""
+    return parse_with_lines(text, model, name, directory=directory, overrides=overrides)[0]
+
+
+def parse_with_lines(
+    text: str, model: type[M], name: str, *, directory: Path | None = None, overrides: Sequence[Override] = ()
+) -> tuple[M, Lines]:
+    """Also where everything that is not left to its default stands."""
     try:
-        root, data = read_document(text)
-        lines: dict[Place, int] = {}
-        twice = [] if root is None else list(_walk(root, (), lines))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{name}:{line}: not valid YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{name}:1: not valid YAML: {error}") from error
-    if twice:
-        raise ConfigError("\n".join(f"{name}:{line}: {dotted(place)}: key given twice" for place, line in twice))
+        document = read(text)
+    except YamlTextError as error:
+        raise ConfigError(f"{name}:{error.line}: not valid YAML: {error}") from error
+    data, lines = document.data, dict[Place, int | str](document.lines)
+    if document.twice:
+        told = (f"{name}:{line}: {dotted(place)}: key given twice" for place, line in document.twice[:_MOST_TOLD])
+        raise ConfigError("\n".join(told))
     if not isinstance(data, dict):
         raise ConfigError(f"{name}:1: a mapping of keys is expected, not {type(data).__name__}")
-    return _validated(data, lines, model, name, {"directory": directory or Path()})
+    texts = _override(data, lines, overrides) if overrides else {}
+    context = {"directory": directory or Path()}
+    try:
+        return model.model_validate(data, context=context), lines
+    except ValidationError as error:
+        # Text that looks like a number or a truth value needs its quotes in a file; in a variable nobody would think
+        # of them.
+        bare = {problem["loc"] for problem in error.errors(include_url=False) if problem["type"] in _TEXT_EXPECTED}
+        again = [override for place, override in texts.items() if place in bare]
+        if not again:
+            raise ConfigError("\n".join(_describe(error, lines, name))) from None
+    for override in again:
+        put(data, override.parts, override.text)
+    return _validated(data, lines, model, name, context), lines
+
+
+_MOST_TOLD = 100
+_TEXT_EXPECTED = ("string_type", "path_type")
+
+
+def _override(
+    data: dict[str, Any], lines: dict[Place, int | str], overrides: Sequence[Override]
+) -> dict[Place, Override]:
+    """What the environment says is in `data` then, and in `lines` by which variable. Those whose value is a plain one,
+    by their places."""
+    plain: dict[Place, Override] = {}
+    problems = []
+    for override in overrides:
+        try:
+            value = read(override.text).data if override.text.strip() else None
+            place = put(data, override.parts, value)
+        except (YamlTextError, ValueError) as error:
+            problems.append(f"environment:{override.variable}: {'.'.join(override.parts)}: {error}")
+            continue
+        for there in [there for there in lines if there[: len(place)] == place]:
+            del lines[there]
+        variable = f"environment:{override.variable}"
+        lines |= dict.fromkeys([place, *_places(value, place)], variable)
+        for end in range(1, len(place)):  # sections that the file does not have
+            lines.setdefault(place[:end], variable)
+        if value is not None and not isinstance(value, (dict, list)):
+            plain[place] = override
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return plain
 
 
 def validated(data: dict[str, Any], model: type[M], name: str, context: Mapping[str, Any]) -> M:
@@ -115,9 +176,7 @@ def validated(data: dict[str, Any], model: type[M], name: str, context: Mapping[
     return _validated(data, dict.fromkeys([(), *_places(data, ())], 0), model, name, context)
 
 
-def _validated(
-    data: dict[str, Any], lines: Mapping[Place, int], model: type[M], name: str, context: Mapping[str, Any]
-) -> M:
+def _validated(data: dict[str, Any], lines: Lines, model: type[M], name: str, context: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(data, context=dict(context))
     except ValidationError as error:
@@ -142,43 +201,6 @@ def beside(name: str, info: ValidationInfo) -> Path:
     return path
 
 
-_CLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Ten times as fast, where PyYAML was built with it."""
-_DEEPEST = 100
-_LONGEST_SLOW = 100_000
-"""Above it a fault is told in the fast loader's words, which are the poorer ones."""
-
-
-def read_document(text: str) -> tuple[yaml.Node | None, Any]:
-    """The document as nodes, and what it says. Raises `yaml.YAMLError`, `RecursionError`, `ValueError`."""
-    try:
-        depth = 0
-        for event in yaml.parse(
-            text, _CLoader
-        ):  # composing is recursive, and in C nothing stops it but the stack's end
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST:
-                mark: Any = event.start_mark
-                raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=mark)
-        return _loaded(text, _CLoader)
-    except yaml.MarkedYAMLError:
-        if len(text) > _LONGEST_SLOW or _CLoader is yaml.SafeLoader or depth > _DEEPEST:
-            raise
-        return _loaded(text, yaml.SafeLoader)
-
-
-def _loaded(text: str, kind: type[yaml.SafeLoader]) -> tuple[yaml.Node | None, Any]:
-    loader = kind(text)
-    try:
-        root = loader.get_single_node()
-        if root is None:
-            return None, {}
-        # Constructing flattens what `<<` merges into the nodes themselves, and the lines are those of the file.
-        return yaml.compose(text, Loader=kind), loader.construct_document(root)
-    finally:
-        loader.dispose()
-
-
 def error_at(place: Place, message: str) -> ValidationError:
     """What a validator of a whole section may raise, to name the key that is wrong."""
     kind = PydanticCustomError("value_error", "{text}", {"text": message})
@@ -187,41 +209,14 @@ def error_at(place: Place, message: str) -> ValidationError:
 
 def located(path: Path, place: Place, message: str) -> str:
     """What is wrong at a place of a file that was loaded before: with its line, or that of what is around it."""
-    return located_in(path.read_text(encoding="utf-8"), str(path), place, message)
+    return located_in(text_of(path), str(path), place, message)
 
 
 def located_in(text: str, name: str, place: Place, message: str) -> str:
     """The same of a text that was parsed before."""
-    lines: dict[Place, int] = {}
-    root, _ = read_document(text)
-    if root is not None:
-        list(_walk(root, (), lines))
+    lines = read(text).lines
     nearest = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in lines), place)
     return f"{name}:{lines.get(nearest, 1)}: {dotted(place)}: {message}"
-
-
-def shown(section: Section) -> str:
-    """The section as YAML, with its defaults. A type that is no plain value is written as `str` has it; what is secret
-    by its key's name alone (in sections that this version only accepts, in `extra`) is not written."""
-    return yaml.safe_dump(
-        _plain(section.model_dump(by_alias=True, warnings=False)), sort_keys=False, allow_unicode=True, width=120
-    )
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        # What is None was left out, or is left out by saying so: a tool that is not there is not `hang_up:`.
-        return {str(key): _hidden(str(key), _plain(inner)) for key, inner in value.items() if inner is not None}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(inner) for inner in value]
-    return value if isinstance(value, (str, int, float, bool)) else str(value)
-
-
-def _hidden(key: str, value: object) -> object:
-    if not isinstance(value, str) or value.startswith("file:") or "${" in value:
-        return value
-    secret = re.search(r"secret|token|password|api_?key|authorization", key, re.IGNORECASE)
-    return "***" if secret else re.sub(r"//[^/@\s]*@", "//***@", value)
 
 
 def dotted(place: Place) -> str:
@@ -232,23 +227,7 @@ def dotted(place: Place) -> str:
     return text or "(top)"
 
 
-def _walk(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Iterator[tuple[Place, int]]:
-    """Note the line of every key below `node`; yield those that stand twice."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*place, str(key.value))
-            line = key.start_mark.line + 1
-            if here in lines:
-                yield here, line
-            lines[here] = line
-            yield from _walk(value, here, lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for position, value in enumerate(node.value):
-            lines[(*place, position)] = value.start_mark.line + 1
-            yield from _walk(value, (*place, position), lines)
-
-
-def _describe(error: ValidationError, lines: Mapping[Place, int], name: str) -> Iterator[str]:
+def _describe(error: ValidationError, lines: Lines, name: str) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         place = _in_document(problem["loc"], lines)
         if problem["type"] == "unknown_keys":
@@ -261,14 +240,14 @@ def _describe(error: ValidationError, lines: Mapping[Place, int], name: str) -> 
                 yield f"{_line(name, lines, where)}: {dotted(where)}: unknown key; {hint}"
         else:
             message = _in_plain_words(problem)
-            nearest = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in lines), place)
-            yield f"{_line(name, lines, nearest)}: {dotted(place)}: {message}"
+            yield f"{_line(name, lines, place)}: {dotted(place)}: {message}"
 
 
-def _line(name: str, lines: Mapping[Place, int], place: Place) -> str:
-    """`FILE:LINE`; what has no lines is named alone."""
-    line = lines.get(place, 1 if any(lines.values()) or not lines else 0)
-    return f"{name}:{line}" if line else name
+def _line(name: str, lines: Lines, place: Place) -> str:
+    """`FILE:LINE`, or the variable; what has no lines is named alone."""
+    nearest = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in lines), place)
+    line = lines.get(nearest, 1 if any(lines.values()) or not lines else 0)
+    return line if isinstance(line, str) else f"{name}:{line}" if line else name
 
 
 _EXPECTED = {
@@ -290,7 +269,7 @@ def _in_plain_words(problem: ErrorDetails) -> str:
     return message
 
 
-def _in_document(location: Place, lines: Mapping[Place, int]) -> Place:
+def _in_document(location: Place, lines: Lines) -> Place:
     """pydantic's location without what it adds of its own, such as the names of a union's members."""
     place: Place = ()
     for part in location:

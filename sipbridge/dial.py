@@ -33,7 +33,7 @@ async def dial(
     Raises `CallNotPlacedError` where no call can be made of that, `OSError` where there is no port.
     """
     async with (
-        opened(config) as history,
+        opened(config, tenants) as history,
         Gateway(beside_another(config), tenants, history=history, serves=False) as gateway,
     ):
         session = gateway.dial(await tenants.fetch(tenant) or tenant, to, trunk=trunk, from_=from_)

@@ -26,6 +26,8 @@ from sipbridge.call_fields import CallFields
 from sipbridge.config import Config, SessionTimersConfig, codec_lists
 from sipbridge.errors import CallNotPlacedError, TenantSourceError
 from sipbridge.history.history import History
+from sipbridge.history.last_words import LastWords
+from sipbridge.history.refusals import RefusedCalls
 from sipbridge.ladder_files import LadderFiles
 from sipbridge.media import srtp
 from sipbridge.media.dtls import DtlsIdentity
@@ -94,6 +96,10 @@ class Gateway:
             self.metrics.registry.register(collector)
         self._clock = clock
         self.ladders = Ladders()
+        self._last_words = LastWords(clock)
+        self._refused = (
+            None if history is None else RefusedCalls(history.journal, self._last_words, self.ladders, clock)
+        )
         self._arriving: set[asyncio.Task[None]] = set()
         """Calls whose tenant is looked up."""
         self._trunks = {trunk.name: trunk for trunk in config.trunks}
@@ -120,6 +126,7 @@ class Gateway:
         self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
         self.user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
         async with AsyncExitStack() as stack:
+            stack.callback(self._last_words.close)
             files = None if config.sip.ladders is None else LadderFiles(config.sip.ladders)
             if files is not None:
                 stack.push_async_callback(files.close)
@@ -159,6 +166,7 @@ class Gateway:
                 recordings=self.recordings,
                 tool_services=tool_services,
                 history=self._history,
+                last_words=self._last_words,
                 clock=self._clock,
             )
             self.metrics.count_calls(lambda: len(self.calls))
@@ -269,16 +277,14 @@ class Gateway:
         if event.replaces is not None:
             self.calls.replace(event, event.replaces, trunk)
             return
+        configured = self._trunks.get(trunk)
         if len(self.calls) + len(self._arriving) >= self._config.limits.max_calls:
             event.call.reject(503, now=now, headers=(("Retry-After", str(RETRY_AFTER_S)),))
+            if self._refused is not None:
+                fields_of = partial(self._fields_of, event, trunk)
+                self._refused.note(fields_of, Ended.REFUSED, 503, detail="the node is full (limits.max_calls)")
             return
-        configured = self._trunks.get(trunk)
-        fields = CallFields.of(
-            event.request,
-            trunk or None,
-            trusted=configured is not None and configured.trust_identity,
-            account=self.registrations.account_of(event),
-        )
+        fields = self._fields_of(event, trunk)
         found = self._tenants.find(fields)
         if not isinstance(found, Awaitable):
             self._take(event, found, fields, configured)
@@ -288,6 +294,15 @@ class Gateway:
         self._arriving.add(arriving)
         arriving.add_done_callback(self._arriving.discard)
 
+    def _fields_of(self, event: InviteReceived, trunk: str) -> CallFields:
+        configured = self._trunks.get(trunk)
+        return CallFields.of(
+            event.request,
+            trunk or None,
+            trusted=configured is not None and configured.trust_identity,
+            account=self.registrations.account_of(event),
+        )
+
     async def _take_later(
         self, event: InviteReceived, found: Awaitable[Tenant | None], fields: CallFields, trunk: Trunk | None
     ) -> None:
@@ -295,32 +310,45 @@ class Gateway:
             tenant = await found
             if event.call.is_over:
                 log.info("gone before it had a tenant", to=fields.to, call_id=fields.call_id)
+                self._refuse(event, fields, Ended.CALLER_CANCELLED)
             else:
                 self._take(event, tenant, fields, trunk)
         except TenantSourceError as error:
             log.warning("tenant unknown", to=fields.to, call_id=fields.call_id, error=str(error))
-            self._refuse(event, Ended.TENANT_UNKNOWN)
+            self._refuse(event, fields, Ended.TENANT_UNKNOWN, detail=str(error))
         except asyncio.CancelledError:
-            self._refuse(event, Ended.SHUTDOWN, (("Retry-After", str(RETRY_AFTER_S)),))
+            self._refuse(event, fields, Ended.SHUTDOWN, headers=(("Retry-After", str(RETRY_AFTER_S)),))
             raise
         except Exception:
             log.exception("call not begun", call_id=fields.call_id)
-            self._refuse(event, Ended.INTERNAL_ERROR)  # the caller would wait in vain
+            self._refuse(event, fields, Ended.INTERNAL_ERROR)  # the caller would wait in vain
 
     def _take(self, event: InviteReceived, tenant: Tenant | None, fields: CallFields, trunk: Trunk | None) -> None:
         """Whose call it is has been found out: it begins, or is refused."""
         if tenant is None:
             log.info("no tenant", to=fields.to, call_id=fields.call_id)
-            self._refuse(event, Ended.NO_TENANT)
+            self._refuse(event, fields, Ended.NO_TENANT)
         else:
             self.calls.answer(event, tenant, fields, trunk)
 
-    def _refuse(self, event: InviteReceived, ended: Ended, headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def _refuse(
+        self,
+        event: InviteReceived,
+        fields: CallFields,
+        ended: Ended,
+        *,
+        tenant: Tenant | None = None,
+        detail: str = "",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """Before there is a conversation. `tenant`: whose call it would have been."""
         status = ENDINGS[ended].status
         assert status is not None
         if not event.call.is_over:
             reason = ("Reason", reason_header(ended))
             event.call.reject(status, now=self._clock(), headers=(reason, *headers))
+        if self._refused is not None:
+            self._refused.note(lambda: fields, ended, status, tenant=tenant, detail=detail)
 
 
 def _media_settings(config: Config) -> MediaSettings:

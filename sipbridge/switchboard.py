@@ -22,6 +22,7 @@ from sipbridge.encryption import local_security
 from sipbridge.errors import CallNotPlacedError
 from sipbridge.history.history import History
 from sipbridge.history.journal import NOWHERE, Journal
+from sipbridge.history.last_words import LastWords
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import LegParts, MediaChoices, SipLeg
 from sipbridge.media.engine import MediaEngine
@@ -76,6 +77,7 @@ class Switchboard:
         recordings: Recordings | None,
         tool_services: ToolServices,
         history: History | None,
+        last_words: LastWords,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
@@ -84,6 +86,7 @@ class Switchboard:
         self._recordings = recordings
         self._tool_services = tool_services
         self._history = history
+        self._last_words = last_words
         self._user_agent = user_agent
         self._engine = engine
         self._spawn = spawn
@@ -376,8 +379,10 @@ class Switchboard:
         return self._recordings.of(about, recording.format, journal)
 
     async def _run(self, session: CallSession, line: _Line) -> None:
+        report = None
         try:
-            self._on_report(await session.run())
+            report = await session.run()
+            self._on_report(report)
         except Exception:
             # The boundary of one call: what goes wrong in it must not take the others with it.
             log.exception("call failed", call_id=session.call_id)
@@ -389,6 +394,7 @@ class Switchboard:
             del self._lines[session]
             line.session = None  # its leg knows the line: without this nothing of the call is freed before a collection
             ladder = self._ladders.ended(session.call_id)
+            self._last_words.note(session.journal, report or session.report_of_none(), ladder)
             if ladder is not None and self._keep_ladder is not None:
                 self._keep_ladder(ladder)
             if not self._lines:

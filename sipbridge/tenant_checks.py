@@ -59,6 +59,8 @@ def _without_effect(config: TenantConfig) -> Iterator[tuple[Place, str]]:
                 yield (*only, key), "there is no other agent to hand over to this one"
         if config.tools.switch_agent is not None:
             yield ("tools", "switch_agent"), "there is no other agent to switch to"
+    if config.summary is not None and config.storage == "attributes":
+        yield ("summary",), "storage is 'attributes', so nothing that was said is kept"
     for name in config.tools.model_fields_set:
         if name in OWN_TOOLS and getattr(config.tools, name) is None:
             yield ("tools", name), "it is empty; {} lets the agent use it"

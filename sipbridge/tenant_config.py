@@ -16,6 +16,7 @@ from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.tenant_file.fallback import FallbackStep
 from sipbridge.tenant_file.limits import CallLimits, PhrasesConfig, SilenceConfig
 from sipbridge.tenant_file.sounds import TONE, ToneOrWav, WavFile, playable
+from sipbridge.tenant_file.summary import SummaryConfig
 from sipbridge.tenant_file.tools import ToolsConfig
 
 
@@ -112,6 +113,8 @@ class TenantConfig(Section):
     """The path of a WAV file; None: a quiet one of ours."""
     apply_changes: Literal["new_calls", "instructions"] = "new_calls"
     """What calls that are up take of a newer version of this file."""
+    summary: SummaryConfig | None = None
+    """Who writes down what a call was about, when it is over; None: nobody."""
     storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
 
     @field_validator("several")

@@ -108,9 +108,8 @@ def _entries_of(path: Path, which: str, values: tuple[str, ...]) -> list[Entry]:
     query = f"SELECT record, seq, at, kind, data FROM entries WHERE {which} ORDER BY record, seq"
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
-            return [
-                Entry(record, seq, at, kind, _object(data)) for record, seq, at, kind, data in db.execute(query, values)
-            ]
+            found = db.execute(query, values)
+            return [Entry(record, seq, at, kind, _object(data)) for record, seq, at, kind, data in found]
     except sqlite3.Error as error:
         if not path.exists():  # another process has just taken it over
             return []

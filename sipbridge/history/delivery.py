@@ -24,7 +24,8 @@ DELIVERY_S = 60.0
 """So long one delivery may take in all."""
 _LONGEST_REST_S = 60.0
 _LONGEST_RETRY_AFTER_S = 3600.0
-_LONGEST_BREATH_S = 0.2
+_BREATH_S = 0.0003
+"""For each entry, after a delivery that is followed by another."""
 _MOST_AT_ONCE = 100_000
 _ALL = ""
 """Stands for every call, where deliveries are mixed."""
@@ -185,14 +186,13 @@ class Courier:
                         await self._changed.wait()
 
     async def _serve(self, call: str) -> None:
-        began = self._clock()
         try:
-            more = await self._deliver(call)
+            entries, more = await self._deliver(call)
         except (SinkUnavailableError, OutboxError) as error:
             self._failed(call, error)
         else:
-            if more:  # a thread that computes holds up the audio's: never for long without a rest
-                await asyncio.sleep(min(_LONGEST_BREATH_S, self._clock() - began))
+            if more:  # a thread that computes holds up the audio's: not for long without a rest
+                await asyncio.sleep(entries * _BREATH_S)
             if self.schedule.failures:
                 log.info("history is taken again", sink=self.sink.name)
             self.schedule.delivered(call, more=more)
@@ -209,15 +209,15 @@ class Courier:
             tell = log.error if self.schedule.resting else log.warning
             tell("history not taken", sink=self.sink.name, error=str(error), again_in_seconds=round(pause, 1))
 
-    async def _deliver(self, call: str) -> bool:
-        """Whether there is more of it."""
+    async def _deliver(self, call: str) -> tuple[int, bool]:
+        """How many entries, and whether there are more of them."""
         most = _MOST_AT_ONCE if self.sink.pace.whole else self.sink.pace.entries
         if (taken := self._taken.pop(call, None)) is not None:
             self._done(call, taken)
         entries = self._outbox.due(self.name, most, None if call == _ALL else call)
         if entries:
             await self._give(call, entries)
-        return len(entries) >= most
+        return len(entries), len(entries) >= most
 
     async def _give(self, call: str, entries: Sequence[Entry]) -> None:
         try:

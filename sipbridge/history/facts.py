@@ -8,7 +8,7 @@ and None. When it happened and as which of its call, an `Entry` says.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from sipbridge.outcome import CallReport, ToolRun
@@ -33,6 +33,11 @@ class Started:
     model: str
     """"": the provider's default. Both are of the agent that the call begins with."""
     node: str = ""
+
+    @classmethod
+    def of(cls, report: CallReport) -> Started:
+        """Of a call that was over before it had begun."""
+        return cls(**{each.name: getattr(report, each.name) for each in fields(cls) if each.name != "node"})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -153,6 +158,10 @@ class Summarised:
     text: str
     provider: str
     model: str
+    usage: Mapping[str, float] = field(default_factory=dict)
+    """What it was charged by, by the names of `agent.Usage`."""
+    cost_usd: float | None = None
+    """By `prices`; it is not in the call's own cost. None: there is no price."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -27,6 +27,7 @@ from sipbridge.history.delivery import Courier
 from sipbridge.history.facts import Entry, Fact
 from sipbridge.history.journal import Journal
 from sipbridge.history.outbox import LATE, Outbox, OutboxError
+from sipbridge.history.privacy import Storage
 from sipbridge.history.sink import Sink
 from sipbridge.history_config import HistoryConfig
 from sipbridge.tenants import Tenant
@@ -105,12 +106,12 @@ class History:
 
     # --- on the loop of the calls -------------------------------------------------------------------------------------
 
-    def journal(self, tenant: Tenant) -> Journal:
-        """Of a call that begins now."""
+    def journal(self, tenant: Tenant | None, storage: Storage = "everything") -> Journal:
+        """Of a call that begins now. Where it is nobody's, `storage` is what is kept of it."""
         return CallJournal(
             wall=self._wall(),
             clock=self._clock,
-            storage=tenant.config.storage,
+            storage=storage if tenant is None else tenant.config.storage,
             queue_max=self._config.queue_max,
             node=self.node,
             wake=self._noted,

@@ -148,9 +148,7 @@ class HttpPeer:
     def _is_final(self, identity: str) -> bool:
         if len(self._refusals) >= _MOST_REMEMBERED:
             self._refusals.clear()
-        count = self._refusals.pop(identity, 0) + 1
-        if count < PATIENCE:
-            self._refusals[identity] = count
+        count = self._refusals[identity] = self._refusals.get(identity, 0) + 1
         return count >= PATIENCE
 
 

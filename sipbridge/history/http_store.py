@@ -12,7 +12,7 @@ from typing import Any
 
 from sipbridge.history.facts import Entry
 from sipbridge.history.http import Answer, HttpPeer
-from sipbridge.history.sink import CallRow, Pace, Query, SinkUnavailableError
+from sipbridge.history.sink import CallRow, EntryRefusedError, Pace, Query, SinkUnavailableError
 from sipbridge.history.webhooks import time_of
 from sipbridge.history_config import HistoryConfig
 
@@ -50,7 +50,11 @@ class HttpStore:
         ):
             if batch:
                 self._unsure[record] = batch[-1].seq
-                await self._post(batch)
+                try:
+                    await self._post(batch)
+                except EntryRefusedError:
+                    del self._unsure[record]  # there is no doubt
+                    raise
         self._unsure.pop(record, None)
 
     async def _post(self, batch: Sequence[Entry]) -> None:

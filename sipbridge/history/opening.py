@@ -4,30 +4,38 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module
 
 from sipbridge.config import Config
-from sipbridge.errors import ConfigError
 from sipbridge.history.history import STORE, History
 from sipbridge.history.http_store import HttpStore
 from sipbridge.history.sink import Sink, Store
 from sipbridge.history.sqlite_store import SqliteStore
+from sipbridge.history.summarist import Summarist
 from sipbridge.history.webhooks import webhooks_of
+from sipbridge.tenant_source.source import TenantSource
 
 
 @asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[History | None]:
-    """None where it is switched off. Raises `ConfigError` where the store or a webhook cannot be what is configured."""
-    if not config.history.enabled:
+async def opened(config: Config, tenants: TenantSource) -> AsyncIterator[History | None]:
+    """None where it is switched off and nobody else is to be told. `tenants` is looked at from the history's thread.
+    Raises `ConfigError` where the store or a webhook cannot be what is configured."""
+    if not config.history.enabled and not config.webhooks:
         yield None
         return
-    async with History(config.history, lambda: sinks_of(config), node=config.node.name) as history:
+
+    def sinks() -> dict[str, Sink]:
+        summarist = Summarist(tenants.get, config.prices, history.note_late)
+        return sinks_of(config) | {summarist.name: summarist}
+
+    history = History(config.history, sinks, node=config.node.name)
+    async with history:
         yield history
 
 
 def sinks_of(config: Config) -> dict[str, Sink]:
     """By the names under which they are owed what they have not taken. Raises `ConfigError`."""
-    return {STORE: open_store(config)} | {webhook.name: webhook for webhook in webhooks_of(config.webhooks)}
+    sinks: dict[str, Sink] = {webhook.name: webhook for webhook in webhooks_of(config.webhooks)}
+    return {STORE: open_store(config), **sinks} if config.history.enabled else sinks
 
 
 def open_store(config: Config, *, read_only: bool = False) -> Store:
@@ -36,10 +44,7 @@ def open_store(config: Config, *, read_only: bool = False) -> Store:
     if path is not None:
         return SqliteStore(path, read_only=read_only)
     if config.history.store.startswith("postgresql"):
-        try:
-            sql_store = import_module("sipbridge.history.sql_store")
-        except ImportError as error:
-            raise ConfigError(f"history.store: {error.name} is missing: pip install 'sipbridge[postgres]'") from error
-        store: Store = sql_store.SqlStore(config.history.store)
-        return store
+        from sipbridge.history.sql_store import SqlStore  # takes longer to load than all the rest
+
+        return SqlStore(config.history.store_url())
     return HttpStore(config.history)

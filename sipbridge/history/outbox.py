@@ -23,7 +23,7 @@ import structlog
 
 from sipbridge.errors import SipbridgeError
 from sipbridge.history.facts import Ended, Entry, Started
-from sipbridge.history.rows import crash_report
+from sipbridge.history.rows import crash_report, encode, plain
 
 log = structlog.get_logger(__name__)
 
@@ -163,17 +163,19 @@ class Outbox:
         if entry.seq == LATE:
             known = db.execute("SELECT seq FROM calls WHERE record = ?", (entry.record,)).fetchone()
             entry = replace(entry, seq=_STRANGER if known is None else known[0] + 1)
-        text = encode(entry.data)
+        text = _encode(entry.data)
         row = (entry.record, entry.seq, entry.at, entry.kind, text)
         added = db.execute("INSERT OR IGNORE INTO entries (record, seq, at, kind, data) VALUES (?, ?, ?, ?, ?)", row)
         if not added.rowcount:
             return entry
+        self._remember(db, entry, text)
+        names = db.execute("SELECT call_id, tenant FROM calls WHERE record = ?", (entry.record,)).fetchone()
+        entry = replace(entry, call_id=names[0], tenant=names[1])
         debtors = [number for name, number in self._sinks.items() if self._wants.get(name, _everything)(entry)]
         due = [(number, added.lastrowid, entry.record) for number in debtors]
         db.executemany("INSERT INTO due (sink, entry, record) VALUES (?, ?, ?)", due)
         if not due:
             db.execute("DELETE FROM entries WHERE id = ?", (added.lastrowid,))
-        self._remember(db, entry, text)
         return entry
 
     def _remember(self, db: sqlite3.Connection, entry: Entry, text: str) -> None:
@@ -184,7 +186,7 @@ class Outbox:
         )
         match entry.kind:
             case Started.kind:
-                names = str(entry.data.get("call_id", "")), str(entry.data.get("tenant", ""))
+                names = plain(entry.data.get("call_id")), plain(entry.data.get("tenant"))
                 db.execute(
                     "UPDATE calls SET up = 1, started = ?, began = ?, call_id = ?, tenant = ? WHERE record = ?",
                     (text, entry.at, *names, entry.record),
@@ -234,7 +236,7 @@ class Outbox:
 
     def refused(self, sink: str, entry: Entry, why: str) -> None:
         """It will never take that one."""
-        row = (sink, entry.record, entry.seq, entry.at, entry.kind, encode(entry.data), why[:1000])
+        row = (sink, entry.record, entry.seq, entry.at, entry.kind, _encode(entry.data), why[:1000])
         with self._changing() as db:
             db.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             self._settle(db, sink, [entry])
@@ -345,29 +347,26 @@ class Outbox:
                 raise
 
 
-def encode(data: Any) -> str:
-    """As JSON that every database takes: no NaN, no half of a surrogate pair."""
+def _encode(data: Any) -> str:
+    """Whatever it is: a fact that no JSON can say is kept as far as JSON can."""
     try:
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
-    except ValueError:
-        text = json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":"), default=str)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-8", "replace").decode()
-    return text
+        return encode(data)
+    except (TypeError, ValueError):
+        return encode(_tame(data))
 
 
-def _finite(data: Any) -> Any:
+def _tame(data: Any) -> Any:
     match data:
         case dict():
-            return {str(key): _finite(value) for key, value in data.items()}
+            return {str(key): _tame(value) for key, value in data.items()}
         case list() | tuple():
-            return [_finite(value) for value in data]
-        case float():
-            return data if abs(data) < float("inf") else None
-        case _:
+            return [_tame(value) for value in data]
+        case float() if not abs(data) < float("inf"):
+            return None
+        case None | bool() | int() | float() | str():
             return data
+        case _:
+            return str(data)
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

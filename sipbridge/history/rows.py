@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final
@@ -53,6 +54,21 @@ def row_of(entries: list[Entry]) -> CallRow | None:
     for entry in entries:
         row |= changes(entry)
     return CallRow(**row)
+
+
+def encode(data: Any) -> str:
+    """As JSON. Raises `TypeError` or `ValueError` where it is none, NaN among them."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: as an escape it can be written
+        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text
+
+
+def plain(value: Any) -> str:
+    """A stranger's text, so that every database takes it: the same for what is kept and what is looked for."""
+    return str(value or "").encode("utf-8", "backslashreplace").decode()
 
 
 def crash_report(

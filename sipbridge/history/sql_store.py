@@ -10,16 +10,15 @@ Sources: PostgreSQL 15, chapters 13 (isolation) and 19.11 (time-outs), appendix 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import fields, replace
+from itertools import groupby
 from typing import Any
 
 import asyncpg
 import structlog
-from sqlalchemy import ColumnElement, Executable, Select, and_, case, delete, or_, select
+from sqlalchemy import ColumnElement, Executable, and_, case, delete, or_, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -29,6 +28,7 @@ from sipbridge.history import sql_migration
 from sipbridge.history import sql_schema as table
 from sipbridge.history.facts import Entry
 from sipbridge.history.numbers import forms_of
+from sipbridge.history.rows import BLANK, changes, encode
 from sipbridge.history.sink import CallRow, EntryRefusedError, Pace, Query, SinkUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -48,17 +48,17 @@ _DELETED_AT_ONCE = 500
 _REFUSED = ("22", "23", "54")
 """Classes of SQLSTATE that are about what was sent, and not about how the server is: data exception, integrity, a limit
 of the program exceeded (nested too deeply, longer than may be)."""
-_RECORD = re.compile(r"[0-9a-f]{8,32}")
+_RECORD = re.compile(r"[0-9a-f]{8,32}", re.IGNORECASE)
 _UNSPEAKABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class SqlStore:
-    name = "postgresql"
     pace = Pace()
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, name: str = "store") -> None:
         """`url`: postgresql://USER:PASSWORD@HOST[:PORT]/NAME, with what libpq's URLs may have (several hosts, sslmode,
         sslrootcert, target_session_attrs ...). Nothing is asked of it yet."""
+        self.name = name
         self._url = re.sub(r"^postgresql\+asyncpg:", "postgresql:", url)
         self.engine = create_async_engine(
             "postgresql+asyncpg://",
@@ -67,7 +67,7 @@ class SqlStore:
             max_overflow=0,
             pool_timeout=_OPERATION_SECONDS,
             pool_recycle=3600,
-            json_serializer=_to_json,
+            json_serializer=encode,
         )
         self._migrated = False
         self._migrating = asyncio.Lock()
@@ -80,18 +80,12 @@ class SqlStore:
     async def deliver(self, entries: Sequence[Entry]) -> None:
         """See `Sink`. All of them or none: in one transaction. Without any: is it there?"""
         rows = [_entry_row(entry) for entry in sorted(entries, key=lambda entry: (entry.record, entry.seq))]
-        records = sorted({entry.record for entry in entries})
         async with self._transaction() as connection:
             if not rows:
                 return
             await connection.execute(insert(table.entries).on_conflict_do_nothing(), rows)
-            known = {row.record: row for row in await _fetched(connection, _rows_of(records).with_for_update())}
-            for record in records:
-                row = known.get(record)
-                for entry in entries:
-                    row = project(row, entry) if entry.record == record else row
-                if row is not None and row != known.get(record):
-                    await connection.execute(_upsert(row))
+            for record, of_record in groupby(rows, lambda row: row["record"]):
+                await connection.execute(_row_of_call(record, list(of_record)))
 
     async def close(self) -> None:
         try:
@@ -110,7 +104,7 @@ class SqlStore:
     async def find(self, name: str) -> list[CallRow]:
         which: ColumnElement[bool] = _call.call_id == _text(name)
         if _RECORD.fullmatch(name):
-            which = or_(which, _call.record.startswith(name))
+            which = or_(which, _call.record.startswith(name.lower()))
         async with self._transaction() as connection:
             return await _fetched(connection, select(table.calls).where(which).order_by(*_LATEST_FIRST))
 
@@ -213,22 +207,21 @@ def _conditions(query: Query) -> Iterator[ColumnElement[bool]]:
         yield or_(_call.caller == _text(query.number), _call.to == _text(query.number))
 
 
-def _rows_of(records: Sequence[str]) -> Select[Any]:
-    return select(table.calls).where(_call.record.in_(records)).order_by(_call.record)
-
-
 async def _fetched(connection: AsyncConnection, statement: Executable) -> list[CallRow]:
     return [CallRow(**row._mapping) for row in await connection.execute(statement)]
 
 
-def _upsert(row: CallRow) -> Insert:
-    values = {name: _text(value) if isinstance(value, str) else value for name, value in _values(row).items()}
-    statement = insert(table.calls).values(values)
+def _row_of_call(record: str, entries: Sequence[Mapping[str, Any]]) -> Insert:
+    """What these entries say about their call, brought into its row, which may not be there yet."""
+    changed: dict[str, Any] = {}
+    for entry in entries:
+        changed |= changes(Entry(**entry))
+    values = {name: _text(value) if isinstance(value, str) else value for name, value in changed.items()}
+    blank = {**BLANK, "began_at": entries[0]["at"]}
+    statement = insert(table.calls).values({**blank, **values, "record": record})
+    if not values:
+        return statement.on_conflict_do_nothing()
     return statement.on_conflict_do_update(index_elements=["record"], set_=values)
-
-
-def _values(row: CallRow) -> dict[str, Any]:
-    return {field.name: getattr(row, field.name) for field in fields(CallRow)}
 
 
 def _entry_row(entry: Entry) -> dict[str, Any]:
@@ -237,18 +230,13 @@ def _entry_row(entry: Entry) -> dict[str, Any]:
         "seq": entry.seq,
         "at": entry.at,
         "kind": _text(entry.kind),
-        "data": dict(entry.data),
+        "data": entry.data,
     }
 
 
 def _text(value: str) -> str:
     """Without what PostgreSQL's text has no room for: NUL, and halves of surrogate pairs."""
     return _UNSPEAKABLE.sub("\ufffd", value)
-
-
-def _to_json(value: object) -> str:
-    """ASCII: what is no character stays what it was, as an escape. Raises `ValueError` for NaN and its like."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 @contextmanager
@@ -280,21 +268,3 @@ def _first_line(error: BaseException) -> str:
     said = error.orig if isinstance(error, StatementError) and error.orig is not None else error
     said = said.__cause__ if isinstance(said, Exception) and isinstance(said.__cause__, Exception) else said
     return (str(said).strip().splitlines() or [type(said).__name__])[0][:200]
-
-
-def project(row: CallRow | None, entry: Entry) -> CallRow:
-    """Stands in for the projection that all stores share."""
-    data = entry.data
-    if row is None:
-        none = (None, None, None, None)
-        row = CallRow(entry.record, "", "", "", 0, "", "", "", None, "", "", entry.at, *none, "", None, None, None)
-    if entry.kind == "call.started":
-        return replace(row, began_at=entry.at, **data)
-    if entry.kind == "call.answered":
-        return replace(row, answered_at=entry.at)
-    if entry.kind == "call.ended":
-        report = dict(data["report"])
-        names = ("ended", "outcome", "seconds", "cost_usd")
-        found: dict[str, Any] = {name: report.get(name) for name in names}
-        return replace(row, ended_at=entry.at, detail=report.get("detail", ""), report=report, **found)
-    return row

@@ -17,9 +17,8 @@ from typing import Any, TypeVar
 
 from sipbridge.history.facts import Entry
 from sipbridge.history.numbers import same_number
-from sipbridge.history.outbox import encode
-from sipbridge.history.rows import BLANK, COLUMNS, changes
-from sipbridge.history.sink import CallRow, Pace, Query, SinkUnavailableError
+from sipbridge.history.rows import BLANK, COLUMNS, changes, encode, plain
+from sipbridge.history.sink import CallRow, EntryRefusedError, Pace, Query, SinkUnavailableError
 
 T = TypeVar("T")
 
@@ -142,20 +141,29 @@ def _transaction(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]
 
 def _write(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     for entry in entries:
-        row = (entry.record, entry.seq, entry.at, entry.kind, encode(entry.data))
-        db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?)", row)
-        if changed := changes(entry):
+        try:
+            row = (entry.record, entry.seq, entry.at, entry.kind, encode(entry.data))
+        except (TypeError, ValueError) as error:
+            raise EntryRefusedError(f"{entry.kind}: {error}") from error
+        added = db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?)", row).rowcount
+        if added and (changed := changes(entry)):
             _change(db, entry, changed)
 
 
 def _change(db: sqlite3.Connection, entry: Entry, changed: Mapping[str, Any]) -> None:
-    values = {name: encode(value) if name == "report" else value for name, value in changed.items()}
+    values = {name: _value(name, value) for name, value in changed.items()}
     setting = ", ".join(f'"{name}" = ?' for name in values)
     update = f"UPDATE calls SET {setting} WHERE record = ?"
     if not db.execute(update, (*values.values(), entry.record)).rowcount:
         whole = {**{name: BLANK.get(name) for name in COLUMNS}, "began_at": entry.at, **values, "record": entry.record}
         places = ", ".join("?" * len(COLUMNS))
         db.execute(f"INSERT INTO calls ({_NAMES}) VALUES ({places})", [whole[name] for name in COLUMNS])
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "report":
+        return encode(value)
+    return plain(value) if isinstance(value, str) else value
 
 
 def _row(row: tuple[Any, ...]) -> CallRow:
@@ -173,19 +181,25 @@ def _calls(db: sqlite3.Connection, query: Query) -> list[CallRow]:
             where.append(condition)
             values.extend(given)
 
-    narrow("tenant = ?", query.tenant)
+    narrow("tenant = ?", _sought(query.tenant))
     narrow("began_at >= ?", query.since)
     narrow("began_at < ?", query.until)
-    narrow("? IN (outcome, ended)", query.outcome)
-    narrow("caller = ?", query.caller)
-    narrow('? IN (caller, "to")', query.number)
+    narrow("? IN (outcome, ended)", _sought(query.outcome))
+    narrow("caller = ?", _sought(query.caller))
+    narrow('? IN (caller, "to")', _sought(query.number))
     which = f" WHERE {' AND '.join(where)}" if where else ""
     rows = db.execute(f"SELECT {_NAMES} FROM calls{which} ORDER BY began_at DESC LIMIT ?", (*values, query.limit))
     return [_row(row) for row in rows]
 
 
+def _sought(text: str | None) -> str | None:
+    return None if text is None else plain(text)
+
+
 def _find(db: sqlite3.Connection, name: str) -> list[CallRow]:
-    which, values = "call_id = ?", [name]
+    if not name:
+        return []
+    which, values = "call_id = ?", [plain(name)]
     if len(name) >= 8 and not set(name.lower()) - set("0123456789abcdef"):
         which, values = "call_id = ? OR (record >= ? AND record < ?)", [name, name.lower(), name.lower() + "g"]
     return [_row(row) for row in db.execute(f"SELECT {_NAMES} FROM calls WHERE {which} ORDER BY record DESC", values)]

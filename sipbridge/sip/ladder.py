@@ -8,7 +8,7 @@ which keys were pressed. Everything has a bound, since strangers decide how many
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -117,6 +117,8 @@ class Ladder:
         """Characters that are kept."""
         self.open = False
         """Of a call that is up: not to be forgotten before it has ended."""
+        self.on_step: Callable[[], None] | None = None
+        """Told when a message has come."""
         self.served = False
         """Of a call that was up: refused ones, which anybody can make, are forgotten before it."""
 
@@ -131,6 +133,8 @@ class Ladder:
         self.steps.append(Step(at, sent, flow, text if same is None else same.text, same is not None))
         if same is None:
             self.size += len(text)
+        if self.on_step is not None:
+            self.on_step()
 
     def lines(self) -> list[str]:
         """The diagram."""

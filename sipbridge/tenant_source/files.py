@@ -13,10 +13,11 @@ import yaml
 
 from sipbridge import tenant_checks
 from sipbridge.config import Config
-from sipbridge.configfile import located_in, parse, read_document
+from sipbridge.configfile import located_in, parse
 from sipbridge.errors import ConfigError
 from sipbridge.matching import Index, Rule
 from sipbridge.tenant_config import TenantConfig
+from sipbridge.yamltext import YamlTextError, read
 
 
 def tenant_files(directory: Path) -> list[Path]:
@@ -88,9 +89,8 @@ _SECRET_VALUE = re.compile(r"auth|key|token|secret|passw|cookie", re.IGNORECASE)
 
 def without_secrets(text: str) -> str:
     """The text of a file that was parsed before, without the secrets that are written out in it."""
-    root, _ = read_document(text)
     parts, end = [], 0
-    for start, stop in sorted(set(_secrets(root, "", ""))):
+    for start, stop in sorted(set(_secrets(read(text).root, "", ""))):
         parts += [text[end:start], '"***"']
         end = stop
     return "".join([*parts, text[end:]])
@@ -112,10 +112,9 @@ def _secrets(node: yaml.Node | None, parent: str, name: str) -> Iterator[tuple[i
 def keys_of(text: str) -> frozenset[str]:
     """The keys that a file sets, with a dot between; lists are looked at as a whole. Nothing of one that is no YAML."""
     try:
-        _, data = read_document(text)
-    except (yaml.YAMLError, RecursionError, ValueError):
+        return frozenset(_keys(read(text).data, ""))
+    except YamlTextError:
         return frozenset()
-    return frozenset(_keys(data, ""))
 
 
 def _keys(data: object, at: str) -> Iterator[str]:

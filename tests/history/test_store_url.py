@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sipbridge.configfile import parse, shown
+from sipbridge.config_shown import shown
+from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
 from sipbridge.history_config import HistoryConfig
 

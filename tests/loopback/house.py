@@ -22,6 +22,7 @@ import yaml
 from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.gateway import Gateway
+from sipbridge.history.history import History
 from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport
 from sipbridge.simulator.model import WIRES, ModelServer, SessionRecord
@@ -122,10 +123,12 @@ async def house(
     provider: str = "openai",
     url: Callable[[ModelServer], str] = lambda model: model.url,
     phones: Sequence[Phone] = (),
+    history: History | None = None,
     files: Path | None = None,
 ) -> AsyncIterator[House]:
     """`tenant` and `config` are YAML, merged over what a test needs in any case. The tenant is dialled as `agent`.
-    `phones` had to be there before. `files`: where the tenant is a file, `tenants/t.yaml`, which may change."""
+    `phones` had to be there before. `history` is entered already. `files`: where the tenant is a file,
+    `tenants/t.yaml`, which may change."""
     descriptors = _descriptors()
     async with ModelServer(script or Script(), wire=provider if provider in WIRES else "openai") as model:
         bench = House(model)
@@ -143,9 +146,10 @@ async def house(
             (files / "tenants").mkdir(exist_ok=True)
             (files / "tenants" / "t.yaml").write_text(text)
             directory = load_directory(settings, files, keep=True)
-            watch = watched(settings, directory, files / "sipbridge.yaml", settled=bench.changed)
+            watch = watched(settings, directory, files / "sipbridge.yaml", settled=lambda count: bench.changed())
         bench.tenants = directory
-        async with watch, Gateway(settings, directory, on_report=bench.reported, clock=bench.clock) as gateway:
+        built = Gateway(settings, directory, on_report=bench.reported, clock=bench.clock, history=history)
+        async with watch, built as gateway:
             bench.gateway = gateway
             engine = gateway._engine
             free = engine.free_ports

@@ -142,7 +142,7 @@ class ChatModel(Part[ChatEvent]):
             self._events.append(NotAnswered(words[:200] or "error", code or "error", again=True))
             return
         if isinstance(usage := chunk.get("usage"), dict):
-            answer.counts = _counts(usage)
+            answer.counts = counts_of(usage)
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or {}
             if text := text_of(delta, "content") or text_of(delta, "refusal"):
@@ -188,7 +188,8 @@ def check_llm(section: Mapping[str, Any]) -> None:
         raise UnknownProviderError(f"llm.provider: there is no {slug!r}, but {', '.join(_SLUGS)}")
 
 
-def _counts(usage: Json) -> dict[str, float]:
+def counts_of(usage: Json) -> dict[str, float]:
+    """`usage` of an answer, by the names of `agent.Usage`."""
     details = usage.get("prompt_tokens_details")
     found = {
         "input_tokens": number_of(usage, "prompt_tokens"),

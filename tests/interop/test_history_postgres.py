@@ -1,0 +1,159 @@
+"""`sipbridge serve` with its history in a real PostgreSQL, which is not always well while calls run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.interop.gateway import GatewayProcess, running_gateway
+from tests.interop.peers import ROOT, Program
+from tests.interop.postgres import PASSWORD, Postgres, running_postgres
+
+pytestmark = pytest.mark.interop
+
+_NOBODY = "sip:nobody@127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with running_postgres() as running:
+        yield running
+
+
+@pytest.fixture
+def database(server: Postgres) -> str:
+    return server.database()
+
+
+def gateway_of(folder: Path, server: Postgres, database: str, **config: Any) -> Any:
+    history = {"store": server.url(database), "retry": {"backoff_seconds": 0.1}, "drain_seconds": 20}
+    return running_gateway(
+        folder,
+        desk=_NOBODY,
+        env={"PGPASSWORD_OF_TEST": PASSWORD},
+        config={"history": history, **config},
+    )
+
+
+def calling(gateway: GatewayProcess, seconds: float = 2) -> Program:
+    argv = [sys.executable, "-m", "sipbridge", "call", gateway.uri(), "--seconds", str(seconds)]
+    argv += ["--expect", "greeting<2000"]
+    return Program(argv, cwd=ROOT)
+
+
+def completed(call: Program) -> None:
+    """As if there were no database."""
+    with call:
+        assert call.wait(30) == 0, call.output
+    assert "outcome    completed" in call.output
+
+
+def kept(server: Postgres, database: str, calls: int) -> list[dict[str, Any]]:
+    """That many calls, each once, ended, and its entries without a gap."""
+    rows = [dict(row) for row in server.query("SELECT * FROM calls ORDER BY began_at", database=database)]
+    assert len(rows) == len({row["call_id"] for row in rows}) == calls
+    for row in rows:
+        assert (row["ended"], row["outcome"]) == ("caller_hung_up", "completed"), row
+        entries = server.query("SELECT * FROM entries WHERE record = $1 ORDER BY seq", row["record"], database=database)
+        assert [entry["seq"] for entry in entries] == list(range(len(entries)))
+        assert [entry["kind"] for entry in entries if entry["kind"] in ("call.started", "call.ended")] == [
+            "call.started",
+            "call.ended",
+        ]
+    return rows
+
+
+def test_a_call_is_in_the_database_when_the_gateway_has_ended(server: Postgres, database: str, tmp_path: Path) -> None:
+    with gateway_of(tmp_path, server, database) as gateway:
+        completed(calling(gateway))
+    (row,) = kept(server, database, 1)
+    assert (row["tenant"], row["to"], row["provider"]) == ("agent", "agent", "offline")
+    assert json.loads(row["report"])["codec"]
+    assert PASSWORD not in gateway.program.output
+    turns = server.query("SELECT data->>'text' AS said FROM entries WHERE kind = 'call.turn'", database=database)
+    assert any("this is sipbridge" in turn["said"] for turn in turns)
+
+
+def stalled(server: Postgres) -> Callable[[], None]:
+    server.stall()
+    return server.resume
+
+
+def stopped(server: Postgres) -> Callable[[], None]:
+    server.stop("immediate")
+    return server.start
+
+
+def only_reading(server: Postgres) -> Callable[[], None]:
+    server.query("ALTER SYSTEM SET default_transaction_read_only = on")
+    server.query("SELECT pg_reload_conf()")
+
+    def well_again() -> None:
+        server.stop()
+        (server.folder / "data" / "postgresql.auto.conf").write_text("")
+        server.start()
+
+    return well_again
+
+
+def killed(server: Postgres) -> Callable[[], None]:
+    server.kill_backends()
+    return lambda: None
+
+
+@pytest.mark.parametrize("trouble", [stalled, stopped, only_reading, killed])
+def test_calls_go_on_and_nothing_is_lost_or_doubled(
+    server: Postgres, database: str, tmp_path: Path, trouble: Callable[[Postgres], Callable[[], None]]
+) -> None:
+    with gateway_of(tmp_path, server, database) as gateway:
+        before = calling(gateway, 3)
+        before.wait_for("200 OK", 10)
+        well_again = trouble(server)
+        completed(calling(gateway, 1))
+        completed(before)
+        well_again()
+        completed(calling(gateway, 1))
+    kept(server, database, 3)
+
+
+def test_a_gateway_that_ends_before_the_database_is_back_delivers_next_time(
+    server: Postgres, database: str, tmp_path: Path
+) -> None:
+    server.stop()
+    try:
+        folder = tmp_path / "first"
+        folder.mkdir()
+        with running_gateway(
+            folder,
+            desk=_NOBODY,
+            env={"PGPASSWORD_OF_TEST": PASSWORD},
+            config={
+                "history": {"store": server.url(database), "drain_seconds": 0.5, "outbox": str(tmp_path / "outbox")}
+            },
+        ) as gateway:
+            completed(calling(gateway, 1))
+    finally:
+        server.start()
+    with gateway_of(tmp_path, server, database):
+        pass
+    assert server.query("SELECT 1 FROM pg_tables WHERE tablename = 'calls'", database=database)
+
+
+def test_two_nodes_share_a_database(server: Postgres, database: str, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    with (
+        gateway_of(folders[0], server, database, node={"id": "one"}) as one,
+        gateway_of(folders[1], server, database, node={"id": "two"}, media={"ports": "30400-30799"}) as two,
+    ):
+        calls = [calling(gateway, 1) for gateway in (one, two, one, two)]
+        for call in calls:
+            completed(call)
+    rows = kept(server, database, 4)
+    assert sorted(row["node"] for row in rows) == ["one", "one", "two", "two"]
