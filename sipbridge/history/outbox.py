@@ -32,6 +32,9 @@ LATE = -1
 
 SUFFIX = ".outbox"
 _MOST_FILES = 1000
+_MOST_ON_DISK = 8 << 30
+_MOST_IN_MEMORY = 64 << 20
+"""Bytes: then it is full, and what is noted waits where it is, as long as there is room."""
 _REMEMBERED_S = 86_400.0
 """So long a call that has ended can still be added to."""
 _STRANGER = 1_000_000
@@ -74,6 +77,7 @@ class Outbox:
 
     def __init__(self, path: Path | None, lock: int | None = None) -> None:
         self.path = path
+        self.most_bytes = _MOST_IN_MEMORY if path is None else _MOST_ON_DISK
         self._lock = lock
         self._sinks: dict[str, int] = {}
         self._wants: dict[str, Callable[[Entry], bool]] = {}
@@ -152,6 +156,9 @@ class Outbox:
 
     def add(self, entries: Iterable[Entry], alive: float) -> list[Entry]:
         """Durable when it returns: all of them, or none. As they were kept, with their numbers."""
+        pages = {name: self._rows(f"PRAGMA {name}")[0][0] for name in ("page_count", "freelist_count", "page_size")}
+        if (pages["page_count"] - pages["freelist_count"]) * pages["page_size"] > self.most_bytes:
+            raise OutboxError(f"{self.path or 'outbox in memory'}: full, for nobody takes what is in it")
         kept = []
         with self._changing() as db:
             for entry in entries:

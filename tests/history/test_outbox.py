@@ -238,3 +238,16 @@ def test_whatever_was_noted_can_be_kept(opened: Callable[..., Outbox], data: dic
     outbox = opened()
     outbox.add([Entry("a", 0, BEGAN, Noted.kind, data)], BEGAN)  # type: ignore[arg-type]
     assert len(outbox.due("store", 10)) == 1
+
+
+def test_it_has_a_bound_and_takes_again_when_something_was_taken_from_it(opened: Callable[..., Outbox]) -> None:
+    outbox = opened()
+    outbox.most_bytes = 1_000_000
+    for number in range(15):
+        outbox.add(entries(f"call {number}", said("x" * 50_000)), BEGAN)
+    outbox.add(entries("long", said("x" * 500_000)), BEGAN)
+    with pytest.raises(OutboxError, match="full"):
+        outbox.add(entries("none", said()), BEGAN)
+    assert outbox.waiting() == {"store": (16, BEGAN)}
+    outbox.done("store", outbox.due("store", 10))
+    outbox.add(entries("more", said()), BEGAN)
