@@ -62,13 +62,34 @@ def row_of(entries: list[Entry]) -> CallRow | None:
 
 
 def encode(data: Any) -> str:
-    """As JSON. Raises `TypeError` or `ValueError` where it is none, NaN among them."""
+    """As JSON. Whatever it is: a fact that no JSON can say is kept as far as JSON can."""
+    try:
+        return _encode(data)
+    except (TypeError, ValueError):
+        return _encode(_tame(data))
+
+
+def _encode(data: Any) -> str:
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair: as an escape it can be written
         text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text
+
+
+def _tame(data: Any) -> Any:
+    match data:
+        case dict():
+            return {str(key): _tame(value) for key, value in data.items()}
+        case list() | tuple():
+            return [_tame(value) for value in data]
+        case float() if not abs(data) < float("inf"):
+            return None
+        case None | bool() | int() | float() | str():
+            return data
+        case _:
+            return str(data)
 
 
 def plain(value: Any) -> str:
