@@ -83,7 +83,8 @@ class HttpPeer:
         self.name = f"{kind} {self.place} {hashlib.sha256(reference.encode()).hexdigest()[:8]}"
         self._url = url
         self._seconds = seconds
-        self._client = _client(tls_context() if where.scheme == "https" else False, connections)
+        self._verify = tls_context() if where.scheme == "https" else False
+        self._client = _client(self._verify, connections)
         self._refusals: dict[str, int] = {}
         try:
             self._keys = () if secret is None else keys_of(secret.reveal())

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 LATE = -1
 """`Entry.seq` of what somebody notes after a call's end who does not have its journal: it gets the next number."""
 
-_SUFFIX = ".outbox"
+SUFFIX = ".outbox"
 _MOST_FILES = 1000
 _REMEMBERED_S = 86_400.0
 """So long a call that has ended can still be added to."""
@@ -94,7 +94,7 @@ class Outbox:
         with _told(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             for number in range(1, _MOST_FILES + 1):
-                path = directory / f"{number}{_SUFFIX}"
+                path = directory / f"{number}{SUFFIX}"
                 lock = _locked(path)
                 if lock is not None:
                     return cls._of(path, lock)
@@ -297,7 +297,7 @@ class Outbox:
             return 0
         crashed = 0
         with _told(self.path.parent):
-            others = sorted(path for path in self.path.parent.glob(f"*{_SUFFIX}") if path != self.path)
+            others = sorted(path for path in self.path.parent.glob(f"*{SUFFIX}") if path != self.path)
         for path in others:
             lock = _locked(path)
             if lock is None:

@@ -62,20 +62,12 @@ def row_of(entries: list[Entry]) -> CallRow | None:
 
 
 def encode(data: Any) -> str:
-    """As JSON. Whatever it is: a fact that no JSON can say is kept as far as JSON can."""
+    """As JSON that every database takes; what is none, as well as can be: NaN is null, half of a surrogate pair `?`."""
     try:
-        return _encode(data)
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError):
-        return _encode(_tame(data))
-
-
-def _encode(data: Any) -> str:
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair: as an escape it can be written
-        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return text
+        text = json.dumps(_tame(data), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace").decode()
 
 
 def _tame(data: Any) -> Any:
