@@ -1,4 +1,4 @@
-"""The configuration's shape: those keys of `tenants:` that are about an HTTP backend."""
+"""The configuration's shape: those keys of `tenants:` that are about an HTTP backend, and about all tenants."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class BackendKeys(Section):
     cache: Annotated[Path, Field(validate_default=True)] = Path("var/tenants.db")
     """A file of this machine: what the backend has answered last."""
     permit: Permit = Permit()
+    usage: Annotated[Path, Field(validate_default=True)] = Path("var/usage.db")
+    """A file of this machine: what tenants have used today."""
 
     @property
     def url_to_show(self) -> str:
@@ -55,7 +57,7 @@ class BackendKeys(Section):
             raise ValueError("a URL is no place for a password; see tenants.token")
         return url
 
-    @field_validator("cache")
+    @field_validator("cache", "usage")
     @classmethod
     def _beside_the_file(cls, path: Path, info: ValidationInfo) -> Path:
         return Path((info.context or {}).get("directory", ""), path)

@@ -33,9 +33,11 @@ from sipbridge.conversation.sounds import Sounds
 from sipbridge.conversation.speaker import Speaker
 from sipbridge.history.facts import Noted, Started
 from sipbridge.history.journal import NOWHERE, Journal
+from sipbridge.history.privacy import discreet
 from sipbridge.history.refusals import report_of_none
 from sipbridge.inbound_leg import InboundLeg
 from sipbridge.leg import SipLeg
+from sipbridge.logs import DISCREET
 from sipbridge.media.events import (
     Audio,
     Drained,
@@ -53,6 +55,7 @@ from sipbridge.prices import Prices
 from sipbridge.recordings import StartRecording
 from sipbridge.sip.events import CallEnded, InfoReceived, ReferReceived, ReinviteReceived, SipEvent
 from sipbridge.sip.invite import Invite
+from sipbridge.tenant_gate import Allowance
 from sipbridge.tenants import Tenant
 from sipbridge.tools.services import ToolServices
 from sipbridge.turn import Rule, Turn
@@ -78,15 +81,22 @@ class CallSession:
         prices: Prices | None = None,
         tool_services: ToolServices | None = None,
         journal: Journal = NOWHERE,
+        allowance: Allowance | None = None,
+        turned_away: str | None = None,
     ) -> None:
         """`transfer_leg` makes the leg that calls whom the far end asks for, `second_leg` the one to whom the tenant
         names; both raise `CallNotPlacedError`. `record` begins a recording of the call. `tool_services` is what its
-        tools share with those of other calls. What happens is noted in `journal`."""
+        tools share with those of other calls. What happens is noted in `journal`.
+        `allowance` is its part in its tenant's limits; `turned_away`: there is no room for it, and why: it only hears
+        that (`limits.spoken`)."""
         self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
         self._fields = fields
         self._clock = clock
-        self._log = log.bind(call_id=fields.call_id, tenant=tenant.id)
+        self.discreet = _discreet(tenant, fields, outbound=leg.outbound)
+        """To be bound to every line in the log that may say who it is."""
+        self._log = log.bind(call_id=fields.call_id, tenant=tenant.id, **self.discreet)
+        self._legs = Legs(leg, clock, transfer_leg, self._log)
         self._turn = Turn(Rule(protect_greeting_ms=tenant.protect_greeting_ms))
         self._sounds = Sounds(self._legs)
         self._floor = Floor(self._turn, self._legs, self._sounds, clock, self._log)
@@ -122,7 +132,9 @@ class CallSession:
             record=record,
             prices=prices or Prices(),
             tool_services=tool_services,
+            allowance=allowance,
         )
+        self._turned_away = turned_away
         self._prices = prices
 
         self._group: asyncio.TaskGroup | None = None
@@ -158,7 +170,10 @@ class CallSession:
             uplink_dropped_ms=self._parts.agents.uplink_dropped_ms,
             prices=self._prices,
         )
-        self._log.info("call ended", **report.to_log())
+        line = report.to_log()
+        if self._tenant.config.storage == "attributes":
+            line |= {"detail": ""} | ({"fallback": ""} if report.fallback else {})
+        self._log.info("call ended", **line)
         self._report.set_result(report)
         return report
 
@@ -174,6 +189,7 @@ class CallSession:
             tenant_version=tenant.version,
             provider=tenant.config.agent.provider,
             model=tenant.config.agent.model or "",
+            caller_name="" if fields.identity is None else fields.identity.display,
         )
         self.journal.note(started)
 
@@ -233,7 +249,9 @@ class CallSession:
             self._over.set()
 
     async def _live(self) -> None:
-        if await self._parts.answering.answer():
+        if self._turned_away is not None:
+            await self._parts.answering.turn_away(self._turned_away)
+        elif await self._parts.answering.answer():
             await self._parts.agents.converse(self._agent_event, self._parts.failure.lost)
 
     async def _shut(self) -> None:
@@ -394,3 +412,8 @@ class CallSession:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _discreet(tenant: Tenant, fields: CallFields, *, outbound: bool) -> dict[str, Any]:
+    storage = tenant.config.storage
+    return {} if storage == "everything" else {DISCREET: discreet(storage, fields.to if outbound else fields.caller)}

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from sipbridge import __version__, logs
-from sipbridge.commands import configuration, history, tenants
+from sipbridge.commands import configuration, erase, history, recordings, tenants
 from sipbridge.commands.common import DEFAULT_CONFIG, ConfigPath, run
 from sipbridge.errors import ConfigError, SipbridgeError
 
@@ -31,6 +31,8 @@ app.add_typer(configuration.app, name="config")
 app.add_typer(history.app, name="history")
 app.add_typer(tenants.app, name="tenants")
 app.command()(history.why)
+app.add_typer(recordings.app, name="recordings", no_args_is_help=True)
+app.command()(erase.erase)
 
 
 def main() -> None:

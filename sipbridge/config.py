@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -53,12 +54,16 @@ def _parse_ports(value: object) -> object:
 
 
 Ports = Annotated[
-    tuple[int, int], BeforeValidator(_parse_ports), PlainSerializer(lambda ports: f"{ports[0]}-{ports[1]}")
+    tuple[int, int],
+    BeforeValidator(_parse_ports, json_schema_input_type=Annotated[str, Field(pattern=r"^\s*\d+\s*-\s*\d+\s*$")]),
+    PlainSerializer(lambda ports: f"{ports[0]}-{ports[1]}"),
 ]
 
 # --- sipbridge.yaml ---------------------------------------------------------------------------------------------------
 
 _LISTENER = re.compile(r"(udp|tcp|tls|ws|wss)://(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):(\d{1,5})")
+
+_Listener = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{_LISTENER.pattern}$"})]
 
 
 class Node(Section):
@@ -122,7 +127,7 @@ class SessionTimersConfig(Section):
 
 class Sip(Section):
     tls: Tls = Tls()
-    listen: tuple[str, ...] = ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
+    listen: tuple[_Listener, ...] = ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
     public_address: str | None = None
     nameservers: tuple[str, ...] = ()
     unknown_sources: Literal["silence", "forbid"] = "silence"
@@ -236,14 +241,6 @@ class Config(Section):
     def admits_strangers(self) -> bool:
         """Somebody may call whose address is not known: he will have to prove who he is."""
         return bool(self.sip.accounts) or any(trunk.auth and not trunk.sources for trunk in self.trunks)
-
-    @model_validator(mode="after")
-    def _webhooks_differ(self) -> Config:
-        urls = [webhook.url for webhook in self.webhooks]
-        for number, url in enumerate(urls):
-            if url in urls[:number]:  # what it is still owed is kept under it
-                raise error_at(("webhooks", number, "url"), "another webhook has the same; one may have several events")
-        return self
 
     @model_validator(mode="after")
     def _users_differ(self) -> Config:

@@ -39,6 +39,7 @@ from sipbridge.outcome import ENDINGS, CallReport, Ended, reason_header
 from sipbridge.prompts import load_prompt
 from sipbridge.providers import new_agent_from_credential
 from sipbridge.providers.breaker import Breaker
+from sipbridge.recording_files.care import care_of
 from sipbridge.recordings import Recordings
 from sipbridge.registrations import Registrations
 from sipbridge.sip.admission import LOOPBACK, Admission
@@ -52,6 +53,7 @@ from sipbridge.sip.session_timer import SessionTimers
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
 from sipbridge.switchboard import Switchboard
+from sipbridge.tenant_gate import Allowance, TenantGate
 from sipbridge.tenant_source.source import TenantSource
 from sipbridge.tenants import Tenant
 from sipbridge.tools.services import ToolServices
@@ -62,6 +64,8 @@ from sipbridge.trunks import Reachable
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S = 5
+_MOST_SPOKEN = 5
+"""Calls of a tenant's at a time that are told in words that there is no room; the others get their 486 at once."""
 _PARTING_S = 0.6
 """So long far ends may take to answer our last words when the node stops: over UDP they are said twice (T1: 0.5 s)."""
 
@@ -96,6 +100,7 @@ class Gateway:
             self.metrics.registry.register(collector)
         self._clock = clock
         self.ladders = Ladders()
+        self.gate = TenantGate(config.tenants.usage, clock)
         self._last_words = LastWords(clock)
         self._refused = (
             None if history is None else RefusedCalls(history.journal, self._last_words, self.ladders, clock)
@@ -131,12 +136,18 @@ class Gateway:
             if files is not None:
                 stack.push_async_callback(files.close)
             self.recordings = None
+            # Raises ConfigError where the key cannot be had: nothing that is to be sealed is ever written plain.
+            keys = config.recordings.key_ring()
+            if self._serves:
+                care = care_of(config, keys, self._tenants, self._history, self.metrics.count_recordings)
+                care.start()
+                stack.push_async_callback(care.close)
             if (directory := config.recordings.directory) is not None:
-                # Raises ConfigError where the key cannot be had: nothing that is to be sealed is ever written plain.
-                keys = config.recordings.key_ring()
                 key = None if keys is None else keys.current
                 self.recordings = Recordings(directory, self._clock, key=key, on_count=self.metrics.count_recordings)
                 stack.push_async_callback(self.recordings.close)
+            await self.gate.open()
+            stack.push_async_callback(self.gate.close)
             tool_services = self._tool_services = ToolServices()
             stack.push_async_callback(tool_services.close)
             await tool_services.start({tenant.id: tenant.config.tools for tenant in self._tenants.tenants})
@@ -227,7 +238,16 @@ class Gateway:
         found = self._tenants.get(tenant) if isinstance(tenant, str) else tenant
         if found is None:
             raise CallNotPlacedError(f"there is no tenant {tenant!r}")
-        return self.calls.dial(found, to, self._trunk_for(found, trunk), from_)
+        way = self._trunk_for(found, trunk)
+        allowance = self.gate.admit(found)
+        if not isinstance(allowance, Allowance):
+            self.metrics.count_turned_away(allowance.partition(":")[0])
+            raise CallNotPlacedError(f"tenant {found.id} may not call now: limits.{allowance}")
+        try:
+            return self.calls.dial(found, to, way, from_, allowance)
+        except BaseException:
+            allowance.over(None)
+            raise
 
     def _trunk_for(self, tenant: Tenant, name: str | None) -> Trunk:
         name = name or tenant.config.outbound_trunk
@@ -328,8 +348,25 @@ class Gateway:
         if tenant is None:
             log.info("no tenant", to=fields.to, call_id=fields.call_id)
             self._refuse(event, fields, Ended.NO_TENANT)
+        elif isinstance(allowance := self.gate.admit(tenant), Allowance):
+            try:
+                self.calls.answer(event, tenant, fields, trunk, allowance)
+            except BaseException:
+                allowance.over(None)
+                raise
         else:
-            self.calls.answer(event, tenant, fields, trunk)
+            self._turn_away(event, tenant, fields, trunk, allowance)
+
+    def _turn_away(
+        self, event: InviteReceived, tenant: Tenant, fields: CallFields, trunk: Trunk | None, why: str
+    ) -> None:
+        """There is no room for it at its tenant's. Never 503: the trunk would think that the gateway is full."""
+        log.warning("limit of the tenant", tenant=tenant.id, limit=why, to=fields.to, call_id=fields.call_id)
+        self.metrics.count_turned_away(why.partition(":")[0])
+        if tenant.config.limits.spoken is None or self.calls.turning_away(tenant.id) >= _MOST_SPOKEN:
+            self._refuse(event, fields, Ended.TENANT_LIMIT, tenant=tenant, detail=why, code=why)
+        else:
+            self.calls.answer(event, tenant.unrecorded, fields, trunk, turned_away=why)
 
     def _refuse(
         self,
@@ -339,13 +376,15 @@ class Gateway:
         *,
         tenant: Tenant | None = None,
         detail: str = "",
+        code: str = "",
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        """Before there is a conversation. `tenant`: whose call it would have been."""
+        """Before there is a conversation. `tenant`: whose call it would have been; `code`: what the caller is told of
+        why."""
         status = ENDINGS[ended].status
         assert status is not None
         if not event.call.is_over:
-            reason = ("Reason", reason_header(ended))
+            reason = ("Reason", reason_header(ended, code))
             event.call.reject(status, now=self._clock(), headers=(reason, *headers))
         if self._refused is not None:
             self._refused.note(lambda: fields, ended, status, tenant=tenant, detail=detail)

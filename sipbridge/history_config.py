@@ -36,6 +36,8 @@ class HistoryConfig(Section):
     enabled: bool = True
     queue_max: int = Field(default=1000, ge=10, le=1_000_000)
     """Entries of one call that wait for the outbox."""
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    """Then calls are deleted from the store; None: never."""
     retry: Retry = Retry()
     drain_seconds: float = Field(default=10, ge=0, le=3600)
     """So long the end of the gateway may take for what waits."""

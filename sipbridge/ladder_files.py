@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2s
 from pathlib import Path
@@ -89,6 +89,20 @@ def read_ladder(directory: Path, call_id: str) -> str | None:
         if wanted in text.partition("\n\n")[0].splitlines():
             return text
     return None
+
+
+def ladders_of(directory: Path, is_theirs: Callable[[str], bool], call_ids: Collection[str] = ()) -> Iterator[Path]:
+    """Those in which a URI's user or number is somebody's, and those of these calls."""
+    heads = {f"Call-ID: {_one_line(call_id)}" for call_id in call_ids}
+    for path in _files(directory):
+        text = path.read_text(encoding="utf-8")
+        users = {f"sip:{user}@host" for user in _USER.findall(text)} | set(_TEL.findall(text))
+        if heads & set(text.partition("\n\n")[0].splitlines()) or any(map(is_theirs, users)):
+            yield path
+
+
+_USER = re.compile(r"(?i)sips?:([^\s@<>\"]+)@")
+_TEL = re.compile(r"(?i)tel:[^\s<>\",]+")
 
 
 def list_ladders(directory: Path) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection
-from typing import Literal
+from typing import Final, Literal
 
 import structlog
 
@@ -58,6 +58,18 @@ def _blotted_within(value: object) -> object:
     return value if found == text else found
 
 
+DISCREET: Final = "_discreet"
+"""A line's value under this name is a function that hides people; what may name one goes through it."""
+_PERSONAL = ("to", "by", "target", "detail", "fallback", "failure", "reason", "error", "what", "message")
+
+
+def _without_people(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    hide = event.pop(DISCREET, None)
+    if hide is not None:
+        event.update({name: hide(str(event[name])) for name in _PERSONAL if name in event})
+    return event
+
+
 def _visible(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
     """What strangers wrote is in the lines (Call-IDs, reasons): nothing of it may speak to a terminal, turn its text
     round or look like a line of its own."""
@@ -88,6 +100,7 @@ def set_up(level: Level = "info", *, json: bool = False) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,  # before what has to be kept out of it is blotted
+        _without_people,
         *(() if json else (structlog.processors.StackInfoRenderer(), _visible)),
         _without_hidden,
     ]

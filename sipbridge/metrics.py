@@ -36,6 +36,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._calls = Gauge("sipbridge_calls", "Calls that are up or being set up.", registry=self.registry)
         self._ended = self._counter("calls_ended", "Calls that are over.", ("ended", "direction"))
+        self._turned_away = self._counter("tenant_limit", "Calls above a limit of their tenant's.", ("limit",))
         self._legs = self._counter("audio_legs", "Legs of calls that are over.", ("codec", "encryption"))
         self._packets = self._counter("rtp_packets", "RTP packets of calls that are over.", ("way",))
         self._mos = self._histogram("mos", "Average MOS-CQE of a leg.", _MOS, ("side",))
@@ -77,6 +78,10 @@ class Metrics:
             self._unrecorded.inc(number)
         else:
             self._recordings.labels(state).inc(number)
+
+    def count_turned_away(self, limit: str) -> None:
+        """A call, or one that was to be made, that its tenant's limit was in the way of."""
+        self._turned_away.labels(limit).inc()
 
     def observe(self, report: CallReport) -> None:
         """A call is over."""

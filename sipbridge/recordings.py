@@ -3,8 +3,9 @@
     DIRECTORY/TENANT/CALL.part.wav      while the call is up, playable all the time; also what a killed process leaves
     DIRECTORY/TENANT/CALL.wav           it is over, and all of it is here
 
-With `.sealed` behind it where recordings are encrypted (`recording_files.sealed`). CALL is what
-of the Call-ID is plain, and a hash of the whole; a Call-ID that comes again gets a number behind it.
+With `.sealed` behind it where recordings are encrypted (`recording_files.sealed`); what killed processes have left is
+finished at the next start (`recording_files.care`). CALL is what of the Call-ID is plain, and a hash of the whole; a
+Call-ID that comes again gets a number behind it.
 
 On the loop a packet costs an append. The thread looks after what came three times a second, so a kill costs little
 more than half a second of sound. Where a file cannot be made or written (no space, no directory, no permission) that
@@ -15,7 +16,6 @@ notices nothing.
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import sys
 import threading
@@ -24,7 +24,6 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from hashlib import blake2s
 from pathlib import Path
 from typing import TypeAlias
 
@@ -37,6 +36,7 @@ from sipbridge.history.journal import NOWHERE, Journal
 from sipbridge.media.recorder import Recorder
 from sipbridge.recording_files.about import About
 from sipbridge.recording_files.keys import Key
+from sipbridge.recording_files.library import SEALED_SUFFIX
 from sipbridge.sound_files import SoundFile, SoundFormat, create
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,6 @@ StartRecording: TypeAlias = Callable[[Codec], "Recording"]
 """Of a call whose leg speaks this codec."""
 Count: TypeAlias = Callable[[str, int], None]
 CreateFile: TypeAlias = Callable[[Path, int, SoundFormat, Key | None, str], SoundFile]
-SEALED_SUFFIX = ".sealed"
 
 
 class Recording:
@@ -180,7 +179,7 @@ class Recordings:
         loop = asyncio.get_running_loop()
         recording = Recording(
             replace(about, began=time.time()),
-            self._directory / folder_name(about.tenant),
+            self._directory / about.folder,
             rate,
             sound_format,
             self._clock(),
@@ -273,9 +272,9 @@ class _Reel:
         recording = self.recording
         recording.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in range(1, _MOST_SAME_NAMES + 2):
-            name = file_name(recording.call_id) + (f".{number}" if number > 1 else "")
+            name = recording.about.file_name + (f".{number}" if number > 1 else "")
             if number > _MOST_SAME_NAMES:  # a caller must not be able to use up all names of his
-                name = f"{file_name(recording.call_id)}.{secrets.token_hex(8)}"
+                name = f"{recording.about.file_name}.{secrets.token_hex(8)}"
             suffix = recording.sound_format + ("" if self._key is None else SEALED_SUFFIX)
             self._final = recording.directory / f"{name}.{suffix}"
             self._path = recording.directory / f"{name}.part.{suffix}"
@@ -335,23 +334,3 @@ def _tell(loop: asyncio.AbstractEventLoop, journal: Journal, fact: Fact) -> None
     """In the thread; the journal lives on the loop."""
     with suppress(RuntimeError):  # the loop is closed: nobody is there to be told
         loop.call_soon_threadsafe(journal.note, fact)
-
-
-def file_name(call_id: str) -> str:
-    """What a call's recording is called, without its suffix. A Call-ID is a stranger's text."""
-    return f"{_plain(call_id)[:60]}.{_digest(call_id)}"
-
-
-def folder_name(tenant: str) -> str:
-    """Where a tenant's recordings lie: his id, told apart from others that look alike where it is more than letters and
-    digits."""
-    plain = _plain(tenant)
-    return plain if plain == tenant else f"{plain}.{_digest(tenant)}"
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", text)
-
-
-def _digest(text: str) -> str:
-    return blake2s(text.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()

@@ -14,7 +14,7 @@ import os
 import struct
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import BinaryIO, Literal, Protocol, TypeAlias
 
 import soundfile
 
@@ -27,6 +27,7 @@ _WAV_START = struct.Struct("<4sI8sIHHIIHH")
 _WAV_DATA = struct.Struct("<4sI")
 _WAV_HEADER_BYTES = _WAV_START.size + _WAV_DATA.size
 _FRAME_BYTES = 4
+_MOST_HEADER_BYTES = 8192
 _MOST_WAV_BYTES = 0xFFFFFFFF - _WAV_HEADER_BYTES - 0xFFFF
 # libsndfile's scale of 0 to 1, a quarter of which is FLAC's level 2: blocks of 1152 samples, so that 144 ms at 8 kHz is
 # all that a kill costs. Higher levels wait for half a second and save a few per cent.
@@ -147,6 +148,49 @@ def wav_header(rate: int, between: bytes, size: int) -> bytes:
         16,
     )
     return start + between + _WAV_DATA.pack(b"data", size)
+
+
+def seconds_of(head: bytes, size: int) -> float:
+    """How long such a file is, by its beginning and its size; 0: nothing can be heard yet."""
+    if head.startswith(b"fLaC") and len(head) >= _FLAC_SAMPLES_AT + 4:
+        # STREAMINFO (RFC 9639 §8.2): 20 bits of rate, 3 of channels, 5 of bits per sample, 36 of samples.
+        packed = int.from_bytes(head[_FLAC_SAMPLES_AT - 4 : _FLAC_SAMPLES_AT + 4], "big")
+        rate = packed >> 44
+        return (packed & (1 << 36) - 1) / rate if rate else 0.0
+    found = _wav_data(head)
+    if found is None or size < found:
+        return 0.0
+    return (size - found) / (_rate_of(head) * _FRAME_BYTES)
+
+
+def finish_wav(file: BinaryIO) -> float:
+    """Set the header right of one whose writer was killed; how many seconds it has."""
+    file.seek(0)
+    head, size = file.read(_MOST_HEADER_BYTES), file.seek(0, os.SEEK_END)
+    at = _wav_data(head)
+    if at is None or size <= at:
+        return 0.0
+    sound = (size - at) // _FRAME_BYTES * _FRAME_BYTES
+    file.truncate(at + sound)
+    file.seek(0)
+    file.write(wav_header(_rate_of(head), head[_WAV_START.size : at - _WAV_DATA.size], sound))
+    return seconds_of(head, at + sound)
+
+
+def _wav_data(head: bytes) -> int | None:
+    """Where the sound begins, in a file of ours."""
+    at = _WAV_START.size
+    while head.startswith(b"RIFF") and at + 8 <= len(head):
+        kind, length = struct.unpack_from("<4sI", head, at)
+        at += 8
+        if kind == b"data":
+            return at if _rate_of(head) else None
+        at += length
+    return None
+
+
+def _rate_of(head: bytes) -> int:
+    return int.from_bytes(head[24:28], "little")
 
 
 def _list_chunk(text: bytes) -> bytes:

@@ -41,6 +41,7 @@ from sipbridge.sip.ladder import Ladder, Ladders
 from sipbridge.sip.refer import Referral
 from sipbridge.sip.uac import OutgoingInvite
 from sipbridge.sip.user_agent import UserAgent
+from sipbridge.tenant_gate import Allowance
 from sipbridge.tenants import Tenant
 from sipbridge.tools.services import ToolServices
 from sipbridge.trunk_config import Outbound, Trunk
@@ -55,6 +56,8 @@ class _Line:
 
     trunk: Trunk | None
     fade_ms: int = 10
+    allowance: Allowance | None = None
+    turned_away: str | None = None
     session: CallSession | None = None
     handles: list[int] = field(default_factory=list)
     calls: list[Invite] = field(default_factory=list)
@@ -111,6 +114,12 @@ class Switchboard:
         """How many calls are up or being set up."""
         return len(self._lines)
 
+    def turning_away(self, tenant_id: str) -> int:
+        """How many calls of a tenant's are just told that there is no room for them."""
+        return sum(
+            line.turned_away is not None and session.tenant_id == tenant_id for session, line in self._lines.items()
+        )
+
     def tenant_changed(self, tenant: Tenant) -> None:
         """Another version is in force: calls of its that are up may take something of it."""
         if tenant.config.apply_changes != "new_calls":
@@ -141,13 +150,23 @@ class Switchboard:
 
     # --- calls ------------------------------------------------------------------------------------
 
-    def answer(self, event: InviteReceived, tenant: Tenant, fields: CallFields, trunk: Trunk | None) -> CallSession:
-        """A call that came in begins."""
-        line = _Line(trunk, tenant.config.barge_in.fade_ms)
+    def answer(
+        self,
+        event: InviteReceived,
+        tenant: Tenant,
+        fields: CallFields,
+        trunk: Trunk | None,
+        allowance: Allowance | None = None,
+        turned_away: str | None = None,
+    ) -> CallSession:
+        """A call that came in begins; the last two as in `CallSession`."""
+        line = _Line(trunk, tenant.config.barge_in.fade_ms, allowance, turned_away)
         leg = InboundLeg(event.call, event.offer, self._parts(line, trunk))
         return self._begin(leg, line, tenant, fields, event.call)
 
-    def dial(self, tenant: Tenant, to: str, trunk: Trunk, from_: str | None) -> CallSession:
+    def dial(
+        self, tenant: Tenant, to: str, trunk: Trunk, from_: str | None, allowance: Allowance | None = None
+    ) -> CallSession:
         """A call of our own begins. Raises `CallNotPlacedError` where it can be seen beforehand that it cannot."""
         outbound = _way_out(trunk)
         target, caller = target_of(outbound, to), caller_of(trunk, outbound, from_)
@@ -155,7 +174,7 @@ class Switchboard:
         fields = CallFields(
             to=readable(target.username), caller=readable(caller.uri.username), trunk=trunk.name, call_id=call_id
         )
-        line = _Line(trunk, tenant.config.barge_in.fade_ms)
+        line = _Line(trunk, tenant.config.barge_in.fade_ms, allowance)
         leg = self._calling(line, trunk, target, caller, call_id=call_id)
         return self._begin(leg, line, tenant, fields)
 
@@ -206,7 +225,9 @@ class Switchboard:
         if trunk is None or target is None:
             raise CallNotPlacedError("no trunk permits it")
         headers = event.replaces.headers if event.replaces is not None else ()
-        log.info("transfer asked for", call_id=event.call.call_id, by=str(event.referred_by or ""), to=str(target))
+        discreet = {} if line.session is None else line.session.discreet
+        by = str(event.referred_by or "")
+        log.info("transfer asked for", call_id=event.call.call_id, by=by, to=str(target), **discreet)
         return self._calling(line, trunk, target, caller_of(trunk, _way_out(trunk), None), headers=headers)
 
     def _second_leg(self, line: _Line, tenant: Tenant, target: str, ring_seconds: float) -> OutboundLeg:
@@ -301,7 +322,8 @@ class Switchboard:
             raise
         self._placed[call] = budget
         self._belongs(call, session)
-        log.info("calling", trunk=trunk.name, to=str(target), call_id=call.call_id, session=session.call_id)
+        names = {"call_id": call.call_id, "session": session.call_id}
+        log.info("calling", trunk=trunk.name, to=str(target), **names, **session.discreet)
         return call
 
     def _belongs(self, call: Invite, session: CallSession) -> None:
@@ -353,6 +375,8 @@ class Switchboard:
             second_leg=lambda target, seconds: self._second_leg(line, tenant, target, seconds),
             record=self._recording_of(fields, tenant, journal),
             journal=journal,
+            allowance=line.allowance,
+            turned_away=line.turned_away,
         )
         self._lines[session] = line
         self._ladders.opened(session.call_id)
@@ -366,7 +390,7 @@ class Switchboard:
     def _recording_of(self, fields: CallFields, tenant: Tenant, journal: Journal) -> StartRecording | None:
         recording = tenant.config.recording
         # A voice is personal data: what may keep none may not be recorded, whatever else was asked for.
-        if not recording.enabled or self._recordings is None or tenant.config.storage != "everything":
+        if not tenant.config.records or self._recordings is None:
             return None
         about = About(
             fields.call_id,
@@ -374,6 +398,7 @@ class Switchboard:
             record=journal.record,
             caller=fields.caller,
             to=fields.to,
+            outbound=fields.identity is None,
             retention_days=recording.retention_days,
         )
         return self._recordings.of(about, recording.format, journal)
@@ -387,6 +412,8 @@ class Switchboard:
             # The boundary of one call: what goes wrong in it must not take the others with it.
             log.exception("call failed", call_id=session.call_id)
         finally:
+            if line.allowance is not None:
+                line.allowance.over(report)
             for handle in line.handles:
                 del self._by_handle[handle]
             for call in line.calls:
@@ -395,7 +422,8 @@ class Switchboard:
             line.session = None  # its leg knows the line: without this nothing of the call is freed before a collection
             ladder = self._ladders.ended(session.call_id)
             self._last_words.note(session.journal, report or session.report_of_none(), ladder)
-            if ladder is not None and self._keep_ladder is not None:
+            discreet = bool(session.discreet)  # a ladder has everybody's numbers in it
+            if ladder is not None and self._keep_ladder is not None and not discreet:
                 self._keep_ladder(ladder)
             if not self._lines:
                 self.all_over.set()

@@ -52,6 +52,8 @@ def _without_effect(config: TenantConfig) -> Iterator[tuple[Place, str]]:
         yield ("barge_in", "backchannels"), "recover_false_alarms is false, so nothing is judged"
     if not barge_in.enabled and barge_in.recover_false_alarms:
         yield ("barge_in", "recover_false_alarms"), "enabled is false"
+    if config.recording.enabled and config.storage != "everything":
+        yield ("recording", "enabled"), f"storage is {config.storage}: a voice says who it is, so nothing is recorded"
     if len(config.agents) == 1:
         only = next(at for at, _ in config.places_of_agents())
         for key in ("description", "greet"):
@@ -113,11 +115,12 @@ def faults(tenant: TenantConfig, config: Config) -> Iterator[tuple[Place, str]]:
     yield from _way_problems(tenant, {trunk.name: trunk.outbound is not None for trunk in config.trunks})
     if tenant.recording.enabled and config.recordings.directory is None:
         yield ("recording", "enabled"), "there is no recordings.directory in sipbridge.yaml to record to"
-    if tenant.limits.spend_per_call is not None:
+    for key in ("spend_per_call", "spend_per_day"):
+        if getattr(tenant.limits, key) is None:
+            continue
         for _, agent in tenant.places_of_agents():
             if not _has_prices(agent, config.prices):
-                words = f"sipbridge.yaml has no prices for {agent.provider}, so nothing would hold it"
-                yield ("limits", "spend_per_call"), words
+                yield ("limits", key), f"sipbridge.yaml has no prices for {agent.provider}, so nothing would hold it"
 
 
 def _way_problems(config: TenantConfig, trunks: Mapping[str, bool]) -> Iterator[tuple[Place, str]]:

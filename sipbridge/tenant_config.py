@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from sipbridge.config import PLANNED
 from sipbridge.configfile import Patterns, Place, Section, error_at, load
 from sipbridge.media import silero
 from sipbridge.tenant_file.agent import AgentConfig
@@ -111,11 +110,12 @@ class TenantConfig(Section):
     recording: RecordingConfig = RecordingConfig()
     hold_music: WavFile | None = None
     """The path of a WAV file; None: a quiet one of ours."""
+    storage: Literal["everything", "no_personal_data", "attributes"] = "everything"
+    """How much of a call is kept (docs/history.md)."""
     apply_changes: Literal["new_calls", "instructions"] = "new_calls"
     """What calls that are up take of a newer version of this file."""
     summary: SummaryConfig | None = None
     """Who writes down what a call was about, when it is over; None: nobody."""
-    storage: Annotated[Literal["everything", "no_personal_data", "attributes"], PLANNED] = "everything"
 
     @field_validator("several")
     @classmethod
@@ -132,6 +132,11 @@ class TenantConfig(Section):
         if self.single is not None and self.several:
             raise error_at(("agent",), "is short for agents: {main: ...}; there are 'agents' already")
         return self
+
+    @property
+    def records(self) -> bool:
+        """Whether its calls are to be recorded: a voice says who it is, so not where that is not to be kept."""
+        return self.recording.enabled and self.storage == "everything"
 
     @property
     def agents(self) -> dict[str, AgentConfig]:

@@ -20,7 +20,7 @@ from sipbridge.call_fields import CallFields
 from sipbridge.codecs import Codec
 from sipbridge.conversation.sounds import sound_of
 from sipbridge.prompts import PROMPT_RATE, load_wav, music
-from sipbridge.tenant_config import TenantConfig
+from sipbridge.tenant_config import RecordingConfig, TenantConfig
 from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.turn_taking import TurnTaking, turn_taking
 
@@ -35,6 +35,11 @@ class Tenant:
     def with_agent(self, agent: AgentConfig) -> Tenant:
         """The same tenant where another agent speaks."""
         return replace(self, config=self.config.model_copy(update={"single": agent, "several": {}}))
+
+    @property
+    def unrecorded(self) -> Tenant:
+        """The same tenant, whose calls are not recorded."""
+        return replace(self, config=self.config.model_copy(update={"recording": RecordingConfig()}))
 
     def with_instructions_of(self, newer: Tenant) -> Tenant:
         """The same tenant whose agents are told what a newer version says; itself, where that is the same."""
@@ -65,8 +70,7 @@ class Tenant:
 
     def first_words(self, fields: CallFields) -> str | None:
         """What the agent says first of all: that the call is recorded, where it is to say so, and the greeting."""
-        recording = self.config.recording
-        notice = recording.notice_text if recording.enabled else None
+        notice = self.config.recording.notice_text if self.config.records else None
         return " ".join(text for text in (notice, self.greeting(fields)) if text) or None
 
     def hold_music(self, rate: int) -> bytes:
@@ -76,8 +80,7 @@ class Tenant:
 
     def notice(self, rate: int) -> bytes | None:
         """The same as speech, PCM at `rate`, where it is a file."""
-        recording = self.config.recording
-        path = recording.notice_file if recording.enabled else None
+        path = self.config.recording.notice_file if self.config.records else None
         return None if path is None else load_wav(path, rate)
 
     @property

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
-from sipbridge.config import Config, load_config, not_in_use, secrets_of
+from sipbridge.config import PLANNED, Config, load_config, not_in_use, secrets_of
 from sipbridge.configfile import Section, dotted, parse
 from sipbridge.errors import ConfigError
 from sipbridge.logins import Secret
@@ -290,13 +291,19 @@ def test_punctuation_is_no_pattern(phrase: str) -> None:
     assert [words for words in warnings(config) if "no pattern" in words] == []
 
 
+class _Inner(Section):
+    later: Annotated[int, PLANNED] = 1
+    now: int = 1
+
+
+class _Outer(Section):
+    inner: _Inner = _Inner()
+    later: Annotated[int | None, PLANNED] = None
+
+
 def test_keys_without_effect_are_known_only_where_they_were_changed() -> None:
-    tenant = parse(
-        "agent: {provider: offline}\nanswer: when_ready\nstorage: attributes\nrecording: {retention_days: 60}\n",
-        TenantConfig,
-        "f.yaml",
-    )
-    assert list(not_in_use(tenant)) == ["storage"]
+    assert list(not_in_use(parse("inner: {later: 2, now: 2}", _Outer, "f.yaml"))) == ["inner.later"]
+    assert list(not_in_use(parse("inner: {later: 1}", _Outer, "f.yaml"))) == []
 
 
 class TestSecret:

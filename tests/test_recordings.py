@@ -19,11 +19,12 @@ from structlog.testing import capture_logs
 
 from sipbridge.audio import PCMU
 from sipbridge.history.facts import Fact, Noted, RecordingReady
-from sipbridge.recording_files.about import HEAD_BYTES, About
+from sipbridge.recording_files.about import HEAD_BYTES, About, folder_name
 from sipbridge.recording_files.keys import Key, KeyRing
+from sipbridge.recording_files.library import replay
 from sipbridge.recording_files.medium import PlainFile
-from sipbridge.recording_files.sealed import Closing, SealedReader, unseal
-from sipbridge.recordings import Recording, Recordings, file_name, folder_name
+from sipbridge.recording_files.sealed import Closing, SealedReader
+from sipbridge.recordings import Recording, Recordings
 from sipbridge.sound_files import SoundFormat, WavFile, create
 
 VOICE = b"\x80" * 160
@@ -64,7 +65,7 @@ def test_a_call_is_a_file_under_its_name(tmp_path: Path, sound_format: SoundForm
 
     with capture_logs() as logs:
         run(scenario)
-    path = tmp_path / "deep" / "down" / "acme" / f"{file_name('a84b4c76@192.0.2.1')}.{sound_format}"
+    path = tmp_path / "deep" / "down" / "acme" / f"{About('a84b4c76@192.0.2.1', '').file_name}.{sound_format}"
     assert list(path.parent.iterdir()) == [path]
     assert path.parent.stat().st_mode & 0o777 == 0o700
     sound, rate = soundfile.read(path, dtype="int16")
@@ -170,7 +171,7 @@ class TestWhatGoesWrong:
 
         self.outcome(tmp_path, small)
         (path,) = (tmp_path / "t").iterdir()
-        assert path.name == f"{file_name('a')}.part.wav"
+        assert path.name == f"{About('a', '').file_name}.part.wav"
         assert soundfile.info(path).frames == 200, "what there was can be heard"
 
     @pytest.mark.parametrize("directory", ["/proc/nowhere", "/dev/null/recordings"])
@@ -233,7 +234,7 @@ def test_a_killed_process_leaves_all_but_the_last_second(tmp_path: Path, sound_f
         victim.send_signal(signal.SIGKILL)
     assert victim.returncode == -signal.SIGKILL
     (path,) = (tmp_path / "t").iterdir()
-    assert path.name == f"{file_name('a')}.part.{sound_format}"
+    assert path.name == f"{About('a', '').file_name}.part.{sound_format}"
     sound, rate = soundfile.read(path, dtype="int16")
     assert len(sound) / rate > number * 0.02 - 1.0
     assert sound[1000:].max() == sound[1000:].min() == 32124, "both sides, to the end"
@@ -268,7 +269,7 @@ def test_a_limit_of_the_system_stops_a_recording_and_not_the_process(tmp_path: P
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     assert [line for line in done.stdout.splitlines() if line.isdigit()] == ["1", "1"], done.stdout
     parts = sorted((tmp_path / "t").iterdir())
-    assert [path.name for path in parts] == [f"{file_name('a')}.part.{kind}" for kind in ("flac", "wav")]
+    assert [path.name for path in parts] == [f"{About('a', '').file_name}.part.{kind}" for kind in ("flac", "wav")]
 
 
 def test_a_call_id_that_comes_hundreds_of_times_is_still_recorded(tmp_path: Path) -> None:
@@ -276,7 +277,7 @@ def test_a_call_id_that_comes_hundreds_of_times_is_still_recorded(tmp_path: Path
     clock = Clock()
     (tmp_path / "acme").mkdir()
     for number in range(1, 1000):
-        (tmp_path / "acme" / f"{file_name('again')}{f'.{number}' if number > 1 else ''}.wav").touch()
+        (tmp_path / "acme" / f"{About('again', '').file_name}{f'.{number}' if number > 1 else ''}.wav").touch()
 
     async def scenario() -> None:
         recordings = Recordings(tmp_path, clock)
@@ -311,13 +312,13 @@ def test_a_sealed_one_is_sound_only_with_its_key(tmp_path: Path) -> None:
 
     run(scenario)
     paths = sorted((tmp_path / "t").iterdir())
-    assert [path.name for path in paths] == [f"{file_name('a')}.{kind}.sealed" for kind in ("flac", "wav")]
+    assert [path.name for path in paths] == [f"{About('a', '').file_name}.{kind}.sealed" for kind in ("flac", "wav")]
     for path in paths:
         data = path.read_bytes()
         assert b"5550100" not in data
         assert not any(word in data for word in (b"RIFF", b"fLaC", VOICE[:16], b"\x7c\x7d" * 8))
         reader, plain = SealedReader(io.BytesIO(data), KeyRing(key)), io.BytesIO()
-        unseal(reader, plain)
+        replay(reader, into=plain)
         assert reader.closing is Closing.CLOSED
         plain.seek(0)
         sound, rate = soundfile.read(plain, dtype="int16")
@@ -353,7 +354,7 @@ def test_the_journal_hears_what_became_of_it(tmp_path: Path) -> None:
             await recordings.close()
 
     run(scenario)
-    name = f"acme/{file_name('a')}.wav"
+    name = f"acme/{About('a', '').file_name}.wav"
     ready = [fact for fact in journal.facts if isinstance(fact, RecordingReady)]
     assert ready == [RecordingReady(name, 2.0, False), RecordingReady(f"{name}.sealed", 2.0, True)]
     assert journal.facts.count(Noted("recording_failed", "File exists")) == 2

@@ -58,7 +58,6 @@ def _tenant(config: Config, path: Path, tenant: str) -> str:
 @app.command()
 def schema(tenant: Annotated[bool, typer.Option(help="Of a tenant's file.")] = False) -> None:
     """Print the JSON Schema, for editors."""
-    from sipbridge.config import Config
-    from sipbridge.tenant_config import TenantConfig
+    from sipbridge.config_schema import FILES, schema_of
 
-    put([json.dumps((TenantConfig if tenant else Config).model_json_schema(), indent=2)])
+    put([json.dumps(schema_of(FILES["tenant.json" if tenant else "sipbridge.json"]), indent=2)])

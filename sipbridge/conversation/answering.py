@@ -76,6 +76,21 @@ class Answering:
         self._speak_first()
         return True
 
+    async def turn_away(self, why: str) -> None:
+        """Answer, say that there is no room (`limits.spoken`), and hang up; no agent is asked for it."""
+        call, leg, sound = self._call, self._call.legs.current, self._call.tenant.config.limits.spoken
+        assert sound is not None
+        try:
+            leg.negotiate()
+            leg.begin(*call.tenant.formats(leg.likely_codec))
+            if not await self.pick_up():
+                return
+        except SipbridgeError as error:
+            self._refuse(error.sip_status, Ended.REFUSED, str(error), error.label)
+            return
+        call.floor.say("spoken", sound_of(sound))
+        await call.end_when_heard(Ended.TENANT_LIMIT, why)
+
     async def pick_up(self) -> bool:
         """Answer now, or wait until we are answered; once, whoever asks for it. False: it came to nothing, and the call
         has been ended."""

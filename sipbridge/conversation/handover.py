@@ -41,8 +41,15 @@ def refuse_transfer(event: ReferReceived) -> OutboundLeg:
 
 
 class Legs:
-    def __init__(self, leg: SipLeg, clock: Callable[[], float], transfer_leg: TransferLeg) -> None:
+    def __init__(
+        self,
+        leg: SipLeg,
+        clock: Callable[[], float],
+        transfer_leg: TransferLeg,
+        log: structlog.stdlib.BoundLogger = log,
+    ) -> None:
         self.current = leg
+        self._log = log
         self._clock = clock
         self._transfer_leg = transfer_leg
         self._next: SipLeg | None = None
@@ -139,12 +146,12 @@ class Legs:
                 raise CallNotPlacedError("it is about to move already")
             leg = self._transfer_leg(event)
         except CallNotPlacedError as error:
-            log.warning("transfer refused", call_id=event.call.call_id, to=target, reason=str(error))
+            self._log.warning("transfer refused", call_id=event.call.call_id, to=target, reason=str(error))
             event.call.reject_refer(error.sip_status, self._clock())
             return str(error)
         notifier = event.call.accept_refer(self._clock())
         failure = await self._call_on(leg, notifier)
-        log.info("transfer over", call_id=event.call.call_id, to=target, failure=failure)
+        self._log.info("transfer over", call_id=event.call.call_id, to=target, failure=failure)
         return failure
 
     async def _call_on(self, leg: OutboundLeg, notifier: ReferNotifier) -> str:

@@ -14,6 +14,7 @@ from sipbridge.conversation.loops import LoopDetector
 from sipbridge.conversation.silence import Silence
 from sipbridge.outcome import Ended
 from sipbridge.prices import Prices
+from sipbridge.tenant_gate import Allowance
 
 _WARNING_S = 30.0
 _WARNED_CALLS_S = 60.0
@@ -34,9 +35,10 @@ class Limits:
         max_seconds: float,
         prices: Prices,
         busy: Callable[[], bool],
+        allowance: Allowance | None = None,
     ) -> None:
         """`max_seconds`: the longest that any call of this node may last. `busy`: something is being done for the
-        caller, so that he has to wait."""
+        caller, so that he has to wait. `allowance`: its part in what all calls of its tenant may use."""
         self._call = call
         self._agents = agents
         self._config = call.tenant.config.limits
@@ -45,6 +47,10 @@ class Limits:
         self._began = call.clock()
         self._prices = prices
         self._warned = False
+        self._allowance = allowance
+        if allowance is not None:
+            allowance.on_low = self._day_is_nearly_over
+            allowance.on_exhausted = self._day_is_used_up
         turns = self._config.loop_turns
         self._loops = None if turns is None else LoopDetector(turns)
         self._silence = Silence(
@@ -85,6 +91,8 @@ class Limits:
         """They can talk: what limits that begins to count."""
         self._call.spawn(self._silence.watch())
         self._call.spawn(self._watch_length())
+        if self._allowance is not None:
+            self._allowance.answered()
 
     async def _watch_length(self) -> None:
         """The longest that they may, and a word before it is cut."""
@@ -113,13 +121,26 @@ class Limits:
 
     def _count_money(self) -> None:
         ceiling = self._config.spend_per_call
-        if ceiling is None or self._call.record.outcome is not None:
+        if self._call.record.outcome is not None:
             return
         spent = self._call.record.spent(self._prices)
+        if self._allowance is not None:
+            self._allowance.spends(spent)
+        if ceiling is None:
+            return
         if spent >= ceiling:
             self._call.spawn(self._announcements.goodbye(Ended.SPEND_LIMIT, f"{spent:.4g} of {ceiling:g} USD"))
         elif spent >= _WARNING_SHARE * ceiling:
             self._call.spawn(self._warn())
+
+    # --- what the tenant has left of its day --------------------------------------------------------------------------
+
+    def _day_is_nearly_over(self) -> None:
+        self._call.spawn(self._warn())
+
+    def _day_is_used_up(self, words: str) -> None:
+        if self._call.record.outcome is None and not self._call.turn.closing:
+            self._call.spawn(self._announcements.goodbye(Ended.TENANT_LIMIT, words))
 
     # --- loops --------------------------------------------------------------------------------------------------------
 

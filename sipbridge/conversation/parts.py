@@ -24,6 +24,7 @@ from sipbridge.conversation.transfers import Transfers
 from sipbridge.conversation.watch import Watch
 from sipbridge.prices import Prices
 from sipbridge.recordings import StartRecording
+from sipbridge.tenant_gate import Allowance
 from sipbridge.tools import toolbox_for
 from sipbridge.tools.services import ToolServices
 from sipbridge.tools.switch_agent import declared_to
@@ -42,6 +43,7 @@ class Parts:
         record: StartRecording | None,
         prices: Prices,
         tool_services: ToolServices | None,
+        allowance: Allowance | None,
     ) -> None:
         """As in `CallSession`."""
         config = call.tenant.config
@@ -79,6 +81,7 @@ class Parts:
             max_seconds=max_seconds,
             prices=prices,
             busy=lambda: self.tools.busy or watch.owes,
+            allowance=allowance,
         )
         self.answering = Answering(call, agents, self.failure, self._answered)
         self.observers: tuple[Observer, ...] = (

@@ -8,10 +8,13 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sipbridge.history.facts import Entry
+from sipbridge.history.numbers import forms_of, same_number
 from sipbridge.history.rows import changes, row_of
 from sipbridge.history.sink import CallRow, Query, SinkUnavailableError, Store
 
@@ -30,8 +33,11 @@ class Archive:
         self.trouble = ""
 
     async def calls(self, query: Query) -> list[CallRow]:
-        """The latest first."""
-        found = {row.record: row for row in await self._ask(lambda store: store.calls(query))}
+        """The latest first. A number is looked for in each form that a PBX may write it in."""
+        found: dict[str, CallRow] = {}
+        for caller, number in product(_forms(query.caller), _forms(query.number)):
+            each = replace(query, caller=caller, number=number)
+            found |= {row.record: row for row in await self._ask(partial(_calls, query=each))}
         for record, waiting in self._waiting().items():
             row = _with(found.pop(record, None) or await self._row(record), waiting)
             if _matches(row, query):
@@ -141,9 +147,21 @@ def _matches(row: CallRow, query: Query) -> bool:
         and (query.since is None or row.began_at >= query.since)
         and (query.until is None or row.began_at < query.until)
         and (query.outcome is None or query.outcome in (row.outcome, row.ended))
-        and (query.caller is None or row.caller == query.caller)
-        and (query.number is None or query.number in (row.caller, row.to))
+        and (query.caller is None or bool(forms_of(query.caller, [row.caller])))
+        and (query.number is None or bool(forms_of(query.number, [row.caller, row.to])))
     )
+
+
+async def _calls(store: Store, query: Query) -> list[CallRow]:
+    return await store.calls(query)
+
+
+def _forms(number: str | None) -> list[str | None]:
+    """As it was written, and with or without the signs for "international"."""
+    if number is None:
+        return [None]
+    bare = same_number(number)
+    return [number] if not bare.isdecimal() else list(dict.fromkeys([number, f"+{bare}", f"00{bare}", bare]))
 
 
 def _latest(row: CallRow) -> tuple[float, str]:

@@ -33,11 +33,13 @@ class Started:
     model: str
     """"": the provider's default. Both are of the agent that the call begins with."""
     node: str = ""
+    caller_name: str = ""
+    """What a caller is said to be called (RFC 3325); whoever said it."""
 
     @classmethod
     def of(cls, report: CallReport) -> Started:
         """Of a call that was over before it had begun."""
-        return cls(**{each.name: getattr(report, each.name) for each in fields(cls) if each.name != "node"})
+        return cls(**{each.name: getattr(report, each.name) for each in fields(cls) if hasattr(report, each.name)})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

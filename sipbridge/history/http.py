@@ -12,10 +12,12 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
+from importlib import import_module
+from ssl import SSLContext
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,6 +54,22 @@ class Answer:
     retry_after: float | None
 
 
+def _client(verify: SSLContext | bool, connections: int) -> httpx.AsyncClient:
+    """Made before it is needed, with what its first request would load: that takes a quarter of a second, in which
+    nobody else could use the interpreter."""
+    with suppress(ImportError):  # it is loaded then, or never
+        import_module("anyio._backends._asyncio")
+    client = httpx.AsyncClient(
+        verify=verify,
+        trust_env=False,
+        follow_redirects=False,
+        timeout=httpx.Timeout(None, connect=_CONNECT_S),  # the whole is bounded in `ask`
+        limits=httpx.Limits(max_connections=connections, keepalive_expiry=_KEPT_OPEN_S),
+    )
+    client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    return client
+
+
 class HttpPeer:
     """One address. `name` says who that is in logs and metrics, without anything secret: two URLs have two names, and
     one has the same after every restart."""
@@ -65,30 +83,15 @@ class HttpPeer:
         self.name = f"{kind} {self.place} {hashlib.sha256(reference.encode()).hexdigest()[:8]}"
         self._url = url
         self._seconds = seconds
-        self._connections = connections
-        self._verify = tls_context() if where.scheme == "https" else False
+        self._client = _client(tls_context() if where.scheme == "https" else False, connections)
         self._refusals: dict[str, int] = {}
         try:
             self._keys = () if secret is None else keys_of(secret.reveal())
         except ValueError as error:
             raise ConfigError(f"the secret of {kind} {self.place}: {error}") from None
 
-    @cached_property
-    def _client(self) -> httpx.AsyncClient:
-        """Of the loop that it is first used on."""
-        client = httpx.AsyncClient(
-            verify=self._verify,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(None, connect=_CONNECT_S),  # the whole is bounded in `ask`
-            limits=httpx.Limits(max_connections=self._connections, keepalive_expiry=_KEPT_OPEN_S),
-        )
-        client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        return client
-
     async def close(self) -> None:
-        if "_client" in self.__dict__:
-            await self._client.aclose()
+        await self._client.aclose()
 
     # --- one request ----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ It is a store as far as it is written to. Who wants to look at calls asks the ba
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from secrets import token_hex
 from typing import Any
 
@@ -73,10 +73,11 @@ class HttpStore:
             raise SinkUnavailableError(f"{self._peer.place} answers {answer.status} with something that is no JSON")
         self._peer.judge(key, answer, several=len(batch) > 1)
 
-    async def erase(self, caller: str) -> list[CallRow]:
+    async def erase(self, caller: str, also: Collection[str] = ()) -> list[CallRow]:
         """By DELETE. What it says that it has removed; of a backend that only says yes, nothing."""
         identity = f"erase-{token_hex(8)}"
-        answer = await self._peer.ask(identity, {"caller": caller}, method="DELETE")
+        asked = {"caller": caller} | ({"records": list(also)} if also else {})
+        answer = await self._peer.ask(identity, asked, method="DELETE")
         if answer.status in _NO_SUCH_METHOD:
             raise SinkUnavailableError(f"{self._peer.place} cannot erase ({answer.status}): ask whoever runs it")
         if answer.status == 404:
@@ -84,7 +85,7 @@ class HttpStore:
         self._peer.judge(identity, answer)
         return [_row(call) for call in _calls_in(answer)]
 
-    async def expire(self, tenant: str, before: float) -> int:
+    async def expire(self, tenant: str | None, before: float) -> int:
         """How long it keeps what it has is the backend's affair."""
         return 0
 

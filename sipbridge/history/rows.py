@@ -45,6 +45,11 @@ def changes(entry: Entry) -> dict[str, Any]:
             return {}
 
 
+def person_of(started: Mapping[str, Any]) -> str:
+    """Whose call it is: who called us, or whom we called. `started`: a `Started` or a row, by name."""
+    return str(started.get("to" if started.get("direction") == "outbound" else "caller") or "")
+
+
 def row_of(entries: list[Entry]) -> CallRow | None:
     """A call's row by itself, of all that is known of it; None where that is nothing."""
     if not entries:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -118,9 +118,9 @@ class Store(Sink, Protocol):
     async def entries(self, record: str) -> list[Entry]:
         """Of one call, in their order."""
 
-    async def erase(self, caller: str) -> list[CallRow]:
-        """Delete every call that somebody made to us, or we to him, with all its entries; returns what there was. His
-        number is any form of it (`numbers.same_number`)."""
+    async def erase(self, caller: str, also: Collection[str] = ()) -> list[CallRow]:
+        """Delete every call that somebody made to us, or we to him, and `also` those of these records, with all their
+        entries; returns what there was. His number is any form of it (`numbers.same_number`)."""
 
-    async def expire(self, tenant: str, before: float) -> int:
-        """Delete the calls of a tenant that began earlier; how many there were."""
+    async def expire(self, tenant: str | None, before: float) -> int:
+        """Delete the calls of a tenant (None: of all) that began earlier, some at a time; how many there were."""

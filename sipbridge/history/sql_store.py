@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import groupby
 from typing import Any
@@ -113,15 +113,19 @@ class SqlStore:
         async with self._transaction() as connection:
             return [Entry(row.record, row.seq, row.at, row.kind, row.data) for row in await connection.execute(wanted)]
 
-    async def erase(self, caller: str) -> list[CallRow]:
+    async def erase(self, caller: str, also: Collection[str] = ()) -> list[CallRow]:
         person = case((_call.direction == "outbound", _call.to), else_=_call.caller)
         async with self._transaction() as connection:
             known = (await connection.execute(select(person).distinct())).scalars().all()
-        gone = await self._delete(person.in_(forms_of(_text(caller), known)))
+        records = [_text(record) for record in also]
+        gone = await self._delete(or_(person.in_(forms_of(_text(caller), known)), _call.record.in_(records)))
+        async with self._transaction() as connection:  # of which nobody knows (any more) whose they are
+            await connection.execute(delete(table.entries).where(_entry.record.in_(records)))
         return sorted(gone, key=lambda row: (row.began_at, row.record), reverse=True)
 
-    async def expire(self, tenant: str, before: float) -> int:
-        return len(await self._delete(and_(_call.tenant == _text(tenant), _call.began_at < before)))
+    async def expire(self, tenant: str | None, before: float) -> int:
+        which = _call.began_at < before
+        return len(await self._delete(which if tenant is None else and_(_call.tenant == _text(tenant), which)))
 
     async def _delete(self, which: ColumnElement[bool]) -> list[CallRow]:
         """Some at a time: nobody who writes has to wait for long."""

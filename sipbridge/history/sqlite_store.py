@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 _BUSY_S = 5.0
 """So long a lock of somebody else's is waited for; then it is tried again later."""
+
+_EXPIRED_AT_ONCE = 100
+_REST_S = 0.02
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -69,13 +72,16 @@ class SqliteStore:
     async def entries(self, record: str) -> list[Entry]:
         return await self._do(lambda db: _entries(db, record))
 
-    async def erase(self, caller: str) -> list[CallRow]:
-        found = await self._do(lambda db: _erase(db, caller))
+    async def erase(self, caller: str, also: Collection[str] = ()) -> list[CallRow]:
+        found = await self._do(lambda db: _erase(db, caller, also))
         await self._do(_scrub, transaction=False)
         return found
 
-    async def expire(self, tenant: str, before: float) -> int:
-        expired = await self._do(lambda db: _expire(db, tenant, before))
+    async def expire(self, tenant: str | None, before: float) -> int:
+        expired = 0
+        while some := await self._do(lambda db: _expire(db, tenant, before)):
+            expired += some
+            await asyncio.sleep(_REST_S)
         if expired:
             await self._do(_scrub, transaction=False)
         return expired
@@ -210,15 +216,17 @@ def _entries(db: sqlite3.Connection, record: str) -> list[Entry]:
     return [Entry(name, seq, at, kind, json.loads(data)) for name, seq, at, kind, data in rows]
 
 
-def _erase(db: sqlite3.Connection, caller: str) -> list[CallRow]:
-    if not (wanted := same_number(caller)):
-        return []
+def _erase(db: sqlite3.Connection, caller: str, also: Collection[str]) -> list[CallRow]:
     db.create_function("same_number", 1, same_number, deterministic=True)
     person = """CASE direction WHEN 'outbound' THEN "to" ELSE caller END"""
-    found = [_row(row) for row in db.execute(f"SELECT {_NAMES} FROM calls WHERE same_number({person}) = ?", (wanted,))]
-    for row in found:
-        _delete(db, row.record)
-    return found
+    his = f"SELECT {_NAMES} FROM calls WHERE ? <> '' AND same_number({person}) = ?"
+    wanted = same_number(caller)
+    found = {row.record: row for row in map(_row, db.execute(his, (wanted, wanted)))}
+    for record in also:
+        found |= {row.record: row for row in _find(db, record) if row.record == record}
+    for record in {*found, *also}:
+        _delete(db, record)
+    return list(found.values())
 
 
 def _scrub(db: sqlite3.Connection) -> None:
@@ -228,8 +236,10 @@ def _scrub(db: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError("somebody reads it for long: what was deleted is still in its -wal; try again")
 
 
-def _expire(db: sqlite3.Connection, tenant: str, before: float) -> int:
-    old = db.execute("SELECT record FROM calls WHERE tenant = ? AND began_at < ?", (tenant, before)).fetchall()
+def _expire(db: sqlite3.Connection, tenant: str | None, before: float) -> int:
+    """A few: nobody who writes has to wait for long."""
+    which, values = ("began_at < ?", (before,)) if tenant is None else ("began_at < ? AND tenant = ?", (before, tenant))
+    old = db.execute(f"SELECT record FROM calls WHERE {which} LIMIT {_EXPIRED_AT_ONCE}", values).fetchall()
     for (record,) in old:
         _delete(db, record)
     return len(old)

@@ -48,7 +48,11 @@ class Webhook:
 
 def webhooks_of(configs: Sequence[WebhookConfig]) -> list[Webhook]:
     """Raises `ConfigError`."""
-    return [Webhook(config) for config in configs]
+    found = [Webhook(config) for config in configs]
+    for number, webhook in enumerate(found):
+        same = sum(config.url == configs[number].url for config in configs[:number])
+        webhook.name += f" {same + 1}" if same else ""
+    return found
 
 
 def event(entry: Entry) -> dict[str, Any]:

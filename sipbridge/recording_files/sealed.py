@@ -182,19 +182,3 @@ def _writes(plain: bytes) -> Iterator[tuple[int, bytes]]:
         at += _WRITE.size
         yield offset, plain[at : at + length]
         at += length
-
-
-def unseal(reader: SealedReader, into: BinaryIO) -> int:
-    """Write the plain file, as far as it can be opened; returns its size. `into` is empty, and can be sought in.
-
-    Raises `SealError` where a record does not open: what was before that is written then.
-    """
-    size = 0
-    for writes in reader.records():
-        for offset, data in writes:
-            if offset > size:
-                raise SealError("a hole in it: not written by sipbridge")
-            into.seek(offset)
-            into.write(data)
-            size = max(size, offset + len(data))
-    return size

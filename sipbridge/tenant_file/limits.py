@@ -1,13 +1,15 @@
-"""The configuration's shape: what bounds one call, `limits:` and `silence:` in a tenant's file, and `phrases:`."""
+"""The configuration's shape: what bounds calls, `limits:` and `silence:` in a tenant's file, and `phrases:`."""
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import Field, field_validator, model_validator
 
-from sipbridge.config import PLANNED
 from sipbridge.configfile import Patterns, Section, error_at
+from sipbridge.tenant_file.sounds import WavFile
 from sipbridge.wording import plain_words
 
 Sentence = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -15,10 +17,15 @@ Sentence = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class CallLimits(Section):
-    concurrent_calls: Annotated[int | None, PLANNED] = Field(default=None, ge=0)
-    calls_per_second: Annotated[float | None, PLANNED] = Field(default=None, ge=0)
-    minutes_per_day: Annotated[float | None, PLANNED] = Field(default=None, ge=0)
-    spend_per_day: Annotated[float | None, PLANNED] = Field(default=None, ge=0)
+    concurrent_calls: int | None = Field(default=None, ge=0)
+    """Of all the tenant's calls, as the next three; 0: none at all."""
+    calls_per_second: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    minutes_per_day: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    spend_per_day: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    timezone: str | None = Field(default=None, max_length=64)
+    """Whose midnight begins a day; None: UTC."""
+    spoken: WavFile | None = None
+    """What a caller hears for whom there is no room, instead of a busy tone."""
     call_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """From the answer; the node's `max_call_seconds` counts from the INVITE and stays."""
     warning_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -29,6 +36,19 @@ class CallLimits(Section):
     """USD, by `prices`."""
     loop_turns: int | None = Field(default=None, ge=3, le=1000)
     """So many turns of a caller's that bring nothing new are a machine's."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _a_zone(cls, name: str | None) -> str | None:
+        if name is None:
+            return None
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            near = get_close_matches(name, available_timezones(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "Europe/Berlin or UTC, for example"
+            raise ValueError(f"no time zone {name!r}; {hint}") from None
+        return name
 
     @model_validator(mode="after")
     def _a_warning_in_the_call(self) -> CallLimits:

@@ -24,6 +24,8 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
+from sipbridge.config import Config
+from sipbridge.history.numbers import same_number
 from sipbridge.matching import Index
 from sipbridge.tenant_config import Match
 from sipbridge.tenant_source.question import Question
@@ -360,6 +362,12 @@ def _match_json(match: Match) -> str:
 
 def _sweep(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM documents WHERE digest NOT IN (SELECT digest FROM answers)")
+
+
+def erase_caller(config: Config, number: str) -> int:
+    """Remove what the backend has answered for calls of that person, by any form of the number. Likewise."""
+    wanted = same_number(number)
+    return erase(config.tenants.cache, lambda caller: bool(wanted) and same_number(caller) == wanted)
 
 
 def erase(path: Path, is_callers: Callable[[str], bool]) -> int:

@@ -82,6 +82,7 @@ def test_a_query_is_answered_alike_wherever_a_call_is(tmp_path: Path) -> None:
                     Query(outcome="caller_hung_up", limit=2),
                     Query(caller="+15550177"),
                     Query(number="+15550177"),
+                    Query(caller="001 555-0177"),
                 )
             ]
 
@@ -94,6 +95,7 @@ def test_a_query_is_answered_alike_wherever_a_call_is(tmp_path: Path) -> None:
         ["c3", "c2"],
         ["c3"],
         ["c4", "c3"],
+        ["c3"],
     ]
     assert asyncio.run(run(tmp_path / "b", stored=False)) == stored
 

@@ -329,6 +329,13 @@ def test_a_name_tells_two_urls_apart_and_none_of_their_secrets() -> None:
     assert first.name.startswith("webhook example.com ")
 
 
+def test_one_url_may_be_told_of_several_things_by_several_webhooks() -> None:
+    keys = [{"url": "https://example.com/a", "events": kind} for kind in ("turn", "ended", "note")]
+    names = [each.name for each in webhooks_of([WebhookConfig.model_validate(each) for each in keys])]
+    assert len(set(names)) == 3
+    assert names[0] == webhook("https://example.com/a").name
+
+
 def test_a_fact_that_is_noted_late_is_an_event_of_its_call() -> None:
     entry = Entry("0" * 32, 7, 0.0, Noted.kind, {"what": "hold", "detail": ""}, "c1", "acme")
     assert event(entry)["time"] == "1970-01-01T00:00:00.000Z"

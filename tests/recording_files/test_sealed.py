@@ -10,6 +10,7 @@ import pytest
 
 from sipbridge.errors import ConfigError
 from sipbridge.recording_files.keys import Key, KeyRing
+from sipbridge.recording_files.library import replay
 from sipbridge.recording_files.sealed import (
     HEADER_BYTES,
     Closing,
@@ -17,7 +18,6 @@ from sipbridge.recording_files.sealed import (
     SealedReader,
     Sealer,
     SealError,
-    unseal,
 )
 
 KEY, OTHER = Key(bytes(range(32))), Key(bytes(32))
@@ -35,7 +35,7 @@ def sealed(*, last: bool = True, words: bytes = b"abcdefghij") -> list[bytes]:
 
 def opened(data: bytes, ring: KeyRing | None = RING) -> tuple[bytes, Closing | None]:
     reader, into = SealedReader(io.BytesIO(data), ring), io.BytesIO()
-    unseal(reader, into)
+    replay(reader, into=into)
     return into.getvalue(), reader.closing
 
 
@@ -98,7 +98,7 @@ def test_after_a_crash_it_is_closed_where_it_is_whole() -> None:
     data = b"".join(sealed(last=False))[:-5]
     file = io.BytesIO(data)
     reader = SealedReader(file, RING)
-    unseal(reader, io.BytesIO())
+    replay(reader)
     file.seek(reader.good_bytes)
     file.truncate()
     file.write(reader.end_after_crash())

@@ -23,7 +23,7 @@ from sipbridge.tenant_source.backend import TenantBackend
 from sipbridge.tenant_source.backend_client import MOST_BYTES
 from sipbridge.tenant_source.directory import TenantDirectory
 from sipbridge.tenant_source.document import Document, read_document
-from sipbridge.tenant_source.known_good import erase, known_in
+from sipbridge.tenant_source.known_good import erase_caller, known_in
 from sipbridge.tenant_source.reader import Reader
 from sipbridge.tenants import Tenant
 from tests.tenant_source.fake_backend import Asked, FakeBackend, document, from_file, http
@@ -373,7 +373,9 @@ async def test_a_caller_is_erased(tmp_path: Path) -> None:
         await b.name(caller="+15550111")
         await b.name(caller="+15550122")
         await b.source.known.written()
-        assert erase(b.cache, lambda caller: caller == "+15550111") == 1  # while it runs
+        config = parse(f"tenants: {{cache: {b.cache}}}", Config, "sipbridge.yaml")
+        assert erase_caller(config, "tel:+1-555-0111") == 1  # while it runs
+        assert erase_caller(config, "") == 0
         kept = on_disk(tmp_path)
         assert b"15550111" not in kept
         assert b"15550122" in kept

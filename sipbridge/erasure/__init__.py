@@ -1,0 +1,1 @@
+"""One caller, removed everywhere (`sipbridge erase`)."""
