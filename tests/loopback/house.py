@@ -148,10 +148,8 @@ async def house(
             directory = load_directory(settings, files, keep=True)
             watch = watched(settings, directory, files / "sipbridge.yaml", settled=lambda count: bench.changed())
         bench.tenants = directory
-        async with (
-            watch,
-            Gateway(settings, directory, on_report=bench.reported, clock=bench.clock, history=history) as gateway,
-        ):
+        built = Gateway(settings, directory, on_report=bench.reported, clock=bench.clock, history=history)
+        async with watch, built as gateway:
             bench.gateway = gateway
             engine = gateway._engine
             free = engine.free_ports
