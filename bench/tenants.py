@@ -150,7 +150,7 @@ async def _reload(base: Path, count: int, calls: int, quiet_seconds: float) -> t
     talking = spawned.Process(target=_talk, args=(ports,), daemon=True)
     talking.start()
     try:
-        async with watched(config, directory, base / "sipbridge.yaml", settled=settled.set):
+        async with watched(config, directory, base / "sipbridge.yaml", settled=lambda number: settled.set()):
             await _looked_at_once(base, settled, directory)
             keep_start_up()
             quiet = await _worst(engine, lambda: asyncio.sleep(quiet_seconds))

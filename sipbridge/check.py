@@ -20,9 +20,11 @@ from typing import Any
 
 from sipbridge import codecs, health
 from sipbridge.certificates import validity
+from sipbridge.check_history import look_at_history
 from sipbridge.check_providers import look_at_providers
 from sipbridge.check_tools import look_at_tools
 from sipbridge.check_trunks import look_at_trunks
+from sipbridge.check_webhooks import look_at_webhooks
 from sipbridge.config import Config, codec_lists
 from sipbridge.encryption import weaknesses
 from sipbridge.finding import Finding
@@ -66,6 +68,8 @@ async def check(
     found += _certificates(config)
     if config.recordings.directory is not None:
         found.append(await asyncio.to_thread(_recordings, config.recordings.directory))
+    found += await look_at_webhooks(config)
+    found += await look_at_history(config)
     found += weaknesses(config)
     running = any(finding.text == _RUNNING for finding in found)
     trunks, agents, tools = await asyncio.gather(

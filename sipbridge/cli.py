@@ -82,11 +82,13 @@ async def _serve(path: Path, drain_seconds: float) -> None:
 
     config, tenants = _load(path, keep=True)
     stop, now = _signals()
+    signals = asyncio.get_running_loop()
+    signals.add_signal_handler(signal.SIGHUP, lambda: None)  # who asks too early is not to end us
     async with (
         opened_tenants(config, tenants, path.parent) as source,
         opened(config, source) as history,
+        watched(config, tenants, path, settled=keep_new_tenants) as look,
         Gateway(config, source, history=history) as gateway,
-        watched(config, tenants, path, settled=gc.freeze) as look,  # what is new stays, too: see `keep_start_up`
     ):
         keep_start_up()
 
@@ -95,7 +97,7 @@ async def _serve(path: Path, drain_seconds: float) -> None:
             gateway.transport.tls.reload()
             look()
 
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+        signals.add_signal_handler(signal.SIGHUP, reload)
         await stop.wait()
         drained = asyncio.create_task(gateway.drain(drain_seconds))
         forced = asyncio.create_task(now.wait())
@@ -111,6 +113,12 @@ def keep_start_up() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(700, 10, 1000)
+
+
+def keep_new_tenants(count: int) -> None:
+    """Many stay as well, and would be walked through like what there was at the start."""
+    if count >= 100:
+        gc.freeze()
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:

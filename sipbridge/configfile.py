@@ -48,7 +48,7 @@ Patterns = Annotated[tuple[str, ...], BeforeValidator(_as_list, json_schema_inpu
 class Section(BaseModel):
     """A mapping of the configuration: unknown keys are refused, values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
     @model_validator(mode="wrap")
     @classmethod

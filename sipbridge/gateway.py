@@ -96,6 +96,8 @@ class Gateway:
         self._serves = serves
         self.metrics = Metrics()
         self.metrics.watch_providers(self.breaker)
+        if history is not None:
+            self.metrics.watch_history(history)
         for collector in tenants.collectors():
             self.metrics.registry.register(collector)
         self._clock = clock

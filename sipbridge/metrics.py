@@ -14,6 +14,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from sipbridge.audio_health import AudioHealth, LegAudio
+from sipbridge.history.history import History
+from sipbridge.history.metering import HistoryCollector
 from sipbridge.outcome import CallReport
 from sipbridge.prices import NAMES
 from sipbridge.providers.breaker import Breaker
@@ -97,6 +99,10 @@ class Metrics:
     def watch_providers(self, breaker: Breaker) -> None:
         """How sessions could be opened, and which servers are taken to be gone, is asked for at each scrape."""
         self.registry.register(_Providers(breaker))
+
+    def watch_history(self, history: History) -> None:
+        """What waits for whom is asked for at each scrape."""
+        self.registry.register(HistoryCollector(history))
 
     def _observe_audio(self, audio: AudioHealth) -> None:
         for since, milliseconds in (

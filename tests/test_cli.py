@@ -60,13 +60,12 @@ def test_what_is_wrong_with_the_configuration_is_told_and_is_status_2(tmp_path: 
 
 
 def test_check_names_missing_secrets_and_what_has_no_effect(tmp_path: Path) -> None:
-    path = gateway(
-        tmp_path, "agent: {provider: openai, api_key: '${OPENAI_API_KEY}', temperature: 1}\nstorage: attributes\n"
-    )
+    path = gateway(tmp_path, "agent: {provider: openai, api_key: '${OPENAI_API_KEY}', temperature: 1}\n")
+    path.write_text(path.read_text() + "\nredis: {url: 'redis://127.0.0.1'}\n")
     done = sipbridge("check", "-c", str(path))
     assert done.returncode == 2
     assert "tenant a: agent.api_key: the environment variable OPENAI_API_KEY is not set" in done.stderr
-    assert "tenant a: warning: storage has no effect in this version" in done.stderr
+    assert "warning: redis has no effect in this version" in done.stderr
     assert "tenant a: warning: agent.temperature is not sent: openai takes none" in done.stderr
 
 

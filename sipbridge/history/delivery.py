@@ -193,6 +193,8 @@ class Courier:
         else:
             if more:  # a thread that computes holds up the audio's: not for long without a rest
                 await asyncio.sleep(entries * _BREATH_S)
+            elif self.sink.pace.pause:
+                await asyncio.sleep(self.sink.pace.pause)
             if self.schedule.failures:
                 log.info("history is taken again", sink=self.sink.name)
             self.schedule.delivered(call, more=more)

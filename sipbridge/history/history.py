@@ -65,10 +65,12 @@ class History:
     ) -> None:
         self.node = node
         self.figures = Figures()
+        self.sinks: dict[str, Courier] = {}
+        """Who is told, by the names under which they are owed what they have not taken."""
         self._config = config
         self._make_sinks = sinks
         self._clock = clock
-        self._wall = wall
+        self.wall = wall
         self._journals: deque[CallJournal] = deque()
         self._late: deque[Entry] = deque()
         self._awake = False
@@ -78,7 +80,6 @@ class History:
         self._failure: ConfigError | None = None
         # Of the thread:
         self._outbox: Outbox
-        self._couriers: dict[str, Courier] = {}
         self._batch: list[Entry] = []
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
@@ -109,7 +110,7 @@ class History:
     def journal(self, tenant: Tenant | None, storage: Storage = "everything") -> Journal:
         """Of a call that begins now. Where it is nobody's, `storage` is what is kept of it."""
         return CallJournal(
-            wall=self._wall(),
+            wall=self.wall(),
             clock=self._clock,
             storage=storage if tenant is None else tenant.config.storage,
             queue_max=self._config.queue_max,
@@ -119,7 +120,7 @@ class History:
 
     def note_late(self, record: str, fact: Fact) -> None:
         """Something about a call that is over, by somebody who does not have its journal. From any thread."""
-        self._late.append(Entry(record, LATE, round(self._wall(), 6), fact.kind, fact.to_json()))
+        self._late.append(Entry(record, LATE, round(self.wall(), 6), fact.kind, fact.to_json()))
         self._rouse()
 
     def _noted(self, journal: CallJournal) -> None:
@@ -157,9 +158,9 @@ class History:
             self._outbox = self._open() or self._in_memory()
             stack.callback(lambda: self._outbox.close())
             for name, sink in sinks.items():
-                self._couriers[name] = Courier(name, sink, self._outbox, self._config.retry, self._clock)
+                self.sinks[name] = Courier(name, sink, self._outbox, self._config.retry, self._clock)
             self._opened.set()
-            tasks = [asyncio.create_task(courier.run()) for courier in self._couriers.values()]
+            tasks = [asyncio.create_task(courier.run()) for courier in self.sinks.values()]
             tasks += [asyncio.create_task(self._look_after()), asyncio.create_task(self._write())]
             stopped = asyncio.create_task(self._stop.wait())
             await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -210,7 +211,7 @@ class History:
         except OutboxError as error:
             log.error("what was in the outbox is lost", error=str(error))
         old.close()
-        for courier in self._couriers.values():
+        for courier in self.sinks.values():
             courier.use(outbox)
 
     # --- from the journals to the outbox ------------------------------------------------------------------------------
@@ -244,15 +245,18 @@ class History:
     def _commit(self) -> bool:
         """Write the batch; False: it is to be tried again."""
         try:
-            kept = self._outbox.add(self._batch, self._wall())
+            kept = self._outbox.add(self._batch, self.wall())
         except OutboxError as error:
             self.figures.counts["failed"] += 1
             log.error("history is not written: it waits", error=str(error), entries=len(self._batch))
             self._mend(error)
             return False
         self.figures.counts["written"] += len(kept)
+        for entry in kept:
+            if left_out := entry.data.get("left_out"):
+                self.figures.counts["dropped"] += sum(left_out.values())
         self._batch = []
-        for courier in self._couriers.values():
+        for courier in self.sinks.values():
             courier.added(kept)
         return True
 
@@ -269,7 +273,7 @@ class History:
         while True:
             await asyncio.sleep(_SIGN_OF_LIFE_S)
             with suppress(OutboxError):  # it is told of where entries are to be written
-                self._outbox.alive(self._wall())
+                self._outbox.alive(self.wall())
                 self._measure()
                 if self._clock() - looked_around >= _LOOK_AROUND_S:
                     looked_around = self._clock()
@@ -279,8 +283,8 @@ class History:
         """Has somebody died beside us? Is there an outbox on the disk again?"""
         if self._outbox.path is not None:
             self.figures.counts["crashed"] += self._outbox.adopt(self.node)
-            self._outbox.forget(self._wall())
-            for courier in self._couriers.values():
+            self._outbox.forget(self.wall())
+            for courier in self.sinks.values():
                 courier.use(self._outbox)
         elif (outbox := self._open()) is not None:
             log.info("there is an outbox again", outbox=str(outbox.path))
@@ -295,7 +299,7 @@ class History:
                 while self._gather():
                     while not self._commit():  # noqa: ASYNC110 (likewise)
                         await asyncio.sleep(_TRY_AGAIN_S)
-                await asyncio.gather(*(courier.settled.wait() for courier in self._couriers.values()))
+                await asyncio.gather(*(courier.settled.wait() for courier in self.sinks.values()))
         except TimeoutError:
             log.warning("history is not delivered yet: it waits in the outbox", outbox=str(self._config.outbox))
 

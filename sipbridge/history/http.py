@@ -83,7 +83,8 @@ class HttpPeer:
         self.name = f"{kind} {self.place} {hashlib.sha256(reference.encode()).hexdigest()[:8]}"
         self._url = url
         self._seconds = seconds
-        self._client = _client(tls_context() if where.scheme == "https" else False, connections)
+        self._verify = tls_context() if where.scheme == "https" else False
+        self._client = _client(self._verify, connections)
         self._refusals: dict[str, int] = {}
         try:
             self._keys = () if secret is None else keys_of(secret.reveal())
@@ -122,6 +123,19 @@ class HttpPeer:
             raise SinkUnavailableError(str(not_connected(self.place, error))) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise SinkUnavailableError(f"{self.place}: the connection broke ({type(error).__name__})") from None
+
+    async def reach(self) -> None:
+        """A connection, as a request needs it, and nothing on it. Raises `SinkUnavailableError`."""
+        where = urlsplit(self._url)
+        port = where.port or (443 if self._verify else 80)
+        try:
+            async with asyncio.timeout(self._seconds):
+                _, writer = await asyncio.open_connection(where.hostname or "", port, ssl=self._verify or None)
+        except TimeoutError:
+            raise SinkUnavailableError(f"{self.place}: no connection within {self._seconds:g} s") from None
+        except (OSError, ValueError) as error:
+            raise SinkUnavailableError(str(not_connected(self.place, error))) from None
+        writer.close()
 
     async def _exchange(self, method: str, headers: Mapping[str, str], body: bytes) -> Answer:
         async with self._client.stream(method, self._url, content=body, headers=headers) as answer:

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 LATE = -1
 """`Entry.seq` of what somebody notes after a call's end who does not have its journal: it gets the next number."""
 
-_SUFFIX = ".outbox"
+SUFFIX = ".outbox"
 _MOST_FILES = 1000
 _REMEMBERED_S = 86_400.0
 """So long a call that has ended can still be added to."""
@@ -94,7 +94,7 @@ class Outbox:
         with _told(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             for number in range(1, _MOST_FILES + 1):
-                path = directory / f"{number}{_SUFFIX}"
+                path = directory / f"{number}{SUFFIX}"
                 lock = _locked(path)
                 if lock is not None:
                     return cls._of(path, lock)
@@ -163,7 +163,7 @@ class Outbox:
         if entry.seq == LATE:
             known = db.execute("SELECT seq FROM calls WHERE record = ?", (entry.record,)).fetchone()
             entry = replace(entry, seq=_STRANGER if known is None else known[0] + 1)
-        text = _encode(entry.data)
+        text = encode(entry.data)
         row = (entry.record, entry.seq, entry.at, entry.kind, text)
         added = db.execute("INSERT OR IGNORE INTO entries (record, seq, at, kind, data) VALUES (?, ?, ?, ?, ?)", row)
         if not added.rowcount:
@@ -236,7 +236,7 @@ class Outbox:
 
     def refused(self, sink: str, entry: Entry, why: str) -> None:
         """It will never take that one."""
-        row = (sink, entry.record, entry.seq, entry.at, entry.kind, _encode(entry.data), why[:1000])
+        row = (sink, entry.record, entry.seq, entry.at, entry.kind, encode(entry.data), why[:1000])
         with self._changing() as db:
             db.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             self._settle(db, sink, [entry])
@@ -297,7 +297,7 @@ class Outbox:
             return 0
         crashed = 0
         with _told(self.path.parent):
-            others = sorted(path for path in self.path.parent.glob(f"*{_SUFFIX}") if path != self.path)
+            others = sorted(path for path in self.path.parent.glob(f"*{SUFFIX}") if path != self.path)
         for path in others:
             lock = _locked(path)
             if lock is None:
@@ -345,28 +345,6 @@ class Outbox:
                 with suppress(sqlite3.Error):  # a full disk rolls back by itself
                     self._db.execute("ROLLBACK")
                 raise
-
-
-def _encode(data: Any) -> str:
-    """Whatever it is: a fact that no JSON can say is kept as far as JSON can."""
-    try:
-        return encode(data)
-    except (TypeError, ValueError):
-        return encode(_tame(data))
-
-
-def _tame(data: Any) -> Any:
-    match data:
-        case dict():
-            return {str(key): _tame(value) for key, value in data.items()}
-        case list() | tuple():
-            return [_tame(value) for value in data]
-        case float() if not abs(data) < float("inf"):
-            return None
-        case None | bool() | int() | float() | str():
-            return data
-        case _:
-            return str(data)
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

@@ -62,13 +62,26 @@ def row_of(entries: list[Entry]) -> CallRow | None:
 
 
 def encode(data: Any) -> str:
-    """As JSON. Raises `TypeError` or `ValueError` where it is none, NaN among them."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """As JSON that every database takes; what is none, as well as can be: NaN is null, half of a surrogate pair `?`."""
     try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair: as an escape it can be written
-        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return text
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError):
+        text = json.dumps(_tame(data), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace").decode()
+
+
+def _tame(data: Any) -> Any:
+    match data:
+        case dict():
+            return {str(key): _tame(value) for key, value in data.items()}
+        case list() | tuple():
+            return [_tame(value) for value in data]
+        case float() if not abs(data) < float("inf"):
+            return None
+        case None | bool() | int() | float() | str():
+            return data
+        case _:
+            return str(data)
 
 
 def plain(value: Any) -> str:

@@ -40,6 +40,8 @@ class Pace:
     """Of how many calls deliveries may be under way at once; never two of one call."""
     whole: bool = False
     """Nothing of a call before it has ended, then all of it."""
+    pause: float = 0.0
+    """Seconds after a delivery in which more gathers for the next one: each costs, however little is in it."""
 
 
 class Sink(Protocol):

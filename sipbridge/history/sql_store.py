@@ -41,6 +41,8 @@ _IDLE_SECONDS = 30.0
 _OPERATION_SECONDS = 30.0
 """Everything that one verb does, also towards a server that stands still."""
 _MIGRATION_SECONDS = 660.0
+_GATHERS_SECONDS = 0.5
+"""A transaction costs this machine more than twenty entries in it."""
 _CONNECTIONS = 2
 """One writes, one answers people who ask."""
 _DELETED_AT_ONCE = 500
@@ -53,7 +55,7 @@ _UNSPEAKABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class SqlStore:
-    pace = Pace()
+    pace = Pace(pause=_GATHERS_SECONDS)
 
     def __init__(self, url: str, *, name: str = "store") -> None:
         """`url`: postgresql://USER:PASSWORD@HOST[:PORT]/NAME, with what libpq's URLs may have (several hosts, sslmode,

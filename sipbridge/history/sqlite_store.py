@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from sipbridge.history.facts import Entry
 from sipbridge.history.numbers import same_number
 from sipbridge.history.rows import BLANK, COLUMNS, changes, encode, plain
-from sipbridge.history.sink import CallRow, EntryRefusedError, Pace, Query, SinkUnavailableError
+from sipbridge.history.sink import CallRow, Pace, Query, SinkUnavailableError
 
 T = TypeVar("T")
 
@@ -147,10 +147,7 @@ def _transaction(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]
 
 def _write(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     for entry in entries:
-        try:
-            row = (entry.record, entry.seq, entry.at, entry.kind, encode(entry.data))
-        except (TypeError, ValueError) as error:
-            raise EntryRefusedError(f"{entry.kind}: {error}") from error
+        row = (entry.record, entry.seq, entry.at, entry.kind, encode(entry.data))
         added = db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?)", row).rowcount
         if added and (changed := changes(entry)):
             _change(db, entry, changed)

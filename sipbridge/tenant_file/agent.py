@@ -64,7 +64,7 @@ class DelegationConfig(Section):
     """Who does the work that a voice delegates (openai_live)."""
 
     model: str | None = None
-    instructions: str | None = None
+    instructions: str | None = Field(default=None, max_length=200_000)
 
 
 class ThinkConfig(Section):
@@ -133,9 +133,10 @@ class AgentConfig(Section):
     """Which part of the account the key is for (dashscope)."""
     voice: str | None = None
     temperature: float | None = Field(default=None, allow_inf_nan=False)
-    instructions: str = ""
-    greeting: str | None = None
-    farewell: str | None = None
+    instructions: str = Field(default="", max_length=200_000)
+    """More than the largest model that speaks remembers; a template of a megabyte takes seconds to fill in."""
+    greeting: str | None = Field(default=None, max_length=10_000)
+    farewell: str | None = Field(default=None, max_length=10_000)
     language: str | None = None
     turn_detection: TurnDetectionConfig = TurnDetectionConfig()
     transcripts: Transcripts = Transcripts()

@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 RESULTS = ("answered", "unchanged", "nobody", "failed", "nonsense", "last_known", "unknown")
 _MOST_TENANTS = 1000
 """Documents that are kept read."""
+_REFUSED_S = 30.0
+"""One that takes long to refuse is not to keep the reader from the others each time."""
 _MOST_UNDER_WAY = 500
 """Questions at a time; a call beyond them is as if the backend were away."""
 
@@ -72,6 +74,8 @@ class TenantBackend:
         self._server = ("tenants", server_of(settings.url))
         self._read: OrderedDict[str, Tenant] = OrderedDict()
         """By the digest of the document."""
+        self._refused: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        """Digest -> until when it is not read again, and what was wrong."""
         self._asking: dict[str, asyncio.Task[Tenant | None]] = {}
         self.counts: Counter[str] = Counter()
         """`RESULTS`: questions by what became of them, and calls that were given what was known from before, or
@@ -253,7 +257,16 @@ class TenantBackend:
         """Raises `ConfigError`."""
         tenant = self._read.get(digest)
         if tenant is None:
-            document = await self._reader.read(body, name=self._client.name, nameless=nameless)
+            refused = self._refused.get(digest)
+            if refused is not None and self._clock() < refused[0]:
+                raise ConfigError(refused[1])
+            try:
+                document = await self._reader.read(body, name=self._client.name, nameless=nameless)
+            except ConfigError as error:
+                self._refused[digest] = self._clock() + _REFUSED_S, str(error)
+                while len(self._refused) > _MOST_TENANTS:
+                    self._refused.popitem(last=False)
+                raise
             tenant = Tenant(document.id, document.config, document.version)
             await asyncio.to_thread(tenant.load_sounds)
             self._read[digest] = tenant

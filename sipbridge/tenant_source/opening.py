@@ -36,10 +36,10 @@ def versions_of(config: Config, base: Path) -> Versions | None:
 
 @asynccontextmanager
 async def watched(
-    config: Config, directory: TenantDirectory, path: Path, *, settled: Callable[[], None] = lambda: None
+    config: Config, directory: TenantDirectory, path: Path, *, settled: Callable[[int], None] = lambda count: None
 ) -> AsyncIterator[Callable[[], None]]:
     """While it is entered, the directory's tenants are what the files beside `path` (sipbridge.yaml) say; `settled` is
-    told when that has become something else. What it yields has them looked at now."""
+    told how many have changed, after each look at them. What it yields has them looked at now."""
     if not has_directory(config, path.parent):
         yield lambda: None
         return

@@ -23,8 +23,6 @@ from sipbridge.errors import ConfigError
 from sipbridge.tenant_source.document import Document, read_document
 
 _LENGTH = struct.Struct("!I")
-_READ_S = 5.0
-"""For one document, from when it has the child to itself."""
 _START_S = 20.0
 """For the child to be there: it imports what we have imported."""
 _MOST = 64 * 1024 * 1024
@@ -40,6 +38,8 @@ class _Work:
 class Reader:
     def __init__(self, config: Config, directory: Path) -> None:
         """`directory`: where documents' sounds are looked for."""
+        # From when it has the child to itself: whoever has asked the backend still waits when it is given up.
+        self._seconds = config.tenants.timeout_seconds * 0.7
         self._set_up = (list(sys.path), config, directory)
         self._child: asyncio.subprocess.Process | None = None
         self._free = asyncio.Lock()
@@ -54,11 +54,11 @@ class Reader:
         async with self._free:
             try:
                 child = await self._running()
-                async with asyncio.timeout(_READ_S):
+                async with asyncio.timeout(self._seconds):
                     answer = await _ask(child, _Work(body, name, nameless))
             except TimeoutError:
                 await self._kill()
-                raise ConfigError(f"{name}: takes longer than {_READ_S:g} s to read") from None
+                raise ConfigError(f"{name}: takes longer than {self._seconds:.1f} s to read") from None
             except (OSError, EOFError, pickle.PickleError) as error:
                 await self._kill()
                 raise ConfigError(f"{name}: cannot be read: {error or 'the reading process has died'}") from error

@@ -48,11 +48,16 @@ _CODE = "from sipbridge.tenant_source.watching import main; main()"
 
 
 class TenantWatch:
-    """While it is entered, the directory's tenants are what the files say. `settled` is told after each look that has
-    changed something."""
+    """While it is entered, the directory's tenants are what the files say. `settled` is told how many
+    versions have come into force with a look at them."""
 
     def __init__(
-        self, config: Config, path: Path, directory: TenantDirectory, *, settled: Callable[[], None] = lambda: None
+        self,
+        config: Config,
+        path: Path,
+        directory: TenantDirectory,
+        *,
+        settled: Callable[[int], None] = lambda count: None,
     ) -> None:
         """`path`: sipbridge.yaml."""
         self._config = config
@@ -180,8 +185,8 @@ class TenantWatch:
                 await self._breathe()
         if self._in_look > _MOST_TOLD:
             log.info("tenants changed", count=self._in_look, seconds=round(seconds, 2))
-        self._in_look = 0
-        self._settled()
+        count, self._in_look = self._in_look, 0
+        self._settled(count)
 
     async def _breathe(self) -> None:
         """What was done without a pause is not to become more than a slice."""

@@ -204,3 +204,15 @@ async def test_what_was_owed_before_is_delivered_without_anything_new() -> None:
     async with way(sink, outbox):
         await virtual.pass_time(1)
         assert (sink.seqs("a"), sink.seqs("b")) == ([0, 1, 2], [0, 1, 2])
+
+
+@virtual.timed
+async def test_where_each_delivery_costs_more_gathers_for_the_next_one() -> None:
+    sink = FakeSink(Pace(pause=0.5))
+    async with way(sink) as there:
+        for seq in range(10):
+            there.add(*call("a", 1, seq))
+            await virtual.pass_time(0.04)
+        assert [len(each) for each in sink.deliveries] == [1], "the first one need not wait"
+        await virtual.pass_time(1.0)
+        assert [len(each) for each in sink.deliveries] == [1, 9]

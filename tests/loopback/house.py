@@ -146,12 +146,10 @@ async def house(
             (files / "tenants").mkdir(exist_ok=True)
             (files / "tenants" / "t.yaml").write_text(text)
             directory = load_directory(settings, files, keep=True)
-            watch = watched(settings, directory, files / "sipbridge.yaml", settled=bench.changed)
+            watch = watched(settings, directory, files / "sipbridge.yaml", settled=lambda count: bench.changed())
         bench.tenants = directory
-        async with (
-            watch,
-            Gateway(settings, directory, on_report=bench.reported, clock=bench.clock, history=history) as gateway,
-        ):
+        built = Gateway(settings, directory, on_report=bench.reported, clock=bench.clock, history=history)
+        async with watch, built as gateway:
             bench.gateway = gateway
             engine = gateway._engine
             free = engine.free_ports

@@ -29,8 +29,10 @@ class Receiver(Watched):
         """Answered with 200, in their order."""
         self.broken = False
         self.url = ""
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -41,6 +43,13 @@ class Receiver(Watched):
                 writer.write(b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % (b"503 x" if self.broken else b"200 OK"))
                 self.changed()
         except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    def hang_up(self) -> None:
+        for writer in self._writers:
             writer.close()
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
@@ -54,7 +63,7 @@ async def receiving() -> AsyncIterator[Receiver]:
     receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
     async with server:
         yield receiver
-        server.close()
+        receiver.hang_up()
 
 
 class Node(Watched):

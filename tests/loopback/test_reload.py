@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,46 @@ async def test_a_file_that_is_gone_is_a_tenant_less_for_new_calls(tmp_path: Path
         late.ack_failure(refused)
         await up.hang_up()
         assert (await bench.report()).ended.value == "caller_hung_up"
+
+
+def _readers() -> list[int]:
+    """The processes that read files for this one."""
+    here = Path("/proc/self/task")
+    children = {int(pid) for task in here.iterdir() for pid in (task / "children").read_text().split()}
+    return [pid for pid in children if b"watching" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+async def test_a_reader_that_dies_is_followed_by_another(tmp_path: Path) -> None:
+    async with house(SPEECH, files=tmp_path) as bench:
+        files = Files(tmp_path, bench)
+        files.say("One.")
+        await files.in_force("One.")
+        (reader,) = _readers()
+        os.kill(reader, signal.SIGKILL)
+        files.say("Two.")
+        await files.in_force("Two.", within=15)
+        (other,) = _readers()
+        assert other != reader
+    assert _readers() == []
+
+
+async def test_the_directory_may_go_and_come_back(tmp_path: Path) -> None:
+    async with house(SPEECH, files=tmp_path, config="tenants: {rescan_seconds: 0.5}") as bench:
+        files = Files(tmp_path, bench)
+        files.say("One.")
+        await files.in_force("One.")
+        away = tmp_path / "away"
+        (tmp_path / "tenants").rename(away)
+        (away / "t.yaml").write_text(files_text := (away / "t.yaml").read_text().replace("One.", "Two."))
+        phone = await bench.phone()
+        await phone.call()
+        assert told(await (await bench.session()).wait_for("session.update")) == "One."
+        away.rename(tmp_path / "tenants")
+        await files.in_force("Two.")
+        assert files.text == files_text
+        files.say("Three.")  # it is watched again
+        await files.in_force("Three.")
+        await phone.hang_up()
 
 
 async def _storm(tmp_path: Path, calls: int, reloads: int) -> None:

@@ -56,9 +56,9 @@ async def under_load(node: Node, chance: random.Random) -> None:
     """Calls come and go; returns in the middle of it, with the node killed."""
     answered = asyncio.Semaphore(0)
     callers = [asyncio.create_task(ring_off_and_on(node, answered, chance)) for _ in range(_PHONES)]
-    for _ in range(chance.randrange(_PHONES, 4 * _PHONES)):
-        async with asyncio.timeout(5):
-            with suppress(TimeoutError):
+    with suppress(TimeoutError):  # they may all have stayed
+        for _ in range(chance.randrange(_PHONES, 4 * _PHONES)):
+            async with asyncio.timeout(2):
                 await answered.acquire()
     await node.kill()
     for caller in callers:

@@ -24,6 +24,7 @@ from sipbridge.tenant_source.backend_client import MOST_BYTES
 from sipbridge.tenant_source.directory import TenantDirectory
 from sipbridge.tenant_source.document import Document, read_document
 from sipbridge.tenant_source.known_good import erase_caller, known_in
+from sipbridge.tenant_source.question import Question
 from sipbridge.tenant_source.reader import Reader
 from sipbridge.tenants import Tenant
 from tests.tenant_source.fake_backend import Asked, FakeBackend, document, from_file, http
@@ -217,6 +218,16 @@ async def test_whatever_it_says_calls_get_what_was_last_good(tmp_path: Path, lie
         assert b.source.counts["last_known"] == 1
 
 
+async def test_what_was_refused_is_not_read_for_each_call(tmp_path: Path) -> None:
+    async with bench(tmp_path, server=FakeBackend(lambda asked: http(200, document(colour="red")))) as b:
+        for caller in "123":
+            assert "colour: unknown key" in await b.name(caller=caller)
+        assert b.reader.reads == 1
+        b.now += 31
+        assert "colour: unknown key" in await b.name()
+        assert b.reader.reads == 2
+
+
 async def test_it_is_tried_again_within_the_time(tmp_path: Path) -> None:
     answers = iter([None, http(503, Retry_After="0"), http(200, document())])
     async with bench(tmp_path, server=FakeBackend(lambda asked: next(answers))) as b:
@@ -407,6 +418,22 @@ async def test_a_file_that_is_locked_is_written_later(tmp_path: Path) -> None:
 
 
 # --- the process that reads -------------------------------------------------------------------------------------------
+
+
+async def test_a_document_that_takes_seconds_is_given_up(tmp_path: Path) -> None:
+    async with FakeBackend() as server:
+        text = f"tenants: {{url: '{server.url}', cache: {tmp_path}/t.db, timeout_seconds: 1}}"
+        async with TenantBackend(parse(text, Config, "sipbridge.yaml"), tmp_path) as source:
+            fields = CallFields(to="1", caller="2")
+            assert await source._find(Question.of(fields), fields) is not None
+            agent = {"provider": "offline", "instructions": "{{ call['from'] }} " * 60_000}
+            server.answer = lambda asked: http(200, document(agent=agent))
+            began = asyncio.get_running_loop().time()
+            found = await source._find(Question.of(fields), fields)
+            assert found is not None
+            assert found.config.agent.instructions == ""
+            assert asyncio.get_running_loop().time() - began < 3
+            assert source.counts["nonsense"] == 1
 
 
 async def test_documents_are_read_by_a_process_that_may_die(tmp_path: Path) -> None:

@@ -1,126 +1,85 @@
-"""`sipbridge tenants`."""
+"""`check`, `route` and a call of ours, with tenants of a backend."""
 
 from __future__ import annotations
 
-import json
+import asyncio
+import sys
 from pathlib import Path
 
-import pytest
-from typer.testing import CliRunner, Result
+import yaml
 
-from sipbridge.cli import app
 from sipbridge.config import load_config
-from sipbridge.errors import ConfigError, SipbridgeError
-from sipbridge.tenant_source.directory import TenantDirectory
-from sipbridge.tenant_source.opening import load_directory
-
-FIRST = "agent: {provider: offline}\nmatch: {to: agent}\n"
-SECOND = "agent:\n  provider: offline\n  greeting: Hello.\nmatch: {to: agent}\n"
+from sipbridge.tenant_source.backend import TenantBackend
+from tests.tenant_source.fake_backend import Asked, FakeBackend, document, http
 
 
-class Place:
-    def __init__(self, base: Path) -> None:
-        self.config = base / "sipbridge.yaml"
-        self.file = base / "tenants" / "acme.yaml"
-        self.file.parent.mkdir()
-        self.config.write_text("sip: {listen: ['udp://127.0.0.1:0']}\n")
-
-    def serve(self, text: str | None = None) -> TenantDirectory:
-        """As a gateway would begin with it."""
-        if text is not None:
-            self.file.write_text(text)
-        return load_directory(load_config(self.config), self.config.parent, keep=True)
-
-    def run(self, *words: str) -> Result:
-        return CliRunner().invoke(app, ["tenants", *words, "-c", str(self.config)])
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
-
-def test_versions_are_listed_compared_and_put_back(place: Place) -> None:
-    place.serve(FIRST)
-    place.serve(SECOND)
-    (line,) = place.run("list").stdout.splitlines()
-    assert line.startswith("acme    2  20")
-    newest, oldest = place.run("history", "acme").stdout.splitlines()
-    assert newest.split()[0] == "2"
-    assert oldest.split()[0] == "1"
-    diff = place.run("diff", "acme").stdout
-    assert "+  greeting: Hello." in diff
-    assert "-agent: {provider: offline}" in diff
-    assert "-  greeting: Hello." in place.run("diff", "acme", "2", "1").stdout
-    assert place.run("rollback", "acme").stdout == f"{place.file}: version 1 again, as version 3\n"
-    assert place.file.read_text() == FIRST
-    assert [version["note"] for version in json.loads(place.run("history", "acme", "--json").stdout)][0] == (
-        "version 1 again"
+async def sipbridge(*words: str) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sipbridge", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    tenant = place.serve().get("acme")
-    assert tenant is not None
-    assert tenant.version == 3
-    assert "version 2 again, as version 4" in place.run("rollback", "acme", "--to", "2").stdout
+    said, _ = await process.communicate()
+    return process.returncode, said.decode()
 
 
-def test_the_list_names_what_is_refused(place: Place) -> None:
-    place.serve(FIRST)
-    place.file.write_text(FIRST + "rigns: 3\n")
-    (place.file.parent / "b.yaml").write_text(FIRST)
-    result = place.run("list")
-    assert result.exit_code == 1
-    assert f"REFUSED: {place.file}:3: rigns: unknown key; did you mean 'rings'?" in result.stdout
-    (place.file.parent / "acme.yaml").write_text(FIRST)
-    rows = json.loads(place.run("list", "--json").stdout)
-    assert [row["tenant"] for row in rows] == ["acme", "b"]
-    assert all("overlap and are equally specific" in row["error"] for row in rows)
+def configured(folder: Path, url: str, **more: object) -> Path:
+    path = folder / "sipbridge.yaml"
+    config = {"sip": {"listen": ["udp://127.0.0.1:0"]}, "tenants": {"url": url, "timeout_seconds": 2, **more}}
+    path.write_text(yaml.safe_dump(config))
+    return path
 
 
-def test_a_version_that_is_wrong_by_now_is_not_put_back(place: Place) -> None:
-    place.serve(FIRST)
-    place.config.write_text("trunks: [{name: pbx, sources: [192.0.2.0/24]}]\n")
-    place.serve("agent: {provider: offline}\nmatch: {trunk: pbx}\n")
-    place.serve(FIRST)
-    place.config.write_text("{}\n")
-    result = place.run("rollback", "acme")
-    assert isinstance(result.exception, ConfigError)
-    assert "match.trunk: no trunk is called 'pbx'" in str(result.exception)
-    assert place.file.read_text() == FIRST
+def by_number(asked: Asked) -> bytes:
+    return http(200, document(version=3)) if asked.query.get("to", "").startswith("+1555") else http(404)
 
 
-def test_a_version_without_its_secrets_is_not_put_back(place: Place) -> None:
-    place.serve("agent: {provider: openai, api_key: sk-canary}\n")
-    place.serve(FIRST)
-    result = place.run("rollback", "acme")
-    assert "had secrets written out, which are not kept" in str(result.exception)
-    assert "canary" not in place.run("diff", "acme").stdout
+async def test_route_says_what_the_backend_says(tmp_path: Path) -> None:
+    async with FakeBackend(by_number) as server:
+        path = configured(tmp_path, f"{server.url}?key=hush")
+        status, said = await sipbridge("route", "-c", str(path), "--to", "+15550100", "--header", "X-Member: 42")
+        assert (status, said) == (0, f"acme: chosen: {server.url} says so (version 3)\n")
+        assert server.asked[-1].query["header.x-member"] == "42"
+        assert server.asked[-1].query["key"] == "hush"
+        status, said = await sipbridge("route", "-c", str(path), "--to", "7")
+        assert (status, said) == (1, f"{server.url}: nobody's\n")
+    status, said = await sipbridge("route", "-c", str(path), "--to", "7")
+    assert status == 1
+    assert "All connection attempts failed" in said
+    assert not (tmp_path / "var").exists()  # nothing is kept of looking
 
 
-@pytest.mark.parametrize("words", [("history", "nobody"), ("diff", "nobody"), ("rollback", "../acme")])
-def test_who_is_not_known(place: Place, words: tuple[str, ...]) -> None:
-    place.serve(FIRST)
-    result = place.run(*words)
-    assert isinstance(result.exception, SipbridgeError)
-    assert "no version of" in str(result.exception)
+async def test_route_goes_on_in_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "tenants").mkdir()
+    (tmp_path / "tenants" / "desk.yaml").write_text("match: {to: '7'}\nagent: {provider: offline}\n")
+    async with FakeBackend(by_number) as server:
+        path = configured(tmp_path, server.url)
+        status, said = await sipbridge("route", "-c", str(path), "--to", "7")
+        assert status == 0
+        assert said.splitlines() == [f"{server.url}: nobody's", "desk: chosen: the most specific match"]
+        path = configured(tmp_path, server.url, source="http")
+        assert (await sipbridge("route", "-c", str(path), "--to", "7"))[0] == 1
+        path = configured(tmp_path, server.url, source="directory")
+        assert (await sipbridge("route", "-c", str(path), "--to", "+15550100"))[0] == 1
 
 
-def test_a_start_with_a_broken_file_goes_on_with_its_last_version(place: Place) -> None:
-    place.serve(FIRST)
-    directory = place.serve("agent: {provider: off\n")
-    tenant = directory.get("acme")
-    assert tenant is not None
-    assert tenant.version == 1
-    assert "acme.yaml:2: not valid YAML" in directory.refused["acme"]
-    (place.file.parent / "new.yaml").write_text("agent: {}\n")
-    with pytest.raises(ConfigError, match=r"^.*new.yaml:1: agent.provider: Field required$"):
-        place.serve()
+async def test_check_asks_it(tmp_path: Path) -> None:
+    async with FakeBackend(by_number) as server:
+        path = configured(tmp_path, server.url)
+        _, said = await sipbridge("check", "-c", str(path))
+        assert f"tenants {server.url}: answers" in said
+        server.answer = lambda asked: http(200, b"<html>")
+        status, said = await sipbridge("check", "-c", str(path))
+        assert status == 1
+        assert f"tenants {server.url}: {server.url}: no JSON" in said
+        server.answer = lambda asked: http(401)
+        assert "answers 401" in (await sipbridge("check", "-c", str(path)))[1]
 
 
-def test_without_a_place_for_them_tenants_are_served_without_numbers(place: Place) -> None:
-    (place.config.parent / "var").write_text("in the way")
-    tenant = place.serve(FIRST).get("acme")
-    assert tenant is not None
-    assert tenant.version == 0
-    place.config.write_text("tenants: {versions: null}\n")
-    assert place.serve().get("acme") is not None
-    assert "tenants.versions is null" in str(place.run("history", "acme").exception)
+async def test_a_tenant_is_asked_for_by_its_name(tmp_path: Path) -> None:
+    async with FakeBackend(lambda asked: http(200, document(asked.query.get("tenant", "none")))) as server:
+        config = load_config(configured(tmp_path, server.url))
+        async with TenantBackend(config, tmp_path / "tenants") as source:
+            found = await source.fetch("acme")
+            assert found is not None
+            assert found.id == "acme"
+            assert source.get("acme") is found
+            assert set(server.asked[0].query) == {"tenant", "node"}
