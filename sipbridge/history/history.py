@@ -38,8 +38,8 @@ STORE = "store"
 """Another store gets what the one before has not taken."""
 _SWITCH_INTERVAL_S = 0.0005
 """The interpreter runs one thread at a time: so long the loop of the calls waits for it."""
-_GATHER_S = 0.05
-"""Between two commits."""
+_GATHER_S = 0.25
+"""Between two commits, each of which costs some milliseconds however little is in it. The first waits for nothing."""
 _MOST_AT_ONCE = 200
 _MOST_JOURNALS = 2000
 """Of calls whose facts wait to be written."""
