@@ -27,6 +27,7 @@ from sipbridge.check_trunks import look_at_trunks
 from sipbridge.check_webhooks import look_at_webhooks
 from sipbridge.config import Config, codec_lists
 from sipbridge.encryption import weaknesses
+from sipbridge.errors import ConfigError
 from sipbridge.finding import Finding
 from sipbridge.sip.dns import DnsResolver
 from sipbridge.sip.flow import Transport
@@ -68,6 +69,8 @@ async def check(
     found += _certificates(config)
     if config.recordings.directory is not None:
         found.append(await asyncio.to_thread(_recordings, config.recordings.directory))
+    if config.recordings.key is not None:
+        found.append(_recordings_key(config))
     found += await look_at_webhooks(config)
     found += await look_at_history(config)
     found += weaknesses(config)
@@ -199,6 +202,15 @@ def _recordings(directory: Path) -> Finding:
     if hours < _FEW_HOURS:
         return Finding("warning", subject, f"room for {hours} hours of calls", "make room there, or record elsewhere")
     return Finding("ok", subject, f"room for {hours} hours of calls")
+
+
+def _recordings_key(config: Config) -> Finding:
+    try:
+        keys = config.recordings.key_ring()
+    except ConfigError as error:
+        return Finding("failed", "recordings.key", str(error), "without it the gateway does not start")
+    assert keys is not None
+    return Finding("ok", "recordings.key", f"recordings are encrypted with the key {keys.current.id.hex()}")
 
 
 # --- certificates -----------------------------------------------------------------------------------------------------

@@ -121,6 +121,18 @@ def test_sound_that_only_this_machine_can_hear() -> None:
     assert (finding.verdict, "media.address" in finding.cure) == ("warning", True)
 
 
+def test_the_key_of_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOD", bytes(32).hex())
+    monkeypatch.setenv("SHORT", bytes(31).hex())
+
+    def key(name: str) -> Finding:
+        return look(f'recordings: {{key: "${{{name}}}"}}\n')["recordings.key"]
+
+    assert [key(name).verdict for name in ("GOOD", "SHORT", "NONE")] == ["ok", "failed", "failed"]
+    assert "32 bytes" in key("SHORT").text
+    assert bytes(31).hex() not in str(key("SHORT"))
+
+
 def test_recordings_that_can_be_made_and_that_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(subject.startswith("recordings") for subject in look(""))
     directory = tmp_path / "deep"

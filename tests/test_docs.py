@@ -52,7 +52,9 @@ def test_the_commands_in_the_documents_exist(document: str, line: str) -> None:
     command: Any = typer.main.get_command(app)
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
-    assert not getattr(command, "commands", {}), f"{document}: {line}: no such command"
+    alone = not getattr(command, "commands", {}) or command.invoke_without_command
+    assert alone, f"{document}: {line}: no such command"
+    assert words[:1] == [] or words[0].startswith("-") or not hasattr(command, "commands"), f"{document}: {line}"
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     options = {word.partition("=")[0] for word in words if word.startswith("-")}
     assert options <= known | {"--help"}, f"{document}: {line}"

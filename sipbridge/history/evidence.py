@@ -14,6 +14,9 @@ from sipbridge.history.timeline import ladder_of, legs_of, number, report_of, te
 
 _PARTS = ("endpointing", "model", "playout")
 _CONNECTION = re.compile(r"^c=IN IP[46] ([^\s/]+)", re.MULTILINE)
+_AUDIO = re.compile(r"^m=audio \S+ \S+ ([\d ]+)", re.MULTILINE)
+_STATIC = {"0": "PCMU", "3": "GSM", "4": "G723", "8": "PCMA", "9": "G722", "18": "G729"}
+"""RFC 3551 §6, table 4: types that need no name, of those that telephones offer."""
 _CODECS = re.compile(r"^a=rtpmap:\d+ ([\w.-]+)/", re.MULTILINE)
 
 
@@ -113,7 +116,9 @@ class Evidence:
         for step in self.messages("INVITE", sent=self.outbound):
             body = step.get("text")
             if isinstance(body, str):
-                return list(dict.fromkeys(name for name in _CODECS.findall(body) if name != "telephone-event"))
+                static = [_STATIC[kind] for kinds in _AUDIO.findall(body) for kind in kinds.split() if kind in _STATIC]
+                named = [name for name in _CODECS.findall(body) if name != "telephone-event"]
+                return list(dict.fromkeys([*static, *named]))
         return []
 
     @property

@@ -127,10 +127,11 @@ class HttpPeer:
     async def reach(self) -> None:
         """A connection, as a request needs it, and nothing on it. Raises `SinkUnavailableError`."""
         where = urlsplit(self._url)
-        port = where.port or (443 if self._verify else 80)
+        tls = tls_context() if where.scheme == "https" else None
+        port = where.port or (443 if tls else 80)
         try:
             async with asyncio.timeout(self._seconds):
-                _, writer = await asyncio.open_connection(where.hostname or "", port, ssl=self._verify or None)
+                _, writer = await asyncio.open_connection(where.hostname or "", port, ssl=tls)
         except TimeoutError:
             raise SinkUnavailableError(f"{self.place}: no connection within {self._seconds:g} s") from None
         except (OSError, ValueError) as error:

@@ -132,7 +132,7 @@ def _json(text: str) -> Any:
 def _calls_in(answer: Answer) -> list[dict[str, Any]]:
     content = _json(answer.body.decode("utf-8", "replace"))
     calls = content.get("calls") if isinstance(content, dict) else None
-    return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    return [call for call in calls if isinstance(call, dict) and call.get("record")] if isinstance(calls, list) else []
 
 
 def _row(call: dict[str, Any]) -> CallRow:

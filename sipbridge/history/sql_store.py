@@ -259,8 +259,11 @@ def _in_words() -> Iterator[None]:
         raise kind(f"PostgreSQL: {_first_line(error)}") from error
     except StatementError as error:  # a value that cannot even be sent
         raise EntryRefusedError(f"PostgreSQL: {_first_line(error)}") from error
-    except (OSError, SQLAlchemyError, asyncpg.InterfaceError, ValueError) as error:
+    except (OSError, SQLAlchemyError, asyncpg.InterfaceError) as error:
         raise SinkUnavailableError(f"PostgreSQL: {_first_line(error)}") from error
+    except ValueError:  # which quotes what it stumbled over: that may be half a password
+        words = "history.store is no URL of a database; is a password in it escaped, or in the environment?"
+        raise SinkUnavailableError(f"PostgreSQL: {words}") from None
 
 
 def _state(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from sipbridge.history.facts import Entry
@@ -43,6 +43,9 @@ def timeline(entries: Sequence[Entry], *, interim: bool = False) -> list[Moment]
     ladder = ladder_of(entries)
     ahead = _ladder_began(entries, ladder, began)
     moments.extend(_message(step, ahead) for step in ladder)
+    earliest = min((moment.at for moment in moments), default=0.0)
+    if earliest < 0:  # the axis begins with what came first
+        moments = [replace(moment, at=moment.at - earliest) for moment in moments]
     return sorted(moments, key=_place)
 
 
@@ -218,13 +221,13 @@ def _message(step: Mapping[str, Any], ahead: float) -> Moment:
 
 
 def _ladder_began(entries: Sequence[Entry], ladder: Sequence[Mapping[str, Any]], began: float) -> float:
-    """A call of ours begins before its INVITE: where it was answered, that is the same moment on both clocks."""
-    outbound = any(entry.kind == "call.started" and entry.data.get("direction") == "outbound" for entry in entries)
+    """Before a call that comes in begins, its INVITE has come; a call of ours begins before its INVITE goes. Where it
+    was answered, that is the same moment on both clocks."""
     answered = next((entry.at - began for entry in entries if entry.kind == "call.answered"), None)
     final = next((step for step in ladder if text(step, "title").startswith("200 OK (INVITE)")), None)
-    if not outbound or answered is None or final is None:
+    if answered is None or final is None:
         return 0.0
-    return max(answered - (number(final, "at") or 0.0), 0.0)
+    return answered - (number(final, "at") or 0.0)
 
 
 def _is_final(data: Mapping[str, Any]) -> bool:

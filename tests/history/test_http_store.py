@@ -195,7 +195,7 @@ def test_several_are_refused_at_once_one_alone_after_some_time() -> None:
 
 
 def test_it_is_asked_to_forget_somebody() -> None:
-    removed = b'{"calls": [{"record": "%s", "call_id": "c1", "tenant": "acme", "extra": 1}, 5]}' % RECORD.encode()
+    removed = b'{"calls": [{"record": "%s", "call_id": "c1", "tenant": "acme", "extra": 1}, 5, {}]}' % RECORD.encode()
 
     async def main(receiver: Receiver) -> None:
         backend = store(receiver)

@@ -52,6 +52,17 @@ def test_a_call_of_ours_begins_before_its_invite() -> None:
     ]
 
 
+def test_the_axis_begins_with_the_invite() -> None:
+    ladder = (step(0.0, False, "INVITE +sdp"), step(0.5, True, "200 OK (INVITE) +sdp"), step(9.1, False, "BYE"))
+    taken = entries((0.0, started()), (0.4, Answered(500, None)), (9.0, ended("caller_hung_up", ladder=ladder)))
+    assert [(round(moment.at, 3), moment.text[:10]) for moment in timeline(taken)][:4] == [
+        (0.0, "<-- INVITE"),
+        (0.1, "inbound +1"),
+        (0.5, "--> 200 OK"),
+        (0.5, "answered"),
+    ]
+
+
 def test_lines_are_as_wide_as_the_terminal_and_nobody_moves_its_cursor() -> None:
     said = Turn(1, "caller", "so \x1b[2J many\n\nwords " * 20, 1.0, 2.0)
     lines = list(draw(timeline(entries((0.0, started()), (2.0, said))), 60))

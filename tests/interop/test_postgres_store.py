@@ -151,6 +151,7 @@ def test_a_server_without_a_free_connection_is_waited_for(own_server: Postgres) 
         (("p%40ss", "wrong"), "authentication failed"),
         (("/history", "/no_such_history"), "does not exist"),
         (("127.0.0.1", "127.0.0.99"), "refused|Connect call failed"),
+        (("p%40ss%2F", "pass/"), "no URL of a database"),
     ],
 )
 def test_what_is_wrong_with_the_url_is_said_without_the_password(
@@ -162,6 +163,8 @@ def test_what_is_wrong_with_the_url_is_said_without_the_password(
         store = SqlStore(url)
         with pytest.raises(SinkUnavailableError, match=words) as caught:
             await store.deliver(Call(started()).entries)
+        assert "pass/" not in str(caught.value)
+        assert "'pass'" not in str(caught.value)
         assert "p@ss" not in str(caught.value)
         assert "p%40ss" not in str(caught.value)
         await store.close()

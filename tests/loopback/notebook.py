@@ -6,7 +6,7 @@ import time
 from typing import Any, cast
 
 from sipbridge.history.call_journal import CallJournal
-from sipbridge.history.facts import Entry
+from sipbridge.history.facts import Entry, Fact
 from sipbridge.history.history import History
 from sipbridge.history.privacy import Storage
 from sipbridge.tenants import Tenant
@@ -29,6 +29,11 @@ class Notebook(Watched):
         self._journals.append(journal)
         self._entries.append([])
         return journal
+
+    def note_late(self, record: str, fact: Fact) -> None:
+        for journal in self._journals:
+            if journal.record == record:
+                journal.note(fact)
 
     def _woken(self, journal: CallJournal) -> None:
         self.changed()
