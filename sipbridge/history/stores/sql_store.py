@@ -69,6 +69,7 @@ class SqlStore:
             max_overflow=0,
             pool_timeout=_OPERATION_SECONDS,
             pool_recycle=3600,
+            pool_pre_ping=True,  # of a server that was started anew: no attempt is lost to a connection of before
             json_serializer=encode,
         )
         self._migrated = False
