@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sipbridge.history
 from sipbridge.audio_health import AudioHealth
 from sipbridge.history.facts import KINDS, Answered, Entry, Fact, Latency, Noted, ToolUsed, Transferred, Turn
 from sipbridge.history.reading.cures import CURES
