@@ -22,6 +22,7 @@ from typing import Self
 import structlog
 
 from sipbridge.errors import ConfigError
+from sipbridge.gateway_file.history import HistoryConfig
 from sipbridge.history.call_journal import CallJournal
 from sipbridge.history.delivery import Courier
 from sipbridge.history.facts import Entry, Fact
@@ -29,7 +30,6 @@ from sipbridge.history.journal import Journal
 from sipbridge.history.outbox import LATE, Outbox, OutboxError
 from sipbridge.history.privacy import Storage
 from sipbridge.history.sink import Sink
-from sipbridge.history_config import HistoryConfig
 from sipbridge.tenants import Tenant
 
 log = structlog.get_logger(__name__)
