@@ -25,12 +25,12 @@ import structlog
 
 from sipbridge.call_fields import CallFields
 from sipbridge.config import Config
+from sipbridge.gateway_file.history import HistoryConfig
 from sipbridge.history.facts import Answered, Ended, Fact, Noted, Started, ToolUsed, Turn
 from sipbridge.history.history import History
 from sipbridge.history.journal import NOWHERE, Journal
 from sipbridge.history.opening import sinks_of
 from sipbridge.history.refusals import report_of_none
-from sipbridge.history_config import HistoryConfig
 from sipbridge.outcome import Ended as Reason
 from sipbridge.outcome import Latency, ToolRun
 

@@ -11,6 +11,7 @@ from sipbridge import __version__
 from sipbridge.config import Config
 from sipbridge.errors import ConfigError, SipbridgeError
 from sipbridge.finding import Finding
+from sipbridge.gateway_file.trunks import Trunk
 from sipbridge.logins import RegisterAt
 from sipbridge.registrations import account_of
 from sipbridge.sip.dns import DnsResolver
@@ -21,7 +22,6 @@ from sipbridge.sip.registration import Registration
 from sipbridge.sip.sockets import parse_listen
 from sipbridge.sip.transport import SipTransport
 from sipbridge.sip.user_agent import UserAgent
-from sipbridge.trunk_config import Trunk
 from sipbridge.trunks import proxy_of
 
 _TAKEN_BACK_S = 1.0

@@ -26,18 +26,18 @@ from pydantic import (
     model_validator,
 )
 
-from sipbridge.backend_config import BackendKeys
 from sipbridge.configfile import Place, Section, error_at, load
 from sipbridge.errors import TlsFileError
-from sipbridge.history_config import HistoryConfig
+from sipbridge.gateway_file.backend import BackendKeys
+from sipbridge.gateway_file.history import HistoryConfig
+from sipbridge.gateway_file.recordings import RecordingsConfig
+from sipbridge.gateway_file.trunks import CodecName, OffIsAWord, SrtpPolicy, Trunk
+from sipbridge.gateway_file.webhooks import WebhookConfig
 from sipbridge.logins import Login, Secret
 from sipbridge.overrides import of_environment
 from sipbridge.prices import Prices
-from sipbridge.recordings_config import RecordingsConfig
 from sipbridge.sip.dns import parse_nameserver
 from sipbridge.sip.tls import TlsContexts, TlsSettings
-from sipbridge.trunk_config import CodecName, OffIsAWord, SrtpPolicy, Trunk
-from sipbridge.webhook_config import WebhookConfig
 
 PLANNED: Final = "planned"
 """Metadata of a key that is part of the shape and has no effect yet."""

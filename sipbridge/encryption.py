@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 from sipbridge.config import Config
 from sipbridge.finding import Finding
+from sipbridge.gateway_file.trunks import Trunk
 from sipbridge.media.keying import Fingerprint, LocalSecurity, Offers, Policy
 from sipbridge.sip.flow import Flow
 from sipbridge.sip.sockets import parse_listen
-from sipbridge.trunk_config import Trunk
 from sipbridge.trunks import proxy_of
 
 

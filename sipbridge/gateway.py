@@ -25,6 +25,7 @@ from sipbridge.call import CallSession
 from sipbridge.call_fields import CallFields
 from sipbridge.config import Config, SessionTimersConfig, codec_lists
 from sipbridge.errors import CallNotPlacedError, TenantSourceError
+from sipbridge.gateway_file.trunks import Trunk
 from sipbridge.history.history import History
 from sipbridge.history.last_words import LastWords
 from sipbridge.history.refusals import RefusedCalls
@@ -57,7 +58,6 @@ from sipbridge.tenant_gate import Allowance, TenantGate
 from sipbridge.tenant_source.source import TenantSource
 from sipbridge.tenants import Tenant
 from sipbridge.tools.services import ToolServices
-from sipbridge.trunk_config import Trunk
 from sipbridge.trunk_monitor import TrunkMonitor
 from sipbridge.trunks import Reachable
 

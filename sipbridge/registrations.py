@@ -24,6 +24,7 @@ import structlog
 
 from sipbridge.config import Config
 from sipbridge.errors import ConfigError
+from sipbridge.gateway_file.trunks import Trunk
 from sipbridge.logins import Login, RegisterAt, Secret
 from sipbridge.sip.admission import source_address
 from sipbridge.sip.digest import Credentials
@@ -45,7 +46,6 @@ from sipbridge.sip.message import Request
 from sipbridge.sip.registrar import Binding
 from sipbridge.sip.registration import Account, Registration, RegistrationState
 from sipbridge.sip.user_agent import UserAgent
-from sipbridge.trunk_config import Trunk
 from sipbridge.trunks import is_from
 
 log = structlog.get_logger(__name__)

@@ -20,6 +20,7 @@ from sipbridge.call_fields import CallFields
 from sipbridge.config import Config
 from sipbridge.encryption import local_security
 from sipbridge.errors import CallNotPlacedError
+from sipbridge.gateway_file.trunks import Outbound, Trunk
 from sipbridge.history.history import History
 from sipbridge.history.journal import NOWHERE, Journal
 from sipbridge.history.last_words import LastWords
@@ -44,7 +45,6 @@ from sipbridge.sip.user_agent import UserAgent
 from sipbridge.tenant_gate import Allowance
 from sipbridge.tenants import Tenant
 from sipbridge.tools.services import ToolServices
-from sipbridge.trunk_config import Outbound, Trunk
 from sipbridge.trunks import Budget, caller_of, credentials_of, permitted_target, proxy_of, target_of
 
 log = structlog.get_logger(__name__)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from sipbridge.errors import SipbridgeError
+from sipbridge.gateway_file.trunks import Trunk
 from sipbridge.sip.ping import PingResult
 from sipbridge.sip.user_agent import UserAgent
-from sipbridge.trunk_config import Trunk
 from sipbridge.trunks import Health, Reachable, proxy_of
 
 log = structlog.get_logger(__name__)

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sipbridge.errors import CallNotPlacedError, ConfigError, SipParseError
+from sipbridge.gateway_file.trunks import Outbound, Trunk
 from sipbridge.sip.admission import source_address
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.headers import NameAddr, Uri
-from sipbridge.trunk_config import Outbound, Trunk
 
 _separators = re.compile(r"[-.() ]")
 _number = re.compile(r"\+?[0-9*#]{1,32}")

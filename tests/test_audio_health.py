@@ -6,6 +6,8 @@ import json
 import re
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -13,6 +15,7 @@ from sipbridge import codecs
 from sipbridge.audio_health import AudioHealth, LegAudio, summary
 from sipbridge.call_fields import CallFields
 from sipbridge.call_record import CallRecord
+from sipbridge.history.history import Figures, History
 from sipbridge.media.events import Flush, MediaStats
 from sipbridge.media.leg import Leg
 from sipbridge.media.params import MediaParams
@@ -170,6 +173,7 @@ def test_every_figure_is_explained() -> None:
     there |= {"loss_percent", "remote_loss_percent"} | set(health(remote_mos_worst=4.0).to_log())
     metrics = Metrics()
     metrics.watch_providers(Breaker())
+    metrics.watch_history(cast(History, SimpleNamespace(figures=Figures(), sinks={}, wall=lambda: 0.0)))
     there |= {name for name in re.findall(r"^# TYPE (\w+)", metrics.render(), re.M) if not name.endswith("_created")}
     assert sorted(there - set(documented)) == []
     assert sorted(set(documented) - there) == []

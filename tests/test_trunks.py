@@ -7,9 +7,9 @@ import pytest
 from sipbridge.config import Config
 from sipbridge.configfile import parse
 from sipbridge.errors import CallNotPlacedError, ConfigError, SipParseError
+from sipbridge.gateway_file.trunks import Outbound, Trunk
 from sipbridge.sip.digest import Credentials
 from sipbridge.sip.headers import Uri
-from sipbridge.trunk_config import Outbound, Trunk
 from sipbridge.trunks import Budget, Health, Reachable, caller_of, credentials_of, permitted_target, proxy_of, target_of
 
 

@@ -17,8 +17,8 @@ from sipbridge.commands.common import DEFAULT_CONFIG, ConfigPath, put, run, widt
 from sipbridge.errors import SipbridgeError
 
 if TYPE_CHECKING:
-    from sipbridge.history.archive import Archive
     from sipbridge.history.facts import Entry
+    from sipbridge.history.reading.archive import Archive
     from sipbridge.history.sink import CallRow, Query, Store
 
 app = typer.Typer(help="What happened in calls: the list, one call's timeline, all of them as a file.")
@@ -61,7 +61,7 @@ def history(
     if as_json:
         put([json.dumps([asdict(call) for call in calls], ensure_ascii=False, indent=2)])
         return
-    from sipbridge.history.listing import table
+    from sipbridge.history.reading.listing import table
 
     put(table(calls, width()))
 
@@ -76,8 +76,8 @@ def show(
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """One call: SIP, media, turns and tools on one axis."""
-    from sipbridge.history.listing import heads
-    from sipbridge.history.timeline import draw, timeline
+    from sipbridge.history.reading.listing import heads
+    from sipbridge.history.reading.timeline import draw, timeline
 
     row, entries = run(_found(config, call))
     moments = timeline(entries, interim=interim)
@@ -107,7 +107,7 @@ def export(
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Write the calls to standard output as CSV or JSON Lines, the latest first."""
-    from sipbridge.history import export as lines
+    from sipbridge.history.reading import export as lines
 
     query = _query(tenant, since, until, outcome, caller, number, limit or sys.maxsize)
 
@@ -124,10 +124,10 @@ def export(
 
 def why(call: Name, as_json: Json = False, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Say why a call ended as it did, or sounded as it did: the likely cause, and what to do about it."""
-    from sipbridge.history.evidence import Evidence
-    from sipbridge.history.listing import heads
-    from sipbridge.history.why import told
-    from sipbridge.history.why import why as causes_of
+    from sipbridge.history.reading.evidence import Evidence
+    from sipbridge.history.reading.listing import heads
+    from sipbridge.history.reading.why import told
+    from sipbridge.history.reading.why import why as causes_of
 
     row, entries = run(_found(config, call))
     causes = causes_of(Evidence(entries, list(_route(config, row))))
@@ -154,8 +154,8 @@ async def _found(path: Path, name: str) -> tuple[CallRow, list[Entry]]:
 async def _archive(path: Path) -> AsyncIterator[Archive]:
     """That of the configuration; what cannot be read of it is said."""
     from sipbridge.config import load_config
-    from sipbridge.history.archive import Archive
     from sipbridge.history.opening import open_store
+    from sipbridge.history.reading.archive import Archive
     from sipbridge.providers.failures import place_of
 
     config = load_config(path)
@@ -195,7 +195,7 @@ def _query(
 
 
 def _moment(text: str | None, option: str, *, end: bool = False) -> float | None:
-    from sipbridge.history.moments import parse_moment
+    from sipbridge.history.reading.moments import parse_moment
 
     try:
         return None if text is None else parse_moment(text, datetime.now(UTC), end=end)

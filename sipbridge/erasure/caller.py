@@ -24,9 +24,9 @@ from pathlib import Path
 from sipbridge.config import Config
 from sipbridge.erasure import outboxes
 from sipbridge.errors import SipbridgeError
-from sipbridge.history.archive import Archive
 from sipbridge.history.numbers import same_number
 from sipbridge.history.opening import open_store
+from sipbridge.history.reading.archive import Archive
 from sipbridge.history.sink import Query, Store
 from sipbridge.ladder_files import ladders_of
 from sipbridge.recording_files.keys import KeyRing

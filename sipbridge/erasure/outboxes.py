@@ -19,7 +19,7 @@ from typing import Any
 from sipbridge.errors import SipbridgeError
 from sipbridge.history.facts import Started
 from sipbridge.history.numbers import same_number
-from sipbridge.history.rows import person_of
+from sipbridge.history.stores.rows import person_of
 
 _BUSY_S = 10.0
 _TABLES = ("entries", "due", "calls", "refused")

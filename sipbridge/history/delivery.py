@@ -13,10 +13,10 @@ from heapq import heappop, heappush
 
 import structlog
 
+from sipbridge.gateway_file.history import Retry
 from sipbridge.history.facts import Ended, Entry, RecordingReady, Summarised
 from sipbridge.history.outbox import Outbox, OutboxError
 from sipbridge.history.sink import EntryRefusedError, Sink, SinkUnavailableError
-from sipbridge.history_config import Retry
 
 log = structlog.get_logger(__name__)
 

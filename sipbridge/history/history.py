@@ -22,6 +22,7 @@ from typing import Self
 import structlog
 
 from sipbridge.errors import ConfigError
+from sipbridge.gateway_file.history import HistoryConfig
 from sipbridge.history.call_journal import CallJournal
 from sipbridge.history.delivery import Courier
 from sipbridge.history.facts import Entry, Fact
@@ -29,7 +30,6 @@ from sipbridge.history.journal import Journal
 from sipbridge.history.outbox import LATE, Outbox, OutboxError
 from sipbridge.history.privacy import Storage
 from sipbridge.history.sink import Sink
-from sipbridge.history_config import HistoryConfig
 from sipbridge.tenants import Tenant
 
 log = structlog.get_logger(__name__)
@@ -40,6 +40,8 @@ _SWITCH_INTERVAL_S = 0.0005
 """The interpreter runs one thread at a time: so long the loop of the calls waits for it."""
 _GATHER_S = 0.25
 """Between two commits, each of which costs some milliseconds however little is in it. The first waits for nothing."""
+_HURRY_S = 0.02
+"""The same where a call has begun: a node that dies is to know of it."""
 _MOST_AT_ONCE = 200
 _MOST_JOURNALS = 2000
 """Of calls whose facts wait to be written."""
@@ -82,6 +84,7 @@ class History:
         self._outbox: Outbox
         self._batch: list[Entry] = []
         self._wake = asyncio.Event()
+        self._begun = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -109,13 +112,22 @@ class History:
 
     def journal(self, tenant: Tenant | None, storage: Storage = "everything") -> Journal:
         """Of a call that begins now. Where it is nobody's, `storage` is what is kept of it."""
+        begins = True
+
+        def wake(journal: CallJournal) -> None:
+            nonlocal begins
+            self._noted(journal)
+            if begins:
+                begins = False
+                self._tell(self._begun)
+
         return CallJournal(
             wall=self.wall(),
             clock=self._clock,
             storage=storage if tenant is None else tenant.config.storage,
             queue_max=self._config.queue_max,
             node=self.node,
-            wake=self._noted,
+            wake=wake,
         )
 
     def note_late(self, record: str, fact: Fact) -> None:
@@ -133,8 +145,11 @@ class History:
     def _rouse(self) -> None:
         if not self._awake:
             self._awake = True
-            with suppress(RuntimeError):  # it has been closed
-                self._loop.call_soon_threadsafe(self._wake.set)
+            self._tell(self._wake)
+
+    def _tell(self, event: asyncio.Event) -> None:
+        with suppress(RuntimeError):  # it has been closed
+            self._loop.call_soon_threadsafe(event.set)
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
@@ -225,7 +240,14 @@ class History:
             while self._gather():
                 while not self._commit():  # noqa: ASYNC110 (there is nothing to wait for: a disk tells nobody)
                     await asyncio.sleep(_TRY_AGAIN_S)
-                await asyncio.sleep(_GATHER_S)
+                await self._pause()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(_HURRY_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GATHER_S - _HURRY_S):
+                await self._begun.wait()
+        self._begun.clear()
 
     def _gather(self) -> bool:
         """Fill the batch; whether there is anything. What comes late comes after what was noted before it."""

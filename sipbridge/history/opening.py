@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 from sipbridge.config import Config
 from sipbridge.history.history import STORE, History
-from sipbridge.history.http_store import HttpStore
 from sipbridge.history.sink import Sink, Store
-from sipbridge.history.sqlite_store import SqliteStore
+from sipbridge.history.stores.http_store import HttpStore
+from sipbridge.history.stores.sqlite_store import SqliteStore
 from sipbridge.history.summarist import Summarist
 from sipbridge.history.webhooks import webhooks_of
 from sipbridge.tenant_source.source import TenantSource
@@ -44,7 +44,7 @@ def open_store(config: Config, *, read_only: bool = False) -> Store:
     if path is not None:
         return SqliteStore(path, read_only=read_only)
     if config.history.store.startswith("postgresql"):
-        from sipbridge.history.sql_store import SqlStore  # takes longer to load than all the rest
+        from sipbridge.history.stores.sql_store import SqlStore  # takes longer to load than all the rest
 
         return SqlStore(config.history.store_url())
     return HttpStore(config.history)

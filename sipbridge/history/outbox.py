@@ -23,7 +23,7 @@ import structlog
 
 from sipbridge.errors import SipbridgeError
 from sipbridge.history.facts import Ended, Entry, Started
-from sipbridge.history.rows import crash_report, encode, plain
+from sipbridge.history.stores.rows import crash_report, encode, plain
 
 log = structlog.get_logger(__name__)
 

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+from sipbridge.gateway_file.webhooks import WebhookConfig
 from sipbridge.history.facts import Ended, Entry
 from sipbridge.history.http import HttpPeer
 from sipbridge.history.sink import Pace
-from sipbridge.webhook_config import WebhookConfig
 
 _AT_ONCE = 8
 

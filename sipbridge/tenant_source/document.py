@@ -18,10 +18,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from sipbridge import tenant_checks
-from sipbridge.backend_config import Permit
 from sipbridge.config import Config, secrets_of
 from sipbridge.configfile import Place, dotted, validated
 from sipbridge.errors import ConfigError
+from sipbridge.gateway_file.backend import Permit
 from sipbridge.logins import Secret
 from sipbridge.tenant_config import Match, TenantConfig
 

@@ -19,7 +19,7 @@ from sipbridge.cli import app
 from sipbridge.errors import SipbridgeError
 from sipbridge.history.facts import Entry
 from sipbridge.history.outbox import Outbox
-from sipbridge.history.sqlite_store import SqliteStore
+from sipbridge.history.stores.sqlite_store import SqliteStore
 from tests.history.calls import BEGAN, RECORD, a_call, ended, entries, leg, started
 
 ROOT = Path(__file__).parents[2]

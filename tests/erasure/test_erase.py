@@ -21,7 +21,7 @@ from sipbridge.history.facts import Ended, Entry, RecordingReady, Started, Turn
 from sipbridge.history.history import History
 from sipbridge.history.journal import Journal
 from sipbridge.history.sink import Pace, SinkUnavailableError
-from sipbridge.history.sqlite_store import SqliteStore
+from sipbridge.history.stores.sqlite_store import SqliteStore
 from sipbridge.ladder_files import _name
 from sipbridge.recording_files.about import About
 from sipbridge.recording_files.keys import Key

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from sipbridge.history.facts import Answered, Ended, Entry, Fact, Noted, Started, Turn
-from sipbridge.history.sink import EntryRefusedError, Query, Store
+from sipbridge.history.sink import Query, Store
 
 T = TypeVar("T")
 
@@ -150,12 +151,11 @@ class StoreContract:
         [
             "Grüße, 你好, שלום, 👋🏽",
             "NUL \x00 and other controls \x01\x1b\x7f",
-            "half of a pair \ud83d and \udc00",
             "'; DROP TABLE calls; -- \\ \" % _ {} $1 :name",
             "x" * 1_000_000,
             "👋" * 300_000,
         ],
-        ids=["unicode", "controls", "surrogates", "quotes", "1 MB", "1 MB of emoji"],
+        ids=["unicode", "controls", "quotes", "1 MB", "1 MB of emoji"],
     )
     def test_whatever_was_said_comes_back_as_it_was(self, store: Callable[[], Store], text: str) -> None:
         call = Call(started(), said(text), ended(detail=text[:2000]))
@@ -170,7 +170,7 @@ class StoreContract:
         self.ask(store, question)
 
     def test_a_stranger_may_choose_any_call_id_and_name(self, store: Callable[[], Store]) -> None:
-        names = ["", "\x00", "a" * 60_000, "ü'\"%\\", "\ud800"]
+        names = ["", "\x00", "a" * 60_000, "ü'\"%\\"]
         calls = [
             Call(started(call_id=name, caller=name, to=name), ended(), at=1_800_000_000.0 + number)
             for number, name in enumerate(names)
@@ -197,17 +197,14 @@ class StoreContract:
 
         self.ask(store, question)
 
-    @pytest.mark.parametrize("data", [{"what": float("nan")}, {"what": object()}], ids=["NaN", "an object"])
-    def test_what_is_no_json_is_refused_and_nothing_of_it_stays(self, store: Callable[[], Store], data: Any) -> None:
-        call = Call(started(), ended())
-        wrong = Entry(call.record, 1, 5.0, "call.note", data)
+    def test_what_no_database_takes_is_taken_as_well_as_can_be(self, store: Callable[[], Store]) -> None:
+        odd = {"what": "half of a pair: \ud83d", "nan": float("nan"), "object": Path("/x"), "list": [float("inf")]}
+        entry = Entry("0" * 32, 0, 5.0, "call.note", odd)
 
         async def question(store: Store) -> None:
-            with pytest.raises(EntryRefusedError):
-                await store.deliver([wrong])
-            assert await store.entries(call.record) == []
-            await store.deliver(call.entries)
-            assert await store.entries(call.record) == call.entries
+            await store.deliver([entry])
+            (kept,) = await store.entries("0" * 32)
+            assert kept.data == {"what": "half of a pair: ?", "nan": None, "object": "/x", "list": [None]}
 
         self.ask(store, question)
 

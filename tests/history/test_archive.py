@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sipbridge.history.archive import Archive
 from sipbridge.history.facts import Answered, Entry
 from sipbridge.history.outbox import Outbox
+from sipbridge.history.reading.archive import Archive
 from sipbridge.history.sink import CallRow, Query
-from sipbridge.history.sqlite_store import SqliteStore
+from sipbridge.history.stores.sqlite_store import SqliteStore
 from tests.history.calls import BEGAN, a_call, ended, entries, started
 
 
@@ -101,7 +101,7 @@ def test_a_query_is_answered_alike_wherever_a_call_is(tmp_path: Path) -> None:
 
 
 def test_all_of_them_come_page_by_page_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sipbridge.history.archive._PAGE", 3)
+    monkeypatch.setattr("sipbridge.history.reading.archive._PAGE", 3)
     same = [Entry(record(50 + n), 0, BEGAN + 5, "call.started", started(call_id=f"s{n}").to_json()) for n in range(7)]
 
     async def run() -> None:

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+from sipbridge.gateway_file.history import Retry
 from sipbridge.history.delivery import Courier
 from sipbridge.history.facts import Ended, Entry, Noted, Started
 from sipbridge.history.outbox import Outbox, OutboxError
 from sipbridge.history.sink import EntryRefusedError, Pace, SinkUnavailableError
-from sipbridge.history_config import Retry
 from tests import virtual
 
 RETRY = Retry(attempts=5, backoff_seconds=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sipbridge.history.facts import Ended, Entry, Fact, Turn
 from sipbridge.history.sink import Query
-from sipbridge.history.sqlite_store import SqliteStore
+from sipbridge.history.stores.sqlite_store import SqliteStore
 from tests.history.calls import entries, started
 
 

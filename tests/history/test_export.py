@@ -8,10 +8,10 @@ import json
 
 import pytest
 
-from sipbridge.history.export import heads, json_line, rows
 from sipbridge.history.facts import Turn
-from sipbridge.history.listing import heads as told
-from sipbridge.history.listing import table
+from sipbridge.history.reading.export import heads, json_line, rows
+from sipbridge.history.reading.listing import heads as told
+from sipbridge.history.reading.listing import table
 from tests.history.calls import RECORD, a_call, call_row, entries, started
 
 

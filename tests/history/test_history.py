@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sipbridge.configfile import parse
+from sipbridge.gateway_file.history import HistoryConfig
 from sipbridge.history.facts import Answered, Ended, Fact, RecordingReady, Started, Turn
 from sipbridge.history.history import STORE, History
 from sipbridge.history.outbox import Outbox
 from sipbridge.history.sink import Query, Sink
-from sipbridge.history.sqlite_store import SqliteStore
-from sipbridge.history_config import HistoryConfig
+from sipbridge.history.stores.sqlite_store import SqliteStore
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from sipbridge.gateway_file.history import HistoryConfig
 from sipbridge.history.facts import Entry, Turn
 from sipbridge.history.history import STORE, History
 from sipbridge.history.http import Answer, seconds_of
-from sipbridge.history.http_store import HttpStore, makes_sense
 from sipbridge.history.sink import EntryRefusedError, Query, SinkUnavailableError
-from sipbridge.history_config import HistoryConfig
+from sipbridge.history.stores.http_store import HttpStore, makes_sense
 from tests.history.receiver import OK, Half, Mode, Receiver, Request, Reset, Status
 from tests.history.test_history import config
 from tests.history.test_webhooks import KINDS, SECRET, a_call, is_ours, note, tenant

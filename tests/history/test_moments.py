@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from sipbridge.history.moments import lasted, parse_moment, told
+from sipbridge.history.reading.moments import lasted, parse_moment, told
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 22, 0, 30, tzinfo=UTC)  # 01:30 there

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sipbridge.gateway_file.history import Retry
 from sipbridge.history.delivery import Schedule
-from sipbridge.history_config import Retry
 
 RETRY = Retry(attempts=3, backoff_seconds=1)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sipbridge.history.sink import Query, SinkUnavailableError, Store
-from sipbridge.history.sqlite_store import SqliteStore
+from sipbridge.history.stores.sqlite_store import SqliteStore
 from tests.history.store_contract import Call, StoreContract, ended, said, started
 
 
@@ -52,7 +52,7 @@ def test_who_reads_beside_waits_for_nobody(tmp_path: Path) -> None:
 
 
 def test_what_is_locked_is_taken_when_it_is_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sipbridge.history.sqlite_store._BUSY_S", 0.05)
+    monkeypatch.setattr("sipbridge.history.stores.sqlite_store._BUSY_S", 0.05)
     path = tmp_path / "history.db"
     one(path)
     call = Call(started(call_id="two"), ended())

@@ -7,7 +7,7 @@ import pytest
 from sipbridge.config_shown import shown
 from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
-from sipbridge.history_config import HistoryConfig
+from sipbridge.gateway_file.history import HistoryConfig
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,9 @@ def test_a_password_that_is_written_out_is_not_shown() -> None:
 
 
 def test_what_is_missing_for_it_is_said_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sipbridge.history_config.find_spec", lambda name: None if name == "asyncpg" else object())
+    monkeypatch.setattr(
+        "sipbridge.gateway_file.history.find_spec", lambda name: None if name == "asyncpg" else object()
+    )
     with pytest.raises(ConfigError, match=r"x:1: store: asyncpg is not installed: pip install 'sipbridge\[postgres\]'"):
         parse("store: postgresql://u@db/calls", HistoryConfig, "x")
     parse("store: sqlite:///x.db", HistoryConfig, "x")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sipbridge.history.facts import KINDS, Answered, Entry, Turn
-from sipbridge.history.timeline import draw, timeline
+from sipbridge.history.reading.timeline import draw, timeline
 from tests.history.calls import BEGAN, RECORD, a_call, ended, entries, started, step
 
 

@@ -16,7 +16,7 @@ from sipbridge.history.facts import Ended, Entry, Started
 from sipbridge.history.history import STORE, History
 from sipbridge.history.outbox import Outbox, OutboxError
 from sipbridge.history.sink import Pace, Sink, SinkUnavailableError
-from sipbridge.history.sqlite_store import SqliteStore
+from sipbridge.history.stores.sqlite_store import SqliteStore
 from sipbridge.metrics import Metrics
 from tests.history.test_history import CALL, STARTED, config, history, kept, tenant
 

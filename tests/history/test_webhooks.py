@@ -15,13 +15,13 @@ import pytest
 
 from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
+from sipbridge.gateway_file.webhooks import WebhookConfig, kinds_of
 from sipbridge.history.facts import Answered, Ended, Entry, Fact, Noted, Started, Turn
 from sipbridge.history.history import History
 from sipbridge.history.sink import Sink
 from sipbridge.history.webhooks import Webhook, event, webhooks_of
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenants import Tenant
-from sipbridge.webhook_config import WebhookConfig, kinds_of
 from tests.history.receiver import OK, Flood, Half, Mode, Receiver, Request, Reset, Stall, Status
 from tests.history.test_history import config
 from tests.sip.certificates import Authority

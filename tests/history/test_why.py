@@ -13,18 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sipbridge.history
 from sipbridge.audio_health import AudioHealth
-from sipbridge.history.cures import CURES
-from sipbridge.history.evidence import Evidence
 from sipbridge.history.facts import KINDS, Answered, Entry, Fact, Latency, Noted, ToolUsed, Transferred, Turn
-from sipbridge.history.why import told, why
+from sipbridge.history.reading.cures import CURES
+from sipbridge.history.reading.evidence import Evidence
+from sipbridge.history.reading.why import told, why
 from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport, ToolRun
 from sipbridge.outcome import Ended as Reason
 from tests.history.calls import BEGAN, RECORD, a_call, ended, entries, leg, started, step
 
-DIRECTORY = Path(sipbridge.history.__file__).parent
+DIRECTORY = Path(__file__).parents[2] / "sipbridge" / "history" / "reading"
 SDP = "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nm=audio 4000 RTP/AVP 18\r\na=rtpmap:18 G729/8000\r\n"
 
 

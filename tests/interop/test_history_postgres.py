@@ -117,7 +117,14 @@ def test_calls_go_on_and_nothing_is_lost_or_doubled(server: Postgres, database: 
             completed(during)
             completed(before)
             well_again()
+        gateway.program.wait_until(lambda: taken_again(gateway), 60, "history that is taken again")
     kept(server, database, 8)
+
+
+def taken_again(gateway: GatewayProcess) -> bool:
+    """The last word about it."""
+    output = gateway.program.output
+    return output.rfind("history is taken again") > output.rfind("history not taken")
 
 
 @pytest.mark.slow

@@ -11,10 +11,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from sipbridge.history import sql_store
 from sipbridge.history.sink import EntryRefusedError, Query, SinkUnavailableError, Store
-from sipbridge.history.sql_schema import metadata
-from sipbridge.history.sql_store import SqlStore
+from sipbridge.history.stores import sql_store
+from sipbridge.history.stores.sql_schema import metadata
+from sipbridge.history.stores.sql_store import SqlStore
 from tests.history.store_contract import Call, StoreContract, ended, said, started
 from tests.interop.postgres import Postgres, running_postgres
 

@@ -34,17 +34,18 @@ def tenant(model: ModelServer) -> dict[str, Any]:
     return {"match": {"to": "agent"}, "agent": agent}
 
 
-async def ring_off_and_on(node: Node, answered: asyncio.Semaphore, chance: random.Random) -> None:
+async def ring_off_and_on(node: Node, answered: asyncio.Semaphore, talked: set[str], chance: random.Random) -> None:
     """One caller after another, who stay for a moment, or until the node is gone."""
     while True:
         phone = await Phone.open(node.address)
         try:
             await phone.call()
             answered.release()
+            with suppress(TimeoutError):
+                await phone.audio.hear(20)
+                talked.add(phone.call_id)
             if chance.random() < 0.15:
                 await asyncio.Event().wait()
-            with suppress(TimeoutError):
-                await phone.audio.until(lambda phone=phone: len(phone.audio.packets) > 20)  # type: ignore[misc]
             await phone.hang_up()
         except AssertionError:  # the node is dead
             return
@@ -52,10 +53,11 @@ async def ring_off_and_on(node: Node, answered: asyncio.Semaphore, chance: rando
             await phone.close()
 
 
-async def under_load(node: Node, chance: random.Random) -> None:
-    """Calls come and go; returns in the middle of it, with the node killed."""
+async def under_load(node: Node, chance: random.Random) -> set[str]:
+    """Calls come and go; returns in the middle of it, with the node killed: the Call-IDs of who has talked for 0.4 s."""
+    talked: set[str] = set()
     answered = asyncio.Semaphore(0)
-    callers = [asyncio.create_task(ring_off_and_on(node, answered, chance)) for _ in range(_PHONES)]
+    callers = [asyncio.create_task(ring_off_and_on(node, answered, talked, chance)) for _ in range(_PHONES)]
     with suppress(TimeoutError):  # they may all have stayed
         for _ in range(chance.randrange(_PHONES, 4 * _PHONES)):
             async with asyncio.timeout(2):
@@ -65,6 +67,7 @@ async def under_load(node: Node, chance: random.Random) -> None:
         caller.cancel()
     for error in await asyncio.gather(*callers, return_exceptions=True):
         assert error is None or isinstance(error, asyncio.CancelledError), error
+    return talked
 
 
 def in_order(receiver: Receiver) -> None:
@@ -87,6 +90,7 @@ async def kill_again_and_again(folder: Path, kills: int, seed: int) -> None:
         config = {"webhooks": [{"url": receiver.url, "events": ["call.*"]}]}
         node = Node(folder, config, tenant(model))
         up: set[str] = set()
+        talked: set[str] = set()
         for kill in range(kills + 1):
             await node.start()
             await receiver.until(  # within 10 s of the start, every call that was up is closed, and it is told
@@ -95,7 +99,7 @@ async def kill_again_and_again(folder: Path, kills: int, seed: int) -> None:
             )
             if kill == kills:
                 break
-            await under_load(node, chance)
+            talked |= await under_load(node, chance)
             acknowledged.update((record, seq) for record, seq, *_ in node.stored())
             acknowledged.update(node.waiting())
             acknowledged.update((event["record"], event["seq"]) for event in receiver.events)
@@ -104,6 +108,7 @@ async def kill_again_and_again(folder: Path, kills: int, seed: int) -> None:
         assert node.waiting() == []
         entries = node.stored()
         check(entries, acknowledged, receiver, node)
+        assert talked <= {call_id for (call_id,) in node.stored("SELECT call_id FROM calls")}
 
 
 def check(entries: list[Any], acknowledged: set[tuple[str, int]], receiver: Receiver, node: Node) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from sipbridge.history.cause import Cause
-from sipbridge.history.evidence import Evidence
-from sipbridge.history.why import why
+from sipbridge.history.reading.cause import Cause
+from sipbridge.history.reading.evidence import Evidence
+from sipbridge.history.reading.why import why
 from sipbridge.simulator.script import Fault, Script, ToolUse, Utterance
 from tests.loopback.house import house
 from tests.loopback.notebook import Notebook

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-from sipbridge.history.evidence import Evidence
+from sipbridge.history.reading.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True)

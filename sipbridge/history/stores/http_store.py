@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 from secrets import token_hex
 from typing import Any
 
+from sipbridge.gateway_file.history import HistoryConfig
 from sipbridge.history.facts import Entry
 from sipbridge.history.http import Answer, HttpPeer
 from sipbridge.history.sink import CallRow, EntryRefusedError, Pace, Query, SinkUnavailableError
 from sipbridge.history.webhooks import time_of
-from sipbridge.history_config import HistoryConfig
 
 _AT_ONCE = 8
 _BATCH = 50

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from sipbridge.history.facts import Entry
 from sipbridge.history.numbers import same_number
-from sipbridge.history.rows import BLANK, COLUMNS, changes, encode, plain
 from sipbridge.history.sink import CallRow, Pace, Query, SinkUnavailableError
+from sipbridge.history.stores.rows import BLANK, COLUMNS, changes, encode, plain
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from sipbridge.history.facts import Entry
 from sipbridge.history.numbers import forms_of, same_number
-from sipbridge.history.rows import changes, row_of
 from sipbridge.history.sink import CallRow, Query, SinkUnavailableError, Store
+from sipbridge.history.stores.rows import changes, row_of
 
 T = TypeVar("T")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from sipbridge.history.moments import lasted, told
+from sipbridge.history.reading.moments import lasted, told
+from sipbridge.history.reading.timeline import one_line
 from sipbridge.history.sink import CallRow
-from sipbridge.history.timeline import one_line
 
 _COLUMNS = (
     ("began", 19), ("record", 12), ("tenant", 12), ("from", 16), ("to", 16), ("lasted", 10), ("outcome", 10),

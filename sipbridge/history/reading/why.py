@@ -9,12 +9,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from sipbridge.history.cause import Cause
-from sipbridge.history.cures import CURES
-from sipbridge.history.evidence import Evidence
-from sipbridge.history.timeline import one_line
-from sipbridge.history.why_setup import SETUP
-from sipbridge.history.why_sound import SOUND
+from sipbridge.history.reading.cause import Cause
+from sipbridge.history.reading.cures import CURES
+from sipbridge.history.reading.evidence import Evidence
+from sipbridge.history.reading.timeline import one_line
+from sipbridge.history.reading.why_setup import SETUP
+from sipbridge.history.reading.why_sound import SOUND
 from sipbridge.outcome import ENDINGS, Ended
 
 _NO_CAUSE = 10

@@ -24,12 +24,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from sipbridge.history import sql_migration
-from sipbridge.history import sql_schema as table
 from sipbridge.history.facts import Entry
 from sipbridge.history.numbers import forms_of
-from sipbridge.history.rows import BLANK, changes, encode
 from sipbridge.history.sink import CallRow, EntryRefusedError, Pace, Query, SinkUnavailableError
+from sipbridge.history.stores import sql_migration
+from sipbridge.history.stores import sql_schema as table
+from sipbridge.history.stores.rows import BLANK, changes, encode
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +69,7 @@ class SqlStore:
             max_overflow=0,
             pool_timeout=_OPERATION_SECONDS,
             pool_recycle=3600,
+            pool_pre_ping=True,  # of a server that was started anew: no attempt is lost to a connection of before
             json_serializer=encode,
         )
         self._migrated = False

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from sipbridge.history.cause import Cause
-from sipbridge.history.evidence import Evidence, is_local
-from sipbridge.history.timeline import number, text
+from sipbridge.history.reading.cause import Cause
+from sipbridge.history.reading.evidence import Evidence, is_local
+from sipbridge.history.reading.timeline import number, text
 
 _SLOW_TOOL_MS = 4000
 _CHECK = "`sipbridge check` asks the model and says what is wrong"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sipbridge.history.cause import Cause
-from sipbridge.history.evidence import Evidence, is_local
-from sipbridge.history.timeline import number
+from sipbridge.history.reading.cause import Cause
+from sipbridge.history.reading.evidence import Evidence, is_local
+from sipbridge.history.reading.timeline import number
 
 _TOO_MUCH_LOSS = 3.0
 """Percent: below, a model understands people and people a model."""

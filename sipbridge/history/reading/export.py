@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
-from sipbridge.history.evidence import Evidence
 from sipbridge.history.facts import Entry
-from sipbridge.history.moments import told
+from sipbridge.history.reading.evidence import Evidence
+from sipbridge.history.reading.moments import told
+from sipbridge.history.reading.timeline import number
 from sipbridge.history.sink import CallRow
-from sipbridge.history.timeline import number
 
 _REPORTED: Final = (
     "status", "setup_ms", "codec", "replies", "barge_ins", "false_alarms", "reconnects", "machine",

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from sipbridge.history.facts import Entry
-from sipbridge.history.timeline import ladder_of, legs_of, number, report_of, text
+from sipbridge.history.reading.timeline import ladder_of, legs_of, number, report_of, text
 
 _PARTS = ("endpointing", "model", "playout")
 _CONNECTION = re.compile(r"^c=IN IP[46] ([^\s/]+)", re.MULTILINE)

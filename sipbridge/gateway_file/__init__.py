@@ -1,0 +1,1 @@
+"""The parts of sipbridge.yaml that fill a page of their own."""

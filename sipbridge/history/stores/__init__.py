@@ -1,0 +1,1 @@
+"""Where a history is kept: SQLite, PostgreSQL, a backend."""
