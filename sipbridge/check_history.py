@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 from sipbridge.config import Config
 from sipbridge.errors import ConfigError
 from sipbridge.finding import Finding
-from sipbridge.history.opening import open_store
+from sipbridge.history.stores.opening import open_store
 from sipbridge.history.outbox import SUFFIX
 from sipbridge.history.sink import Query, SinkUnavailableError
 
