@@ -1,4 +1,4 @@
-"""The store that a configuration names. Only what that one needs is loaded: `sipbridge history` is to answer at once."""
+"""The store that a configuration names. Only what that one needs is loaded: `sipbridge history` answers at once."""
 
 from __future__ import annotations
 
