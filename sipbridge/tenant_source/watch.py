@@ -92,8 +92,9 @@ class TenantWatch:
             try:
                 await self._listen()
                 log.error("the reader of tenants' files has ended; they stay as they are until there is another one")
-            except (OSError, EOFError, pickle.UnpicklingError) as error:
-                log.error("tenants' files are not read; they stay as they are", error=str(error))
+            except Exception:
+                # The boundary of reloading: calls go on with the tenants that there are, and another reader is tried.
+                log.exception("tenants' files are not read; they stay as they are")
             if time.monotonic() - began > _LONGEST_PAUSE_S:
                 pause = _FIRST_PAUSE_S
             await asyncio.sleep(pause)
@@ -126,6 +127,8 @@ class TenantWatch:
             self._process = None
             if process.returncode is None:
                 process.kill()
+            if process.stdout is not None:
+                await process.stdout.read()  # `wait` waits for the end of what it has said, too
             await process.wait()
 
     # --- what it says -----------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ async def ring_off_and_on(node: Node, answered: asyncio.Semaphore, talked: set[s
 
 
 async def under_load(node: Node, chance: random.Random) -> set[str]:
-    """Calls come and go; returns in the middle of it, with the node killed: the Call-IDs of who has talked for 0.4 s."""
+    """Calls come and go; returns in the middle, with the node killed: the Call-IDs of whoever talked for 0.4 s."""
     talked: set[str] = set()
     answered = asyncio.Semaphore(0)
     callers = [asyncio.create_task(ring_off_and_on(node, answered, talked, chance)) for _ in range(_PHONES)]
