@@ -154,8 +154,8 @@ async def _found(path: Path, name: str) -> tuple[CallRow, list[Entry]]:
 async def _archive(path: Path) -> AsyncIterator[Archive]:
     """That of the configuration; what cannot be read of it is said."""
     from sipbridge.config import load_config
-    from sipbridge.history.opening import open_store
     from sipbridge.history.reading.archive import Archive
+    from sipbridge.history.stores.opening import open_store
     from sipbridge.providers.failures import place_of
 
     config = load_config(path)

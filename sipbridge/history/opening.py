@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 
 from sipbridge.config import Config
 from sipbridge.history.history import STORE, History
-from sipbridge.history.sink import Sink, Store
-from sipbridge.history.stores.http_store import HttpStore
-from sipbridge.history.stores.sqlite_store import SqliteStore
+from sipbridge.history.sink import Sink
+from sipbridge.history.stores.opening import open_store
 from sipbridge.history.summarist import Summarist
 from sipbridge.history.webhooks import webhooks_of
 from sipbridge.tenant_source.source import TenantSource
@@ -36,15 +35,3 @@ def sinks_of(config: Config) -> dict[str, Sink]:
     """By the names under which they are owed what they have not taken. Raises `ConfigError`."""
     sinks: dict[str, Sink] = {webhook.name: webhook for webhook in webhooks_of(config.webhooks)}
     return {STORE: open_store(config), **sinks} if config.history.enabled else sinks
-
-
-def open_store(config: Config, *, read_only: bool = False) -> Store:
-    """Nothing is connected yet. Raises `ConfigError`."""
-    path = config.history.sqlite_path
-    if path is not None:
-        return SqliteStore(path, read_only=read_only)
-    if config.history.store.startswith("postgresql"):
-        from sipbridge.history.stores.sql_store import SqlStore  # takes longer to load than all the rest
-
-        return SqlStore(config.history.store_url())
-    return HttpStore(config.history)

@@ -16,7 +16,7 @@ import structlog
 from sipbridge.config import Config
 from sipbridge.history.facts import RecordingReady
 from sipbridge.history.history import History
-from sipbridge.history.opening import open_store
+from sipbridge.history.stores.opening import open_store
 from sipbridge.recording_files.keys import KeyRing
 from sipbridge.recording_files.recovery import Recovered, recover
 from sipbridge.recording_files.retention import delete_expired
