@@ -12,9 +12,9 @@ from tempfile import TemporaryFile
 from sipbridge.config import Config
 from sipbridge.errors import ConfigError
 from sipbridge.finding import Finding
-from sipbridge.history.stores.opening import open_store
 from sipbridge.history.outbox import SUFFIX
 from sipbridge.history.sink import Query, SinkUnavailableError
+from sipbridge.history.stores.opening import open_store
 
 _LITTLE_ROOM = 500_000_000
 """Bytes: a day or two of 100 calls a minute, should the store be away."""

@@ -154,8 +154,8 @@ async def _found(path: Path, name: str) -> tuple[CallRow, list[Entry]]:
 async def _archive(path: Path) -> AsyncIterator[Archive]:
     """That of the configuration; what cannot be read of it is said."""
     from sipbridge.config import load_config
-    from sipbridge.history.stores.opening import open_store
     from sipbridge.history.reading.archive import Archive
+    from sipbridge.history.stores.opening import open_store
     from sipbridge.providers.failures import place_of
 
     config = load_config(path)
@@ -210,10 +210,10 @@ def _route(path: Path, row: CallRow) -> Iterator[tuple[str, str]]:
     from sipbridge.call_fields import CallFields
     from sipbridge.config import load_config
     from sipbridge.errors import ConfigError
-    from sipbridge.tenant_source.directory import TenantDirectory
+    from sipbridge.tenant_source.opening import look_at_directory
 
     try:
-        tenants = TenantDirectory.load(load_config(path), path.parent)
+        tenants = look_at_directory(load_config(path), path.parent)
     except ConfigError:
         return
     yield from tenants.explain(CallFields(to=row.to, caller=row.caller, trunk=row.trunk))

@@ -25,9 +25,9 @@ from sipbridge.config import Config
 from sipbridge.erasure import outboxes
 from sipbridge.errors import SipbridgeError
 from sipbridge.history.numbers import same_number
-from sipbridge.history.stores.opening import open_store
 from sipbridge.history.reading.archive import Archive
 from sipbridge.history.sink import Query, Store
+from sipbridge.history.stores.opening import open_store
 from sipbridge.ladder_files import ladders_of
 from sipbridge.recording_files.keys import KeyRing
 from sipbridge.recording_files.library import about, recording_files

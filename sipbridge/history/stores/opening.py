@@ -1,4 +1,4 @@
-"""The store that a configuration names. Only what that one needs is loaded: `sipbridge history` is to answer at once."""
+"""The store that a configuration names. Only what that one needs is loaded, for `sipbridge history` is to be quick."""
 
 from __future__ import annotations
 
