@@ -241,6 +241,8 @@ class Courier:
             self.counters["refused"] += 1
         else:
             self.counters["delivered"] += len(entries)
+            for entry in entries if self._stumbled else ():
+                self._stumbled.pop((entry.record, entry.seq), None)
             self._done(call, entries)
 
     def _done(self, call: str, entries: Sequence[Entry]) -> None:
