@@ -356,6 +356,9 @@ class History:
                 await asyncio.gather(*(courier.settled.wait() for courier in self.sinks.values()))
         except TimeoutError:
             log.warning("history is not delivered yet: it waits in the outbox", outbox=str(self._config.outbox))
+        unwritten = len(self._batch) + len(self._late) + sum(journal.waiting for journal in self._journals)
+        if unwritten:
+            log.error("history is lost: it could not be written", entries=unwritten, outbox=str(self._config.outbox))
 
 
 class Figures:

@@ -311,3 +311,21 @@ def test_an_outbox_that_is_deleted_while_calls_are_up_is_replaced(
             await sink.until(lambda: sink.kinds() == ["call.started", "call.answered", "call.ended"])
 
     asyncio.run(main())
+
+
+def test_what_is_lost_because_it_could_never_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(self: Outbox, entries: Sequence[Entry], alive: float) -> list[Entry]:
+        raise OutboxError("the disk is full")
+
+    monkeypatch.setattr(Outbox, "add", full)
+
+    async def main() -> None:
+        async with opened(tmp_path, Watching(), drain_seconds=0.1) as there:
+            journal = there.journal(tenant())
+            for fact in CALL:
+                journal.note(fact)
+
+    asyncio.run(main())
+    assert "history is lost: it could not be written" in capsys.readouterr().out
