@@ -13,9 +13,8 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import structlog
 
 from sipbridge.errors import SipbridgeError
 from sipbridge.history.facts import Ended, Entry, Started
+from sipbridge.history.outbox_schema import SCHEMA, ForeignError, check
 from sipbridge.history.stores.rows import crash_report, encode, plain
 from sipbridge.history.wreck import Wreck, whole
 from sipbridge.sqlite_files import is_damage, set_aside
@@ -42,28 +42,6 @@ _REMEMBERED_S = 86_400.0
 _STRANGER = 1_000_000
 """Number of the first late entry of a call that is not remembered."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS entries (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, record TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL,
-    kind TEXT NOT NULL, data TEXT NOT NULL, UNIQUE (record, seq));
-CREATE TABLE IF NOT EXISTS sinks (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS due (
-    sink INTEGER NOT NULL, entry INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (sink, entry)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS due_of_call ON due (sink, record, entry);
-CREATE INDEX IF NOT EXISTS due_of_entry ON due (entry);
-CREATE TABLE IF NOT EXISTS calls (
-    record TEXT PRIMARY KEY, seq INTEGER NOT NULL, at REAL NOT NULL, up INTEGER NOT NULL,
-    call_id TEXT NOT NULL DEFAULT '', tenant TEXT NOT NULL DEFAULT '',
-    started TEXT, began REAL, answered REAL, setup_ms INTEGER, codec TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS refused (
-    sink TEXT NOT NULL, record TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
-    data TEXT NOT NULL, why TEXT NOT NULL, PRIMARY KEY (sink, record, seq)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS node (id INTEGER PRIMARY KEY CHECK (id = 1), alive REAL NOT NULL);
-"""
-
-
-_TABLES = {"entries", "sinks", "due", "calls", "refused", "node"}
-
 
 class OutboxError(SipbridgeError):
     """The file cannot be used now: no space, no permission, damaged."""
@@ -78,32 +56,7 @@ class OutboxError(SipbridgeError):
     @property
     def foreign(self) -> bool:
         """It is another version's: whoever has that can read it."""
-        return isinstance(self.__cause__, _ForeignError)
-
-
-class _ForeignError(sqlite3.OperationalError):
-    pass
-
-
-def _check(db: sqlite3.Connection) -> None:
-    """Its tables are as we make them, as far as there are any."""
-    there = _columns(db)
-    if there.items() - _our_columns().items():
-        raise _ForeignError("of another version of sipbridge, which has to deliver what is in it; left as it is")
-
-
-def _columns(db: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
-    found = db.execute("SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c").fetchall()
-    return {
-        table: tuple(column for name, column in found if name == table) for table in _TABLES & {n for n, _ in found}
-    }
-
-
-@cache
-def _our_columns() -> dict[str, tuple[str, ...]]:
-    with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(_SCHEMA)
-        return _columns(db)
+        return isinstance(self.__cause__, ForeignError)
 
 
 class Outbox:
@@ -123,8 +76,8 @@ class Outbox:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")  # a power cut takes nothing that was acknowledged
                 self._db.execute("PRAGMA secure_delete = ON")
-                _check(self._db)
-                self._db.executescript(_SCHEMA)
+                check(self._db)
+                self._db.executescript(SCHEMA)
                 self._file = None if path is None else os.stat(path)
             except BaseException:
                 self._db.close()
