@@ -40,7 +40,7 @@ class HereReader(Reader):
 
     async def read(self, body: bytes, *, name: str, nameless: str) -> Document:
         self.reads += 1
-        _, config, directory = self._set_up
+        config, directory = self._set_up
         return read_document(body, name=name, config=config, directory=directory, nameless=nameless)
 
     async def close(self) -> None:
