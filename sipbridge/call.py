@@ -322,7 +322,7 @@ class CallSession:
                 self._key_pressed(digit, "rtp")
             case MediaTimeout(seconds=seconds):
                 if not self._legs.moving:
-                    self.end(Ended.MEDIA_TIMEOUT, f"no audio from the far end for {seconds:g} s")
+                    self.end(Ended.MEDIA_TIMEOUT, f"no audio from the far end for {seconds:.1f} s")
             case EncryptionFailed(reason=reason):
                 self.end(Ended.ENCRYPTION_FAILED, reason)
             case SourceChanged():
