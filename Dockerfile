@@ -1,7 +1,9 @@
 # sipbridge in a container. SIP and RTP want many UDP ports and true source addresses: run it on the host's network.
 #
 #   docker build -t sipbridge .
-#   docker run --network host -v "$PWD/config:/etc/sipbridge:ro" -e OPENAI_API_KEY sipbridge
+#   docker run --network host -v "$PWD/config:/etc/sipbridge:ro" -v sipbridge:/var/lib/sipbridge -e OPENAI_API_KEY sipbridge
+#
+# The configuration is only read; history, outbox, versions of tenants and recordings are below /var/lib/sipbridge.
 #
 # scripts/check-dockerfile.sh runs these steps in a plain folder where there is no container engine.
 
@@ -24,7 +26,8 @@ RUN apt-get update \
     && useradd --system --uid 10001 --home-dir /var/lib/sipbridge --create-home --shell /usr/sbin/nologin sipbridge
 COPY --from=build /opt/sipbridge /opt/sipbridge
 COPY config /etc/sipbridge
-ENV PATH=/opt/sipbridge/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/sipbridge/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    SIPBRIDGE_STATE=/var/lib/sipbridge
 WORKDIR /var/lib/sipbridge
 USER sipbridge
 EXPOSE 5060/udp 5060/tcp

@@ -2,7 +2,8 @@
 
 It stops at anything it does not know, so that a Dockerfile cannot outgrow its check unnoticed. When all stages are
 made, the last one is started as the image would be (its user, environment and command, in a network namespace of its
-own), must pass its HEALTHCHECK, and must end with status 0 when it is told to. Used by scripts/check-dockerfile.sh.
+own), must pass its HEALTHCHECK, must end with status 0 when it is told to, and must have found a place for the history
+of its calls. Used by scripts/check-dockerfile.sh.
 """
 
 from __future__ import annotations
@@ -140,6 +141,9 @@ def start(stage: Stage, seconds: float) -> None:
         if node.poll() is None:
             node.kill()
             node.wait()
+    outbox = stage.root / stage.environment["SIPBRIDGE_STATE"].lstrip("/") / "var" / "outbox"
+    if not any(outbox.glob("*.outbox")):
+        raise SystemExit(f"dockerfile.py: the node had no place for its history in {outbox}")
 
 
 def main() -> None:

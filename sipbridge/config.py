@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from sipbridge.configfile import Place, Section, error_at, load
+from sipbridge.configfile import Place, Section, error_at, load, written
 from sipbridge.errors import TlsFileError
 from sipbridge.gateway_file.backend import BackendKeys
 from sipbridge.gateway_file.history import HistoryConfig
@@ -143,10 +143,7 @@ class Sip(Section):
     """What is offered to those who have to prove who they are, in this order. Clients in use today, SIPp among them,
     give up at a first challenge that they do not know; who knows SHA-256 can take it (RFC 8760 §2.4)."""
 
-    @field_validator("ladders")
-    @classmethod
-    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return path if path is None else Path((info.context or {}).get("directory", ""), path)
+    _starts_at_the_state = field_validator("ladders")(written)
 
     @field_validator("listen")
     @classmethod

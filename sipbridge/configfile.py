@@ -8,6 +8,7 @@ do not fit. Nothing here knows what the keys mean.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -199,6 +200,20 @@ def beside(name: str, info: ValidationInfo) -> Path:
     if context.get("confined") and not path.resolve().is_relative_to(Path(context["directory"]).resolve()):
         raise ValueError(f"{name!r} does not lie in the tenants' directory")
     return path
+
+
+STATE = "SIPBRIDGE_STATE"
+
+
+def state_directory(beside_file: Path) -> Path:
+    """Where relative paths of what the gateway itself writes start: beside sipbridge.yaml, or where the environment
+    says, for a configuration that may only be read (a container's)."""
+    return Path(os.environ.get(STATE) or beside_file)
+
+
+def written(path: Path | None, info: ValidationInfo) -> Path | None:
+    """A `field_validator` for such a path."""
+    return path if path is None else state_directory((info.context or {}).get("directory", Path())) / path
 
 
 def error_at(place: Place, message: str) -> ValidationError:

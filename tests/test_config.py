@@ -15,6 +15,7 @@ from sipbridge.tenant_checks import warnings
 from sipbridge.tenant_config import TenantConfig, load_tenant
 from sipbridge.tenant_file.agent import AgentConfig
 from sipbridge.tenant_file.limits import PhrasesConfig
+from sipbridge.tenant_source.opening import versions_of
 from tests.sip.certificates import Authority, with_clients
 
 
@@ -22,6 +23,26 @@ def problems(text: str, model: type[Section]) -> str:
     with pytest.raises(ConfigError) as caught:
         parse(text, model, "f.yaml")
     return str(caught.value)
+
+
+def test_what_the_gateway_writes_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration of a container may only be read."""
+    path, state = tmp_path / "sipbridge.yaml", tmp_path / "state"
+    path.write_text("recordings: {directory: /srv/calls}\nsip: {ladders: ladders}\n")
+    beside = load_config(path)
+    assert beside.history.outbox == tmp_path / "var" / "outbox"
+    assert beside.sip.ladders == tmp_path / "ladders"
+    monkeypatch.setenv("SIPBRIDGE_STATE", str(state))
+    config = load_config(path)
+    assert config.history.sqlite_path == state / "var" / "history.db"
+    assert config.history.outbox == state / "var" / "outbox"
+    assert (config.tenants.cache, config.tenants.usage) == (state / "var" / "tenants.db", state / "var" / "usage.db")
+    assert config.sip.ladders == state / "ladders"
+    assert config.recordings.directory == Path("/srv/calls"), "an absolute path is what it is"
+    versions = versions_of(config, path.parent)
+    assert versions is not None
+    versions.keep([])
+    assert (state / "var" / "tenants" / "versions.db").exists()
 
 
 def test_an_empty_file_is_the_embedded_default() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
-from sipbridge.configfile import Patterns, Section
+from sipbridge.configfile import Patterns, Section, written
 from sipbridge.logins import Secret
 
 
@@ -57,7 +57,4 @@ class BackendKeys(Section):
             raise ValueError("a URL is no place for a password; see tenants.token")
         return url
 
-    @field_validator("cache", "usage")
-    @classmethod
-    def _beside_the_file(cls, path: Path, info: ValidationInfo) -> Path:
-        return Path((info.context or {}).get("directory", ""), path)
+    _start_at_the_state = field_validator("cache", "usage")(written)

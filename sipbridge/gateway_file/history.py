@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from sipbridge.configfile import Section
+from sipbridge.configfile import Section, written
 from sipbridge.logins import Secret, expanded
 
 _SQLITE = "sqlite:///"
@@ -48,15 +48,12 @@ class HistoryConfig(Section):
         if not _STORES.fullmatch(store):
             raise ValueError("sqlite:///PATH, postgresql://USER:PASSWORD@HOST/NAME or https://HOST/PATH is expected")
         if store.startswith(_SQLITE):
-            return f"{_SQLITE}{_beside(Path(store.removeprefix(_SQLITE)), info)}"
+            return f"{_SQLITE}{written(Path(store.removeprefix(_SQLITE)), info)}"
         if store.startswith("postgresql") and (missing := [name for name in _DRIVERS if find_spec(name) is None]):
             raise ValueError(f"{', '.join(missing)} is not installed: pip install 'sipbridge[postgres]'")
         return store
 
-    @field_validator("outbox")
-    @classmethod
-    def _beside_the_file(cls, path: Path, info: ValidationInfo) -> Path:
-        return _beside(path, info)
+    _starts_at_the_state = field_validator("outbox")(written)
 
     def store_url(self) -> str:
         """`store` with what `${NAME}` stands for; in front of the host, where names and passwords are, it is escaped as
@@ -71,7 +68,3 @@ class HistoryConfig(Section):
     def sqlite_path(self) -> Path | None:
         """Where the store is a file."""
         return Path(self.store.removeprefix(_SQLITE)) if self.store.startswith(_SQLITE) else None
-
-
-def _beside(path: Path, info: ValidationInfo) -> Path:
-    return Path((info.context or {}).get("directory", ""), path)

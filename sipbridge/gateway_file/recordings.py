@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
-from sipbridge.configfile import Section, error_at
+from sipbridge.configfile import Section, error_at, written
 from sipbridge.errors import ConfigError
 from sipbridge.logins import Secret
 from sipbridge.recording_files.keys import Key, KeyRing
@@ -20,10 +20,7 @@ class RecordingsConfig(Section):
     old_keys: tuple[Secret, ...] = ()
     """Those before it: what they have sealed can still be opened."""
 
-    @field_validator("directory")
-    @classmethod
-    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return path if path is None else Path((info.context or {}).get("directory", ""), path)
+    _starts_at_the_state = field_validator("directory")(written)
 
     @model_validator(mode="after")
     def _a_key_comes_first(self) -> RecordingsConfig:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sipbridge.config import Config
+from sipbridge.configfile import state_directory
 from sipbridge.tenant_source.directory import TenantDirectory
 from sipbridge.tenant_source.source import TenantSource
 from sipbridge.tenant_source.versions import Versions
@@ -38,7 +39,7 @@ def has_directory(config: Config, base: Path) -> bool:
 
 def versions_of(config: Config, base: Path) -> Versions | None:
     """Where the versions of tenants' files are kept, if they are."""
-    return None if config.tenants.versions is None else Versions(base / config.tenants.versions)
+    return None if config.tenants.versions is None else Versions(state_directory(base) / config.tenants.versions)
 
 
 @asynccontextmanager

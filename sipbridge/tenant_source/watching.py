@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from sipbridge import tenant_checks
 from sipbridge.config import Config, load_config
+from sipbridge.configfile import state_directory
 from sipbridge.errors import ConfigError
 from sipbridge.prompts import forget_wavs
 from sipbridge.tenant_source.files import checked, no_longer_set, without_secrets
@@ -52,7 +53,7 @@ class Reader:
         self._path = start.path
         self.directory = start.path.parent / start.config.tenants.directory
         kept = start.config.tenants.versions
-        self._versions = None if kept is None else Versions(start.path.parent / kept)
+        self._versions = None if kept is None else Versions(state_directory(start.path.parent) / kept)
         self._scanner = Scanner(self.directory, {tenant: digest for tenant, (digest, _) in start.known.items()})
         self._intake = Intake({tenant: match for tenant, (_, match) in start.known.items()}, start.refused)
         self._trouble = ""

@@ -186,5 +186,6 @@ async def test_reloads_touch_no_call(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_a_thousand_reloads_touch_none_of_twenty_calls(tmp_path: Path) -> None:
     await _storm(tmp_path, 20, 1000)
