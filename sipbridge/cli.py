@@ -303,16 +303,21 @@ def route(
     header: Annotated[list[str] | None, typer.Option(help="NAME: VALUE, as often as needed.")] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Say which tenant a call would be for, and why not the others."""
+    """Say which tenant a call would be for, and why not the others (exit status 1: for none; 2: a file is refused)."""
     from sipbridge.call_fields import CallFields
+    from sipbridge.config import load_config
+    from sipbridge.tenant_source.opening import look_at_directory
 
-    settings, tenants = _load(config)
+    settings = load_config(config)
+    tenants = look_at_directory(settings, config.parent)
     headers = dict(_header(text) for text in header or ())
     fields = CallFields(to=to, caller=caller, trunk=trunk, headers=headers)
     if settings.tenants.backend is not None and run(_backend_routes(settings, config.parent, fields)):
         return
     for tenant, reason in tenants.explain(fields):
         print(f"{tenant}: {reason}")
+    if tenants.refused:
+        raise ConfigError("\n".join(tenants.refused.values()))
     if tenants.resolve(fields) is None:
         raise typer.Exit(1)
 

@@ -224,6 +224,37 @@ async def test_each_call_is_told_in_time() -> None:
     await gate.close()
 
 
+@timed
+async def test_a_call_that_begins_while_the_last_one_is_written_is_written_too() -> None:
+    loop = asyncio.get_running_loop()
+    gate = TenantGate(Path("/dev/null/none"), loop.time, lambda: NOON + loop.time())
+    written: list[float] = []
+    calls: list[Allowance] = []
+
+    def begin() -> None:
+        call = gate.admit(tenant(minutes_per_day=60))
+        assert isinstance(call, Allowance)
+        call.answered()
+        calls.append(call)
+
+    class Slow(Kept):
+        async def add(self, more: Mapping[str, Used]) -> dict[str, Used] | None:
+            written.append(more["acme"].seconds)
+            if len(written) == 1:
+                await asyncio.sleep(1)
+                calls[0].over(None)
+            elif len(written) == 2:
+                begin()
+            return {}
+
+    gate._usage = Slow()
+    begin()
+    await pass_time(30)
+    assert [round(seconds) for seconds in written[:4]] == [5, 1, 5, 5]
+    calls[1].over(None)
+    await gate.close()
+
+
 async def _used(path: Path, wall: float, limits: dict[str, float]) -> Allowance | str:
     gate = TenantGate(path, lambda: 0.0, lambda: wall)
     await gate.open()

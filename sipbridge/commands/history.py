@@ -210,10 +210,10 @@ def _route(path: Path, row: CallRow) -> Iterator[tuple[str, str]]:
     from sipbridge.call_fields import CallFields
     from sipbridge.config import load_config
     from sipbridge.errors import ConfigError
-    from sipbridge.tenant_source.directory import TenantDirectory
+    from sipbridge.tenant_source.opening import look_at_directory
 
     try:
-        tenants = TenantDirectory.load(load_config(path), path.parent)
+        tenants = look_at_directory(load_config(path), path.parent)
     except ConfigError:
         return
     yield from tenants.explain(CallFields(to=row.to, caller=row.caller, trunk=row.trunk))

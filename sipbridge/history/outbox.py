@@ -10,7 +10,6 @@ Owned by the history's thread; every method may raise `OutboxError`.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ import structlog
 from sipbridge.errors import SipbridgeError
 from sipbridge.history.facts import Ended, Entry, Started
 from sipbridge.history.stores.rows import crash_report, encode, plain
+from sipbridge.history.wreck import Wreck, whole
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +69,9 @@ class OutboxError(SipbridgeError):
     def damaged(self) -> bool:
         """No attempt will mend it."""
         cause = self.__cause__
-        return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError)
+        if isinstance(cause, sqlite3.OperationalError):
+            return "Could not decode" in str(cause)  # a text that is none: nobody has written that
+        return isinstance(cause, sqlite3.DatabaseError | UnicodeDecodeError)
 
 
 class Outbox:
@@ -224,7 +226,7 @@ class Outbox:
                 f" WHERE {which} ORDER BY due.entry LIMIT ?",
                 (*values, most),
             ).fetchall()
-        return [_entry(row) for row in rows]
+            return [_entry(row) for row in rows]
 
     def calls_due(self, sink: str, *, kinds: Sequence[str] = ()) -> list[str]:
         """The calls of which a sink is owed something, or something of those kinds: what has waited longest first."""
@@ -279,24 +281,42 @@ class Outbox:
             return [self._add(db, _crashed(row, alive[0] if alive else 0.0, node)) for row in rows]
 
     def take_over(self, other: Outbox) -> None:
-        """All that another one has."""
-        entries = other._rows("SELECT id, record, seq, at, kind, data FROM entries ORDER BY id")
+        """All that another one has. Row by row: it may be more than there is memory."""
         names = dict(other._rows("SELECT id, name FROM sinks"))
-        due = other._rows("SELECT sink, entry FROM due")
-        calls = other._rows("SELECT * FROM calls")
-        refused = other._rows("SELECT * FROM refused")
         with self._changing() as db:
             ours = {}
-            for identity, *row in entries:
+            for identity, *row in other._db.execute("SELECT id, record, seq, at, kind, data FROM entries ORDER BY id"):
                 insert = "INSERT OR IGNORE INTO entries (record, seq, at, kind, data) VALUES (?, ?, ?, ?, ?)"
                 if db.execute(insert, row).rowcount:
                     ours[identity] = (db.execute("SELECT last_insert_rowid()").fetchone()[0], row[0])
-            for sink, identity in due:
-                number = self._sinks.get(names[sink])
+            for sink, identity in other._db.execute("SELECT sink, entry FROM due"):
+                number = self._sinks.get(names.get(sink, ""))
                 if identity in ours and number is not None:
                     db.execute("INSERT OR IGNORE INTO due VALUES (?, ?, ?)", (number, *ours[identity]))
+            calls = other._db.execute("SELECT * FROM calls")
             db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", calls)
+            refused = other._db.execute("SELECT * FROM refused")
             db.executemany("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", refused)
+
+    def salvage(self, other: Outbox, node: str | None = None) -> int:
+        """What can still be read of a damaged one. Who is owed what cannot be relied on there: everybody gets all that
+        he wants of it, at least once. `node`: whoever had it is dead, and his calls are closed: how many were up."""
+        left = Wreck(other._db)
+        alive, crashed = left.alive(), 0
+        with self._changing() as db:
+            for entry in left.entries():
+                self._add(db, entry)
+            for row in left.calls():
+                db.execute("INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            if node is not None:
+                up = [
+                    row for row in db.execute("SELECT * FROM calls WHERE up = 1").fetchall() if row[0] in left.records
+                ]
+                for row in up:
+                    self._add(db, _crashed(row, alive, node))
+                crashed = len(up)
+        log.warning("damaged outbox: what could be read of it is kept", entries=left.found, calls=len(left.records))
+        return crashed
 
     def adopt(self, node: str) -> int:
         """Take over what dead processes have left beside this file; how many calls of theirs were up."""
@@ -318,9 +338,16 @@ class Outbox:
     def _adopt(self, path: Path, lock: int, node: str) -> int:
         other = self._of(path, lock)
         try:
-            other._sinks = {name: number for number, name in other._rows("SELECT id, name FROM sinks")}
-            crashed = len(other.close_crashed(node))
-            self.take_over(other)
+            try:
+                other._sinks = {name: number for number, name in other._rows("SELECT id, name FROM sinks")}
+                crashed = len(other.close_crashed(node))
+                self.take_over(other)
+            except OutboxError as error:
+                if not error.damaged:
+                    raise
+                crashed = self.salvage(other, node)
+                with _told(path):
+                    _set_aside(path)
             with _told(path):
                 for leftover in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
                     leftover.unlink(missing_ok=True)
@@ -356,7 +383,7 @@ class Outbox:
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     record, seq, at, kind, data, call_id, tenant = row
-    return Entry(record, seq, at, kind, json.loads(data), call_id, tenant)
+    return Entry(record, seq, at, kind, whole(data), call_id, tenant)
 
 
 def _everything(entry: Entry) -> bool:
@@ -366,7 +393,7 @@ def _everything(entry: Entry) -> bool:
 def _crashed(row: tuple[Any, ...], alive: float, node: str) -> Entry:
     record, seq, at, _, _, _, started, began, answered, setup_ms, codec = row
     seen = max(at, alive)
-    report = crash_report(json.loads(started), began, answered, setup_ms, codec, seen, node, record)
+    report = crash_report(whole(started), began, answered, setup_ms, codec, seen, node, record)
     return Entry(record, seq + 1, seen, Ended.kind, Ended(report).to_json())
 
 
@@ -395,5 +422,5 @@ def _set_aside(path: Path) -> None:
 def _told(path: Path | None) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: a damaged one's names
         raise OutboxError(f"{path or 'outbox in memory'}: {error}") from error

@@ -14,7 +14,7 @@ from sipbridge.call_fields import CallFields
 from sipbridge.config import Config
 from sipbridge.errors import ConfigError
 from sipbridge.matching import Index, Rule, mismatch, why_less
-from sipbridge.tenant_source.files import checked, said_twice, tenant_files, text_of, ties, without_secrets
+from sipbridge.tenant_source.files import checked, misnamed, tenant_files, tenant_of, text_of, ties, without_secrets
 from sipbridge.tenant_source.intake import Candidate, Intake
 from sipbridge.tenant_source.versions import Text, Versions, digest_of
 from sipbridge.tenants import Tenant
@@ -49,19 +49,21 @@ class TenantDirectory:
     def load(cls, config: Config, base: Path, *, versions: Versions | None = None) -> TenantDirectory:
         """Read every `*.yaml` of the tenants' directory. Raises `ConfigError` with everything that is wrong. With
         `versions` they are numbered, and a file that is wrong leaves its tenant as it was at last."""
-        directory = base / config.tenants.directory
-        if not directory.is_dir():
-            raise ConfigError(f"{directory}: the tenants' directory does not exist (tenants.directory)")
-        intake = Intake({})
-        taken = intake.step(*read_all(directory, config)).taken
-        refused = dict(intake.refused)
-        if refused and versions is not None:
-            taken += intake.step(_kept(versions, refused, directory, config), {}).taken
+        taken, refused = _in_force(config, base, versions)
         if lost := refused.keys() - {each.id for each in taken}:
             raise ConfigError("\n".join(islice((refused[tenant] for tenant in refused if tenant in lost), 1000)))
         if not taken and config.tenants.backend is None:
-            raise ConfigError(f"{directory}: there is no tenant, so nobody could be answered")
-        return cls._of(sorted(taken, key=lambda each: each.id), refused, versions)
+            raise ConfigError(f"{base / config.tenants.directory}: there is no tenant, so nobody could be answered")
+        return cls._of(taken, refused, versions)
+
+    @classmethod
+    def look(cls, config: Config, base: Path, versions: Versions | None) -> TenantDirectory:
+        """As a gateway has them now, for whoever asks beside it: a file that is wrong (`refused`) takes nobody else's
+        answer away, and where a version of it is kept its tenant is that. Nothing is written."""
+        taken, refused = _in_force(config, base, versions)
+        made = cls([Tenant(each.id, each.config) for each in taken])
+        made.refused = refused
+        return made
 
     @classmethod
     def _of(cls, taken: Sequence[Candidate], refused: dict[str, str], versions: Versions | None) -> TenantDirectory:
@@ -129,6 +131,9 @@ class TenantDirectory:
         best = self._index.best(fields)
         if best is not None:
             yield best.id, "chosen: the most specific match"
+        for id, words in self.refused.items():
+            if id not in self._tenants:
+                yield id, f"is not there, because its file is refused: {words}"
         for tenant in self._tenants.values():
             if best is None or tenant.id != best.id:
                 why = mismatch(tenant.config.match, fields)
@@ -139,18 +144,32 @@ class TenantDirectory:
         return "" if own is None or best is None else why_less(own, best)
 
 
+def _in_force(config: Config, base: Path, versions: Versions | None) -> tuple[list[Candidate], dict[str, str]]:
+    """By id; and why the files of some are not in force: of those a version of before is, as far as one is kept. Raises
+    `ConfigError` where there is no directory."""
+    directory = base / config.tenants.directory
+    if not directory.is_dir():
+        raise ConfigError(f"{directory}: the tenants' directory does not exist (tenants.directory)")
+    intake = Intake({})
+    taken = intake.step(*read_all(directory, config)).taken
+    refused = dict(intake.refused)
+    if refused and versions is not None:
+        taken += intake.step(_kept(versions, refused, directory, config), {}).taken
+    return sorted(taken, key=lambda each: each.id), refused
+
+
 def read_all(directory: Path, config: Config) -> tuple[list[Candidate], dict[str, str]]:
     """What each file says, and of those that are wrong by themselves (tenant ->) what is wrong. Raises `OSError`."""
     paths = tenant_files(directory)
     candidates: list[Candidate] = []
-    problems = {path.stem: words for path, words in said_twice(paths)}
+    problems = dict(misnamed(paths))
     for path in paths:
-        if path.stem not in problems:
+        if (tenant := tenant_of(path)) not in problems:
             try:
                 text = text_of(path)
-                candidates.append(Candidate(path.stem, path, text, checked(text, path, config)))
+                candidates.append(Candidate(tenant, path, text, checked(text, path, config)))
             except ConfigError as error:
-                problems[path.stem] = str(error)
+                problems[tenant] = str(error)
     return candidates, problems
 
 

@@ -158,9 +158,9 @@ class KnownGood:
         return None if rule is None else self.by_tenant(rule.id)
 
     def by_tenant(self, tenant: str) -> Known | None:
-        """Its newest."""
+        """Its newest. From any thread."""
         key = self._newest.get(tenant)
-        return None if key is None else self._answers[key]
+        return None if key is None else self._answers.get(key)
 
     def _of_number(self, number: str) -> Iterator[Known]:
         """The newest first."""
@@ -364,12 +364,6 @@ def _sweep(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM documents WHERE digest NOT IN (SELECT digest FROM answers)")
 
 
-def erase_caller(config: Config, number: str) -> int:
-    """Remove what the backend has answered for calls of that person, by any form of the number. Likewise."""
-    wanted = same_number(number)
-    return erase(config.tenants.cache, lambda caller: bool(wanted) and same_number(caller) == wanted)
-
-
 def erase(path: Path, is_callers: Callable[[str], bool]) -> int:
     """Remove what was answered for callers that `is_callers` is true of, also beside a gateway that runs; how many
     answers that were. Raises `sqlite3.Error`."""
@@ -382,6 +376,12 @@ def erase(path: Path, is_callers: Callable[[str], bool]) -> int:
             _sweep(db)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return len(keys)
+
+
+def erase_caller(config: Config, number: str) -> int:
+    """Likewise for calls of that person, by any form of the number."""
+    wanted = same_number(number)
+    return erase(config.tenants.cache, lambda caller: bool(wanted) and same_number(caller) == wanted)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -23,6 +23,13 @@ def load_directory(config: Config, base: Path, *, keep: bool = False) -> TenantD
     return TenantDirectory.load(config, base, versions=versions_of(config, base) if keep else None)
 
 
+def look_at_directory(config: Config, base: Path) -> TenantDirectory:
+    """The same for whoever asks beside a gateway: what is wrong is `refused`, and the others are there all the same."""
+    if not has_directory(config, base):
+        return TenantDirectory([])
+    return TenantDirectory.look(config, base, versions_of(config, base))
+
+
 def has_directory(config: Config, base: Path) -> bool:
     """Tenants are files, too."""
     if config.tenants.backend is None:

@@ -103,7 +103,7 @@ def test_an_address_that_nobody_can_reach_is_named() -> None:
             )
         )
     )
-    assert [cause.name for cause in causes] == ["our_address", "media_timeout"]
+    assert [cause.name for cause in causes] == ["our_address"]
     assert "our SDP says 10.0.0.5, and the far end is at 8.8.8.8" in causes[0].because
     assert "sip.public_address" in causes[0].fix
 
@@ -134,6 +134,8 @@ def test_an_answer_that_nobody_confirmed() -> None:
         ("wss://api.example.com: the host name can't be resolved (x)", "DNS does not work"),
         ("wss://api.example.com: connection refused", "nobody listens"),
         ("wss://api.example.com: no answer", "`deadlines.connect_seconds`"),
+        ("nothing came of it in time (replying)", "fell silent"),
+        ("the model's connection closed: 1011 out of memory", "ended the session"),
         ("something new", "`sipbridge check`"),
     ],
 )
@@ -143,6 +145,49 @@ def test_what_a_provider_said_has_its_fix(reason: str, detail: str, fix: str) ->
     assert cause.name == reason
     assert cause.because == detail
     assert fix in cause.fix
+    assert cause.fix.count("sipbridge check") == 1
+
+
+def test_an_error_of_the_model_that_did_not_end_the_call_is_told() -> None:
+    told_of = (Noted("agent_error", "rate_limit_exceeded: slow down"),)
+    assert of("caller_hung_up", audio=_audio(leg()), more=told_of) == "agent_error"
+
+
+@pytest.mark.parametrize("limit", ["concurrent_calls", "calls_per_second", "minutes_per_day", "spend_per_day"])
+def test_a_limit_is_named_with_the_key_that_raises_it(limit: str) -> None:
+    (cause,) = why(Evidence(entries((0.0, started()), (0.1, ended("tenant_limit", detail=f"{limit}: 0", status=486)))))
+    assert cause.name == "tenant_limit"
+    assert f"`limits.{limit}`" in cause.fix
+    assert "0 is none at all" in cause.because
+
+
+@pytest.mark.parametrize(
+    "detail", ["SRTP without a key or fingerprint that could be used", "SRTP is switched off here", "encryption"]
+)
+def test_encryption_that_one_side_lacks_is_no_matter_of_codecs(detail: str) -> None:
+    ladder = (step(0.0, False, "INVITE +sdp", SDP.format("127.0.0.1")),)
+    call = entries((0.0, started()), (0.1, ended("refused", detail=detail, status=488, ladder=ladder)))
+    assert [cause.name for cause in why(Evidence(call))] == ["encryption_wanted"]
+
+
+def test_an_offer_without_sound_is_no_matter_of_codecs() -> None:
+    ladder = (step(0.0, False, "INVITE +sdp", "v=0\r\nm=video 4000 RTP/AVP 31\r\n"),)
+    call = entries((0.0, started()), (0.1, ended("refused", detail="no audio", status=488, ladder=ladder)))
+    assert [cause.name for cause in why(Evidence(call))] == ["no_audio_offered"]
+
+
+def test_what_says_it_better_stands_for_the_rest() -> None:
+    mute = leg(packets_received=0, packets_sent=0)
+    assert of("caller_hung_up", mute, audio=_audio(mute)) == "no_audio_sent"
+    strange = leg(packets_received=0, unauthenticated=200)
+    answered = (0.5, Answered(500, "PCMU"))
+    assert names(answered, (20.0, ended("media_timeout", strange, audio=_audio(strange)))) == ["wrong_keys"]
+
+
+def test_a_short_gap_is_not_why_a_call_ended() -> None:
+    click, gaps = leg(stalled_ms=100), leg(stalled_ms=900)
+    assert of("caller_hung_up", click, audio=_audio(click)) == "caller_hung_up"
+    assert of("too_long", gaps, audio=_audio(gaps)) == "too_long"
 
 
 def test_no_codec_in_common_names_what_was_offered() -> None:
@@ -181,6 +226,12 @@ def test_nobodys_number_is_told_with_what_each_tenant_lacks() -> None:
     (cause,) = why(Evidence(call, route=[("acme", "to: +15550100 is none of +1555020*")]))
     assert "acme: to: +15550100 is none of" in cause.because
     assert "sipbridge route --to '+15550100'" in cause.fix
+
+
+def test_a_number_that_is_somebodys_by_now_says_so() -> None:
+    call = entries((0.0, started(tenant="")), (0.1, ended("no_tenant", status=404)))
+    (cause,) = why(Evidence(call, route=[("acme", "chosen: the most specific match")]))
+    assert "today it would be for acme" in cause.because
 
 
 def test_the_words_fit_the_terminal_and_the_likely_cause_comes_first() -> None:

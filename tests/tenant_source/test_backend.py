@@ -106,6 +106,14 @@ async def test_it_is_asked_for_each_call_with_what_is_known_of_it(tmp_path: Path
         assert len(b.server.asked) == 2
 
 
+async def test_a_cookie_of_one_call_is_not_sent_for_another(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.server.answer = lambda asked: http(200, document(), Set_Cookie="caller=+15550101")
+        await b.name()
+        await b.name(caller="+15550102")
+        assert [asked.headers.get("cookie") for asked in b.server.asked] == [None, None]
+
+
 async def test_what_has_not_changed_is_not_read_again(tmp_path: Path) -> None:
     body = document(version=3)
     (tmp_path / "doc").write_bytes(body)

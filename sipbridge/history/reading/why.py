@@ -18,6 +18,8 @@ from sipbridge.history.reading.why_sound import SOUND
 from sipbridge.outcome import ENDINGS, Ended
 
 _NO_CAUSE = 10
+_BY_LIMIT = 64
+"""Nothing broke, but none of the two ended it: worth more than a gap in the sound, less than not being heard."""
 _ITS_NAME = 72
 """What the reason to end says by itself, where it is no conversation, ended by those who had it. What is heavier says
 it better; what is lighter went wrong beside it."""
@@ -42,7 +44,8 @@ def _said_better(name: str, names: set[str]) -> bool:
 
 
 _BETTER = {
-    "no_audio_received": {"our_address"},
+    "media_timeout": {"no_audio_received", "our_address", "wrong_keys", "wrong_source"},
+    "no_audio_received": {"our_address", "wrong_keys", "wrong_source", "no_audio_sent"},
     "signalling_failed": {"no_ack", "our_address"},
     "nothing_was_said": {"no_audio_received", "our_address"},
 }
@@ -61,8 +64,16 @@ def _by_its_name(call: Evidence) -> Cause:
 
 
 def _weight(call: Evidence) -> int:
+    if call.ended in _BY_WILL or not call.ended:
+        return _NO_CAUSE
     good = call.ended in {ended.value for ended, ending in ENDINGS.items() if ending.good}
-    return _NO_CAUSE if good or not call.ended else _ITS_NAME
+    return _BY_LIMIT if good else _ITS_NAME
+
+
+_BY_WILL = [
+    ended.value for ended in (Ended.CALLER_HUNG_UP, Ended.CALLEE_HUNG_UP, Ended.AGENT_HUNG_UP, Ended.TRANSFERRED)
+]
+"""Somebody wanted it so."""
 
 
 def told(causes: Sequence[Cause], width: int | None = None) -> Iterator[str]:

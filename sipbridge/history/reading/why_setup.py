@@ -19,9 +19,13 @@ _PROVIDER = (
     (r"HTTP 429|\b429\b|quota|rate.?limit", "the vendor's limit is reached: raise it there, or add a `fallback`"),
     (r"HTTP 5\d\d|\b50[0-4]\b", "the vendor is in trouble: see its status page; a `fallback` keeps calls going"),
     (r"can't be resolved|\bdns\b", "the host name of `agent.url` is wrong, or this machine's DNS does not work"),
-    (r"connection refused|can't be reached", "nobody listens at `agent.url`: is it right, and does a proxy or firewall "
-                                             "let it through?"),
-    (r"certificate|TLS", "the server's certificate is not trusted: is a proxy in between?"),
+    (r"connection refused|can't be reached", "nobody listens at `agent.url`: look whether it is right, and "
+                                             "whether a proxy or firewall lets it through"),
+    (r"certificate|TLS", "the server's certificate is not trusted: look whether a proxy is in between"),
+    (r"came of it in time", "the model fell silent while its connection stayed up: `deadlines` says how long that is "
+                            "borne; a `fallback` keeps calls going"),
+    (r"connection closed", "the vendor, or the way there, ended the session: the code and words above are its own; "
+                           "a `fallback` keeps calls going"),
     (r"no answer|timeout|timed out|not ready|within", "the vendor did not answer in time: `deadlines.connect_seconds`, "
                                                       "the way there; a `fallback` keeps calls going"),
 )  # fmt: skip
@@ -31,18 +35,26 @@ _PROVIDER = (
 def provider(call: Evidence) -> Cause | None:
     if call.ended not in ("agent_not_ready", "provider_failed"):
         return None
-    fix = next((fix for pattern, fix in _PROVIDER if re.search(pattern, call.detail, re.IGNORECASE)), _CHECK)
+    fix = next((f"{fix}. " for pattern, fix in _PROVIDER if re.search(pattern, call.detail, re.IGNORECASE)), "")
     name = text(call.started, "provider") or "the provider"
     when = "could not be had" if call.ended == "agent_not_ready" else "was lost in mid-call"
-    return Cause(
-        call.ended, f"The model of {name} {when}", call.detail or "no words of it are known", f"{fix}. {_CHECK}"
-    )
+    return Cause(call.ended, f"The model of {name} {when}", call.detail or "no words of it are known", f"{fix}{_CHECK}")
+
+
+_ENCRYPTION = re.compile(r"encrypt|SRTP|DTLS|crypto|fingerprint", re.IGNORECASE)
 
 
 def no_codec(call: Evidence) -> Cause | None:
-    if call.ended != "refused" or call.status != 488 or "encrypt" in call.detail.lower():
+    if call.ended != "refused" or call.status != 488 or _ENCRYPTION.search(call.detail):
         return None
     offered = ", ".join(call.offered_codecs())
+    if call.ladder and not offered:
+        return Cause(
+            "no_audio_offered",
+            "The other side's description of the call (SDP) has no sound in it that could be understood",
+            call.detail,
+            "`sipbridge history show --json` has its INVITE: look at the lines `m=audio` and `a=rtpmap` there",
+        )
     return Cause(
         "no_common_codec",
         "The two sides have no codec in common",
@@ -53,13 +65,13 @@ def no_codec(call: Evidence) -> Cause | None:
 
 
 def encryption_refused(call: Evidence) -> Cause | None:
-    if call.ended != "refused" or call.status != 488 or "encrypt" not in call.detail.lower():
+    if call.ended != "refused" or call.status != 488 or not _ENCRYPTION.search(call.detail):
         return None
     return Cause(
         "encryption_wanted",
-        "One side insists on encrypted sound and the other has none",
+        "One side insists on encrypted sound and the other has none, or names no key for it",
         call.detail,
-        "set `media.srtp` (or the trunk's `srtp`) to `optional`, or switch SRTP on at the phone",
+        "set `media.srtp` (or the trunk's `srtp`) to `optional`, or switch SRTP (SDES or DTLS) on or off at the phone",
     )
 
 
@@ -132,12 +144,44 @@ def nobodys(call: Evidence) -> Cause | None:
         return None
     to, caller = text(call.started, "to"), text(call.started, "caller")
     losers = "; ".join(f"{tenant}: {reason}" for tenant, reason in call.route[:5])
+    if now := next((tenant for tenant, reason in call.route if reason.startswith("chosen")), ""):
+        return Cause(
+            "no_tenant",
+            f"No tenant's `match` fitted a call to {to or 'that number'} when it came in",
+            f"today it would be for {now}, which has come or changed since",
+            "",
+        )
     return Cause(
         "no_tenant",
         f"No tenant's `match` fits a call to {to or 'that number'}",
         losers or call.detail or "none of the tenants' files matched when it came in",
         f"add {to or 'the number'} to the `match.to` of whose it is; `sipbridge route --to '{to}' --from '{caller}'` "
         "says what each tenant lacks",
+    )
+
+
+_LIMIT_FIXES = {
+    "concurrent_calls": "so many calls of the tenant were up: raise `limits.concurrent_calls`",
+    "calls_per_second": "calls came faster than that: raise `limits.calls_per_second`",
+    "minutes_per_day": "the day's minutes are used up: raise `limits.minutes_per_day`, or wait for midnight of "
+                       "`limits.timezone`",
+    "spend_per_day": "the day's money is spent: raise `limits.spend_per_day`, or wait for midnight of "
+                     "`limits.timezone`",
+}  # fmt: skip
+
+
+def limited(call: Evidence) -> Cause | None:
+    """Turned away, or ended, by a limit of its tenant's: docs/limits.md."""
+    limit = call.detail.partition(":")[0]
+    if call.ended != "tenant_limit" or limit not in _LIMIT_FIXES:
+        return None
+    tenant = text(call.started, "tenant")
+    what = "ended the call" if call.answered else "left no room for the call"
+    return Cause(
+        "tenant_limit",
+        f"A limit of the tenant {tenant} {what}",
+        f"{call.detail}{' (0 is none at all)' if call.detail.endswith(': 0') else ''}",
+        f"{_LIMIT_FIXES[limit]} in the tenant's file; `limits.spoken` tells callers in words",
     )
 
 
@@ -190,6 +234,21 @@ _TOOL_FIXES = {
 }
 
 
+def agent_errors(call: Evidence) -> Cause | None:
+    """Words of the vendor's that did not end the call: it may have left something out, or said nothing."""
+    errors = [text(note, "detail") for note in call.notes if text(note, "what") == "agent_error"]
+    if not errors or call.ended in ("agent_not_ready", "provider_failed"):
+        return None
+    words, times = Counter(errors).most_common(1)[0]
+    fix = next((f"{fix}. " for pattern, fix in _PROVIDER if re.search(pattern, words, re.IGNORECASE)), "")
+    return Cause(
+        "agent_error",
+        "The model reported an error, so that an answer may be missing or cut off",
+        f"{len(errors)} times, mostly: {words}" if len(errors) > 1 else words,
+        f"{fix}`sipbridge history show` has when; the words are the vendor's",
+    )
+
+
 def slow_tool(call: Evidence) -> Cause | None:
     slow = max(call.tools, key=lambda tool: number(tool, "ms") or 0.0, default={})
     ms = number(slow, "ms") or 0.0
@@ -225,10 +284,12 @@ SETUP = (
     (95, not_confirmed),
     (95, far_end),
     (95, nobodys),
+    (95, limited),
     (80, gave_up),
     (75, signalling),
     (58, transfer_failed),
     (55, went_to_another),
+    (53, agent_errors),
     (52, tools_failed),
     (42, slow_tool),
 )

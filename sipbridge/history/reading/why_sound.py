@@ -10,6 +10,8 @@ _TOO_MUCH_LOSS = 3.0
 """Percent: below, a model understands people and people a model."""
 _TOO_LATE_MS = 40.0
 """Later than that packets leave a hole that can be heard."""
+_STALLED_MS = 200.0
+"""And more than one percent of the call: nobody remembers a call for a single click."""
 _SLOW_MS = 1500.0
 _FIRST_WORD_MS = 2000.0
 """After the answer: by then people have said "hello?" twice."""
@@ -129,7 +131,7 @@ def much_is_lost(call: Evidence) -> Cause | None:
 
 def too_busy(call: Evidence) -> Cause | None:
     stalled, late = call.total("stalled_ms") or 0, call.most("late_max_ms")
-    if not stalled and late < _TOO_LATE_MS:
+    if stalled < max(_STALLED_MS, 10 * call.seconds) and late < _TOO_LATE_MS:
         return None
     return Cause(
         "machine_busy",
