@@ -55,6 +55,18 @@ class Bench:
         return self.core.exhausted(seat, self.now, self.wall)
 
 
+def test_whoever_has_hung_up_is_in_nobodys_way() -> None:
+    b = Bench(concurrent_calls=1)
+    first = b.seat()
+    first.vacant = True
+    second = b.seat()
+    assert b.call() == "concurrent_calls: 1"
+    b.over(first)
+    assert b.call() == "concurrent_calls: 1"
+    b.over(second)
+    b.seat()
+
+
 def test_so_many_at_a_time() -> None:
     b = Bench(concurrent_calls=2)
     first = b.seat()

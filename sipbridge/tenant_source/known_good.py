@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 MOST_ANSWERS = 10_000
 _LOOKED_AT = 50
 """Answers for one number that a new one is compared with."""
+_A_NUMBER = 5
+"""Characters of a caller that are not in a text by chance."""
 _MOST_BYTES = 200_000_000
 """Of documents, in memory."""
 
@@ -163,7 +165,18 @@ class KnownGood:
         if (found := next(alike, None)) is not None:
             return found
         rule = self._index.best(question.fields)
-        return None if rule is None else self.by_tenant(rule.id)
+        meant = None if rule is None else self.by_tenant(rule.id)
+        return None if meant is None or (meant.caller != question.caller and self._is_ones_own(meant)) else meant
+
+    def _is_ones_own(self, known: Known) -> bool:
+        """For all that its `match` says, it looks as if it was written for one caller: it has his number in it, or the
+        last that other callers of the same number were given is something else."""
+        if self._shared.get(known.number) == known.digest:
+            return False
+        if len(known.caller) >= _A_NUMBER and known.caller.encode("utf-8", "replace") in self.body(known.digest):
+            return True
+        others = islice(self._of_number(known.number), _LOOKED_AT)
+        return any(each.digest != known.digest and each.caller != known.caller for each in others)
 
     def by_tenant(self, tenant: str) -> Known | None:
         """Its newest. From any thread."""
