@@ -296,6 +296,30 @@ def test_what_a_day_has_used_survives_a_restart(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("when", ["at the start", "meanwhile"])
+def test_a_damaged_file_is_set_aside_and_what_is_used_is_kept_again(tmp_path: Path, when: str) -> None:
+    path = tmp_path / "u.db"
+    damage = b"this is no database, but it is long enough to be taken for one" * 100
+
+    async def main() -> None:
+        if when == "at the start":
+            path.write_bytes(damage)
+        gate = TenantGate(path, lambda: 0.0, lambda: NOON)
+        await gate.open()
+        if when == "meanwhile":
+            path.write_bytes(damage)
+        call = gate.admit(tenant(spend_per_day=1))
+        assert isinstance(call, Allowance)
+        call.spends(1.1)
+        await gate._write()
+        call.over(None)
+        await gate.close()
+        assert await _used(path, NOON, {"spend_per_day": 1}) == "spend_per_day: 1 USD"
+
+    asyncio.run(main())
+    assert len(list(tmp_path.glob("u.db.damaged-??????"))) == 1
+
+
 def test_a_day_s_money_needs_prices() -> None:
     config = TenantConfig.model_validate({"agent": {"provider": "openai"}, "limits": {"spend_per_day": 1}})
     assert [place for place, _ in faults(config, Config())] == [("limits", "spend_per_day")]

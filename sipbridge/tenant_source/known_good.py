@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from sipbridge.config import Config
 from sipbridge.history.numbers import same_number
 from sipbridge.matching import Index
+from sipbridge.sqlite_files import is_damage, set_aside
 from sipbridge.tenant_config import Match
 from sipbridge.tenant_source.question import Question
 
@@ -118,12 +119,19 @@ class KnownGood:
         loop = asyncio.get_running_loop()
         try:
             rows = await loop.run_in_executor(self._thread, _load, self._path)
-        except (OSError, sqlite3.Error) as error:
-            log.error("what the tenants' backend has said is not kept", file=str(self._path), error=str(error))
-            self._writable = False
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+            log.error("what the tenants' backend has said is not known", file=str(self._path), error=str(error))
+            self._writable = is_damage(error) and self._begun_anew()
             return
         for known, body in rows:
             self._keep(known, body)
+
+    def _begun_anew(self) -> bool:
+        try:
+            set_aside(self._path)
+        except OSError:
+            return False
+        return True
 
     async def close(self) -> None:
         await self.written()
@@ -334,6 +342,8 @@ def _load(path: Path) -> list[tuple[Known, Body]]:
 def _rows(db: sqlite3.Connection) -> Iterator[tuple[Known, Body]]:
     bodies: dict[str, Body] = {}
     for digest, body, tenant, match in db.execute("SELECT digest, body, tenant, match FROM documents"):
+        if not isinstance(body, bytes):
+            raise sqlite3.DatabaseError("there is something that nobody has written")
         try:
             parsed = None if match is None else Match.model_validate_json(match)
         except ValidationError:
