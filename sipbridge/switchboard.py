@@ -147,6 +147,8 @@ class Switchboard:
                 budget.give_back()
         if session is not None:
             session.sip_event(event)
+            if isinstance(event, CallEnded):
+                self._count(self._lines[session])
 
     # --- calls ------------------------------------------------------------------------------------
 
@@ -330,6 +332,7 @@ class Switchboard:
         self._by_call[call] = session
         self._ladders.joined(session.call_id, call.call_id)
         self._lines[session].calls.append(call)
+        self._count(self._lines[session])
 
     def _parts(self, line: _Line, trunk: Trunk | None) -> LegParts:
         """Of a leg over that trunk."""
@@ -402,6 +405,10 @@ class Switchboard:
             retention_days=recording.retention_days,
         )
         return self._recordings.of(about, recording.format, journal)
+
+    def _count(self, line: _Line) -> None:
+        if line.allowance is not None:
+            line.allowance.line_is_up(not all(call.is_over for call in line.calls))
 
     async def _run(self, session: CallSession, line: _Line) -> None:
         report = None

@@ -39,6 +39,10 @@ class Allowance:
         self._gate.limits.spends(self._seat, total, self._gate.clock(), self._gate.wall())
         self._look()
 
+    def line_is_up(self, up: bool) -> None:
+        """Whether there is a far end. Whoever calls when it has gone need not wait until this call is put away."""
+        self._seat.vacant = not up
+
     def over(self, report: CallReport | None) -> None:
         if self._timer is not None:
             self._timer.cancel()

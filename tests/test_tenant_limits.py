@@ -55,6 +55,18 @@ class Bench:
         return self.core.exhausted(seat, self.now, self.wall)
 
 
+def test_whoever_has_hung_up_is_in_nobodys_way() -> None:
+    b = Bench(concurrent_calls=1)
+    first = b.seat()
+    first.vacant = True
+    second = b.seat()
+    assert b.call() == "concurrent_calls: 1"
+    b.over(first)
+    assert b.call() == "concurrent_calls: 1"
+    b.over(second)
+    b.seat()
+
+
 def test_so_many_at_a_time() -> None:
     b = Bench(concurrent_calls=2)
     first = b.seat()
@@ -282,6 +294,30 @@ def test_what_a_day_has_used_survives_a_restart(tmp_path: Path) -> None:
         assert isinstance(await _used(tmp_path / "u.db", NOON + 12 * 3600, {"spend_per_day": 1}), Allowance)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("when", ["at the start", "meanwhile"])
+def test_a_damaged_file_is_set_aside_and_what_is_used_is_kept_again(tmp_path: Path, when: str) -> None:
+    path = tmp_path / "u.db"
+    damage = b"this is no database, but it is long enough to be taken for one" * 100
+
+    async def main() -> None:
+        if when == "at the start":
+            path.write_bytes(damage)
+        gate = TenantGate(path, lambda: 0.0, lambda: NOON)
+        await gate.open()
+        if when == "meanwhile":
+            path.write_bytes(damage)
+        call = gate.admit(tenant(spend_per_day=1))
+        assert isinstance(call, Allowance)
+        call.spends(1.1)
+        await gate._write()
+        call.over(None)
+        await gate.close()
+        assert await _used(path, NOON, {"spend_per_day": 1}) == "spend_per_day: 1 USD"
+
+    asyncio.run(main())
+    assert len(list(tmp_path.glob("u.db.damaged-??????"))) == 1
 
 
 def test_a_day_s_money_needs_prices() -> None:

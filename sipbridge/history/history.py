@@ -311,6 +311,10 @@ class History:
         while True:
             await asyncio.sleep(_SIGN_OF_LIFE_S)
             with suppress(OutboxError):  # it is told of where entries are to be written
+                if self._outbox.gone:
+                    log.error("somebody has deleted the outbox", path=str(self._outbox.path))
+                    if (another := self._open()) is not None:
+                        self._move_to(another)
                 self._outbox.alive(self.wall())
                 self._measure()
                 if self._clock() - looked_around >= _LOOK_AROUND_S:

@@ -13,8 +13,9 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from sipbridge.errors import SipbridgeError
 from sipbridge.history.facts import Ended, Entry, Started
 from sipbridge.history.stores.rows import crash_report, encode, plain
 from sipbridge.history.wreck import Wreck, whole
+from sipbridge.sqlite_files import is_damage, set_aside
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +62,9 @@ CREATE TABLE IF NOT EXISTS node (id INTEGER PRIMARY KEY CHECK (id = 1), alive RE
 """
 
 
+_TABLES = {"entries", "sinks", "due", "calls", "refused", "node"}
+
+
 class OutboxError(SipbridgeError):
     """The file cannot be used now: no space, no permission, damaged."""
 
@@ -68,10 +73,37 @@ class OutboxError(SipbridgeError):
     @property
     def damaged(self) -> bool:
         """No attempt will mend it."""
-        cause = self.__cause__
-        if isinstance(cause, sqlite3.OperationalError):
-            return "Could not decode" in str(cause)  # a text that is none: nobody has written that
-        return isinstance(cause, sqlite3.DatabaseError | UnicodeDecodeError)
+        return is_damage(self.__cause__)
+
+    @property
+    def foreign(self) -> bool:
+        """It is another version's: whoever has that can read it."""
+        return isinstance(self.__cause__, _ForeignError)
+
+
+class _ForeignError(sqlite3.OperationalError):
+    pass
+
+
+def _check(db: sqlite3.Connection) -> None:
+    """Its tables are as we make them, as far as there are any."""
+    there = _columns(db)
+    if there.items() - _our_columns().items():
+        raise _ForeignError("of another version of sipbridge, which has to deliver what is in it; left as it is")
+
+
+def _columns(db: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
+    found = db.execute("SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c").fetchall()
+    return {
+        table: tuple(column for name, column in found if name == table) for table in _TABLES & {n for n, _ in found}
+    }
+
+
+@cache
+def _our_columns() -> dict[str, tuple[str, ...]]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_SCHEMA)
+        return _columns(db)
 
 
 class Outbox:
@@ -83,27 +115,37 @@ class Outbox:
         self._lock = lock
         self._sinks: dict[str, int] = {}
         self._wants: dict[str, Callable[[Entry], bool]] = {}
+        self._told: set[str] = set()
+        """What has been said, and is still so."""
         with _told(path):
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=2)
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")  # a power cut takes nothing that was acknowledged
                 self._db.execute("PRAGMA secure_delete = ON")
+                _check(self._db)
                 self._db.executescript(_SCHEMA)
+                self._file = None if path is None else os.stat(path)
             except BaseException:
                 self._db.close()
                 raise
 
     @classmethod
     def open(cls, directory: Path) -> Outbox:
-        """The first file there that nobody else has."""
+        """The first file there that nobody else has, and that we can read."""
         with _told(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             for number in range(1, _MOST_FILES + 1):
                 path = directory / f"{number}{SUFFIX}"
                 lock = _locked(path)
-                if lock is not None:
+                if lock is None:
+                    continue
+                try:
                     return cls._of(path, lock)
+                except OutboxError as error:
+                    if not error.foreign:
+                        raise
+                    log.error("outbox not used", error=str(error))
         raise OutboxError(f"{directory}: {_MOST_FILES} processes have one already")
 
     @classmethod
@@ -114,7 +156,7 @@ class Outbox:
             except OutboxError as error:
                 if not error.damaged:
                     raise
-                _set_aside(path)
+                set_aside(path)
                 return cls(path, lock)
         except BaseException:
             os.close(lock)
@@ -124,9 +166,19 @@ class Outbox:
         """A new file in the place of this one, which is set aside: it is damaged. This one can still be read from."""
         assert self.path is not None
         with _told(self.path):
-            _set_aside(self.path)
+            set_aside(self.path)
         lock, self._lock = self._lock, None
         return Outbox(self.path, lock)
+
+    @property
+    def gone(self) -> bool:
+        """Somebody has deleted the file: what is in it would not survive us."""
+        if self.path is None or self._file is None:
+            return False
+        try:
+            return not os.path.samestat(os.stat(self.path), self._file)
+        except FileNotFoundError:
+            return True
 
     def close(self) -> None:
         with suppress(sqlite3.Error):
@@ -332,7 +384,9 @@ class Outbox:
             try:
                 crashed += self._adopt(path, lock, node)
             except OutboxError as error:
-                log.error("what a dead process has left cannot be taken over", error=str(error))
+                if str(error) not in self._told:
+                    self._told.add(str(error))
+                    log.error("what a dead process has left cannot be taken over", error=str(error))
         return crashed
 
     def _adopt(self, path: Path, lock: int, node: str) -> int:
@@ -347,7 +401,7 @@ class Outbox:
                     raise
                 crashed = self.salvage(other, node)
                 with _told(path):
-                    _set_aside(path)
+                    set_aside(path)
             with _told(path):
                 for leftover in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
                     leftover.unlink(missing_ok=True)
@@ -409,18 +463,9 @@ def _locked(path: Path) -> int | None:
     return lock
 
 
-def _set_aside(path: Path) -> None:
-    aside = path.with_name(f"{path.name}.damaged-{os.urandom(3).hex()}")
-    log.error("outbox damaged: set aside, a new one is begun", path=str(path), aside=aside.name)
-    path.rename(aside)
-    for end in ("-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
-
-
 @contextmanager
 def _told(path: Path | None) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: a damaged one's names
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
         raise OutboxError(f"{path or 'outbox in memory'}: {error}") from error

@@ -287,3 +287,27 @@ def test_a_damaged_row_costs_no_other_one_and_calls_go_on(tmp_path: Path, spoil:
         assert len(list(path.parent.glob("1.outbox.damaged-??????"))) == 1
 
     asyncio.run(main())
+
+
+def test_an_outbox_that_is_deleted_while_calls_are_up_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sipbridge.history.history._SIGN_OF_LIFE_S", 0.02)
+    sink = Watching(away=True)
+    directory = tmp_path / "outbox"
+
+    async def main() -> None:
+        async with opened(tmp_path, sink, drain_seconds=1) as there:
+            journal = there.journal(tenant())
+            journal.note(STARTED)
+            await asyncio.to_thread(_until, lambda: there.figures.counts["written"] == 1)
+            for path in directory.iterdir():
+                path.unlink()
+            directory.rmdir()
+            await asyncio.to_thread(_until, directory.exists)
+            journal.note(CALL[1])
+        sink.away = False
+        async with opened(tmp_path, sink):
+            await sink.until(lambda: sink.kinds() == ["call.started", "call.answered", "call.ended"])
+
+    asyncio.run(main())

@@ -9,9 +9,11 @@ import yaml
 from typer.testing import CliRunner
 
 from sipbridge.cli import app
+from sipbridge.commands.tenants import rollback
 from sipbridge.config import load_config
 from sipbridge.errors import SipbridgeError
 from sipbridge.tenant_source.backend import TenantBackend
+from sipbridge.tenant_source.versions import Text, Versions
 from tests.tenant_source.fake_backend import Asked, FakeBackend, document, http
 
 
@@ -45,6 +47,23 @@ async def test_route_says_what_the_backend_says(tmp_path: Path) -> None:
     assert status == 1
     assert "All connection attempts failed" in said
     assert not (tmp_path / "var").exists()  # nothing is kept of looking
+
+
+def test_a_file_that_is_wrong_or_gone_goes_back_to_what_is_in_force(tmp_path: Path) -> None:
+    (tmp_path / "tenants").mkdir()
+    config, path = tmp_path / "sipbridge.yaml", tmp_path / "tenants" / "t.yaml"
+    config.write_text("{}\n")
+    texts = [f"agent: {{provider: offline, greeting: v{number}}}\n" for number in (1, 2, 3)]
+    for text in texts:
+        Versions(tmp_path / "var" / "tenants").keep([Text("t", text, text)])
+    path.write_text("agent: [\n")
+    rollback("t", None, config)
+    assert path.read_text() == texts[2]
+    rollback("t", None, config)
+    assert path.read_text() == texts[1]
+    path.unlink()
+    rollback("t", None, config)
+    assert path.read_text() == texts[1]
 
 
 async def test_route_goes_on_in_the_directory(tmp_path: Path) -> None:
