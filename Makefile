@@ -89,7 +89,7 @@ setup-test:
 	@scripts/setup.sh .venv fast,$(TEST_EXTRAS)
 
 # A machine without apt can still run the tests: those with real peers are skipped, with the reason. Not in CI.
-lab: ## install the real peers (SIPp, baresip, Kamailio, Asterisk, espeak-ng) and tshark into .lab/
+lab: ## install the real peers (SIPp, baresip, Kamailio, Asterisk, PostgreSQL), espeak-ng and tshark into .lab/
 	@scripts/lab.sh || { test "$$CI" != true && echo "lab: going on without; tests that need these peers are skipped"; }
 
 clean: ## delete what the set-up made

@@ -89,7 +89,6 @@ class CallSession:
         tools share with those of other calls. What happens is noted in `journal`.
         `allowance` is its part in its tenant's limits; `turned_away`: there is no room for it, and why: it only hears
         that (`limits.spoken`)."""
-        self._legs = Legs(leg, clock, transfer_leg)
         self._tenant = tenant
         self._fields = fields
         self._clock = clock
@@ -101,15 +100,7 @@ class CallSession:
         self._sounds = Sounds(self._legs)
         self._floor = Floor(self._turn, self._legs, self._sounds, clock, self._log)
         self.journal = journal
-        self._record = CallRecord(
-            fields,
-            tenant.id,
-            outbound=leg.outbound,
-            clock=clock,
-            journal=journal,
-            tenant_version=tenant.version,
-            model=tenant.config.agent.model or "",
-        )
+        self._record = CallRecord(fields, tenant, outbound=leg.outbound, clock=clock, journal=journal)
         self._call = CallContext(
             tenant,
             fields,
@@ -147,7 +138,7 @@ class CallSession:
     async def run(self) -> CallReport:
         """Answer, converse, clean up. Raises nothing but cancellation, and has cleaned up even then."""
         self._log.info("call began", to=self._fields.to)
-        self._begin_journal()
+        self.journal.note(self._started())
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._spawn(self._live())
@@ -165,7 +156,6 @@ class CallSession:
             self._leg.codec,
             self.audio_health(),
             self._turn,
-            provider=self._tenant.config.agent.provider,
             late_audio_bytes=self._parts.agents.late_audio_bytes,
             uplink_dropped_ms=self._parts.agents.uplink_dropped_ms,
             prices=self._prices,
@@ -177,9 +167,9 @@ class CallSession:
         self._report.set_result(report)
         return report
 
-    def _begin_journal(self) -> None:
+    def _started(self) -> Started:
         fields, tenant = self._fields, self._tenant
-        started = Started(
+        return Started(
             call_id=fields.call_id,
             direction="outbound" if self._record.outbound else "inbound",
             caller=fields.caller,
@@ -191,7 +181,6 @@ class CallSession:
             model=tenant.config.agent.model or "",
             caller_name="" if fields.identity is None else fields.identity.display,
         )
-        self.journal.note(started)
 
     @property
     def call_id(self) -> str:

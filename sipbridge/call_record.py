@@ -17,6 +17,7 @@ from sipbridge.media.events import MediaStats
 from sipbridge.outcome import CallReport, Ended, Latency, RunOutcome, Spent, ToolRun, TurnLatency
 from sipbridge.prices import Prices, cost
 from sipbridge.tenant_file.agent import AgentConfig
+from sipbridge.tenants import Tenant
 from sipbridge.turn import Turn
 
 log = structlog.get_logger(__name__)
@@ -33,15 +34,13 @@ class CallRecord:
     def __init__(
         self,
         fields: CallFields,
-        tenant: str,
+        tenant: Tenant,
         *,
         outbound: bool,
         clock: Callable[[], float],
         journal: Journal = NOWHERE,
-        tenant_version: int = 0,
-        model: str = "",
     ) -> None:
-        """Some of it is noted in `journal` at once. `model` is the first agent's."""
+        """Some of it is noted in `journal` at once."""
         self.barge_ins = 0
         self.false_alarms = 0
         """How often the agent was silenced for something that was nothing, and went on."""
@@ -54,8 +53,6 @@ class CallRecord:
         self._clock = clock
         self._status: int | None = None
         self._journal = journal
-        self._tenant_version = tenant_version
-        self._model = model
         self.began = self._ended_at = clock()
         self._delivered_at: float | None = None
         self.machine = ""
@@ -134,18 +131,18 @@ class CallRecord:
         audio: AudioHealth,
         turn: Turn,
         *,
-        provider: str,
         late_audio_bytes: int,
         uplink_dropped_ms: float,
         prices: Prices | None = None,
     ) -> CallReport:
-        """When it is over. `provider` is the first agent's; `late_audio_bytes` and `uplink_dropped_ms` are of all."""
+        """When it is over. `late_audio_bytes` and `uplink_dropped_ms` are of all."""
         assert self.outcome is not None
         ended, detail = self.outcome
+        agent = self._tenant.config.agent  # the first of those that had the call
         spent = tuple(self._spent(prices or Prices()))
         return CallReport(
             call_id=self._fields.call_id,
-            tenant=self._tenant,
+            tenant=self._tenant.id,
             direction="outbound" if self.outbound else "inbound",
             trunk=self._fields.trunk,
             ended=ended,
@@ -161,7 +158,7 @@ class CallRecord:
             late_bytes_dropped=turn.dropped_bytes + late_audio_bytes,
             uplink_dropped_ms=uplink_dropped_ms,
             audio=audio,
-            provider=provider,
+            provider=agent.provider,
             agents=tuple(self._agents),
             machine=self.machine,
             reconnects=self.reconnects,
@@ -175,8 +172,8 @@ class CallRecord:
             began_at=self._journal.began_at,
             caller=self._fields.caller,
             to=self._fields.to,
-            tenant_version=self._tenant_version,
-            model=self._model,
+            tenant_version=self._tenant.version,
+            model=agent.model or "",
         )
 
     def spent(self, prices: Prices) -> float:

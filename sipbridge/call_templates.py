@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from jinja2 import StrictUndefined, Template, TemplateError, Undefined, meta, nodes
 from jinja2.filters import do_default
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 log = structlog.get_logger(__name__)
@@ -25,17 +26,38 @@ CALL = (
 )  # fmt: skip
 """What a template may name of `call`; see docs/configuration.md."""
 
-_STRICT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
-_LENIENT = ImmutableSandboxedEnvironment(undefined=Undefined, autoescape=False, keep_trailing_newline=True)
+_MOST = 10_000
+"""Characters, or a number's size, that one multiplication makes."""
 
 
 def _or_default(value: Any, default_value: Any = "", boolean: bool = True) -> Any:
+    """What a call lacks is mostly empty, not undefined: a default stands in for that, too."""
     return do_default(value, default_value, boolean)
 
 
-for _environment in (_STRICT, _LENIENT):
-    for _name in ("default", "d"):  # what a call lacks is empty, not undefined: a default stands for that, too
-        _environment.filters[_name] = _or_default
+class _Environment(ImmutableSandboxedEnvironment):
+    """Texts are filled in where the calls' sound lives: what could take long there is not to be had."""
+
+    intercepted_binops = frozenset(("*", "**", "%"))  # which also keeps them from being computed while compiling
+
+    def __init__(self, undefined: type[Undefined]) -> None:
+        super().__init__(undefined=undefined, autoescape=False, keep_trailing_newline=True)
+        self.globals.clear()
+        for name in ("batch", "center", "format", "indent", "slice"):  # a few characters make as many as they like
+            del self.filters[name]
+        self.filters["default"] = self.filters["d"] = _or_default
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        numbers = [abs(each) for each in (left, right) if isinstance(each, (int, float))]
+        long = max((len(each) for each in (left, right) if hasattr(each, "__len__")), default=0)
+        if max(numbers, default=0) > _MOST or (operator == "**" and max(numbers, default=0) > 100):
+            raise ValueError(f"too large a number for {operator}")
+        if long and (operator != "*" or long * max(numbers, default=0) > _MOST):
+            raise ValueError(f"too long a text for {operator}")
+        return super().call_binop(context, operator, left, right)
+
+
+_STRICT, _LENIENT = _Environment(StrictUndefined), _Environment(Undefined)
 _CONSTRUCT = re.compile(r"\{[{%#].*?[}%#]\}", re.DOTALL)
 
 
@@ -61,6 +83,12 @@ def faults(text: str) -> Iterator[str]:
     """What is wrong with it for every call."""
     try:
         tree = _STRICT.parse(text)
+        if any(loop.recursive or loop.find(nodes.For) for loop in tree.find_all(nodes.For)):
+            yield "a loop in a loop may take too long"
+            return
+        if tree.find(nodes.Macro) or tree.find(nodes.CallBlock):
+            yield "macros are not known here"
+            return
         unknown = sorted(meta.find_undeclared_variables(tree) - {"call", "header"})
     except TemplateError as error:
         yield f"not a valid template: {error}"

@@ -123,31 +123,15 @@ class Gateway:
         wanted = dict.fromkeys(name for _, names in codec_lists(config) for name in names)
         if lacking := await asyncio.to_thread(codecs.prepare, wanted):
             log.warning("codecs not available on this machine", codecs=lacking)
-        self.user_agent = UserAgent(
-            new_token=lambda: secrets.token_hex(8),
-            identity=Identity(product=f"sipbridge/{__version__}", public_address=config.sip.public_address),
-            session_timers=_session_timers(config.sip.session_timers),
-        )
+        self.user_agent = self._make_user_agent()
         self.registrations = Registrations(config, self.user_agent, self._clock)
         self.user_agent.may_call = self.registrations.may_call
-        self.user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
-        self.user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
         async with AsyncExitStack() as stack:
             stack.callback(self._last_words.close)
             files = None if config.sip.ladders is None else LadderFiles(config.sip.ladders)
             if files is not None:
                 stack.push_async_callback(files.close)
-            self.recordings = None
-            # Raises ConfigError where the key cannot be had: nothing that is to be sealed is ever written plain.
-            keys = config.recordings.key_ring()
-            if self._serves:
-                care = care_of(config, keys, self._tenants, self._history, self.metrics.count_recordings)
-                care.start()
-                stack.push_async_callback(care.close)
-            if (directory := config.recordings.directory) is not None:
-                key = None if keys is None else keys.current
-                self.recordings = Recordings(directory, self._clock, key=key, on_count=self.metrics.count_recordings)
-                stack.push_async_callback(self.recordings.close)
+            self.recordings = self._open_recordings(stack)
             await self.gate.open()
             stack.push_async_callback(self.gate.close)
             tool_services = self._tool_services = ToolServices()
@@ -201,6 +185,31 @@ class Gateway:
             log.warning(weakness.text, what=weakness.subject, cure=weakness.cure)
         log.info("listening", addresses=[str(address) for address in self.transport.addresses])
         return self
+
+    def _make_user_agent(self) -> UserAgent:
+        user_agent = UserAgent(
+            new_token=lambda: secrets.token_hex(8),
+            identity=Identity(product=f"sipbridge/{__version__}", public_address=self._config.sip.public_address),
+            session_timers=_session_timers(self._config.sip.session_timers),
+        )
+        user_agent.unavailable = RETRY_AFTER_S  # until everything is there that a call needs
+        user_agent.trace = lambda flow, sent, data: self.ladders.trace(flow, sent, data, self._clock())
+        return user_agent
+
+    def _open_recordings(self, stack: AsyncExitStack) -> Recordings | None:
+        """Raises `ConfigError` where the key cannot be had: nothing that is to be sealed is ever written plain."""
+        keys = self._config.recordings.key_ring()
+        if self._serves:
+            care = care_of(self._config, keys, self._tenants, self._history, self.metrics.count_recordings)
+            care.start()
+            stack.push_async_callback(care.close)
+        directory = self._config.recordings.directory
+        if directory is None:
+            return None
+        key = None if keys is None else keys.current
+        recordings = Recordings(directory, self._clock, key=key, on_count=self.metrics.count_recordings)
+        stack.push_async_callback(recordings.close)
+        return recordings
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -147,6 +147,8 @@ class Switchboard:
                 budget.give_back()
         if session is not None:
             session.sip_event(event)
+            if isinstance(event, CallEnded):
+                self._count(self._lines[session])
 
     # --- calls ------------------------------------------------------------------------------------
 
@@ -330,6 +332,7 @@ class Switchboard:
         self._by_call[call] = session
         self._ladders.joined(session.call_id, call.call_id)
         self._lines[session].calls.append(call)
+        self._count(self._lines[session])
 
     def _parts(self, line: _Line, trunk: Trunk | None) -> LegParts:
         """Of a leg over that trunk."""
@@ -403,6 +406,10 @@ class Switchboard:
         )
         return self._recordings.of(about, recording.format, journal)
 
+    def _count(self, line: _Line) -> None:
+        if line.allowance is not None:
+            line.allowance.line_is_up(not all(call.is_over for call in line.calls))
+
     async def _run(self, session: CallSession, line: _Line) -> None:
         report = None
         try:
@@ -412,21 +419,28 @@ class Switchboard:
             # The boundary of one call: what goes wrong in it must not take the others with it.
             log.exception("call failed", call_id=session.call_id)
         finally:
-            if line.allowance is not None:
-                line.allowance.over(report)
             for handle in line.handles:
                 del self._by_handle[handle]
             for call in line.calls:
                 del self._by_call[call]
             del self._lines[session]
             line.session = None  # its leg knows the line: without this nothing of the call is freed before a collection
-            ladder = self._ladders.ended(session.call_id)
-            self._last_words.note(session.journal, report or session.report_of_none(), ladder)
-            discreet = bool(session.discreet)  # a ladder has everybody's numbers in it
-            if ladder is not None and self._keep_ladder is not None and not discreet:
-                self._keep_ladder(ladder)
             if not self._lines:
                 self.all_over.set()
+            try:
+                self._tell(session, line, report)
+            except Exception:
+                log.exception("what became of a call is not kept", call_id=session.call_id)
+
+    def _tell(self, session: CallSession, line: _Line, report: CallReport | None) -> None:
+        """A call is over: whoever is to know of it does."""
+        ladder = self._ladders.ended(session.call_id)
+        if line.allowance is not None:
+            line.allowance.over(report)
+        self._last_words.note(session.journal, report or session.report_of_none(), ladder)
+        discreet = bool(session.discreet)  # a ladder has everybody's numbers in it
+        if ladder is not None and self._keep_ladder is not None and not discreet:
+            self._keep_ladder(ladder)
 
 
 def _way_out(trunk: Trunk) -> Outbound:

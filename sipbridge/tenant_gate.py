@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from sipbridge.outcome import CallReport
@@ -37,6 +38,10 @@ class Allowance:
         """So much has the call cost by now."""
         self._gate.limits.spends(self._seat, total, self._gate.clock(), self._gate.wall())
         self._look()
+
+    def line_is_up(self, up: bool) -> None:
+        """Whether there is a far end. Whoever calls when it has gone need not wait until this call is put away."""
+        self._seat.vacant = not up
 
     def over(self, report: CallReport | None) -> None:
         if self._timer is not None:
@@ -108,16 +113,20 @@ class TenantGate:
     async def _write_now_and_then(self) -> None:
         """While there are calls."""
         try:
-            while any(self.limits.calls(tenant) for tenant in self._limited):
-                try:
+            while True:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(_WRITE_S):
                         await self._closing.wait()
                         return
-                except TimeoutError:
-                    await self._write()
-            await self._write()
+                were_up = self._are_up()
+                await self._write()
+                if not were_up and not self._are_up():  # one may have begun while that was written
+                    return
         finally:
             self._writing = None
+
+    def _are_up(self) -> bool:
+        return any(self.limits.calls(tenant) for tenant in self._limited)
 
     async def _write(self) -> None:
         self.limits.count(self.clock(), self.wall())

@@ -30,6 +30,8 @@ class Seat:
     """From when its seconds count that are not counted yet; None: it is not answered."""
     spent: float = 0.0
     """Of its money, what is counted."""
+    vacant: bool = False
+    """Whoever it was has gone: another may have it, though what the call has used is not known to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,8 @@ def _zone(limits: CallLimits) -> tzinfo:
 
 
 def _full(its: _Tenant, limits: CallLimits) -> str | None:
-    most = limits.concurrent_calls
-    return f"concurrent_calls: {most}" if most is not None and len(its.seats) >= most else None
+    most, taken = limits.concurrent_calls, sum(not seat.vacant for seat in its.seats)
+    return f"concurrent_calls: {most}" if most is not None and taken >= most else None
 
 
 def _too_quick(its: _Tenant, limits: CallLimits, now: float) -> str | None:

@@ -1,6 +1,7 @@
 """What tenants have used today, in a file that survives a restart and that several processes of a machine add to.
 
-SQLite, in a thread of its own. What cannot be written is said, and counts until the process ends.
+SQLite, in a thread of its own. What cannot be written is said, and counts until it can, or the process ends. A damaged
+file is set aside.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import asyncio
 import sqlite3
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import structlog
 
+from sipbridge.sqlite_files import is_damage, set_aside
 from sipbridge.tenant_limits import Used
 
 log = structlog.get_logger(__name__)
@@ -35,7 +37,8 @@ class TenantUsage:
         """Of the last days, by tenant. Nothing where it cannot be read."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, _load, self._path)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+            self._given_up(error)
             log.error("what tenants have used is not known", file=str(self._path), error=str(error))
             return {}
 
@@ -43,9 +46,16 @@ class TenantUsage:
         """Returns what that makes of each; None where it could not be written."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, _add, self._path, more)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+            self._given_up(error)
             log.error("what tenants have used is not kept", file=str(self._path), error=str(error))
             return None
+
+    def _given_up(self, error: BaseException) -> None:
+        """A damaged file is, for a new one."""
+        if is_damage(error):
+            with suppress(OSError):
+                set_aside(self._path)
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)

@@ -23,6 +23,8 @@ from sipbridge.media.rtp import Sequencer
 from sipbridge.metrics import Metrics
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.providers.breaker import Breaker
+from sipbridge.tenant_config import TenantConfig
+from sipbridge.tenants import Tenant
 
 PARAMS = MediaParams(codecs.PCMU, ("192.0.2.1", 4000), payload_type_send=0, payload_type_receive=0)
 
@@ -138,7 +140,8 @@ def test_a_summary_of_nothing() -> None:
 
 class TestTimes:
     def record(self, now: list[float]) -> CallRecord:
-        return CallRecord(CallFields(to="agent", call_id="c1"), "t", outbound=False, clock=lambda: now[0])
+        tenant = Tenant("t", TenantConfig.model_validate({"agent": {"provider": "quiet"}}))
+        return CallRecord(CallFields(to="agent", call_id="c1"), tenant, outbound=False, clock=lambda: now[0])
 
     def test_what_the_caller_waits_for(self) -> None:
         now = [10.0]

@@ -14,7 +14,9 @@ from sipbridge.configfile import parse
 from sipbridge.errors import ConfigError
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.prices import NAMES, Prices, cost
+from sipbridge.tenant_config import TenantConfig
 from sipbridge.tenant_file.agent import AgentConfig
+from sipbridge.tenants import Tenant
 from sipbridge.turn import Turn
 
 TABLE = """
@@ -110,12 +112,16 @@ def test_what_is_wrong_is_named_with_its_line(text: str, line: int, words: str) 
     assert f"sipbridge.yaml:{line}: {words}" in str(raised.value)
 
 
+def begun() -> CallRecord:
+    tenant = Tenant("t", TenantConfig.model_validate({"agent": {"provider": "quiet"}}))
+    return CallRecord(CallFields(to="agent"), tenant, outbound=False, clock=lambda: 0.0)
+
+
 def reported(record: CallRecord, table: Prices) -> CallReport:
     return record.report(
         None,
         AudioHealth(),
         Turn(),
-        provider="openai",
         late_audio_bytes=0,
         uplink_dropped_ms=0,
         prices=table,
@@ -131,7 +137,7 @@ def reported(record: CallRecord, table: Prices) -> CallReport:
     ],
 )
 def test_what_a_call_has_cost(used: list[Usage], usd: float | None) -> None:
-    record = CallRecord(CallFields(to="agent"), "t", outbound=False, clock=lambda: 0.0)
+    record = begun()
     for usage in used:
         record.used(AgentConfig(provider="openai", model="gpt-realtime-2.1"), usage)
     record.end(Ended.CALLER_HUNG_UP, "", None)
@@ -146,7 +152,7 @@ def test_a_voices_vendor_has_prices_under_its_own_name() -> None:
 
 
 def test_the_log_says_what_has_no_price() -> None:
-    record = CallRecord(CallFields(to="agent"), "t", outbound=False, clock=lambda: 0.0)
+    record = begun()
     record.used(AgentConfig(provider="openai", model="m"), Usage("", {"input_audio_seconds": 3}, "gpt-transcribe"))
     record.end(Ended.CALLER_HUNG_UP, "", None)
     table = prices("prices: {openai: {gpt-realtime-2.1: {input_audio_tokens: 32}}}")

@@ -55,6 +55,18 @@ class Bench:
         return self.core.exhausted(seat, self.now, self.wall)
 
 
+def test_whoever_has_hung_up_is_in_nobodys_way() -> None:
+    b = Bench(concurrent_calls=1)
+    first = b.seat()
+    first.vacant = True
+    second = b.seat()
+    assert b.call() == "concurrent_calls: 1"
+    b.over(first)
+    assert b.call() == "concurrent_calls: 1"
+    b.over(second)
+    b.seat()
+
+
 def test_so_many_at_a_time() -> None:
     b = Bench(concurrent_calls=2)
     first = b.seat()
@@ -224,6 +236,37 @@ async def test_each_call_is_told_in_time() -> None:
     await gate.close()
 
 
+@timed
+async def test_a_call_that_begins_while_the_last_one_is_written_is_written_too() -> None:
+    loop = asyncio.get_running_loop()
+    gate = TenantGate(Path("/dev/null/none"), loop.time, lambda: NOON + loop.time())
+    written: list[float] = []
+    calls: list[Allowance] = []
+
+    def begin() -> None:
+        call = gate.admit(tenant(minutes_per_day=60))
+        assert isinstance(call, Allowance)
+        call.answered()
+        calls.append(call)
+
+    class Slow(Kept):
+        async def add(self, more: Mapping[str, Used]) -> dict[str, Used] | None:
+            written.append(more["acme"].seconds)
+            if len(written) == 1:
+                await asyncio.sleep(1)
+                calls[0].over(None)
+            elif len(written) == 2:
+                begin()
+            return {}
+
+    gate._usage = Slow()
+    begin()
+    await pass_time(30)
+    assert [round(seconds) for seconds in written[:4]] == [5, 1, 5, 5]
+    calls[1].over(None)
+    await gate.close()
+
+
 async def _used(path: Path, wall: float, limits: dict[str, float]) -> Allowance | str:
     gate = TenantGate(path, lambda: 0.0, lambda: wall)
     await gate.open()
@@ -251,6 +294,30 @@ def test_what_a_day_has_used_survives_a_restart(tmp_path: Path) -> None:
         assert isinstance(await _used(tmp_path / "u.db", NOON + 12 * 3600, {"spend_per_day": 1}), Allowance)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("when", ["at the start", "meanwhile"])
+def test_a_damaged_file_is_set_aside_and_what_is_used_is_kept_again(tmp_path: Path, when: str) -> None:
+    path = tmp_path / "u.db"
+    damage = b"this is no database, but it is long enough to be taken for one" * 100
+
+    async def main() -> None:
+        if when == "at the start":
+            path.write_bytes(damage)
+        gate = TenantGate(path, lambda: 0.0, lambda: NOON)
+        await gate.open()
+        if when == "meanwhile":
+            path.write_bytes(damage)
+        call = gate.admit(tenant(spend_per_day=1))
+        assert isinstance(call, Allowance)
+        call.spends(1.1)
+        await gate._write()
+        call.over(None)
+        await gate.close()
+        assert await _used(path, NOON, {"spend_per_day": 1}) == "spend_per_day: 1 USD"
+
+    asyncio.run(main())
+    assert len(list(tmp_path.glob("u.db.damaged-??????"))) == 1
 
 
 def test_a_day_s_money_needs_prices() -> None:

@@ -431,3 +431,26 @@ def test_a_transfer_that_we_have_to_make_needs_a_way_out(tmp_path: Path, how: st
 def test_the_trunk_to_call_over_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a.yaml:2: outbound_trunk: no trunk is called 'pbx'"):
         load(tmp_path, a="agent: {provider: quiet}\noutbound_trunk: pbx\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ 'a' * 10000000000 }}",
+        "{{ 9**9**9 }}",
+        "{{ '%9999999999d' % 1 }}",
+        "{{ ('a' * 9999) * 9999 }}",
+        "{{ 'a'|center(1000000000) }}",
+        "{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}",
+        "{% macro again() %}{{ again() }}{{ again() }}{% endmacro %}{{ again() }}",
+    ],
+)
+def test_a_template_that_could_take_for_ever_is_refused_or_leaves_that_out(text: str) -> None:
+    """Both when the file is read, beside all the others, and in a call, beside the sound of all calls."""
+    assert list(call_templates.faults(text)) or call_templates.render(text, {"call": {}, "header": {}}, "c") == ""
+
+
+def test_a_template_may_compute_a_little() -> None:
+    text = "{{ 2 * 3 }} {{ 2**3 }} {{ 107 % 100 }} {{ '-' * 5 }} {% for c in call.to %}{{ c }} {% endfor %}"
+    assert not list(call_templates.faults(text))
+    assert call_templates.render(text, {"call": {"to": "12"}, "header": {}}, "c") == "6 8 7 ----- 1 2 "

@@ -127,7 +127,7 @@ def diff(
 @app.command()
 def rollback(
     tenant: Name,
-    to: Annotated[int | None, typer.Option(help="Back to this version; else to the one before the newest.")] = None,
+    to: Annotated[int | None, typer.Option(help="Back to this version; else to the last that the file is not.")] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Write an older version of a tenant's file as the newest. A gateway that runs takes it for the calls to come."""
@@ -138,7 +138,8 @@ def rollback(
     history = versions.history(tenant)
     if not history:
         raise SipbridgeError(f"no version of {tenant!r} is kept")
-    number = history[0].number - 1 if to is None else to
+    path = file_of(config.parent / settings.tenants.directory, tenant)
+    number = _before(path, history[0]) if to is None else to
     version = next((version for version in history if version.number == number), None)
     if version is None:
         kept = ", ".join(str(version.number) for version in history)
@@ -148,7 +149,6 @@ def rollback(
             f"version {number} had secrets written out, which are not kept: put ${{NAME}} or file:PATH into the file"
         )
     text = _text(versions, tenant, number)
-    path = file_of(config.parent / settings.tenants.directory, tenant)
     checked(text, path, settings)  # what has become wrong since is not written
     write_whole(path, text)
     try:
@@ -156,6 +156,18 @@ def rollback(
     except ConfigError:  # whoever takes it will number it
         new = None
     put([f"{path}: version {number} again" + ("" if new is None else f", as version {new}")])
+
+
+def _before(path: Path, newest: Version) -> int:
+    """A file that is wrong, gone or not taken yet goes back to what is in force instead of it."""
+    from sipbridge.tenant_source.files import text_of
+    from sipbridge.tenant_source.versions import digest_of
+
+    try:
+        is_newest = digest_of(text_of(path)) == newest.digest
+    except ConfigError:
+        is_newest = False
+    return newest.number - is_newest
 
 
 def _settings(path: Path) -> Config:

@@ -115,7 +115,11 @@ class Eraser:
             self._records |= known.records
             self._call_ids |= known.call_ids
             self.found.up = known.up
-        for path in outboxes.set_aside(self._config.history.outbox):
+            if known.trouble:
+                self.found.trouble.append(f"the outbox: {known.trouble}")
+        cache = self._config.tenants.cache
+        of_cache = cache.parent.glob(f"{cache.name}.damaged-*")
+        for path in (*outboxes.set_aside(self._config.history.outbox), *sorted(of_cache)):
             self.found.trouble.append(f"{path}: damaged; nobody can say whose calls are in it: delete it")
 
     def _erase_from_outboxes(self) -> None:

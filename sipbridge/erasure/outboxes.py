@@ -45,10 +45,12 @@ class InOutboxes:
     up: int = 0
     """Of those calls."""
     call_ids: set[str] = field(default_factory=set)
+    trouble: str = ""
+    """Which of them could not be looked into."""
 
 
 def find(directory: Path, number: str) -> InOutboxes:
-    """His calls, as far as the outboxes know whose they are. Raises `OutboxUnreadableError`."""
+    """His calls, as far as the outboxes know whose they are."""
     found, wanted = InOutboxes(), same_number(number)
 
     def look(db: sqlite3.Connection) -> None:
@@ -59,12 +61,16 @@ def find(directory: Path, number: str) -> InOutboxes:
                 found.records.add(record)
                 found.call_ids.add(str(started.get("call_id", "")))
 
-    _in_each(directory, look)
+    try:
+        _in_each(directory, look)
+    except OutboxUnreadableError as error:
+        found.trouble = str(error)
     return found
 
 
 def erase(directory: Path, records: Iterable[str]) -> int:
-    """All that the outboxes have of those calls, now and later; how many entries that were. Raises likewise."""
+    """All that the outboxes have of those calls, now and later; how many entries that were. Raises
+    `OutboxUnreadableError`, after all that can be done."""
     records, entries, now = set(records), 0, time.time()
 
     def delete(db: sqlite3.Connection) -> None:
@@ -92,6 +98,8 @@ def set_aside(directory: Path) -> list[Path]:
 
 
 def _in_each(directory: Path, work: Callable[[sqlite3.Connection], None]) -> None:
+    """With each, whatever is the matter with another."""
+    trouble = []
     for path in sorted(directory.glob("*.outbox")):
         try:
             with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_S)) as db:
@@ -99,7 +107,9 @@ def _in_each(directory: Path, work: Callable[[sqlite3.Connection], None]) -> Non
                 work(db)
         except sqlite3.Error as error:
             if path.exists():  # else somebody has just taken it over: what it had is in another
-                raise OutboxUnreadableError(f"{path}: {error}") from error
+                trouble.append(f"{path}: {error}")
+    if trouble:
+        raise OutboxUnreadableError("; ".join(trouble))
 
 
 def _started(db: sqlite3.Connection) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -142,6 +142,8 @@ class Courier:
         self.schedule = Schedule(retry, 1 if sink.pace.mixed else sink.pace.calls)
         self.settled = asyncio.Event()
         """Everything is delivered, or the sink is left alone for the time being."""
+        self.on_trouble: Callable[[OutboxError], None] = lambda error: None
+        """The outbox cannot be used, for this sink at least."""
         self._attempts = retry.attempts
         self._clock = clock
         self._changed = asyncio.Event()
@@ -154,8 +156,11 @@ class Courier:
     def use(self, outbox: Outbox) -> None:
         """From now on; and it may have more than is known."""
         self._outbox = outbox
-        for call in outbox.calls_due(self.name, kinds=_AT_THE_END if self.sink.pace.whole else ()):
-            self._due(call)
+        try:
+            for call in outbox.calls_due(self.name, kinds=_AT_THE_END if self.sink.pace.whole else ()):
+                self._due(call)
+        except OutboxError as error:
+            log.warning("what is due is not known yet", sink=self.sink.name, error=str(error))
         self._look()
 
     def added(self, entries: Sequence[Entry]) -> None:
@@ -207,6 +212,7 @@ class Courier:
             pause = self.schedule.failed(call, now, error.retry_after, only_this_call=error.only_this_call)
         else:
             pause = self.schedule.failed(call, now)
+            self.on_trouble(error)
         if not rested:  # then it has been said often enough
             tell = log.error if self.schedule.resting else log.warning
             tell("history not taken", sink=self.sink.name, error=str(error), again_in_seconds=round(pause, 1))
@@ -235,6 +241,8 @@ class Courier:
             self.counters["refused"] += 1
         else:
             self.counters["delivered"] += len(entries)
+            for entry in entries if self._stumbled else ():
+                self._stumbled.pop((entry.record, entry.seq), None)
             self._done(call, entries)
 
     def _done(self, call: str, entries: Sequence[Entry]) -> None:

@@ -173,7 +173,9 @@ class History:
             self._outbox = self._open() or self._in_memory()
             stack.callback(lambda: self._outbox.close())
             for name, sink in sinks.items():
-                self.sinks[name] = Courier(name, sink, self._outbox, self._config.retry, self._clock)
+                courier = Courier(name, sink, self._outbox, self._config.retry, self._clock)
+                courier.on_trouble = self._mend
+                self.sinks[name] = courier
             self._opened.set()
             tasks = [asyncio.create_task(courier.run()) for courier in self.sinks.values()]
             tasks += [asyncio.create_task(self._look_after()), asyncio.create_task(self._write())]
@@ -196,8 +198,15 @@ class History:
             log.error("no outbox: what is not delivered is lost when this process ends", error=str(error))
             return None
         try:
-            forgotten = outbox.owe(self._wants)
-            crashed = len(outbox.close_crashed(self.node)) + outbox.adopt(self.node)
+            try:
+                forgotten = outbox.owe(self._wants)
+                crashed = len(outbox.close_crashed(self.node))
+            except OutboxError as error:
+                if not error.damaged:
+                    raise
+                forgotten = {}
+                outbox, crashed = self._instead_of(outbox, self.node)
+            crashed += outbox.adopt(self.node)
         except OutboxError as error:
             log.error(
                 "the outbox cannot be used: what is not delivered is lost when this process ends", error=str(error)
@@ -212,6 +221,18 @@ class History:
         self.figures.durable = True
         return outbox
 
+    def _instead_of(self, damaged: Outbox, node: str | None = None) -> tuple[Outbox, int]:
+        """With what can be read of it, and how many calls were closed (`Outbox.salvage`)."""
+        fresh = damaged.begin_anew()
+        try:
+            fresh.owe(self._wants)
+            crashed = fresh.salvage(damaged, node)
+        except OutboxError as error:
+            log.error("what was in the outbox is lost", error=str(error))
+            crashed = 0
+        damaged.close()
+        return fresh, crashed
+
     def _in_memory(self) -> Outbox:
         outbox = Outbox(None)
         outbox.owe(self._wants)
@@ -219,13 +240,8 @@ class History:
         return outbox
 
     def _use(self, outbox: Outbox) -> None:
-        """Another one, from now on: what the old one has is taken over."""
-        old, self._outbox = self._outbox, outbox
-        try:
-            outbox.take_over(old)
-        except OutboxError as error:
-            log.error("what was in the outbox is lost", error=str(error))
-        old.close()
+        """Another one, from now on."""
+        self._outbox = outbox
         for courier in self.sinks.values():
             courier.use(outbox)
 
@@ -283,10 +299,10 @@ class History:
         return True
 
     def _mend(self, error: OutboxError) -> None:
+        """Another one in the place of a damaged one."""
         if error.damaged:
             with suppress(OutboxError):
-                fresh = self._outbox.begin_anew()
-                fresh.owe(self._wants)
+                fresh, _ = self._instead_of(self._outbox)
                 self._use(fresh)
 
     async def _look_after(self) -> None:
@@ -295,6 +311,10 @@ class History:
         while True:
             await asyncio.sleep(_SIGN_OF_LIFE_S)
             with suppress(OutboxError):  # it is told of where entries are to be written
+                if self._outbox.gone:
+                    log.error("somebody has deleted the outbox", path=str(self._outbox.path))
+                    if (another := self._open()) is not None:
+                        self._move_to(another)
                 self._outbox.alive(self.wall())
                 self._measure()
                 if self._clock() - looked_around >= _LOOK_AROUND_S:
@@ -309,8 +329,20 @@ class History:
             for courier in self.sinks.values():
                 courier.use(self._outbox)
         elif (outbox := self._open()) is not None:
-            log.info("there is an outbox again", outbox=str(outbox.path))
-            self._use(outbox)
+            self._move_to(outbox)
+
+    def _move_to(self, outbox: Outbox) -> None:
+        """With all that the one has that was used until now, or not at all."""
+        try:
+            outbox.take_over(self._outbox)
+        except OutboxError as error:
+            log.error("the outbox cannot be used yet", error=str(error))
+            self.figures.durable = self._outbox.path is not None
+            outbox.close()
+            return
+        log.info("there is an outbox again", outbox=str(outbox.path))
+        self._outbox.close()
+        self._use(outbox)
 
     def _measure(self) -> None:
         self.figures.waiting = self._outbox.waiting()

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
 from importlib import import_module
 from ssl import SSLContext
 from typing import Any
@@ -27,6 +26,7 @@ from sipbridge import __version__
 from sipbridge.errors import ConfigError
 from sipbridge.history.signing import keys_of, signed
 from sipbridge.history.sink import EntryRefusedError, SinkUnavailableError
+from sipbridge.http_client import new_client
 from sipbridge.logins import Secret, expanded
 from sipbridge.providers.failures import not_connected
 from sipbridge.providers.websocket import tls_context
@@ -59,15 +59,7 @@ def _client(verify: SSLContext | bool, connections: int) -> httpx.AsyncClient:
     nobody else could use the interpreter."""
     with suppress(ImportError):  # it is loaded then, or never
         import_module("anyio._backends._asyncio")
-    client = httpx.AsyncClient(
-        verify=verify,
-        trust_env=False,
-        follow_redirects=False,
-        timeout=httpx.Timeout(None, connect=_CONNECT_S),  # the whole is bounded in `ask`
-        limits=httpx.Limits(max_connections=connections, keepalive_expiry=_KEPT_OPEN_S),
-    )
-    client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    return client
+    return new_client(verify, connections=connections, connect_seconds=_CONNECT_S, kept_open_seconds=_KEPT_OPEN_S)
 
 
 class HttpPeer:

@@ -38,7 +38,7 @@ class HistoryCollector(Collector):
         yield GaugeMetricFamily(
             "sipbridge_history_outbox_up", "0: there is none on the disk.", 1.0 if figures.durable else 0.0
         )
-        sinks = self._history.sinks
+        sinks = dict(self._history.sinks)  # some may be added meanwhile
         for key, text in _OF_SINKS.items():
             count = CounterMetricFamily(f"sipbridge_history_{key}", text, labels=("sink",))
             for name, courier in sinks.items():

@@ -10,12 +10,12 @@ Owned by the history's thread; every method may raise `OutboxError`.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ import structlog
 from sipbridge.errors import SipbridgeError
 from sipbridge.history.facts import Ended, Entry, Started
 from sipbridge.history.stores.rows import crash_report, encode, plain
+from sipbridge.history.wreck import Wreck, whole
+from sipbridge.sqlite_files import is_damage, set_aside
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +62,9 @@ CREATE TABLE IF NOT EXISTS node (id INTEGER PRIMARY KEY CHECK (id = 1), alive RE
 """
 
 
+_TABLES = {"entries", "sinks", "due", "calls", "refused", "node"}
+
+
 class OutboxError(SipbridgeError):
     """The file cannot be used now: no space, no permission, damaged."""
 
@@ -68,8 +73,37 @@ class OutboxError(SipbridgeError):
     @property
     def damaged(self) -> bool:
         """No attempt will mend it."""
-        cause = self.__cause__
-        return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError)
+        return is_damage(self.__cause__)
+
+    @property
+    def foreign(self) -> bool:
+        """It is another version's: whoever has that can read it."""
+        return isinstance(self.__cause__, _ForeignError)
+
+
+class _ForeignError(sqlite3.OperationalError):
+    pass
+
+
+def _check(db: sqlite3.Connection) -> None:
+    """Its tables are as we make them, as far as there are any."""
+    there = _columns(db)
+    if there.items() - _our_columns().items():
+        raise _ForeignError("of another version of sipbridge, which has to deliver what is in it; left as it is")
+
+
+def _columns(db: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
+    found = db.execute("SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c").fetchall()
+    return {
+        table: tuple(column for name, column in found if name == table) for table in _TABLES & {n for n, _ in found}
+    }
+
+
+@cache
+def _our_columns() -> dict[str, tuple[str, ...]]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_SCHEMA)
+        return _columns(db)
 
 
 class Outbox:
@@ -81,27 +115,37 @@ class Outbox:
         self._lock = lock
         self._sinks: dict[str, int] = {}
         self._wants: dict[str, Callable[[Entry], bool]] = {}
+        self._told: set[str] = set()
+        """What has been said, and is still so."""
         with _told(path):
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=2)
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")  # a power cut takes nothing that was acknowledged
                 self._db.execute("PRAGMA secure_delete = ON")
+                _check(self._db)
                 self._db.executescript(_SCHEMA)
+                self._file = None if path is None else os.stat(path)
             except BaseException:
                 self._db.close()
                 raise
 
     @classmethod
     def open(cls, directory: Path) -> Outbox:
-        """The first file there that nobody else has."""
+        """The first file there that nobody else has, and that we can read."""
         with _told(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             for number in range(1, _MOST_FILES + 1):
                 path = directory / f"{number}{SUFFIX}"
                 lock = _locked(path)
-                if lock is not None:
+                if lock is None:
+                    continue
+                try:
                     return cls._of(path, lock)
+                except OutboxError as error:
+                    if not error.foreign:
+                        raise
+                    log.error("outbox not used", error=str(error))
         raise OutboxError(f"{directory}: {_MOST_FILES} processes have one already")
 
     @classmethod
@@ -112,7 +156,7 @@ class Outbox:
             except OutboxError as error:
                 if not error.damaged:
                     raise
-                _set_aside(path)
+                set_aside(path)
                 return cls(path, lock)
         except BaseException:
             os.close(lock)
@@ -122,9 +166,19 @@ class Outbox:
         """A new file in the place of this one, which is set aside: it is damaged. This one can still be read from."""
         assert self.path is not None
         with _told(self.path):
-            _set_aside(self.path)
+            set_aside(self.path)
         lock, self._lock = self._lock, None
         return Outbox(self.path, lock)
+
+    @property
+    def gone(self) -> bool:
+        """Somebody has deleted the file: what is in it would not survive us."""
+        if self.path is None or self._file is None:
+            return False
+        try:
+            return not os.path.samestat(os.stat(self.path), self._file)
+        except FileNotFoundError:
+            return True
 
     def close(self) -> None:
         with suppress(sqlite3.Error):
@@ -224,7 +278,7 @@ class Outbox:
                 f" WHERE {which} ORDER BY due.entry LIMIT ?",
                 (*values, most),
             ).fetchall()
-        return [_entry(row) for row in rows]
+            return [_entry(row) for row in rows]
 
     def calls_due(self, sink: str, *, kinds: Sequence[str] = ()) -> list[str]:
         """The calls of which a sink is owed something, or something of those kinds: what has waited longest first."""
@@ -279,24 +333,42 @@ class Outbox:
             return [self._add(db, _crashed(row, alive[0] if alive else 0.0, node)) for row in rows]
 
     def take_over(self, other: Outbox) -> None:
-        """All that another one has."""
-        entries = other._rows("SELECT id, record, seq, at, kind, data FROM entries ORDER BY id")
+        """All that another one has. Row by row: it may be more than there is memory."""
         names = dict(other._rows("SELECT id, name FROM sinks"))
-        due = other._rows("SELECT sink, entry FROM due")
-        calls = other._rows("SELECT * FROM calls")
-        refused = other._rows("SELECT * FROM refused")
         with self._changing() as db:
             ours = {}
-            for identity, *row in entries:
+            for identity, *row in other._db.execute("SELECT id, record, seq, at, kind, data FROM entries ORDER BY id"):
                 insert = "INSERT OR IGNORE INTO entries (record, seq, at, kind, data) VALUES (?, ?, ?, ?, ?)"
                 if db.execute(insert, row).rowcount:
                     ours[identity] = (db.execute("SELECT last_insert_rowid()").fetchone()[0], row[0])
-            for sink, identity in due:
-                number = self._sinks.get(names[sink])
+            for sink, identity in other._db.execute("SELECT sink, entry FROM due"):
+                number = self._sinks.get(names.get(sink, ""))
                 if identity in ours and number is not None:
                     db.execute("INSERT OR IGNORE INTO due VALUES (?, ?, ?)", (number, *ours[identity]))
+            calls = other._db.execute("SELECT * FROM calls")
             db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", calls)
+            refused = other._db.execute("SELECT * FROM refused")
             db.executemany("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", refused)
+
+    def salvage(self, other: Outbox, node: str | None = None) -> int:
+        """What can still be read of a damaged one. Who is owed what cannot be relied on there: everybody gets all that
+        he wants of it, at least once. `node`: whoever had it is dead, and his calls are closed: how many were up."""
+        left = Wreck(other._db)
+        alive, crashed = left.alive(), 0
+        with self._changing() as db:
+            for entry in left.entries():
+                self._add(db, entry)
+            for row in left.calls():
+                db.execute("INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            if node is not None:
+                up = [
+                    row for row in db.execute("SELECT * FROM calls WHERE up = 1").fetchall() if row[0] in left.records
+                ]
+                for row in up:
+                    self._add(db, _crashed(row, alive, node))
+                crashed = len(up)
+        log.warning("damaged outbox: what could be read of it is kept", entries=left.found, calls=len(left.records))
+        return crashed
 
     def adopt(self, node: str) -> int:
         """Take over what dead processes have left beside this file; how many calls of theirs were up."""
@@ -312,15 +384,24 @@ class Outbox:
             try:
                 crashed += self._adopt(path, lock, node)
             except OutboxError as error:
-                log.error("what a dead process has left cannot be taken over", error=str(error))
+                if str(error) not in self._told:
+                    self._told.add(str(error))
+                    log.error("what a dead process has left cannot be taken over", error=str(error))
         return crashed
 
     def _adopt(self, path: Path, lock: int, node: str) -> int:
         other = self._of(path, lock)
         try:
-            other._sinks = {name: number for number, name in other._rows("SELECT id, name FROM sinks")}
-            crashed = len(other.close_crashed(node))
-            self.take_over(other)
+            try:
+                other._sinks = {name: number for number, name in other._rows("SELECT id, name FROM sinks")}
+                crashed = len(other.close_crashed(node))
+                self.take_over(other)
+            except OutboxError as error:
+                if not error.damaged:
+                    raise
+                crashed = self.salvage(other, node)
+                with _told(path):
+                    set_aside(path)
             with _told(path):
                 for leftover in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
                     leftover.unlink(missing_ok=True)
@@ -356,7 +437,7 @@ class Outbox:
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     record, seq, at, kind, data, call_id, tenant = row
-    return Entry(record, seq, at, kind, json.loads(data), call_id, tenant)
+    return Entry(record, seq, at, kind, whole(data), call_id, tenant)
 
 
 def _everything(entry: Entry) -> bool:
@@ -366,7 +447,7 @@ def _everything(entry: Entry) -> bool:
 def _crashed(row: tuple[Any, ...], alive: float, node: str) -> Entry:
     record, seq, at, _, _, _, started, began, answered, setup_ms, codec = row
     seen = max(at, alive)
-    report = crash_report(json.loads(started), began, answered, setup_ms, codec, seen, node, record)
+    report = crash_report(whole(started), began, answered, setup_ms, codec, seen, node, record)
     return Entry(record, seq + 1, seen, Ended.kind, Ended(report).to_json())
 
 
@@ -382,18 +463,9 @@ def _locked(path: Path) -> int | None:
     return lock
 
 
-def _set_aside(path: Path) -> None:
-    aside = path.with_name(f"{path.name}.damaged-{os.urandom(3).hex()}")
-    log.error("outbox damaged: set aside, a new one is begun", path=str(path), aside=aside.name)
-    path.rename(aside)
-    for end in ("-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
-
-
 @contextmanager
 def _told(path: Path | None) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
         raise OutboxError(f"{path or 'outbox in memory'}: {error}") from error

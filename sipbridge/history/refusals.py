@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog
+
 from sipbridge.call_fields import CallFields
 from sipbridge.history.facts import Started
 from sipbridge.history.journal import NOWHERE, Journal
@@ -13,6 +15,8 @@ from sipbridge.history.privacy import Storage
 from sipbridge.outcome import CallReport, Ended
 from sipbridge.sip.ladder import Ladders
 from sipbridge.tenants import Tenant
+
+log = structlog.get_logger(__name__)
 
 _BURST = 50
 _PER_SECOND = 5.0
@@ -66,12 +70,19 @@ class RefusedCalls:
         tenant: Tenant | None = None,
         detail: str = "",
     ) -> None:
-        """A call was refused, or was gone before it had begun. `fields` is asked only where there is to be a record."""
+        """A call was refused, or was gone before it had begun. `fields` is asked only where there is to be a record.
+        Never raises: whoever has refused a call has nothing more to do for it."""
         if not self._rate.allowed(self._clock()):
             return
+        try:
+            self._note(fields(), ended, status, tenant, detail)
+        except Exception:
+            log.exception("there is no record of a call that was refused")
+
+    def _note(self, fields: CallFields, ended: Ended, status: int | None, tenant: Tenant | None, detail: str) -> None:
         # Whose it would have been nobody knows, but of one who is nobody's: it may have been a discreet tenant's.
         journal = self._journal(tenant, "everything" if ended is Ended.NO_TENANT else "no_personal_data")
-        report = report_of_none(fields(), ended, status, detail=detail, tenant=tenant, journal=journal)
+        report = report_of_none(fields, ended, status, detail=detail, tenant=tenant, journal=journal)
         journal.note(Started.of(report))
         self._last_words.note(journal, report, self._ladders.get(report.call_id))
 

@@ -15,6 +15,7 @@ import httpx
 
 from sipbridge import __version__
 from sipbridge.errors import ConfigError, TenantSourceError
+from sipbridge.http_client import new_client
 from sipbridge.logins import Secret
 from sipbridge.providers.websocket import tls_context
 from sipbridge.tenant_source.question import Question
@@ -67,11 +68,11 @@ class BackendClient:
         self._token = token
         self._node = node
         self._sleep = sleep
-        self._client = httpx.AsyncClient(
-            verify=tls_context() if url.startswith("https:") else False,
-            trust_env=False,
-            timeout=None,  # the caller's is around it
-            limits=httpx.Limits(max_connections=_MOST_CONNECTIONS, keepalive_expiry=_KEPT_OPEN_S),
+        self._client = new_client(
+            tls_context() if url.startswith("https:") else False,
+            connections=_MOST_CONNECTIONS,
+            connect_seconds=None,  # the caller's time-out is around it
+            kept_open_seconds=_KEPT_OPEN_S,
         )
 
     async def close(self) -> None:
@@ -93,7 +94,7 @@ class BackendClient:
         parameters = urlencode(question.parameters(call_id, self._node), errors="replace")
         url = f"{self.url}{'&' if '?' in self.url else '?'}{parameters}"
         try:
-            async with self._client.stream("GET", url, headers=self._headers(etag), follow_redirects=False) as answer:
+            async with self._client.stream("GET", url, headers=self._headers(etag)) as answer:
                 return await self._read(answer, etag)
         except httpx.TransportError as error:
             code = "refused" if isinstance(error, httpx.ConnectError) else "closed"

@@ -14,7 +14,7 @@ from sipbridge.call_fields import CallFields
 from sipbridge.config import Config
 from sipbridge.errors import ConfigError
 from sipbridge.matching import Index, Rule, mismatch, why_less
-from sipbridge.tenant_source.files import checked, said_twice, tenant_files, text_of, ties, without_secrets
+from sipbridge.tenant_source.files import checked, misnamed, tenant_files, tenant_of, text_of, ties, without_secrets
 from sipbridge.tenant_source.intake import Candidate, Intake
 from sipbridge.tenant_source.versions import Text, Versions, digest_of
 from sipbridge.tenants import Tenant
@@ -162,14 +162,14 @@ def read_all(directory: Path, config: Config) -> tuple[list[Candidate], dict[str
     """What each file says, and of those that are wrong by themselves (tenant ->) what is wrong. Raises `OSError`."""
     paths = tenant_files(directory)
     candidates: list[Candidate] = []
-    problems = {path.stem: words for path, words in said_twice(paths)}
+    problems = dict(misnamed(paths))
     for path in paths:
-        if path.stem not in problems:
+        if (tenant := tenant_of(path)) not in problems:
             try:
                 text = text_of(path)
-                candidates.append(Candidate(path.stem, path, text, checked(text, path, config)))
+                candidates.append(Candidate(tenant, path, text, checked(text, path, config)))
             except ConfigError as error:
-                problems[path.stem] = str(error)
+                problems[tenant] = str(error)
     return candidates, problems
 
 

@@ -8,7 +8,6 @@ in it is wrong.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,8 +23,7 @@ from sipbridge.errors import ConfigError
 from sipbridge.gateway_file.backend import Permit
 from sipbridge.logins import Secret
 from sipbridge.tenant_config import Match, TenantConfig
-
-_ID = re.compile(r"[^\x00-\x20\x7f/\\.][^\x00-\x1f\x7f/\\]{0,127}")
+from sipbridge.tenant_source.files import TENANT_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ def read_document(body: bytes, *, name: str, config: Config, directory: Path, na
     data = _mapping(body, name)
     given_id, version = data.pop("id", None), data.pop("version", None)
     known_as = nameless if given_id is None else given_id
-    if not isinstance(known_as, str) or not _ID.fullmatch(known_as):
+    if not isinstance(known_as, str) or not TENANT_ID.fullmatch(known_as):
         raise ConfigError(f"{name}: id: a name is expected: 1 to 128 characters, no slash, no dot in front")
     if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 0):
         raise ConfigError(f"{name}: version: a whole number is expected, 0 or more")

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import yaml
 
@@ -18,6 +19,11 @@ from sipbridge.errors import ConfigError
 from sipbridge.matching import Index, Rule
 from sipbridge.tenant_config import TenantConfig
 from sipbridge.yamltext import YamlTextError, read
+
+TENANT_ID = re.compile(r"[^\x00-\x20\x7f/\\.][^\x00-\x1f\x7f/\\]{0,127}")
+ID_EXPECTED = "a tenant's name has 1 to 128 characters, none of them a slash, and no dot in front"
+_LONGEST = 4_000_000
+"""Octets of a file; more is somebody's mistake."""
 
 
 def tenant_files(directory: Path) -> list[Path]:
@@ -33,12 +39,21 @@ def file_of(directory: Path, tenant: str) -> Path:
     return short if short.exists() else directory / f"{tenant}.yaml"
 
 
-def said_twice(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Files that would be one tenant's: acme.yaml and acme.yml."""
+def tenant_of(path: Path) -> str:
+    """Whose file it is: its name without the ending, printable whatever octets that has."""
+    return os.fsencode(path.stem).decode("utf-8", "backslashreplace")
+
+
+def misnamed(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """(tenant, what is wrong) of files that can be no tenant's by their names: acme.yaml beside acme.yml, or a name
+    that no record, metric or terminal could show."""
     first: dict[str, Path] = {}
     for path in paths:
-        if (other := first.setdefault(path.stem, path)) != path:
-            yield path, f"{path}:1: tenant {path.stem} is in {other.name} already"
+        tenant = tenant_of(path)
+        if not TENANT_ID.fullmatch(tenant):
+            yield tenant, f"{str(path.parent / tenant)!r}: {ID_EXPECTED}"
+        elif (other := first.setdefault(tenant, path)) != path:
+            yield tenant, f"{path}:1: tenant {tenant} is in {other.name} already"
 
 
 def checked(text: str, path: Path, config: Config) -> TenantConfig:
@@ -52,9 +67,29 @@ def checked(text: str, path: Path, config: Config) -> TenantConfig:
 def text_of(path: Path) -> str:
     """Raises `ConfigError`."""
     try:
-        return path.read_bytes().decode("utf-8")  # line ends as they are: it may be put back one day
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+        with opened(path) as file:
+            return text_in(file, path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def opened(path: Path) -> BinaryIO:
+    """Raises `OSError`. What is no file (a pipe that nobody writes to) is not waited for."""
+    return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+
+
+def text_in(file: BinaryIO, path: Path) -> str:
+    """Raises `ConfigError`, `OSError`."""
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise ConfigError(f"{path}: cannot be read: it is no file")
+    content = file.read(_LONGEST + 1)
+    if len(content) > _LONGEST:
+        raise ConfigError(f"{path}: cannot be read: it is longer than {_LONGEST // 1_000_000} MB")
+    try:
+        return content.decode("utf-8")  # line ends as they are: it may be put back one day
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: cannot be read: it is not UTF-8") from error
 
 
 def ties(

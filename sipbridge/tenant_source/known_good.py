@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from sipbridge.config import Config
 from sipbridge.history.numbers import same_number
 from sipbridge.matching import Index
+from sipbridge.sqlite_files import is_damage, set_aside
 from sipbridge.tenant_config import Match
 from sipbridge.tenant_source.question import Question
 
@@ -35,6 +36,8 @@ log = structlog.get_logger(__name__)
 MOST_ANSWERS = 10_000
 _LOOKED_AT = 50
 """Answers for one number that a new one is compared with."""
+_A_NUMBER = 5
+"""Characters of a caller that are not in a text by chance."""
 _MOST_BYTES = 200_000_000
 """Of documents, in memory."""
 
@@ -116,12 +119,19 @@ class KnownGood:
         loop = asyncio.get_running_loop()
         try:
             rows = await loop.run_in_executor(self._thread, _load, self._path)
-        except (OSError, sqlite3.Error) as error:
-            log.error("what the tenants' backend has said is not kept", file=str(self._path), error=str(error))
-            self._writable = False
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+            log.error("what the tenants' backend has said is not known", file=str(self._path), error=str(error))
+            self._writable = is_damage(error) and self._begun_anew()
             return
         for known, body in rows:
             self._keep(known, body)
+
+    def _begun_anew(self) -> bool:
+        try:
+            set_aside(self._path)
+        except OSError:
+            return False
+        return True
 
     async def close(self) -> None:
         await self.written()
@@ -155,12 +165,23 @@ class KnownGood:
         if (found := next(alike, None)) is not None:
             return found
         rule = self._index.best(question.fields)
-        return None if rule is None else self.by_tenant(rule.id)
+        meant = None if rule is None else self.by_tenant(rule.id)
+        return None if meant is None or (meant.caller != question.caller and self._is_ones_own(meant)) else meant
+
+    def _is_ones_own(self, known: Known) -> bool:
+        """For all that its `match` says, it looks as if it was written for one caller: it has his number in it, or the
+        last that other callers of the same number were given is something else."""
+        if self._shared.get(known.number) == known.digest:
+            return False
+        if len(known.caller) >= _A_NUMBER and known.caller.encode("utf-8", "replace") in self.body(known.digest):
+            return True
+        others = islice(self._of_number(known.number), _LOOKED_AT)
+        return any(each.digest != known.digest and each.caller != known.caller for each in others)
 
     def by_tenant(self, tenant: str) -> Known | None:
-        """Its newest."""
+        """Its newest. From any thread."""
         key = self._newest.get(tenant)
-        return None if key is None else self._answers[key]
+        return None if key is None else self._answers.get(key)
 
     def _of_number(self, number: str) -> Iterator[Known]:
         """The newest first."""
@@ -321,6 +342,8 @@ def _load(path: Path) -> list[tuple[Known, Body]]:
 def _rows(db: sqlite3.Connection) -> Iterator[tuple[Known, Body]]:
     bodies: dict[str, Body] = {}
     for digest, body, tenant, match in db.execute("SELECT digest, body, tenant, match FROM documents"):
+        if not isinstance(body, bytes):
+            raise sqlite3.DatabaseError("there is something that nobody has written")
         try:
             parsed = None if match is None else Match.model_validate_json(match)
         except ValidationError:
@@ -364,12 +387,6 @@ def _sweep(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM documents WHERE digest NOT IN (SELECT digest FROM answers)")
 
 
-def erase_caller(config: Config, number: str) -> int:
-    """Remove what the backend has answered for calls of that person, by any form of the number. Likewise."""
-    wanted = same_number(number)
-    return erase(config.tenants.cache, lambda caller: bool(wanted) and same_number(caller) == wanted)
-
-
 def erase(path: Path, is_callers: Callable[[str], bool]) -> int:
     """Remove what was answered for callers that `is_callers` is true of, also beside a gateway that runs; how many
     answers that were. Raises `sqlite3.Error`."""
@@ -382,6 +399,12 @@ def erase(path: Path, is_callers: Callable[[str], bool]) -> int:
             _sweep(db)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return len(keys)
+
+
+def erase_caller(config: Config, number: str) -> int:
+    """Likewise for calls of that person, by any form of the number."""
+    wanted = same_number(number)
+    return erase(config.tenants.cache, lambda caller: bool(wanted) and same_number(caller) == wanted)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

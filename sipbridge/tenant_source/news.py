@@ -1,19 +1,13 @@
-"""What the process that reads the tenants' files says to the one that serves calls, and how: pickled, each with its
-length. It is our own child, started by us; nobody else writes there."""
+"""What the process that reads the tenants' files says to the one that serves calls (`child`)."""
 
 from __future__ import annotations
 
-import pickle
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from sipbridge.config import Config
 from sipbridge.tenant_config import Match, TenantConfig
-
-LENGTH = struct.Struct("!I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +73,3 @@ class Settled:
 
 
 News = Changed | Gone | Refused | Mended | Trouble | SettingsLookedAt | Settled
-
-
-def framed(message: Start | News) -> bytes:
-    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    return LENGTH.pack(len(data)) + data
-
-
-def write(message: News, out: BinaryIO) -> None:
-    out.write(framed(message))
-    out.flush()
-
-
-def read_start(source: BinaryIO) -> Start:
-    (length,) = LENGTH.unpack(source.read(LENGTH.size))
-    start = pickle.loads(source.read(length))
-    assert isinstance(start, Start)
-    return start

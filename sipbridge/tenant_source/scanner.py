@@ -13,7 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sipbridge.tenant_source.files import said_twice, tenant_files
+from sipbridge.errors import ConfigError
+from sipbridge.tenant_source.files import misnamed, opened, tenant_files, tenant_of, text_in
 from sipbridge.tenant_source.versions import digest_of
 
 QUIET_S = 0.05
@@ -58,18 +59,16 @@ class Scanner:
     def look(self, now: float) -> Seen:
         """Raises `OSError` where there is no such directory (any more)."""
         paths = tenant_files(self._directory)
-        seen = Seen()
-        twice = {path.stem: words for path, words in said_twice(paths)}
+        seen, misplaced = Seen(), dict(misnamed(paths))
         for path in paths:
-            with suppress(FileNotFoundError):  # gone since
-                status = path.stat()
-                signature = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns)
-                if path.stem not in twice:
-                    self._look_at(path, signature, now, seen)
-                elif self._waited(path.stem, (), now) >= QUIET_S:
-                    self._settled(path.stem, ())
-                    seen.faults[path.stem] = twice[path.stem]
-        there = {path.stem for path in paths}
+            tenant = tenant_of(path)
+            signature = _signature(path)
+            if tenant not in misplaced:
+                self._look_at(tenant, path, signature, now, seen)
+            elif self._waited(tenant, (), now) >= QUIET_S:
+                self._settled(tenant, ())
+                seen.faults[tenant] = misplaced[tenant]
+        there = {tenant_of(path) for path in paths}
         for tenant in (self._read.keys() | self.digests.keys()) - there:
             if self._waited(tenant, None, now) >= _GONE_S:
                 del self._pending[tenant]
@@ -79,20 +78,22 @@ class Scanner:
             del self._pending[tenant]  # it came and went
         return seen
 
-    def _look_at(self, path: Path, signature: _Signature, now: float, seen: Seen) -> None:
-        tenant = path.stem
+    def _look_at(self, tenant: str, path: Path, signature: _Signature, now: float, seen: Seen) -> None:
         waited = self._waited(tenant, signature, now)
         if waited < QUIET_S:
             return
         try:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 if waited < _OPEN_S and _being_written(file.fileno()):
                     return
-                content = file.read()
-            text = content.decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            self._settled(tenant, signature)
-            seen.faults[tenant] = f"{path}: cannot be read: {error}"
+                text = text_in(file, path)
+        except FileNotFoundError as error:  # gone since it was listed, or a link to nowhere
+            if waited >= _GONE_S:
+                self._refuse(tenant, signature, f"{path}: cannot be read: {error.strerror}", seen)
+            return
+        except (OSError, ConfigError) as error:
+            words = str(error) if isinstance(error, ConfigError) else f"{path}: cannot be read: {error.strerror}"
+            self._refuse(tenant, signature, words, seen)
             return
         if waited < _NO_LAST_LINE_S and not text.endswith("\n"):
             return
@@ -113,9 +114,22 @@ class Scanner:
             self._pending[tenant] = signature, now
         return now - since
 
+    def _refuse(self, tenant: str, signature: _Signature, words: str, seen: Seen) -> None:
+        self._settled(tenant, signature)
+        seen.faults[tenant] = words
+
     def _settled(self, tenant: str, signature: _Signature) -> None:
         self._read[tenant] = signature
         self._pending.pop(tenant, None)
+
+
+def _signature(path: Path) -> _Signature:
+    """Of what cannot be looked at, as a link to itself, that there is something."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return (error.errno or 0,)
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
 
 
 def _being_written(descriptor: int) -> bool:

@@ -7,21 +7,18 @@ that no packet waits for them.
 from __future__ import annotations
 
 import asyncio
-import os
-import pickle
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 import structlog
 
 from sipbridge.config import Config
 from sipbridge.prompts import read_wav_again
+from sipbridge.tenant_source import child
 from sipbridge.tenant_source.directory import TenantDirectory
 from sipbridge.tenant_source.news import (
-    LENGTH,
     Changed,
     Gone,
     Mended,
@@ -31,7 +28,6 @@ from sipbridge.tenant_source.news import (
     Settled,
     Start,
     Trouble,
-    framed,
 )
 from sipbridge.tenant_source.watching import LOOK
 from sipbridge.tenants import Tenant
@@ -44,7 +40,7 @@ _MOST_AT_ONCE = 50
 _MOST_TOLD = 20
 """Of the tenants that one look finds changed; how many there are is told in any case."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
-_CODE = "from sipbridge.tenant_source.watching import main; main()"
+_READER = "sipbridge.tenant_source.watching"
 
 
 class TenantWatch:
@@ -91,6 +87,7 @@ class TenantWatch:
             began = time.monotonic()
             try:
                 await self._listen()
+            except EOFError:
                 log.error("the reader of tenants' files has ended; they stay as they are until there is another one")
             except Exception:
                 # The boundary of reloading: calls go on with the tenants that there are, and another reader is tried.
@@ -100,36 +97,27 @@ class TenantWatch:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
-    async def _listen(self) -> None:
-        """Start a reader, and do what it says for as long as it lives."""
-        process = self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-c", _CODE),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-        )
+    async def _listen(self) -> NoReturn:
+        """Start a reader, and do what it says for as long as it lives. Raises `EOFError` then."""
+        process = await child.start(_READER)
+        self._moving, self._in_look = [], 0  # what one before it had begun to say
         try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            known = {
-                tenant.id: (self._directory.digests[tenant.id], tenant.config.match)
-                for tenant in self._directory.tenants
-                if tenant.id in self._directory.digests
-            }
-            process.stdin.write(framed(Start(self._config, self._path, known, dict(self._directory.refused))))
-            await process.stdin.drain()
-            while header := await process.stdout.read(LENGTH.size):
-                if len(header) < LENGTH.size:
-                    header += await process.stdout.readexactly(LENGTH.size - len(header))
-                data = await process.stdout.readexactly(*LENGTH.unpack(header))
-                await self._take(pickle.loads(data))
+            await child.send(process, self._start())
+            self._process = process
+            while True:
+                await self._take(await child.receive(process))
         finally:
             self._process = None
-            if process.returncode is None:
-                process.kill()
-            if process.stdout is not None:
-                await process.stdout.read()  # `wait` waits for the end of what it has said, too
-            await process.wait()
+            await child.end(process)
+
+    def _start(self) -> Start:
+        directory = self._directory
+        known = {
+            tenant.id: (directory.digests[tenant.id], tenant.config.match)
+            for tenant in directory.tenants
+            if tenant.id in directory.digests
+        }
+        return Start(self._config, self._path, known, dict(directory.refused))
 
     # --- what it says -----------------------------------------------------------------------------------------------
 

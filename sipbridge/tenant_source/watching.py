@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from sipbridge.config import Config, load_config
 from sipbridge.configfile import state_directory
 from sipbridge.errors import ConfigError
 from sipbridge.prompts import forget_wavs
+from sipbridge.tenant_source import child
 from sipbridge.tenant_source.files import checked, no_longer_set, without_secrets
 from sipbridge.tenant_source.intake import Candidate, Intake
 from sipbridge.tenant_source.news import (
@@ -33,8 +33,6 @@ from sipbridge.tenant_source.news import (
     Settled,
     Start,
     Trouble,
-    read_start,
-    write,
 )
 from sipbridge.tenant_source.scanner import QUIET_S, Scanner, Seen
 from sipbridge.tenant_source.versions import Text, Versions, digest_of
@@ -146,20 +144,20 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGIO):
         # The end of the gateway is ours; SIGIO tells that somebody wants to write what we have just looked at.
         signal.signal(number, signal.SIG_IGN)
-    source, out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what anybody prints is not for the gateway
-    reader = Reader(read_start(source))
+    source, out = child.pipes()
+    start: Start = child.read(source)
+    reader = Reader(start)
     wake, asked = threading.Event(), threading.Event()
-    every = reader._config.tenants.rescan_seconds
+    every = start.config.tenants.rescan_seconds
     threading.Thread(target=_listen, args=(source, asked, wake), daemon=True).start()
     threading.Thread(target=_watch, args=(reader.directory, wake, every), daemon=True).start()
     with suppress(BrokenPipeError):
         while True:
             if asked.is_set():
                 asked.clear()
-                write(reader.settings(), out)
+                child.write(reader.settings(), out)
             for news in reader.look(time.monotonic()):
-                write(news, out)
+                child.write(news, out)
             if wake.wait(QUIET_S if reader.pending else every):
                 wake.clear()
                 time.sleep(QUIET_S / 2)  # a change seldom comes alone
@@ -188,7 +186,3 @@ def _watch(directory: Path, wake: threading.Event, every: float) -> None:
                     break
         wake.set()
         time.sleep(min(every, _NO_EVENTS_S))
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,6 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
@@ -23,6 +22,7 @@ import structlog
 from sipbridge import __version__
 from sipbridge.agent import ToolCall
 from sipbridge.errors import ConfigError
+from sipbridge.http_client import new_client
 from sipbridge.providers.failures import Secrets
 from sipbridge.providers.websocket import tls_context
 from sipbridge.tenant_file.tool_sources import HttpToolConfig
@@ -83,15 +83,12 @@ class HttpTool:
     @cached_property
     def _client(self) -> httpx.AsyncClient:
         """Of this tool alone: connections are made to addresses, and another host may have the same."""
-        client = httpx.AsyncClient(
-            verify=self._verify,
-            trust_env=False,
-            timeout=httpx.Timeout(None, connect=_CONNECT_S),  # the tool's own time-out is around it
-            limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=_KEPT_OPEN_S),
+        return new_client(
+            self._verify,
+            connections=_MAX_CONNECTIONS,
+            connect_seconds=_CONNECT_S,  # the tool's own time-out is around it
+            kept_open_seconds=_KEPT_OPEN_S,
         )
-        # What a server gives one caller is not shown for another.
-        client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        return client
 
     async def close(self) -> None:
         if "_client" in self.__dict__:

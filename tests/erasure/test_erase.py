@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from sipbridge.erasure.caller import AUDIT, Eraser
 from sipbridge.history.facts import Ended, Entry, RecordingReady, Started, Turn
 from sipbridge.history.history import History
 from sipbridge.history.journal import Journal
+from sipbridge.history.outbox import Outbox
 from sipbridge.history.sink import Pace, SinkUnavailableError
 from sipbridge.history.stores.sqlite_store import SqliteStore
 from sipbridge.ladder_files import _name
@@ -221,7 +221,16 @@ def test_a_file_that_is_taken_over_meanwhile_is_no_trouble(tmp_path: Path, monke
     assert outboxes.find(tmp_path, NUMBER).records == set()
     monkeypatch.undo()
     (tmp_path / "1.outbox").write_text("no database" * 1000)
+    assert "1.outbox" in outboxes.find(tmp_path, NUMBER).trouble
+
+
+def test_an_outbox_that_cannot_be_read_does_not_keep_the_others(tmp_path: Path) -> None:
+    first, other = Outbox.open(tmp_path), Outbox.open(tmp_path)
+    first.close()
+    other.owe({"store": lambda entry: True})
+    other.add([Entry("a" * 32, 0, 1.0, Ended.kind, {})], 1.0)
+    (tmp_path / "1.outbox").write_text("no database" * 1000)
     with pytest.raises(outboxes.OutboxUnreadableError, match="1.outbox"):
-        outboxes.find(tmp_path, NUMBER)
-    with pytest.raises(sqlite3.Error):
-        sqlite3.connect(tmp_path / "1.outbox").execute("SELECT * FROM calls")
+        outboxes.erase(tmp_path, ["a" * 32])
+    assert other.due("store", 10) == []
+    other.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -251,3 +253,23 @@ def test_it_has_a_bound_and_takes_again_when_something_was_taken_from_it(opened:
     assert outbox.waiting() == {"store": (16, BEGAN)}
     outbox.done("store", outbox.due("store", 10))
     outbox.add(entries("more", said()), BEGAN)
+
+
+def test_what_another_version_has_left_is_left_to_it(opened: Callable[..., Outbox], tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "1.outbox")) as db:
+        db.execute("CREATE TABLE entries (id INTEGER PRIMARY KEY, call TEXT, what TEXT)")
+        db.execute("INSERT INTO entries VALUES (1, 'a', 'b')")
+        db.commit()
+    outbox = opened()
+    assert outbox.path == tmp_path / "2.outbox"
+    assert outbox.adopt("n1") == 0
+    outbox.add(entries("a", started()), BEGAN)
+    with closing(sqlite3.connect(tmp_path / "1.outbox")) as db:
+        assert db.execute("SELECT * FROM entries").fetchall() == [(1, "a", "b")]
+
+
+def test_a_file_that_somebody_deletes_is_missed(opened: Callable[..., Outbox], tmp_path: Path) -> None:
+    outbox = opened()
+    assert not outbox.gone
+    (tmp_path / "1.outbox").unlink()
+    assert outbox.gone

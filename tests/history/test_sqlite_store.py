@@ -99,3 +99,26 @@ def test_where_no_file_can_be_made_that_is_said(tmp_path: Path) -> None:
         await store.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["moved away", "deleted"])
+def test_a_file_that_is_moved_or_deleted_is_made_anew(tmp_path: Path, moved: bool) -> None:
+    path = tmp_path / "history.db"
+    first, second = Call(started(call_id="one"), ended()), Call(started(call_id="two"), ended())
+
+    async def main() -> None:
+        store = SqliteStore(path)
+        await store.deliver(first.entries)
+        if moved:
+            path.rename(tmp_path / "history.old")
+        else:
+            path.unlink()
+        await store.deliver(second.entries)
+        await store.close()
+
+    asyncio.run(main())
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT call_id FROM calls").fetchall() == [("two",)]
+    if moved:
+        with closing(sqlite3.connect(tmp_path / "history.old")) as db:
+            assert db.execute("SELECT call_id FROM calls").fetchall() == [("one",)]

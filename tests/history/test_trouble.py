@@ -260,3 +260,54 @@ def test_it_can_be_noted_in_when_history_is_over(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert SqliteStore.pace == Pace()
+
+
+@pytest.mark.parametrize("spoil", [b'{"call_id', b'{"number"'], ids=["a call", "a turn"])
+@pytest.mark.parametrize("wrong", [b"\xff\xfe", b"[1"], ids=["no text", "no JSON"])
+def test_a_damaged_row_costs_no_other_one_and_calls_go_on(tmp_path: Path, spoil: bytes, wrong: bytes) -> None:
+    dead = Outbox.open(tmp_path / "outbox")
+    dead.owe({STORE: lambda entry: True})
+    for number in range(3):
+        facts = [Entry(f"{number:032x}", seq, 1000.0, fact.kind, fact.to_json()) for seq, fact in enumerate(CALL)]
+        dead.add(facts, 1000.0)
+    dead.close()
+    path = tmp_path / "outbox" / "1.outbox"
+    data = bytearray(path.read_bytes())
+    at = data.rindex(spoil)
+    data[at : at + 2] = wrong
+    path.write_bytes(data)
+
+    async def main() -> None:
+        sink = Watching()
+        async with opened(tmp_path, sink) as there:
+            journal = there.journal(tenant())
+            for fact in CALL:
+                journal.note(fact)
+            await sink.until(lambda: len({(entry.record, entry.seq) for entry in sink.has}) == 4 * 4 - 1)
+        assert len(list(path.parent.glob("1.outbox.damaged-??????"))) == 1
+
+    asyncio.run(main())
+
+
+def test_an_outbox_that_is_deleted_while_calls_are_up_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sipbridge.history.history._SIGN_OF_LIFE_S", 0.02)
+    sink = Watching(away=True)
+    directory = tmp_path / "outbox"
+
+    async def main() -> None:
+        async with opened(tmp_path, sink, drain_seconds=1) as there:
+            journal = there.journal(tenant())
+            journal.note(STARTED)
+            await asyncio.to_thread(_until, lambda: there.figures.counts["written"] == 1)
+            for path in directory.iterdir():
+                path.unlink()
+            directory.rmdir()
+            await asyncio.to_thread(_until, directory.exists)
+            journal.note(CALL[1])
+        sink.away = False
+        async with opened(tmp_path, sink):
+            await sink.until(lambda: sink.kinds() == ["call.started", "call.answered", "call.ended"])
+
+    asyncio.run(main())

@@ -8,6 +8,7 @@ import pytest
 
 from tests.interop.gateway import GatewayProcess, running_gateway
 from tests.interop.peers import free_port
+from tests.interop.postgres import Postgres, running_postgres
 
 DESK_ADDRESS = "127.0.0.4"
 
@@ -22,6 +23,13 @@ def desk_port() -> int:
 def gateway_process(tmp_path_factory: pytest.TempPathFactory, desk_port: int) -> Iterator[GatewayProcess]:
     with running_gateway(tmp_path_factory.mktemp("gateway"), desk=f"sip:baresip@{DESK_ADDRESS}:{desk_port}") as gateway:
         yield gateway
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    """One PostgreSQL, which who troubles it makes well again."""
+    with running_postgres() as running:
+        yield running
 
 
 @pytest.fixture

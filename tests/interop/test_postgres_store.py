@@ -21,12 +21,6 @@ from tests.interop.postgres import Postgres, running_postgres
 pytestmark = pytest.mark.interop
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with running_postgres() as running:
-        yield running
-
-
 class TestContract(StoreContract):
     @pytest.fixture
     def store(self, server: Postgres) -> Callable[[], Store]:

@@ -99,7 +99,7 @@ async def test_a_broken_file_keeps_the_old_version_and_is_counted(
         await phone.call()
         assert told(await (await bench.session()).wait_for("session.update")) == "You are a test."
         files.path.write_text(good)
-        await bench.until(lambda: not bench.tenants.refused)
+        await bench.until(lambda: not bench.tenants.refused, within=10)
         assert "sipbridge_tenants_broken 0.0" in bench.gateway.metrics.render()
         await phone.hang_up()
 

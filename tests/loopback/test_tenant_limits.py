@@ -43,6 +43,16 @@ async def test_so_many_at_a_time_and_one_more_when_one_has_ended() -> None:
         await bench.report(2)
 
 
+async def test_whoever_dials_again_at_once_is_not_in_his_own_way() -> None:
+    async with house(tenant="limits: {concurrent_calls: 1}") as bench:
+        for _ in range(3):
+            phone = await bench.phone()
+            await phone.call()
+            await refused(bench, "concurrent_calls: 1")
+            await phone.hang_up()
+        await bench.report(3)
+
+
 async def test_who_gives_up_before_the_answer_takes_no_room() -> None:
     async with house(tenant="limits: {concurrent_calls: 1}\nanswer: ring_then_answer") as bench:
         first = await bench.phone()

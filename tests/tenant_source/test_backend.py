@@ -40,7 +40,7 @@ class HereReader(Reader):
 
     async def read(self, body: bytes, *, name: str, nameless: str) -> Document:
         self.reads += 1
-        _, config, directory = self._set_up
+        config, directory = self._set_up
         return read_document(body, name=name, config=config, directory=directory, nameless=nameless)
 
     async def close(self) -> None:
@@ -104,6 +104,14 @@ async def test_it_is_asked_for_each_call_with_what_is_known_of_it(tmp_path: Path
         assert asked.headers["authorization"] == "Bearer hush"
         await b.name(caller="+15550102")
         assert len(b.server.asked) == 2
+
+
+async def test_a_cookie_of_one_call_is_not_sent_for_another(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.server.answer = lambda asked: http(200, document(), Set_Cookie="caller=+15550101")
+        await b.name()
+        await b.name(caller="+15550102")
+        assert [asked.headers.get("cookie") for asked in b.server.asked] == [None, None]
 
 
 async def test_what_has_not_changed_is_not_read_again(tmp_path: Path) -> None:
@@ -302,6 +310,28 @@ async def test_ones_own_text_is_never_anothers(tmp_path: Path) -> None:
         assert (await b.name(caller="3")).startswith("unknown: ")
 
 
+async def test_ones_own_text_is_never_anothers_whatever_its_match_says(tmp_path: Path) -> None:
+    match: dict[str, Any] = {"match": {"to": "+1555*"}}
+
+    def by_name(asked: Asked) -> bytes:
+        return http(200, document(agent={"provider": "offline", "greeting": names[asked.query["from"]]}, **match))
+
+    names = {"+15550101": "Hello, Ada.", "+15550102": "Hello, Bob."}
+    async with bench(tmp_path, server=FakeBackend(by_name)) as b:
+        for caller in names:
+            await b.find(caller=caller)
+        b.away()
+        assert (await b.name(caller="+15550103")).startswith("unknown")
+        assert await b.name(caller="+15550102") == "acme"
+        assert await b.name(to="+15550177", caller="+15550102") == "acme"
+    with_number = document(agent={"provider": "offline", "instructions": "Member +15550101 calls."}, **match)
+    async with bench(tmp_path / "other", server=FakeBackend(lambda asked: http(200, with_number))) as b:
+        await b.find()
+        b.away()
+        assert (await b.name(caller="+15550103")).startswith("unknown")
+        assert await b.name(to="+15550177") == "acme"
+
+
 async def test_what_two_callers_were_given_alike_is_everybodys(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         await b.name(caller="1")
@@ -403,6 +433,10 @@ async def test_a_file_that_cannot_be_used_costs_no_call(tmp_path: Path, kind: st
         assert await b.name() == "acme"
         b.away()
         assert await b.name() == "acme"
+    if kind == "garbage":  # it was set aside, for a new one
+        async with bench(tmp_path) as b:
+            b.away()
+            assert await b.name() == "acme"
 
 
 async def test_a_file_that_is_locked_is_written_later(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_file_that_cannot_be_read(look: Look, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").symlink_to(tmp_path / "nowhere")
     faults = look.settle().faults
     assert set(faults) == {"a", "b"}
-    assert "a.yaml: cannot be read: 'utf-8' codec" in faults["a"]
+    assert "a.yaml:1: cannot be read: it is not UTF-8" in faults["a"]
 
 
 def test_no_directory(look: Look, tmp_path: Path) -> None:
@@ -149,3 +149,35 @@ def test_no_directory(look: Look, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         look.after(0)
     tmp_path.mkdir()
+
+
+def test_what_is_no_file_keeps_nobody_waiting(look: Look, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "endless.yaml").symlink_to("/dev/zero")
+    (tmp_path / "itself.yaml").symlink_to("itself.yaml")
+    (tmp_path / "nowhere.yaml").symlink_to("not-there")
+    (tmp_path / "long.yaml").write_bytes(b"# 34567\n" * 600_000)
+    (tmp_path / "good.yaml").write_text(TEXT)
+    look.after(0)
+    seen = look.after(1)
+    assert texts(seen) == {"good": TEXT}
+    assert set(seen.faults) == {"pipe", "endless", "itself", "nowhere", "long"}
+    assert seen.faults["pipe"].endswith("cannot be read: it is no file")
+    assert seen.faults["itself"].endswith("cannot be read: Too many levels of symbolic links")
+    assert seen.faults["nowhere"].endswith("cannot be read: No such file or directory")
+    assert seen.faults["long"].endswith("it is longer than 4 MB")
+    assert not look.scanner.pending
+    (tmp_path / "not-there").write_text(TEXT)
+    look.after(0)
+    assert texts(look.after(1)) == {"nowhere": TEXT}
+
+
+def test_names_that_nothing_could_show_are_no_tenants(look: Look, tmp_path: Path) -> None:
+    for name in (b"b\xff.yaml", b"two\nlines.yaml", b" .yaml"):
+        with open(os.path.join(os.fsencode(tmp_path), name), "w") as file:
+            file.write(TEXT)
+    faults = look.settle().faults
+    assert set(faults) == {"b\\xff", "two\nlines", " "}
+    for words in faults.values():
+        assert words.isprintable()
+        assert "a tenant's name has 1 to 128 characters" in words

@@ -1,4 +1,4 @@
-"""The store that a configuration names. Only what that one needs is loaded, for `sipbridge history` is to be quick."""
+"""The store that a configuration names. Only what that one needs is loaded: `sipbridge history` answers at once."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,7 @@ class SqliteStore:
         self._read_only = read_only
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history-store")
         self._db: sqlite3.Connection | None = None
+        self._file: os.stat_result | None = None
 
     def wants(self, entry: Entry) -> bool:
         return True
@@ -101,8 +103,13 @@ class SqliteStore:
 
     def _in_thread(self, work: Callable[[sqlite3.Connection], T], transaction: bool) -> T:
         try:
+            if self._db is not None and self._moved():
+                with suppress(sqlite3.Error):  # who has moved it without its -wal is to find everything all the same
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._let_go()
             if self._db is None:
                 self._db = self._open()
+                self._file = os.stat(self._path)
             if self._read_only or not transaction:
                 return work(self._db)
             return _transaction(self._db, work)
@@ -124,6 +131,13 @@ class SqliteStore:
             db.close()
             raise
         return db
+
+    def _moved(self) -> bool:
+        """Somebody has deleted the file, or put another one there: what is written to it nobody finds again."""
+        try:
+            return self._file is None or not os.path.samestat(os.stat(self._path), self._file)
+        except FileNotFoundError:
+            return True
 
     def _let_go(self) -> None:
         """Opened again next time: the file may be another one then."""
