@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 from jinja2 import StrictUndefined, Template, TemplateError, Undefined, meta, nodes
+from jinja2.filters import do_default
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -29,6 +30,11 @@ _MOST = 10_000
 """Characters, or a number's size, that one multiplication makes."""
 
 
+def _or_default(value: Any, default_value: Any = "", boolean: bool = True) -> Any:
+    """What a call lacks is mostly empty, not undefined: a default stands in for that, too."""
+    return do_default(value, default_value, boolean)
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """Texts are filled in where the calls' sound lives: what could take long there is not to be had."""
 
@@ -39,6 +45,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.globals.clear()
         for name in ("batch", "center", "format", "indent", "slice"):  # a few characters make as many as they like
             del self.filters[name]
+        self.filters["default"] = self.filters["d"] = _or_default
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         numbers = [abs(each) for each in (left, right) if isinstance(each, (int, float))]
@@ -89,6 +96,46 @@ def faults(text: str) -> Iterator[str]:
     if unknown:
         yield f"unknown names {', '.join(unknown)}; 'call' and 'header' exist"
     yield from unknown_of_call(tree)
+    for name in sorted(set(_lacking(tree, frozenset()))):
+        yield f'{name}: a call may come without it; give a default: {{{{ {name} | default("unknown") }}}}'
+
+
+def _lacking(node: nodes.Node, sure: frozenset[str]) -> Iterator[str]:
+    """The header fields that a text takes for granted: named without a default (or another value, `or`), and not looked
+    for before (`sure`)."""
+    if (name := _header(node)) is not None:
+        if name not in sure:
+            yield name
+        return
+    children = list(node.iter_child_nodes())
+    if (isinstance(node, nodes.Filter) and node.name in ("default", "d")) or isinstance(node, nodes.Test):
+        children.remove(node.node)  # type: ignore[arg-type]
+    elif isinstance(node, nodes.If | nodes.CondExpr):
+        children.remove(node.test)
+        sure |= _headers(node.test)
+    elif isinstance(node, nodes.And | nodes.Or):
+        children.remove(node.left)
+        sure |= _headers(node.left)
+    for child in children:
+        yield from _lacking(child, sure)
+
+
+def _headers(node: nodes.Node) -> frozenset[str]:
+    """Those that an expression looks for."""
+    whole = [node, *node.find_all((nodes.Getattr, nodes.Getitem))]
+    return frozenset(name for each in whole if (name := _header(each)) is not None)
+
+
+def _header(node: nodes.Node) -> str | None:
+    """As people write it, if that is what it is."""
+    if not isinstance(node, nodes.Getattr | nodes.Getitem):
+        return None
+    if not isinstance(node.node, nodes.Name) or node.node.name != "header":
+        return None
+    if isinstance(node, nodes.Getattr):
+        return None if node.attr in dir(dict) else f"header.{node.attr}"  # header.get("X", "")
+    key = getattr(node.arg, "value", None)
+    return f'header["{key}"]' if isinstance(key, str) else "header[...]"
 
 
 def unknown_of_call(tree: nodes.Template) -> Iterator[str]:

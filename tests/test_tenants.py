@@ -133,6 +133,12 @@ def test_texts_are_filled_in_with_the_calls_fields() -> None:
     assert one.greeting(fields) is None
 
 
+def test_a_default_stands_for_what_is_not_known_of_a_call() -> None:
+    text = "provider: quiet, greeting: \"Hi {{ call.display | default('there') }}{{ call.trunk | d('!', true) }}\""
+    assert tenant("a", "{}", text).greeting(CallFields("1")) == "Hi there!"
+    assert tenant("a", "{}", text).greeting(CallFields("1", trunk="pbx")) == "Hi therepbx"
+
+
 def test_a_template_reaches_nothing_but_the_call() -> None:
     escape = tenant("a", "{}", 'provider: quiet, instructions: "{{ call.__class__.__mro__[1].__subclasses__() }}"')
     assert escape.instructions(CallFields("a")) == ""
@@ -166,7 +172,20 @@ def test_templates_may_name_what_a_call_has() -> None:
         ("{{ call['zzz'] }}", "call.zzz: call has asserted, dialled"),
         ("{{ caller }}", "unknown names caller; 'call' and 'header' exist"),
         ("{{ call.to | defualt('x') }}", "not a valid template: No filter named 'defualt'"),
-        ("{% set n = call.to %}{% for c in n %}{{ loop.index }}{{ c }}{% endfor %}{{ header['X'] }}", None),
+        ("{% set n = call.to %}{% for c in n %}{{ loop.index }}{{ c }}{% endfor %}", None),
+        ("Hello {{ header['X-Name'] }}", 'header["X-Name"]: a call may come without it; give a default: {{ header["X-'),
+        ("{{ header.Subject }}", "header.Subject: a call may come without it"),
+        ("{{ header[call.to] }}", "header[...]: a call may come without it"),
+        ("{{ header['X-A'] | upper }}", 'header["X-A"]: a call may'),
+        ("{{ call.to | default(header['X-A']) }}", 'header["X-A"]: a call may'),
+        ("{{ header['X-A'] or header['X-B'] }}", 'header["X-B"]: a call may'),
+        ("{% if header['X-A'] %}{{ header['X-B'] }}{% endif %}", 'header["X-B"]: a call may'),
+        ("{{ header['X-A'] | default('unknown') | upper }}", None),
+        ("{{ header['X-A'] | d(header['X-B']) | default('x') }}", None),
+        ("{{ header['X-A'] or 'nobody' }}{{ header.get('X-B', '') }}", None),
+        ("{% if header['X-A'] is defined %}member {{ header['X-A'] }}{% endif %}", None),
+        ("{% if header['X-A'] %}{{ header['X-A'] }}{% else %}nobody{% endif %}", None),
+        ("{{ header['X-A'] if header['X-A'] else 'nobody' }}", None),
     ],
 )
 def test_what_no_call_has_is_found_when_the_file_is_read(text: str, fault: str | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -191,7 +192,20 @@ def _query(
 ) -> Query:
     from sipbridge.history.sink import Query
 
-    return Query(tenant, _moment(since, "--since"), _moment(until, "--until", end=True), outcome, caller, number, limit)
+    begin, end = _moment(since, "--since"), _moment(until, "--until", end=True)
+    return Query(tenant, begin, end, _outcome(outcome), caller, number, limit)
+
+
+def _outcome(text: str | None) -> str | None:
+    """A word that no call can have is a mistake of whoever asks, not a history without such calls."""
+    from sipbridge.outcome import ENDINGS
+
+    known = [*dict.fromkeys(ending.outcome for ending in ENDINGS.values()), *(ended.value for ended in ENDINGS)]
+    if text is None or text in known:
+        return text
+    near = get_close_matches(text, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f": there are {', '.join(known)}"
+    raise typer.BadParameter(f"no call ends as {text!r}{hint}", param_hint="--outcome")
 
 
 def _moment(text: str | None, option: str, *, end: bool = False) -> float | None:

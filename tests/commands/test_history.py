@@ -128,6 +128,22 @@ def test_what_is_not_there_or_no_moment_is_told(ask: Callable[..., Result]) -> N
     assert "yesterday" in wrong.output
 
 
+def test_an_outcome_that_no_call_can_have_is_a_mistake(ask: Callable[..., Result]) -> None:
+    done = ask("history", "--outcome", "fialed")
+    assert done.exit_code == 2
+    assert "'failed'" in done.stderr
+
+
+def test_a_file_that_is_refused_is_named_where_its_number_is_nobodys(ask: Callable[..., Result], config: Path) -> None:
+    (config.parent / "tenants" / "broken.yaml").write_text("match: {to: '+15550166'}\nagent: {provder: offline}\n")
+    done = ask("why", NOBODYS)
+    assert "broken.yaml:2: agent.provder: unknown key; did you mean 'provider'?" in done.stdout
+    routed = ask("route", "--to", "+15550100")
+    assert isinstance(routed.exception, SipbridgeError)
+    assert "acme: chosen" in routed.stdout
+    assert "broken: is not there, because its file is refused" in routed.stdout
+
+
 def test_a_node_that_has_written_nothing_yet_is_no_error(config: Path) -> None:
     done = CliRunner().invoke(app, ["history", "-c", str(config)])
     assert (done.exit_code, done.stdout) == (0, "no calls\n")

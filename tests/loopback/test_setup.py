@@ -65,7 +65,7 @@ async def test_nothing_listening_where_the_model_should_be_is_480() -> None:
 async def test_names_in_latin_1_and_an_escaped_number_are_read_and_answered() -> None:
     tenant = """
         match: {to: ["+15550100"]}
-        agent: {instructions: 'Member: {{ header["X-Member"] }}, dialled: {{ call.to }}'}
+        agent: {instructions: 'Member: {{ header["X-Member"] | default("none") }}, dialled: {{ call.to }}'}
     """
     async with house(tenant=tenant) as bench:
         phone = await bench.phone()
