@@ -234,7 +234,9 @@ class CallReport:
 
     @property
     def outcome(self) -> Outcome:
-        return ENDINGS[self.ended].outcome
+        """As its reason has it, but that a conversation which a limit has ended was one."""
+        outcome = ENDINGS[self.ended].outcome
+        return "completed" if outcome == "refused" and self.agents and self.setup_ms is not None else outcome
 
     def to_json(self) -> dict[str, Any]:
         """Nothing but dictionaries, lists, numbers, text and None."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -22,7 +22,7 @@ from sipbridge.tenant_file.tools import ToolsConfig
 class Match(Section):
     """All of those given must hold."""
 
-    to: Patterns = ("*",)
+    to: Annotated[Patterns, Field(min_length=1)] = ("*",)
     caller: Patterns = Field(default=(), alias="from")
     trunk: str | None = None
     header: dict[str, str] = {}

@@ -47,6 +47,8 @@ class Used:
 class _Tenant:
     seats: list[Seat] = field(default_factory=list)
     began: deque[float] = field(default_factory=deque)
+    zone: tzinfo = UTC
+    """As of the newest call: calls of before a change count in the same day."""
     day: str = ""
     seconds: float = 0.0
     spend: float = 0.0
@@ -64,7 +66,8 @@ class TenantLimits:
 
     def admit(self, tenant: str, limits: CallLimits, now: float, wall: float) -> Seat | str:
         """A seat for a call that begins now; or which limit is in its way, in words."""
-        its = self._counted(tenant, limits, now, wall)
+        self._tenants.setdefault(tenant, _Tenant()).zone = _zone(limits)
+        its = self._counted(tenant, now, wall)
         if (why := _full(its, limits)) or (why := _too_quick(its, limits, now)) or (why := _used_up(its, limits)):
             return why
         seat = Seat(tenant, limits)
@@ -79,13 +82,13 @@ class TenantLimits:
 
     def spends(self, seat: Seat, total: float, now: float, wall: float) -> None:
         """It has cost so much by now."""
-        its = self._counted(seat.tenant, seat.limits, now, wall)
+        its = self._counted(seat.tenant, now, wall)
         more, seat.spent = max(0.0, total - seat.spent), max(seat.spent, total)
         its.spend += more
         its.unsaved_spend += more
 
     def over(self, seat: Seat, now: float, wall: float) -> None:
-        its = self._counted(seat.tenant, seat.limits, now, wall)
+        its = self._counted(seat.tenant, now, wall)
         if seat in its.seats:
             its.seats.remove(seat)
         if not its.seats and not _has_any(seat.limits):
@@ -95,13 +98,13 @@ class TenantLimits:
 
     def exhausted(self, seat: Seat, now: float, wall: float) -> str | None:
         """What of a day its tenant has used up, in words: its calls are to end."""
-        return _used_up(self._counted(seat.tenant, seat.limits, now, wall), seat.limits)
+        return _used_up(self._counted(seat.tenant, now, wall), seat.limits)
 
     def seconds_left(self, seat: Seat, now: float, wall: float) -> float | None:
         """Until the day's minutes are used up, if the calls that are up now go on; None: there is no such limit."""
         if seat.limits.minutes_per_day is None:
             return None
-        its = self._counted(seat.tenant, seat.limits, now, wall)
+        its = self._counted(seat.tenant, now, wall)
         talking = sum(each.since is not None for each in its.seats)
         return max(0.0, seat.limits.minutes_per_day * 60 - its.seconds) / max(1, talking)
 
@@ -139,15 +142,16 @@ class TenantLimits:
     def count(self, now: float, wall: float) -> None:
         """What is talked up to now counts as used."""
         for tenant, its in self._tenants.items():
-            for seat in its.seats[:1]:
-                self._counted(tenant, seat.limits, now, wall)
+            if its.seats:
+                self._counted(tenant, now, wall)
 
-    def _counted(self, tenant: str, limits: CallLimits, now: float, wall: float) -> _Tenant:
-        """With what its calls have talked up to now."""
+    def _counted(self, tenant: str, now: float, wall: float) -> _Tenant:
+        """With what its calls have talked up to now. No day comes back, whatever becomes of clock and zone: what was
+        used in it would be forgotten."""
         its = self._tenants.setdefault(tenant, _Tenant())
-        moment = datetime.fromtimestamp(wall, _zone(limits))
+        moment = datetime.fromtimestamp(wall, its.zone)
         day = f"{moment:%Y-%m-%d}"
-        if its.day != day:
+        if day > its.day:
             if its.day:
                 midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
                 for seat in its.seats:

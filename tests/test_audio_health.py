@@ -80,6 +80,12 @@ def report(audio: AudioHealth, **changes: object) -> CallReport:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
+def test_a_conversation_that_a_limit_has_ended_was_one() -> None:
+    limited = report(health(), ended=Ended.TENANT_LIMIT, agents=("main",))
+    assert limited.outcome == "completed"
+    assert replace(limited, agents=()).outcome == replace(limited, setup_ms=None).outcome == "refused"
+
+
 def test_it_is_json() -> None:
     record = report(health()).to_json()
     assert json.loads(json.dumps(record)) == record

@@ -58,6 +58,7 @@ def test_an_empty_file_is_the_embedded_default() -> None:
     [
         ("sip:\n  listn: []\n", "f.yaml:2: sip.listn: unknown key; did you mean 'listen'?"),
         ("mdia: {}\n", "f.yaml:1: mdia: unknown key; did you mean 'media'?"),
+        ("webhooks:\n- {url: 'http://127.0.0.1/', events: []}\n", "f.yaml:2: webhooks[0].events: "),
         ("sip:\n  zzz: 1\n", "f.yaml:2: sip.zzz: unknown key; known are accounts, digest_algorithms"),
         ("media:\n  ports: 4000\n", "f.yaml:2: media.ports: a range of ports is expected"),
         ("media:\n  ports: 5000-4000\n", "f.yaml:2: media.ports: ports lie between"),

@@ -296,6 +296,20 @@ def test_what_a_day_has_used_survives_a_restart(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_no_day_comes_back_when_the_zone_changes_or_the_clock_goes_back() -> None:
+    """Noon in UTC is the 20th, and in Auckland the 21st already."""
+    b = Bench(minutes_per_day=1)
+    old = b.seat()
+    b.now += 50
+    b.limits = CallLimits(minutes_per_day=1, timezone="Pacific/Auckland")
+    new = b.seat()
+    b.now += 40
+    assert b.exhausted(old) == b.exhausted(new) == "minutes_per_day: 1"  # both talk, since the day began
+    b.limits = CallLimits(minutes_per_day=1)
+    assert b.call() == "minutes_per_day: 1"
+    assert b.core.admit("acme", b.limits, b.now, b.wall - 86_400) == "minutes_per_day: 1"
+
+
 @pytest.mark.parametrize("when", ["at the start", "meanwhile"])
 def test_a_damaged_file_is_set_aside_and_what_is_used_is_kept_again(tmp_path: Path, when: str) -> None:
     path = tmp_path / "u.db"

@@ -32,9 +32,9 @@ class WebhookConfig(Section):
     url: Annotated[str, Field(max_length=2000), AfterValidator(_an_address)]
     """May contain `${NAME}`."""
     secret: Secret | None = None
-    events: Patterns = ("call.*", "recording.*")
+    events: Annotated[Patterns, Field(min_length=1)] = ("call.*", "recording.*")
     """Kinds of facts, as globs; `call.` may be left out."""
-    tenants: Patterns = ("*",)
+    tenants: Annotated[Patterns, Field(min_length=1)] = ("*",)
     """Those whose calls it is told of, as globs."""
     timeout_seconds: float = Field(default=10, gt=0, le=50, allow_inf_nan=False)
 
