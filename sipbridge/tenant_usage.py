@@ -88,6 +88,10 @@ def _add(path: Path, more: Mapping[str, Used]) -> dict[str, Used]:
 def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, timeout=5.0)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute(_SCHEMA)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute(_SCHEMA)
+    except BaseException:
+        db.close()
+        raise
     return db

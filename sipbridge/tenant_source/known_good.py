@@ -411,7 +411,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)  # a document may hold a tenant's secrets
     db = sqlite3.connect(path, timeout=5.0)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA secure_delete=ON")
-    db.executescript(_SCHEMA)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA secure_delete=ON")
+        db.executescript(_SCHEMA)
+    except BaseException:
+        db.close()
+        raise
     return db

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_a_call_is_summed_up_though_the_model_was_away(tmp_path: Path) -> None:
 
     asyncio.run(story())
     assert "this is sipbridge" in asked[1]["messages"][1]["content"]
-    with sqlite3.connect(tmp_path / "var" / "history.db") as db:
+    with closing(sqlite3.connect(tmp_path / "var" / "history.db")) as db:
         kinds = [kind for (kind,) in db.execute("SELECT kind FROM entries ORDER BY record, seq")]
         ((said,),) = db.execute("SELECT data ->> 'text' FROM entries WHERE kind = 'call.summary'")
     assert kinds[-2:] == ["call.ended", "call.summary"]
